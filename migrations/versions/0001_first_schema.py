@@ -1,0 +1,220 @@
+"""The table of tweets, adopted with its rows where it exists, and the tables of the crawl.
+
+Revision ID: 0001
+Revises: nothing
+"""
+
+from __future__ import annotations
+
+from alembic import context, op
+from sqlalchemy import text
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+TWEET_COLUMNS = {
+    "id": "bigint",
+    "tweet_from": "text",
+    "created_at": "character varying",
+    "hashtags": "text",
+    "urls": "text",
+    "user_mentions_id": "text",
+    "media": "text",
+    "user_mentions_name": "text",
+    "origin_device": "text",
+    "favorite_count": "bigint",
+    "text": "text",
+    "in_reply_to_screen_name": "text",
+    "in_reply_to_user_id": "bigint",
+    "in_reply_to_status_id": "bigint",
+    "retweet_count": "bigint",
+    "retweeted_status_text": "text",
+    "retweeted_status_url": "character varying",
+    "retweeted_status_id": "bigint",
+    "retweeted_status_user_name": "text",
+    "retweeted_status_user_handle": "text",
+    "sentiment": "numeric",
+}
+
+
+def upgrade() -> None:
+    table = context.config.attributes["table"]
+    _make_or_adopt(table)
+    op.execute(_TYPED_VIEW.format(table=table))
+    for statement in _CRAWL_TABLES:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    # The tweets stay: they were paid for.
+    op.execute("DROP VIEW tweets")
+    op.execute("DROP TABLE crawl_page, crawl_target, crawl_run, api_bucket, api_credential")
+
+
+def _make_or_adopt(table: str) -> None:
+    connection = op.get_bind()
+    found = {
+        row.name: row.type
+        for row in connection.execute(
+            text(
+                "SELECT attname AS name, format_type(atttypid, NULL) AS type FROM pg_attribute "
+                "WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped"
+            ),
+            {"table": table},
+        )
+    }
+    if not found:
+        columns = ", ".join(
+            f"{name} {type_}" + (" NOT NULL PRIMARY KEY" if name == "id" else "")
+            for name, type_ in TWEET_COLUMNS.items()
+        )
+        op.execute(f"CREATE TABLE {table} ({columns})")
+        return
+    wrong = [f"{name} {type_}" for name, type_ in TWEET_COLUMNS.items() if found.get(name) != type_]
+    if wrong:
+        raise context.config.attributes["refusal"](
+            f"the table {table} exists but is not the one that is adopted: it must have the columns "
+            f"{', '.join(wrong)}; alter or rename it, then upgrade again"
+        )
+    has_key = connection.execute(
+        text(
+            "SELECT EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid "
+            "AND a.attnum = i.indkey[0] WHERE i.indrelid = to_regclass(:table) AND i.indisunique "
+            "AND i.indnkeyatts = 1 AND i.indpred IS NULL AND a.attname = 'id')"
+        ),
+        {"table": table},
+    ).scalar()
+    if not has_key:
+        repeated = connection.execute(
+            text(f"SELECT count(*) - count(DISTINCT id) FROM {table}")  # noqa: S608 - a checked identifier
+        ).scalar()
+        if repeated:
+            raise context.config.attributes["refusal"](
+                f"the table {table} exists, has no primary key, and {repeated} of its rows repeat an id or have "
+                "none: delete those rows, then upgrade again"
+            )
+        op.execute(f"ALTER TABLE {table} ADD PRIMARY KEY (id)")
+
+
+_TYPED_VIEW = """
+CREATE VIEW tweets AS SELECT
+    id,
+    tweet_from AS username,
+    created_at::timestamptz AS created_at,
+    text,
+    hashtags::text[] AS hashtags,
+    urls::text[] AS urls,
+    media::text[] AS media,
+    user_mentions_id::bigint[] AS mention_ids,
+    user_mentions_name::text[] AS mention_names,
+    favorite_count AS like_count,
+    retweet_count,
+    in_reply_to_status_id,
+    in_reply_to_user_id,
+    in_reply_to_screen_name,
+    retweeted_status_id,
+    retweeted_status_text,
+    retweeted_status_url::text[] AS retweeted_status_urls,
+    retweeted_status_user_handle,
+    retweeted_status_user_name,
+    retweeted_status_id IS NOT NULL AS is_retweet,
+    in_reply_to_user_id IS NOT NULL AS is_reply,
+    origin_device,
+    sentiment
+FROM {table}
+"""
+
+_CRAWL_TABLES = [
+    """
+    CREATE TABLE crawl_run (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        version text NOT NULL,
+        arguments jsonb NOT NULL,
+        host text NOT NULL,
+        started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        ended_at timestamptz,
+        exit_code integer,
+        report jsonb
+    )
+    """,
+    """
+    CREATE TABLE crawl_target (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        kind text NOT NULL,
+        key text,
+        handle text,
+        username text,
+        same_as bigint REFERENCES crawl_target,
+        state text NOT NULL DEFAULT 'new',
+        state_reason text NOT NULL DEFAULT '',
+        state_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        covered int8multirange NOT NULL DEFAULT '{}',
+        unreachable int8multirange NOT NULL DEFAULT '{}',
+        unreachable_reason text NOT NULL DEFAULT '',
+        account_posts bigint,
+        post_count bigint NOT NULL DEFAULT 0,
+        lease_owner text,
+        lease_until timestamptz,
+        due_at timestamptz,
+        crawled_at timestamptz,
+        UNIQUE (kind, key),
+        UNIQUE (kind, handle)
+    ) WITH (fillfactor = 80)
+    """,
+    """
+    CREATE TABLE crawl_page (
+        id uuid PRIMARY KEY,
+        run_id bigint NOT NULL REFERENCES crawl_run,
+        target_id bigint REFERENCES crawl_target,
+        fetched_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        endpoint text NOT NULL,
+        params jsonb NOT NULL,
+        credential text NOT NULL,
+        post_count integer NOT NULL,
+        user_count integer NOT NULL,
+        new_count integer NOT NULL,
+        updated_count integer NOT NULL,
+        newest_id bigint,
+        oldest_id bigint,
+        refused jsonb,
+        body bytea
+    )
+    """,
+    # The body is compressed before it is sent; compressing it again only costs.
+    "ALTER TABLE crawl_page ALTER COLUMN body SET STORAGE EXTERNAL",
+    "CREATE INDEX crawl_page_target ON crawl_page (target_id, oldest_id)",
+    "CREATE INDEX crawl_page_run ON crawl_page (run_id)",
+    """
+    CREATE TABLE api_credential (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        label text NOT NULL,
+        user_fingerprint text,
+        app_fingerprint text NOT NULL,
+        seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        UNIQUE NULLS NOT DISTINCT (user_fingerprint, app_fingerprint)
+    )
+    """,
+    """
+    CREATE TABLE api_bucket (
+        subject text NOT NULL,
+        endpoint text NOT NULL,
+        "limit" bigint,
+        remaining bigint NOT NULL,
+        reset_at timestamptz NOT NULL,
+        anchored boolean NOT NULL,
+        turn bigint NOT NULL,
+        window_s double precision NOT NULL,
+        day_limit bigint,
+        day_remaining bigint NOT NULL,
+        day_reset_at timestamptz NOT NULL,
+        blocked_until timestamptz NOT NULL,
+        failures integer NOT NULL,
+        shut_at timestamptz,
+        shut_until timestamptz NOT NULL,
+        shut_reason text NOT NULL,
+        PRIMARY KEY (subject, endpoint)
+    ) WITH (fillfactor = 50)
+    """,
+]

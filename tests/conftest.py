@@ -1,0 +1,88 @@
+"""What all tests share: a real PostgreSQL with a fresh database for each test, and the sandbox.
+
+`TWEETCRAWLER_TEST_DSN` (a role that may create databases) takes another server than the embedded one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from tweetcrawler import embedded
+from tweetcrawler.db import Database
+
+
+@pytest.fixture(scope="session")
+def server_dsn() -> Iterator[str]:
+    """A PostgreSQL server, as the DSN of a role that may create databases."""
+    given = os.environ.get("TWEETCRAWLER_TEST_DSN")
+    if given:
+        yield given
+        return
+    # Not below pytest's own folder: root's server runs as somebody who may not pass through it.
+    folder = Path(tempfile.mkdtemp(prefix="tweetcrawler-test-"))
+    folder.chmod(0o755)
+    try:
+        with embedded.lend(folder / "data") as url:
+            yield url
+        embedded.Server(folder / "data").stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template(server_dsn: str) -> Iterator[str]:
+    """The name of a migrated database, cloned for each test."""
+    name = f"template_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        Database(make_conninfo(server_dsn, dbname=name)).upgrade()
+        yield name
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def empty_dsn(server_dsn: str) -> Iterator[str]:
+    """A database without any table."""
+    yield from _made(server_dsn, None)
+
+
+@pytest.fixture
+def dsn(server_dsn: str, template: str) -> Iterator[str]:
+    """A database at the newest revision, with no rows."""
+    yield from _made(server_dsn, template)
+
+
+def _made(server_dsn: str, template: str | None) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_dsn, autocommit=True) as connection:
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.Identifier(name), sql.Identifier(template or "template0")
+        )
+        connection.execute(statement)
+        yield make_conninfo(server_dsn, dbname=name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database(dsn: str) -> Database:
+    """The same database as an object."""
+    return Database(dsn)
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Path:
+    """The folder of recorded real answers."""
+    folder = os.environ.get("TWEETCRAWLER_RECORDED")
+    if not folder:
+        pytest.skip("TWEETCRAWLER_RECORDED names no folder of recorded answers")
+    return Path(folder)

@@ -1,0 +1,317 @@
+"""Windows and permits against a simulated X: nothing into a closed window, nothing left unused."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tweetcrawler import windows
+from tweetcrawler.errors import (
+    CapReached,
+    CredentialRefused,
+    EndpointRefused,
+    MustWait,
+    NoCredentialLeft,
+    Overloaded,
+    WindowClosed,
+    XUnavailable,
+)
+from tweetcrawler.permits import Key, Ledger, Permit
+from tweetcrawler.windows import Bucket, Rate
+
+ENDPOINT = "/2/users/:id/tweets"
+
+
+@dataclass
+class Clock:
+    now: float = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class MemoryBooks:
+    """The books without a database: one process after the other, on the simulated clock."""
+
+    clock: Clock
+    buckets: dict[Key, Bucket] = field(default_factory=dict)
+
+    def change_buckets(self, keys: Iterable[Key], change: Callable[..., Any]) -> Any:
+        asked = {key: self.buckets.get(key, Bucket()) for key in keys}
+        changed, result = change(asked, self.clock.now)
+        assert isinstance(changed, Mapping)
+        self.buckets.update(changed)
+        return result
+
+
+@dataclass(frozen=True)
+class Keys:
+    name: str
+    user_fingerprint: str | None
+    app_fingerprint: str
+    has_app: bool = True
+
+
+@dataclass
+class SimulatedX:
+    """X's side: windows anchored at the first call, headers in whole seconds, its own count of offences."""
+
+    clock: Clock
+    limits: Mapping[str, int]
+    window_s: float = 900.0
+    offset_s: float = 0.0  # how far X's clock is from ours
+    windows: dict[str, tuple[float, int]] = field(default_factory=dict)
+    served: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    closed: int = 0
+
+    def answer(self, subject: str) -> Rate:
+        now = self.clock.now + self.offset_s
+        started, used = self.windows.get(subject, (-1e12, 0))
+        if now >= started + self.window_s:
+            started, used = now, 0
+        limit = self.limits[subject]
+        reset = int(started) + self.window_s
+        if used >= limit:
+            self.closed += 1
+            raise WindowClosed("closed", rate=Rate(limit, 0, reset - int(now)))
+        self.windows[subject] = (started, used + 1)
+        self.served[subject] += 1
+        return Rate(limit, limit - used - 1, reset - int(now))
+
+
+def credentials(count: int, *, app: bool = False) -> list[Keys]:
+    return [Keys(f"c{n}", f"user{n}", f"app{n}", has_app=app) for n in range(count)]
+
+
+def run_processes(
+    x: SimulatedX, keys: list[Keys], processes: int, *, request_s: float, until: float, offline: bool = False
+) -> None:
+    """W processes that always have work, each sending one request after the other."""
+    clock = x.clock
+    books = MemoryBooks(clock)
+    ledgers = [Ledger(keys, own=n, since=0.0, monotonic=clock) for n in range(processes)]
+    queue = [(clock.now + n * 0.01, n, None) for n in range(processes)]
+    sent: list[tuple[float, int, Permit]] = []
+    while True:
+        event_at = min(queue[0][0] if queue else 1e18, sent[0][0] if sent else 1e18)
+        if event_at >= until:
+            return
+        clock.now = event_at
+        if sent and sent[0][0] == event_at:
+            _, n, permit = heapq.heappop(sent)
+            try:
+                rate = x.answer(permit.subject)
+            except WindowClosed as error:
+                ledgers[n].refused(books, permit, error)
+            else:
+                ledgers[n].settle(books, permit, rate)
+            heapq.heappush(queue, (clock.now + request_s / 2, n, None))
+            continue
+        _, n, _ = heapq.heappop(queue)
+        try:
+            permit = ledgers[n].reserve(books, ENDPOINT)
+        except MustWait as wait:
+            heapq.heappush(queue, (clock.now + wait.wait_s, n, None))
+        else:
+            heapq.heappush(sent, (clock.now + request_s / 2, n, permit))
+
+
+def utilisation(x: SimulatedX, processes: int, request_s: float, seconds: float) -> float:
+    allowed = sum(x.limits.values()) * seconds / x.window_s
+    possible = min(allowed, processes * seconds / request_s)
+    return sum(x.served.values()) / possible
+
+
+@pytest.mark.parametrize("processes", [1, 2, 5, 20, 40])
+@pytest.mark.parametrize("count", [1, 2, 5, 20])
+@pytest.mark.parametrize("unequal", [False, True])
+def test_every_window_is_used_up_and_none_is_overrun(count: int, processes: int, unequal: bool) -> None:
+    clock = Clock()
+    limits = {f"user{n}": (900 if not unequal else (900, 300, 75, 15)[n % 4]) for n in range(count)}
+    x = SimulatedX(clock, limits)
+    windows_long = 3
+    start = clock.now
+    run_processes(x, credentials(count), processes, request_s=0.4, until=start + windows_long * 900.0)
+    assert x.closed == 0
+    assert utilisation(x, processes, 0.4, windows_long * 900.0) >= 0.98
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    limits=st.lists(st.integers(1, 120), min_size=1, max_size=6),
+    processes=st.integers(1, 8),
+    request_s=st.floats(0.05, 2.0),
+    offset_s=st.floats(-5_000, 5_000),
+)
+def test_no_request_into_a_closed_window_whatever_the_limits_and_clocks(
+    limits: list[int], processes: int, request_s: float, offset_s: float
+) -> None:
+    clock = Clock()
+    x = SimulatedX(clock, {f"user{n}": limit for n, limit in enumerate(limits)}, offset_s=offset_s)
+    run_processes(x, credentials(len(limits)), processes, request_s=request_s, until=clock.now + 4_000)
+    assert x.closed == 0
+    assert sum(x.served.values()) > 0
+
+
+def test_user_and_app_buckets_of_one_credential_are_both_used() -> None:
+    clock = Clock()
+    x = SimulatedX(clock, {"user0": 10, "app0": 30})
+    run_processes(x, credentials(1, app=True), 2, request_s=0.2, until=clock.now + 800)
+    assert x.served == {"user0": 10, "app0": 30}
+
+
+def test_credentials_of_one_app_share_its_bucket() -> None:
+    clock = Clock()
+    x = SimulatedX(clock, {"app": 30})
+    keys = [Keys("a", None, "app"), Keys("b", None, "app")]
+    run_processes(x, keys, 3, request_s=0.2, until=clock.now + 800)
+    assert x.served == {"app": 30}
+    assert x.closed == 0
+
+
+def test_a_process_that_dies_forfeits_its_block_until_the_window_turns() -> None:
+    clock = Clock()
+    books = MemoryBooks(clock)
+    x = SimulatedX(clock, {"user0": 100})
+    first = Ledger(credentials(1), own=0, since=0.0, monotonic=clock)
+    first.settle(books, first.reserve(books, ENDPOINT), x.answer("user0"))
+    first.reserve(books, ENDPOINT)  # a block of 25, of which one is sent; then it dies
+    second = Ledger(credentials(1), own=0, since=0.0, monotonic=clock)
+    for _ in range(74):
+        permit = second.reserve(books, ENDPOINT)
+        second.settle(books, permit, x.answer(permit.subject))
+    with pytest.raises(MustWait):
+        second.reserve(books, ENDPOINT)
+    clock.now += 902
+    second.reserve(books, ENDPOINT)
+
+
+def test_after_a_restart_a_used_up_window_is_still_known() -> None:
+    clock = Clock()
+    books = MemoryBooks(clock)
+    x = SimulatedX(clock, {"user0": 3})
+    ledger = Ledger(credentials(1), own=0, since=0.0, monotonic=clock)
+    for _ in range(3):
+        permit = ledger.reserve(books, ENDPOINT)
+        ledger.settle(books, permit, x.answer(permit.subject))
+    with pytest.raises(MustWait) as wait:
+        Ledger(credentials(1), own=0, since=0.0, monotonic=clock).reserve(books, ENDPOINT)
+    assert 895 < wait.value.wait_s < 905
+
+
+def refused(ledger: Ledger, books: MemoryBooks, error: Any) -> Permit:
+    permit = ledger.reserve(books, ENDPOINT)
+    ledger.refused(books, permit, error)
+    return permit
+
+
+def test_requests_of_others_on_the_same_key_are_believed() -> None:
+    """Somebody uses the key elsewhere: X's remaining is less than ours, and X is right."""
+    clock = Clock()
+    books = MemoryBooks(clock)
+    ledger = Ledger(credentials(1), own=0, since=0.0, monotonic=clock)
+    ledger.settle(books, ledger.reserve(books, ENDPOINT), Rate(900, 899, 900))
+    ledger.settle(books, ledger.reserve(books, ENDPOINT), Rate(900, 2, 890))
+    for left in (1, 0):
+        ledger.settle(books, ledger.reserve(books, ENDPOINT), Rate(900, left, 880))
+    with pytest.raises(MustWait):
+        ledger.reserve(books, ENDPOINT)
+
+
+def test_refused_credential_is_out_for_this_run_and_tried_again_by_the_next() -> None:
+    clock = Clock()
+    books = MemoryBooks(clock)
+    ledger = Ledger(credentials(1), own=0, since=clock.now, monotonic=clock)
+    refused(ledger, books, CredentialRefused("401"))
+    with pytest.raises(NoCredentialLeft):
+        ledger.reserve(books, ENDPOINT)
+    clock.now += 5
+    Ledger(credentials(1), own=0, since=clock.now, monotonic=clock).reserve(books, ENDPOINT)
+
+
+def test_refused_user_token_leaves_the_app_usable() -> None:
+    clock = Clock()
+    books = MemoryBooks(clock)
+    ledger = Ledger(credentials(1, app=True), own=0, since=0.0, monotonic=clock)
+    assert refused(ledger, books, CredentialRefused("401")).kind == "user"
+    assert ledger.reserve(books, ENDPOINT).kind == "app"
+
+
+def test_forbidden_endpoint_is_closed_for_that_credential_only() -> None:
+    clock = Clock()
+    books = MemoryBooks(clock)
+    ledger = Ledger(credentials(2), own=0, since=0.0, monotonic=clock)
+    assert refused(ledger, books, EndpointRefused("403")).credential == 0
+    assert ledger.reserve(books, ENDPOINT).credential == 1
+    assert ledger.reserve(books, "/2/users/by").credential == 0
+
+
+def test_used_up_cap_closes_the_whole_account_and_says_so() -> None:
+    clock = Clock()
+    books = MemoryBooks(clock)
+    ledger = Ledger(credentials(1, app=True), own=0, since=0.0, monotonic=clock)
+    refused(ledger, books, CapReached("cap", for_s=86_400))
+    with pytest.raises(CapReached) as ended:
+        ledger.reserve(books, "/2/users/by")
+    assert ended.value.exit_code == 5
+
+
+def test_too_fast_backs_off_twice_as_long_each_time() -> None:
+    clock = Clock()
+    books = MemoryBooks(clock)
+    waits = []
+    ledger = Ledger(credentials(1), own=0, since=0.0, monotonic=clock)
+    ledger.settle(books, ledger.reserve(books, ENDPOINT), Rate(900, 899, 900))
+    for _ in range(4):
+        refused(ledger, books, Overloaded("429"))
+        with pytest.raises(MustWait) as wait:
+            Ledger(credentials(1), own=0, since=0.0, monotonic=clock).reserve(books, ENDPOINT)
+        waits.append(wait.value.wait_s)
+        clock.now += wait.value.wait_s
+    assert [round(b / a) for a, b in zip(waits, waits[1:], strict=False)] == [2, 2, 2]
+
+
+def test_failing_endpoint_is_probed_by_one_at_a_time_and_costs_no_credential() -> None:
+    clock = Clock()
+    books = MemoryBooks(clock)
+    ledgers = [Ledger(credentials(3), own=n, since=0.0, monotonic=clock) for n in range(3)]
+    asked = 0
+    end = clock.now + 60
+    while clock.now < end:
+        for ledger in ledgers:
+            try:
+                refused(ledger, books, XUnavailable("503"))
+                asked += 1
+            except MustWait:
+                pass
+        clock.now += 0.1
+    assert asked <= 12
+    clock.now += 60
+    permit = ledgers[0].reserve(books, ENDPOINT)
+    ledgers[0].settle(books, permit, Rate(900, 899, 900))
+    for ledger in ledgers:
+        ledger.reserve(books, ENDPOINT)
+
+
+def test_day_limit_is_kept_beside_the_window() -> None:
+    clock = Clock()
+    books = MemoryBooks(clock)
+    ledger = Ledger(credentials(1), own=0, since=0.0, monotonic=clock)
+    for left in (1, 0):
+        ledger.settle(books, ledger.reserve(books, ENDPOINT), Rate(900, 898 + left, 900, 500, left, 40_000.0))
+    with pytest.raises(MustWait) as wait:
+        ledger.reserve(books, ENDPOINT)
+    assert wait.value.wait_s > 39_000
+
+
+def test_a_clock_that_was_set_back_does_not_close_a_bucket_for_long() -> None:
+    bucket = Bucket(limit=10, remaining=0, reset_at=100_000.0, anchored=True)
+    assert windows.lend(bucket, 5, 1_000.0)[1] is not None

@@ -1,0 +1,100 @@
+"""What passes between the walk and a sink: targets, claims on them, and pages with what they teach."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tweetcrawler.coverage import Range
+
+TIMELINE = "timeline"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target as stored.
+
+    `key` is X's id of the user, None until it is known. `handle` is the name as listed (folded), `username`
+    as X spells it. `state` is "new", "ok", "renamed", "missing", "suspended", "protected", "refused" or
+    "failed", with its `reason`. `rests_s` is how long it need not be asked again, 0 when it is due.
+    """
+
+    id: int
+    handle: str
+    key: str | None = None
+    username: str | None = None
+    state: str = "new"
+    reason: str = ""
+    rests_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A target under lease: what is known of it. `crawled` says that its walk ended since the run began."""
+
+    covered: Sequence[Range]
+    unreachable: Sequence[Range]
+    account_posts: int | None
+    crawled: bool
+
+
+@dataclass(frozen=True)
+class Bought:
+    """One answer of X as it was paid for; `body` is the answer's JSON as received."""
+
+    endpoint: str
+    params: Mapping[str, str]
+    credential: str
+    body: bytes
+    posts: int = 0
+    users: int = 0
+    id: uuid.UUID = field(default_factory=uuid.uuid4)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows of one page of a target, and what the page makes known of it.
+
+    `rows` are keyed by `flatten.COLUMNS`, ascending by id and unique; `refused` are `(id, reason)` of the posts
+    that gave no row. `username` and `account_posts` are news of the user, None where the page told nothing.
+    """
+
+    target: int
+    bought: Bought
+    rows: Sequence[Mapping[str, Any]]
+    refused: Sequence[tuple[str | None, str]] = ()
+    covered: Range | None = None
+    unreachable: Range | None = None
+    unreachable_reason: str = ""
+    username: str | None = None
+    account_posts: int | None = None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What saving a batch did: rows that are new, rows that changed; `leased` says the lease still holds."""
+
+    new: int
+    updated: int
+    leased: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """A handle that X resolved to a user."""
+
+    handle: str
+    user_id: str
+    username: str
+    account_posts: int | None
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A handle that X did not resolve: "missing" or "suspended", and X's reason."""
+
+    handle: str
+    state: str
+    reason: str

@@ -1,0 +1,141 @@
+"""Every error of the crawler: its sentence for the operator and its exit code.
+
+    TweetcrawlerError
+    ├── ConfigurationError      2  something the operator wrote
+    ├── DatabaseError           3
+    │   ├── DatabaseUnreachable    it does not answer
+    │   └── DatabaseNotMigrated    its schema is not this program's
+    ├── NoCredentialLeft        4  X refused every credential
+    ├── MustWait                   nothing may be sent yet; says how long
+    ├── LeaseLost                  another process walks this target now
+    ├── TargetRefused              X says why this target cannot be read
+    └── XError                     one request to X did not give a page
+        ├── WindowClosed              429: the bucket is empty
+        ├── Overloaded                429 with permits left: go slower
+        ├── CapReached                the project's or account's posts or credits are used up
+        ├── CredentialRefused         401: X does not accept these keys
+        ├── EndpointRefused           403: these keys may not use this endpoint
+        ├── RequestRefused            400: X does not accept this request
+        └── XUnavailable              no answer, or none that can be read
+
+A message is a sentence, and its last clause is what the operator should do next.
+"""
+
+from __future__ import annotations
+
+
+class TweetcrawlerError(Exception):
+    """Base of all errors that the crawler raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigurationError(TweetcrawlerError):
+    """An option, a file or an input is not usable as it stands."""
+
+    exit_code = 2
+
+
+class DatabaseError(TweetcrawlerError):
+    """PostgreSQL cannot be used."""
+
+    exit_code = 3
+
+
+class DatabaseUnreachable(DatabaseError):
+    """PostgreSQL does not answer, or stopped answering."""
+
+
+class DatabaseNotMigrated(DatabaseError):
+    """The schema in the database is not the one this program was written for."""
+
+
+class NoCredentialLeft(TweetcrawlerError):
+    """X refused every credential of the file."""
+
+    exit_code = 4
+
+
+class MustWait(TweetcrawlerError):
+    """Every bucket that could pay for this request is closed for now.
+
+    `wait_s` seconds from now the first of them opens; `reason` says what is waited for.
+    """
+
+    def __init__(self, wait_s: float, reason: str) -> None:
+        super().__init__(f"{reason}; the next request may be sent in {wait_s:.0f} s")
+        self.wait_s = wait_s
+        self.reason = reason
+
+
+class LeaseLost(TweetcrawlerError):
+    """Another process holds the lease of this target."""
+
+
+class TargetRefused(TweetcrawlerError):
+    """X answers, but not with this target's posts: it is missing, suspended or protected."""
+
+    def __init__(self, state: str, reason: str, *, rate: object | None = None) -> None:
+        super().__init__(reason)
+        self.state = state
+        self.reason = reason
+        self.rate = rate
+
+
+class XError(TweetcrawlerError):
+    """One request to X did not give a page.
+
+    `rate` is what its headers said of the bucket (`windows.Rate`), if anything; `status` is the HTTP status,
+    None when there was no answer.
+    """
+
+    def __init__(self, message: str, *, rate: object | None = None, status: int | None = None) -> None:
+        super().__init__(message)
+        self.rate = rate
+        self.status = status
+
+
+class WindowClosed(XError):
+    """The bucket of this request is empty until its window turns."""
+
+
+class Overloaded(XError):
+    """X asks to go slower although permits are left in the window."""
+
+
+class CapReached(XError):
+    """The posts or credits of the project or account are used up.
+
+    `reason` is "cap" or "credits"; `for_s` says how long X will go on refusing, as far as is known.
+    """
+
+    exit_code = 5
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "cap",
+        for_s: float = 86_400.0,
+        rate: object | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(message, rate=rate, status=status)
+        self.reason = reason
+        self.for_s = for_s
+
+
+class CredentialRefused(XError):
+    """X does not accept these keys."""
+
+
+class EndpointRefused(XError):
+    """These keys may not use this endpoint."""
+
+
+class RequestRefused(XError):
+    """X does not accept this request, whoever sends it."""
+
+
+class XUnavailable(XError):
+    """X gave no answer in time, or none that can be read."""

@@ -1,0 +1,506 @@
+"""What each of the 21 columns is in X's words, and what X must be asked for to fill them.
+
+A page goes in as X sent it, rows come out; nothing else happens. X names the same things in two ways: as
+tweets (`referenced_tweets`, `note_tweet`, `retweet_count`, `includes.tweets`) and as posts
+(`referenced_posts`, `note_post`, `repost_count`, `includes.posts`). Both are understood, also in one page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+COLUMNS: Final = (
+    "id",
+    "tweet_from",
+    "created_at",
+    "hashtags",
+    "urls",
+    "user_mentions_id",
+    "media",
+    "user_mentions_name",
+    "origin_device",
+    "favorite_count",
+    "text",
+    "in_reply_to_screen_name",
+    "in_reply_to_user_id",
+    "in_reply_to_status_id",
+    "retweet_count",
+    "retweeted_status_text",
+    "retweeted_status_url",
+    "retweeted_status_id",
+    "retweeted_status_user_name",
+    "retweeted_status_user_handle",
+    "sentiment",
+)
+"""The columns in the order of the table."""
+
+# Everything public is asked for: a tweet costs the same with few fields as with many, and who keeps the pages
+# can make more of them later. The private metrics are not: X gives them to a tweet's author only.
+# fmt: off
+TWEET_FIELDS: Final = (
+    "article", "attachments", "author_id", "card_uri", "community_id", "context_annotations",
+    "conversation_id", "created_at", "display_text_range", "edit_controls", "edit_history_tweet_ids",
+    "entities", "geo", "id", "in_reply_to_user_id", "lang", "media_metadata", "note_tweet",
+    "paid_partnership", "possibly_sensitive", "public_metrics", "referenced_tweets", "reply_settings",
+    "scopes", "source", "text", "withheld",
+)
+USER_FIELDS: Final = (
+    "affiliation", "created_at", "description", "entities", "id", "is_identity_verified", "location",
+    "most_recent_tweet_id", "name", "parody", "pinned_tweet_id", "profile_banner_url",
+    "profile_image_url", "protected", "public_metrics", "subscription_type", "url", "username",
+    "verified", "verified_followers_count", "verified_type", "withheld",
+)
+MEDIA_FIELDS: Final = (
+    "alt_text", "duration_ms", "height", "media_key", "preview_image_url", "public_metrics", "type",
+    "url", "variants", "width",
+)
+POLL_FIELDS: Final = (
+    "duration_minutes", "end_datetime", "id", "options", "voting_status",
+)
+PLACE_FIELDS: Final = (
+    "contained_within", "country", "country_code", "full_name", "geo", "id", "name", "place_type",
+)
+EXPANSIONS: Final = (
+    "attachments.media_keys", "attachments.poll_ids", "author_id", "entities.mentions.username",
+    "geo.place_id", "in_reply_to_user_id", "referenced_tweets.id",
+    "referenced_tweets.id.attachments.media_keys", "referenced_tweets.id.author_id",
+)
+# fmt: on
+
+
+def fields() -> dict[str, str]:
+    """The parameters that make X send all of this with tweets, ready for a request."""
+    return {
+        "tweet.fields": ",".join(TWEET_FIELDS),
+        "user.fields": ",".join(USER_FIELDS),
+        "media.fields": ",".join(MEDIA_FIELDS),
+        "poll.fields": ",".join(POLL_FIELDS),
+        "place.fields": ",".join(PLACE_FIELDS),
+        "expansions": ",".join(EXPANSIONS),
+    }
+
+
+class Refused(NamedTuple):
+    """A tweet that has no row, and why. `tweet_id` is None when the tweet does not name itself."""
+
+    tweet_id: str | None
+    reason: str
+
+
+class Flattened(NamedTuple):
+    """The rows of a page, by ascending id and each id once, and the tweets that gave none."""
+
+    rows: list[dict[str, Any]]
+    refused: list[Refused]
+
+
+def flatten(page: Mapping[str, Any], *, score: Callable[[str], float] | None = None) -> Flattened:
+    """Make one row of every tweet in `data`; the page stays as it is.
+
+    Shape: a row has the keys of `COLUMNS` in that order. Ids and counts are int, `sentiment` is float, all
+    else is text. What the page does not tell is None, except that a list without elements is `{}`; the list
+    columns are array literals of PostgreSQL. `data` may be a list, a single object, or absent. Included
+    tweets are only looked up. When an id stands in `data` twice, the later of those that give a row wins.
+
+    `score` gives the sentiment of a text, -1 to 1; it is asked about tweets in English. Without it there is
+    none.
+
+    Errors: none, whatever the page holds. What has a wrong type counts as absent, down to the single element
+    of a list. Only a number that cannot be stored as it was meant (an id that is missing, rounded or beyond
+    bigint, a count that is not whole) makes its tweet a `Refused`, and leaves the others alone.
+    """
+    tweets = page.get("data")
+    if tweets is None:
+        tweets = []
+    elif isinstance(tweets, dict):
+        tweets = [tweets]
+    elif not isinstance(tweets, list):
+        return Flattened([], [Refused(None, f"data is {_shown(tweets)}, not a list of tweets")])
+    try:
+        includes = _index(page.get("includes") or {})
+    except _MISSHAPEN:
+        includes = _index(_shaped(page.get("includes"), _INCLUDES) or {})
+    shaped_includes: _Includes | None = None
+    rows: dict[int, dict[str, Any]] = {}
+    refused: dict[str | int, Refused] = {}
+    for position, tweet in enumerate(tweets):
+        try:
+            try:
+                row = _row(tweet, includes)
+            except _MISSHAPEN:
+                # Rows are made without a look at types, which is fast; a tweet that stumbles over one is made
+                # again from a copy in which everything has the type it must have.
+                if shaped_includes is None:
+                    shaped_includes = _index(_shaped(page.get("includes"), _INCLUDES) or {})
+                row = _row(_shaped_tweet(tweet), shaped_includes)
+        except _Refusal as refusal:
+            name = _id_as_text(tweet)
+            refused[name if name and name.isdigit() else position] = Refused(name, str(refusal))
+            continue
+        if score is not None and row["text"] is not None and tweet.get("lang") == "en":
+            row["sentiment"] = round(score(row["text"]), 4)
+        rows[row["id"]] = row
+    for tweet_id in rows if refused else ():
+        refused.pop(str(tweet_id), None)
+    return Flattened([rows[tweet_id] for tweet_id in sorted(rows)], list(refused.values()))
+
+
+class _Includes(NamedTuple):
+    """What a page includes, by id or media key."""
+
+    users: dict[str, dict[str, Any]]
+    tweets: dict[str, dict[str, Any]]
+    media: dict[str, dict[str, Any]]
+
+
+_NOTHING: dict[str, Any] = {}
+
+
+def _index(includes: dict[str, Any]) -> _Includes:
+    def by(key: str, things: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {str(name): thing for thing in things if (name := thing.get(key)) is not None}
+
+    tweets = by("id", includes.get("tweets") or ())
+    tweets.update(by("id", includes.get("posts") or ()))
+    return _Includes(
+        by("id", includes.get("users") or ()), tweets, by("media_key", includes.get("media") or ())
+    )
+
+
+def _row(tweet: dict[str, Any], includes: _Includes) -> dict[str, Any]:
+    tweet_id = _id(tweet.get("id"), "id")
+    if tweet_id is None:
+        raise _Refusal("it has no id")
+    text, entities = _content(tweet)
+    replied_to_id = retweeted_id = None
+    for reference in tweet.get("referenced_tweets") or tweet.get("referenced_posts") or ():
+        kind = reference.get("type")
+        if kind == "replied_to":
+            replied_to_id = _id(reference.get("id"), "the id of the tweet replied to")
+        elif kind in ("retweeted", "reposted"):
+            retweeted_id = _id(reference.get("id"), "the id of the retweeted tweet")
+
+    # A retweet is cut, and its entities with it. They serve only when the whole tweet is not on the page.
+    whole, whole_text, whole_entities = tweet, text, entities
+    mentions = entities.get("mentions") or ()
+    original = None if retweeted_id is None else includes.tweets.get(str(retweeted_id))
+    if original is not None:
+        whole, (whole_text, whole_entities) = original, _content(original)
+        mentions = _retweet_mentions(original, whole_entities, mentions, includes)
+
+    author = includes.users.get(str(tweet.get("author_id"))) or _NOTHING
+    metrics = tweet.get("public_metrics") or _NOTHING
+    retweet_count = metrics.get("retweet_count")
+    if retweet_count is None:
+        retweet_count = metrics.get("repost_count")
+    urls = _urls(whole, whole_entities)
+    row = {
+        "id": tweet_id,
+        "tweet_from": _text(author.get("username")),
+        "created_at": _text(tweet.get("created_at")),
+        "hashtags": _hashtags(whole_entities),
+        "urls": urls,
+        "user_mentions_id": "{}",
+        "media": _media(whole, includes.media),
+        "user_mentions_name": "{}",
+        "origin_device": _text(tweet.get("source")) or None,
+        "favorite_count": _count(metrics.get("like_count"), "like_count"),
+        "text": _readable(text),
+        "in_reply_to_screen_name": None,
+        "in_reply_to_user_id": None,
+        "in_reply_to_status_id": replied_to_id,
+        "retweet_count": _count(retweet_count, "retweet_count"),
+        "retweeted_status_text": None,
+        "retweeted_status_url": None,
+        "retweeted_status_id": retweeted_id,
+        "retweeted_status_user_name": None,
+        "retweeted_status_user_handle": None,
+        "sentiment": None,
+    }
+    if mentions:
+        row["user_mentions_id"] = _id_array([mention.get("id") for mention in mentions])
+        row["user_mentions_name"] = _array([mention.get("username") for mention in mentions])
+    if (user_id := _id(tweet.get("in_reply_to_user_id"), "in_reply_to_user_id")) is not None:
+        row["in_reply_to_user_id"] = user_id
+        row["in_reply_to_screen_name"] = _text(_username(user_id, tweet, includes))
+    if original is not None:
+        author = includes.users.get(str(original.get("author_id"))) or _NOTHING
+        row["retweeted_status_text"] = _readable(whole_text)
+        row["retweeted_status_url"] = urls
+        row["retweeted_status_user_name"] = _text(author.get("name"))
+        row["retweeted_status_user_handle"] = _text(author.get("username"))
+    return row
+
+
+def _content(tweet: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """The full text, still escaped, and the entities that belong to it.
+
+    A long post has both in its note; its `text` and `entities` end after 280 characters.
+    """
+    note = tweet.get("note_tweet") or tweet.get("note_post")
+    if note and (text := note.get("text")):
+        return text, note.get("entities") or _NOTHING
+    return tweet.get("text"), tweet.get("entities") or _NOTHING
+
+
+def _retweet_mentions(
+    original: dict[str, Any], entities: dict[str, Any], own: Sequence[dict[str, Any]], includes: _Includes
+) -> Sequence[dict[str, Any]]:
+    """The retweeted author, then the mentions in `entities` of the retweeted tweet.
+
+    `own` are the mentions of the retweet, the first of which is that author: they help when the user, or even
+    its id, is not on the page.
+    """
+    author_id = _id(original.get("author_id"), "the id of the retweeted author")
+    if author_id is None:
+        return [*own[:1], *(entities.get("mentions") or ())]
+    handle = (includes.users.get(str(author_id)) or _NOTHING).get("username")
+    if handle is None:
+        handle = _mentioned(author_id, own)
+    return [{"id": author_id, "username": handle}, *(entities.get("mentions") or ())]
+
+
+def _username(user_id: int, tweet: dict[str, Any], includes: _Includes) -> str | None:
+    """The handle of the user that `tweet` replies to, as the users or the mentions of the page tell it."""
+    handle: str | None = (includes.users.get(str(user_id)) or _NOTHING).get("username")
+    if handle is None:
+        handle = _mentioned(user_id, _content(tweet)[1].get("mentions") or ())
+    if handle is None:
+        handle = _mentioned(user_id, (tweet.get("entities") or _NOTHING).get("mentions") or ())
+    return handle
+
+
+def _mentioned(user_id: int, mentions: Sequence[dict[str, Any]]) -> str | None:
+    for mention in mentions:
+        if mention.get("id") in (str(user_id), user_id):
+            return mention.get("username")
+    return None
+
+
+def _hashtags(entities: dict[str, Any]) -> str:
+    tags = entities.get("hashtags")
+    if not tags:
+        return "{}"
+    return _array([name for tag in tags if (name := tag.get("tag")) is not None])
+
+
+def _urls(tweet: dict[str, Any], entities: dict[str, Any]) -> str:
+    """Where the links of the text lead; those to the tweet's own pictures and films are none."""
+    urls = entities.get("urls")
+    if not urls:
+        return "{}"
+    cut = tweet.get("entities") or entities
+    if cut is not entities:
+        # Whether the urls of a note carry a media_key is not documented, those beside the cut text do.
+        own_media = [url["url"] for url in cut.get("urls") or () if url.get("media_key") and url.get("url")]
+        urls = [url for url in urls if url.get("url") not in own_media]
+    leads_to = [url.get("expanded_url") or url.get("url") for url in urls if not url.get("media_key")]
+    return _array([address for address in leads_to if address])
+
+
+def _media(tweet: dict[str, Any], media: dict[str, dict[str, Any]]) -> str:
+    attachments = tweet.get("attachments")
+    keys = attachments.get("media_keys") if attachments else None
+    if not keys:
+        return "{}"
+    found = [thing for key in keys if (thing := media.get(key)) is not None]
+    addresses = [thing.get("url") or thing.get("preview_image_url") for thing in found]
+    return _array([address for address in addresses if address])
+
+
+# --- array literals -----------------------------------------------------------------------------------------
+
+# PostgreSQL's array_out leaves an element bare unless it is empty, reads as NULL, or holds one of these
+# characters; white space is what its scanner takes for it. The last ones it cannot store at all.
+# https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
+_BARE = re.compile(r'[^,{}"\\ \t\n\r\v\f\x00\ud800-\udfff]+').fullmatch
+
+
+def _array(elements: Iterable[str | None]) -> str:
+    return "{" + ",".join([_element(element) for element in elements]) + "}"
+
+
+def _element(element: str | None) -> str:
+    if element is None:
+        return "NULL"
+    if not element.isidentifier() and not _BARE(element):  # the first is quick, and true of nearly all names
+        element = _storable(element)
+        if not _BARE(element):
+            return '"' + element.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f'"{element}"' if len(element) == 4 and element.upper() == "NULL" else element
+
+
+def _id_array(values: Iterable[Any]) -> str:
+    return "{" + ",".join([_id_element(value) for value in values]) + "}"
+
+
+def _id_element(value: Any) -> str:
+    number = _id(value, "the id of a mention")
+    return "NULL" if number is None else value if type(value) is str else str(number)
+
+
+# --- text ---------------------------------------------------------------------------------------------------
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def _readable(text: str | None) -> str | None:
+    """`text` without the three escapes of X, undone once: `&amp;lt;` was written as `&lt;`."""
+    if text is not None and "&" in text:
+        # & comes last, so that what it leaves behind is not undone again.
+        text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    return _text(text)
+
+
+def _text(text: str | None) -> str | None:
+    if text is None or (text.isascii() and "\x00" not in text):
+        return text
+    return _storable(text)
+
+
+def _storable(text: str) -> str:
+    """`text` with U+FFFD for each character that PostgreSQL cannot store: U+0000 and lone surrogates."""
+    if "\x00" in text:
+        text = text.replace("\x00", "\ufffd")
+    if not text.isascii():
+        try:
+            text.encode()  # much faster than a search, and clean text is the rule
+        except UnicodeEncodeError:
+            text = _SURROGATE.sub("\ufffd", text)
+    return text
+
+
+# --- numbers ------------------------------------------------------------------------------------------------
+
+_BIGINT_MIN, _BIGINT_MAX = -(2**63), 2**63 - 1
+_WHOLE_TEXT = re.compile(r"-?[0-9]{1,19}").fullmatch
+_EXACT_FLOAT = 2**53
+
+
+class _Refusal(Exception):
+    """A number of this tweet cannot be stored as it was meant."""
+
+
+def _id(value: Any, name: str) -> int | None:
+    if type(value) is str and len(value) <= 19 and value.isascii() and value.isdigit():
+        number = int(value)
+    elif type(value) is int:
+        number = value
+    elif value is None:
+        return None
+    elif type(value) is float:
+        raise _Refusal(f"{name} came as {_shown(value)}, a number that has lost digits of the id")
+    else:
+        raise _Refusal(f"{name} is {_shown(value)}, which is not a decimal number of at most 19 digits")
+    if 0 < number <= _BIGINT_MAX:
+        return number
+    raise _Refusal(f"{name} is {_shown(number)}, outside 1 to {_BIGINT_MAX}")
+
+
+def _count(value: Any, name: str) -> int | None:
+    if type(value) is int:
+        number = value
+    elif value is None:
+        return None
+    elif _is_whole(value):
+        number = int(value)
+    else:
+        raise _Refusal(f"{name} is {_shown(value)}, which is not a whole number")
+    if _BIGINT_MIN <= number <= _BIGINT_MAX:
+        return number
+    raise _Refusal(f"{name} is {_shown(number)}, outside the range of bigint")
+
+
+def _is_whole(value: Any) -> bool:
+    if type(value) is float:
+        return value.is_integer() and abs(value) <= _EXACT_FLOAT
+    return type(value) is str and _WHOLE_TEXT(value) is not None
+
+
+def _shown(value: Any) -> str:
+    """`value` for a sentence: never long, always printable."""
+    if type(value) is int and value.bit_length() > 128:
+        return f"an integer of {value.bit_length()} bits"  # Python refuses to print the longest ones
+    if value is None or isinstance(value, str | int | float):
+        shown = ascii(value)
+        return shown if len(shown) <= 60 else f"{shown[:60]}…"
+    return "a list" if isinstance(value, list) else "an object"
+
+
+def _id_as_text(tweet: Any) -> str | None:
+    value = tweet.get("id") if isinstance(tweet, dict) else None
+    if type(value) is str and len(value) <= 19 and value.isascii() and value.isdigit():
+        return str(int(value))
+    return None if value is None else _shown(value)
+
+
+# --- shapes -------------------------------------------------------------------------------------------------
+
+# What an object, list or text of the wrong type leads to in the code above.
+_MISSHAPEN = (AttributeError, TypeError, ValueError)
+
+
+def _as_sent(value: Any) -> Any:
+    return value
+
+
+def _only_text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _name(value: Any) -> str | None:
+    """An id that is only looked up: any number of any size may stand there."""
+    return str(value) if type(value) is int and value.bit_length() < 64 else _only_text(value)
+
+
+_ENTITIES = {
+    "hashtags": [{"tag": _only_text}],
+    "urls": [{"url": _only_text, "expanded_url": _only_text, "media_key": _only_text}],
+    "mentions": [{"id": _as_sent, "username": _only_text}],
+}
+_REFERENCES = [{"type": _only_text, "id": _as_sent}]
+_NOTE = {"text": _only_text, "entities": _ENTITIES}
+_TWEET = {
+    "id": _as_sent,
+    "text": _only_text,
+    "author_id": _name,
+    "created_at": _only_text,
+    "source": _only_text,
+    "in_reply_to_user_id": _as_sent,
+    "attachments": {"media_keys": [_only_text]},
+    "entities": _ENTITIES,
+    "note_tweet": _NOTE,
+    "note_post": _NOTE,
+    "public_metrics": {"like_count": _as_sent, "retweet_count": _as_sent, "repost_count": _as_sent},
+    "referenced_tweets": _REFERENCES,
+    "referenced_posts": _REFERENCES,
+}
+_INCLUDES = {
+    "users": [{"id": _name, "username": _only_text, "name": _only_text}],
+    "tweets": [_TWEET],
+    "posts": [_TWEET],
+    "media": [{"media_key": _only_text, "url": _only_text, "preview_image_url": _only_text}],
+}
+
+
+def _shaped_tweet(tweet: Any) -> dict[str, Any]:
+    if not isinstance(tweet, dict):
+        raise _Refusal(f"it is {_shown(tweet)}, not an object")
+    shaped: dict[str, Any] = _shaped(tweet, _TWEET)
+    return shaped
+
+
+def _shaped(value: Any, shape: Any) -> Any:
+    """A copy of `value` without all that does not fit `shape`; None when nothing is left of it."""
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            return None
+        parts = ((key, _shaped(value.get(key), inner)) for key, inner in shape.items())
+        return {key: part for key, part in parts if part is not None}
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return None
+        return [part for item in value if (part := _shaped(item, shape[0])) is not None]
+    return shape(value)

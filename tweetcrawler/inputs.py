@@ -1,0 +1,399 @@
+"""What the operator hands over: the credentials of the auth CSV or the terminal, and the handles of a file.
+
+A key, token or proxy's password stands in no sentence, whatever is wrong with it; its line and column do.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from itertools import count
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.secret import UTF_16_MARKS, Credential, Secret, harmless_name, read_by_others, read_text
+
+KEY_COLUMNS = ("consumer_key", "consumer_secret", "access_token", "access_token_secret")
+OPTIONAL_COLUMNS = ("bearer_token", "name", "proxy")
+LONGEST_LINE = 10_000
+
+_COLUMNS = KEY_COLUMNS + OPTIONAL_COLUMNS
+_HALVES = (  # either needs the other
+    ("consumer_key", "consumer_secret"),
+    ("consumer_secret", "consumer_key"),
+    ("access_token", "access_token_secret"),
+    ("access_token_secret", "access_token"),
+)
+_SECRET = re.compile(r"[!-~]{1,1000}")  # it goes into a header: no white space, control or foreign character
+_NAME = re.compile(r"[A-Za-z0-9._ -]{1,40}")
+_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
+_SPACE_AT_QUOTE = re.compile(r'(?:(?<=,)|\A)[ \t]+(?=")|(?<=")[ \t]+(?=,|\Z)')
+_LINE_BREAK = re.compile(r"\r\n|\r|\n")
+
+
+# --- credentials ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CredentialFile:
+    """The usable credentials of a file, at least one, and sentences on what was odd in it."""
+
+    credentials: tuple[Credential, ...]
+    notes: tuple[str, ...]
+
+
+def read_credentials(path: Path) -> CredentialFile:
+    """The credentials of an auth CSV, in its order; rows of the same keys become one.
+
+    The first line that is not blank is the header: columns in any order and case, consumer_key and
+    consumer_secret or bearer_token among them. A row that cannot be used is left out with a note.
+
+    Errors: ConfigurationError when the file cannot be read, has no such header, or has no usable row.
+    """
+    rows = _records(read_text(path, "auth CSV"), path)
+    header_line, names = next(rows, (1, []))
+    columns, notes = _columns(names, f"{path}, line {header_line}")
+    found: list[tuple[int, Credential]] = []
+    for line, cells in rows:
+        try:
+            found.append((line, _credential(cells, columns)))
+        except _BadRow as error:
+            notes.append(f"{path}, line {line}{error}; the row is left out.")
+    if not found:
+        reasons = "".join(f" {note}" for note in notes[:10])
+        raise ConfigurationError(f"{path} has no usable row; write keys below the header.{reasons}")
+    notes += filter(None, [read_by_others(path)])
+    merged = _merged(found, path, notes)
+    return CredentialFile(_named(merged, path, notes), tuple(notes))
+
+
+def ask_credentials(ask: Callable[[str], str]) -> Credential:
+    """A credential from the answers to four questions; `ask` shows a question and hides the typing.
+
+    Both parts of the access token may be left blank: the app then reads without a user.
+
+    Errors: ConfigurationError names the answer that cannot be a key.
+    """
+    answers = [ask(f"{column.replace('_', ' ')}: ").strip() for column in KEY_COLUMNS]
+    try:
+        return replace(_credential(answers, list(KEY_COLUMNS)), name="credential-1")
+    except _BadRow as error:
+        sentence = f"The answer{error}; copy the keys from X's developer portal and try again."
+    raise ConfigurationError(sentence)
+
+
+def no_credentials_sentence() -> str:
+    """What to say when no auth CSV is configured and nobody can be asked."""
+    return (
+        "No auth CSV is configured, and there is no terminal to ask for keys; set authCSV in tweet.ini "
+        f"or --authCSV to a CSV file with the header {', '.join(KEY_COLUMNS)}."
+    )
+
+
+class _BadRow(Exception):
+    """Column and reason, as the end of a sentence that began with the place."""
+
+
+def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of each line that is not blank; no value goes over a line break."""
+    for number, line in enumerate(_LINE_BREAK.split(text), start=1):
+        if not line.strip(" \t,"):
+            continue
+        if len(line) > LONGEST_LINE:
+            raise ConfigurationError(f"{path}, line {number}: this is too long for keys; check the file.")
+        try:
+            cells = next(csv.reader([_SPACE_AT_QUOTE.sub("", line)], strict=True))
+        except csv.Error as error:
+            unclosed = "unexpected end" in str(error)
+            sentence = "a quote is opened and not closed" if unclosed else "a quote stands inside a value"
+        else:
+            yield number, [cell.strip() for cell in cells]
+            continue
+        raise ConfigurationError(f"{path}, line {number}: {sentence}; keys need no quotes.")
+
+
+def _columns(names: Sequence[str], place: str) -> tuple[list[str], list[str]]:
+    """The header folded to known columns, others as "", and notes on these."""
+    columns = [name.lower().replace(" ", "_") for name in names]
+    if not {"consumer_key", "bearer_token"} & set(columns):
+        raise ConfigurationError(
+            f"{place}: this must be the header of the auth CSV, with the columns {', '.join(KEY_COLUMNS)} "
+            f"and optionally {', '.join(OPTIONAL_COLUMNS)}, separated by commas."
+        )
+    notes = []
+    for position, column in enumerate(columns):
+        if column in columns[:position] and column in _COLUMNS:
+            raise ConfigurationError(f"{place}: the column {column} stands there twice; leave out one.")
+        if column not in _COLUMNS:
+            columns[position] = ""
+            shown = harmless_name(names[position]) or position + 1
+            notes += [f"{place}: the column {shown} is not known and not read."] if column else []
+    absent = [second for first, second in _HALVES if first in columns and second not in columns]
+    if absent:
+        raise ConfigurationError(f"{place}: the column {absent[0]} is missing; add it.")
+    return columns, notes
+
+
+def _credential(cells: Sequence[str], columns: Sequence[str]) -> Credential:
+    if len(cells) > len(columns) and any(cells[len(columns) :]):
+        raise _BadRow(f", column {len(columns) + 1}: there are more values than columns")
+    values = {column: cell for column, cell in zip(columns, cells, strict=False) if column and cell}
+    for column, value in values.items():
+        if column != "name" and not _SECRET.fullmatch(value):
+            raise _BadRow(f", column {column}: white space, a control or foreign character is inside")
+    for first, second in _HALVES:
+        if first in values and second not in values:
+            raise _BadRow(f", column {second}: it is empty although there is a value for {first}")
+    if "access_token" in values and "consumer_key" not in values:
+        raise _BadRow(", column consumer_key: it is empty although there is a value for access_token")
+    if not {"consumer_key", "bearer_token"} & set(values):
+        raise _BadRow(", column consumer_key: it is empty, and there is no bearer_token")
+    if "proxy" in values and not _is_proxy(values["proxy"]):
+        raise _BadRow(f", column proxy: it must be a URL that begins with {', '.join(_PROXY_SCHEMES)}")
+    name = values.pop("name", "")
+    return Credential(name, **{column: Secret(value) for column, value in values.items()})
+
+
+def _is_proxy(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in _PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _merged(
+    found: Sequence[tuple[int, Credential]], path: Path, notes: list[str]
+) -> list[tuple[int, Credential]]:
+    """Rows of the same keys as one: the first row's values, and the others' for what it lacks.
+
+    A bearer token alone is the same as a row in which it stands beside its app's keys.
+    """
+    kept: dict[str, tuple[int, Credential]] = {}
+    bearers: dict[Secret, str] = {}
+    for line, each in sorted(found, key=lambda row: row[1].consumer_key is None):
+        identity = each.user_fingerprint or each.app_fingerprint
+        if each.bearer_token:
+            identity = identity if each.consumer_key else bearers.get(each.bearer_token, identity)
+            bearers.setdefault(each.bearer_token, identity)
+        if identity not in kept:
+            kept[identity] = (line, each)
+            continue
+        first_line, first = kept[identity]
+        kept[identity] = (first_line, _united(first, each))
+        notes.append(f"{path}, line {line}: the same keys as in line {first_line}; taken as one row.")
+        notes += [
+            f"{path}, line {line}, column {column}: not the value of line {first_line}, which counts."
+            for column in ("bearer_token", "proxy")
+            if getattr(each, column) not in (None, getattr(kept[identity][1], column))
+        ]
+    return sorted(kept.values(), key=lambda row: row[0])
+
+
+def _united(first: Credential, second: Credential) -> Credential:
+    return replace(
+        first,
+        name=first.name or second.name,
+        bearer_token=first.bearer_token or second.bearer_token,
+        proxy=first.proxy or second.proxy,
+    )
+
+
+def _named(rows: Sequence[tuple[int, Credential]], path: Path, notes: list[str]) -> tuple[Credential, ...]:
+    """Every credential with a name of its own: the given one, or `credential-<n>` after its place."""
+    given = [each.name for _, each in rows]
+    taken: set[str] = set()
+    named = []
+    for number, (line, each) in enumerate(rows, start=1):
+        name = each.name
+        if name and (name in taken or not _NAME.fullmatch(name)):
+            reason = "is used before" if name in taken else "is not 1 to 40 letters, digits, spaces, . _ -"
+            name = ""
+            notes.append(f"{path}, line {line}, column name: the name {reason}; a number is taken.")
+        if not name:
+            numbered = (f"credential-{n}" for n in count(number))
+            name = next(free for free in numbered if free not in taken and free not in given)
+        taken.add(name)
+        named.append(replace(each, name=name))
+    return tuple(named)
+
+
+# --- handles --------------------------------------------------------------------------------------
+
+_PLAIN_LINE = re.compile(rb"[ \t]*@?([A-Za-z0-9_]{1,15})[ \t]*\r?\n?")
+_HANDLE = re.compile(r"@?([A-Za-z0-9_]{1,15})", re.ASCII)
+_ADDRESS = re.compile(r"(?:https?://)?(?:[a-z]+\.)?(?:twitter|x)\.com(?:/|\Z)", re.IGNORECASE | re.ASCII)
+_PROFILE = re.compile(
+    r"(?:https?://)?(?:www\.|mobile\.|m\.)?(?:twitter|x)\.com/@?([A-Za-z0-9_]{1,15})/?(?:\?.*)?",
+    re.IGNORECASE | re.ASCII,  # without ASCII, the Kelvin sign would pass for a k
+)
+_SITE_PATHS = frozenset(
+    (
+        "about",
+        "account",
+        "compose",
+        "download",
+        "explore",
+        "hashtag",
+        "home",
+        "i",
+        "intent",
+        "jobs",
+        "login",
+        "logout",
+        "messages",
+        "notifications",
+        "oauth",
+        "privacy",
+        "search",
+        "settings",
+        "share",
+        "signup",
+        "tos",
+    )
+)
+_SHOWN = 40  # characters of a refused line
+_BLOCK = 1 << 20
+
+
+def read_handles(path: Path, *, on_bad: Callable[[int, str], None]) -> Iterator[str]:
+    """The handles of a file in its order, folded to lower case, each once.
+
+    One stands in a line, with or without @, or as the address of a profile; # begins a comment. A line that
+    holds anything else is given to `on_bad` with its number (from 1) and the reason, and passed over.
+    The file is streamed: a million handles take some 30 MB, for telling the repeated ones.
+
+    Errors: ConfigurationError, at the call, when the file cannot be read.
+    """
+    _open(path).close()
+    return _stream(path, on_bad)
+
+
+def count_lines(path: Path) -> int:
+    """The number of lines, blank ones and comments too: an upper bound of the handles, found quickly.
+
+    Errors: ConfigurationError when the file cannot be read.
+    """
+    lines, last = 0, b"\n"
+    with _open(path) as file:
+        while block := file.read(_BLOCK):
+            lines += block.count(b"\n")
+            last = block[-1:]
+    return lines + (last != b"\n")
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        reason = "is not there; write one handle a line into it, or name another with --handles"
+    except IsADirectoryError:
+        reason = "is a folder; name the file in it"
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror}); check who may read it"
+    else:
+        if file.read(2) not in UTF_16_MARKS:
+            file.seek(0)
+            return file
+        file.close()
+        reason = "is UTF-16; save it as UTF-8"
+    raise ConfigurationError(f"The file of handles {path} {reason}.")
+
+
+def _stream(path: Path, on_bad: Callable[[int, str], None]) -> Iterator[str]:
+    seen = _Seen()
+    with _open(path) as file:
+        for number, line in _lines(file):
+            plain = _PLAIN_LINE.fullmatch(line)
+            if plain:
+                handle = plain[1].lower()
+            else:
+                found, reason = _handle_in(line)
+                if reason:
+                    on_bad(number, reason)
+                if not found:
+                    continue
+                handle = found.encode()
+            if seen.add(handle):
+                yield handle.decode()
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines with their ends; one that is too long is cut, and what is behind the cut is skipped."""
+    number = 0
+    while line := file.readline(LONGEST_LINE):
+        number += 1
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        yield number, line
+        while len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+            line = file.readline(LONGEST_LINE)
+
+
+def _handle_in(line: bytes) -> tuple[str, str]:
+    """The folded handle of a line and the reason why there is none; both empty for a blank line."""
+    if len(line) >= LONGEST_LINE:
+        return "", f"the line is longer than {LONGEST_LINE:,} bytes"
+    try:
+        text = line.decode().partition("#")[0].strip()
+    except UnicodeDecodeError:
+        return "", "the line is no text in UTF-8"
+    if not text:
+        return "", ""
+    match = _HANDLE.fullmatch(text) or _PROFILE.fullmatch(text)
+    if match and (match.re is _HANDLE or match[1].lower() not in _SITE_PATHS):
+        return match[1].lower(), ""
+    shown = ascii(text[:_SHOWN]) + ("..." if len(text) > _SHOWN else "")
+    if _ADDRESS.match(text):
+        return "", f"{shown} is not the address of a profile"
+    return "", f"{shown} is not a handle (1 to 15 letters, digits and _)"
+
+
+class _Seen:
+    """A set of texts that takes 8 to 24 bytes each: an open-addressed table of their 64-bit digests.
+
+    Two of a million texts have the same digest once in 37 million files. The table is at most 2/3 full.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._table = _free_places(1 << 10)
+
+    def add(self, text: bytes) -> bool:
+        """Whether the text is new."""
+        digest = int.from_bytes(blake2b(text, digest_size=8).digest(), "little") or 1  # 0 is a free place
+        slot = self._slot(digest)
+        if self._table[slot]:
+            return False
+        self._table[slot] = digest
+        self._count += 1
+        if self._count * 3 > len(self._table) * 2:
+            self._grow()
+        return True
+
+    def _slot(self, digest: int) -> int:
+        """Where the digest is, or else would be."""
+        table = self._table
+        mask = len(table) - 1
+        slot = digest & mask
+        while table[slot] not in (0, digest):
+            slot = slot + 1 & mask
+        return slot
+
+    def _grow(self) -> None:
+        old = self._table
+        self._table = _free_places(len(old) * 2)
+        for digest in old:
+            if digest:
+                self._table[self._slot(digest)] = digest
+
+
+def _free_places(size: int) -> array[int]:
+    return array("Q", [0]) * size

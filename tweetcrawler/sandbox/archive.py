@@ -1,0 +1,54 @@
+"""All posts of the people that the server knows of, newest first: what search, counts, mentions and trends look at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from heapq import merge
+
+from tweetcrawler.sandbox.clock import lowest_id
+from tweetcrawler.sandbox.people import Person
+from tweetcrawler.sandbox.query import Doc, Query, doc_of
+from tweetcrawler.sandbox.world import Recent, World
+
+PATIENCE = 30_000
+"""So many posts are looked at for one page; then the page ends where it stands, with a token."""
+
+
+class Archive:
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._docs: Recent[int, Doc] = Recent(60_000)
+        self._version = world.version
+
+    def search(self, query: Query, above: int, below: int) -> Iterator[tuple[int, Person, Doc | None]]:
+        """Every post between the ids that is looked at, newest first; its Doc when it matches, else None."""
+        if self._version != self._world.version:
+            self._docs.forget()
+            self._version = self._world.version
+        for id_, person in self._between(self._authors(query), above, below):
+            doc = self._docs.get(id_) or self._docs.put(id_, doc_of(
+                self._world.tweet_of(person, id_), person, self._world.profile(person)))
+            yield id_, person, doc if query.matches(doc) else None
+
+    def tags(self, since_ms: int) -> Counter[str]:
+        """How often each hashtag was used since then, spelled as it was first seen."""
+        counts: Counter[str] = Counter()
+        spelled: dict[str, str] = {}
+        for id_, person in self._between(self._world.known(), lowest_id(since_ms), 2**63):
+            for tag in self._world.tweet_of(person, id_).tweet.get("entities", {}).get("hashtags", ()):
+                counts[spelled.setdefault(tag["tag"].casefold(), tag["tag"])] += 1
+        return counts
+
+    def _authors(self, query: Query) -> list[Person]:
+        if query.authors is None:
+            return self._world.known()
+        return [person for person in map(self._world.named, sorted(query.authors)) if person is not None]
+
+    def _between(self, people: list[Person], above: int, below: int) -> Iterator[tuple[int, Person]]:
+        return merge(*(self._timeline(person, above, below) for person in people if person.state == "normal"),
+                     key=lambda found: -found[0])
+
+    def _timeline(self, person: Person, above: int, below: int) -> Iterator[tuple[int, Person]]:
+        for id_ in self._world.newest_first(person, above, below):
+            yield id_, person

@@ -1,0 +1,149 @@
+"""The calls under /sandbox/: what a test or a demo sets, and what it reads. No key is needed and nothing is billed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from tweetcrawler.sandbox.auth import Keys
+from tweetcrawler.sandbox.billing import Books
+from tweetcrawler.sandbox.clock import Clock
+from tweetcrawler.sandbox.faults import Faults
+from tweetcrawler.sandbox.fields import everything
+from tweetcrawler.sandbox.limits import ENDPOINTS, Limit, Limits
+from tweetcrawler.sandbox.pages import of_tweets
+from tweetcrawler.sandbox.people import STATES, Person
+from tweetcrawler.sandbox.recorded import RecordedWorld
+from tweetcrawler.sandbox.world import MadeWorld
+
+Json = dict[str, Any]
+NO_ID = 2**63
+
+
+class NotThere(ValueError):
+    """The call or what it names does not exist."""
+
+
+@dataclass(slots=True)
+class Control:
+    world: MadeWorld | RecordedWorld
+    books: Books
+    limits: Limits
+    keys: Keys
+    faults: Faults
+    clock: Clock
+
+    def answer(self, method: str, path: str, query: dict[str, str], sent: Json) -> bytes | Json:
+        """What a control call gives; NotThere for an unknown one, ValueError for one that makes no sense."""
+        parts = path.strip("/").split("/")[1:]
+        match (method, *parts):
+            case ("GET", "books"):
+                return self.books.as_json() | {
+                    "closed_window_requests": self.limits.closed_window_requests, "windows": self.limits.listed()}
+            case ("GET", "books", "posts"):
+                return self._sales(query["username"])
+            case ("POST", "books", "reset"):
+                self.books.reset()
+                self.limits.closed_window_requests = 0
+                return {}
+            case ("GET", "truth", name):
+                return b"".join(self._truth(self._person(name)))
+            case ("GET", "truth", name, "ids"):
+                return self._ids(self._person(name))
+            case ("GET", "handles"):
+                return {"handles": self.world.handles()}
+            case ("POST", "world"):
+                return self._change(sent)
+            case ("GET", "credentials"):
+                return {"credentials": [{"name": one.name, "app": one.app, "project": one.project,
+                                         "revoked": one.revoked} for one in self.keys.all]}
+            case ("POST", "credentials"):
+                return self._change_credential(sent)
+            case ("GET", "faults"):
+                return {"faults": self.faults.listed()}
+            case ("POST", "faults"):
+                return self._fault(sent)
+            case ("DELETE", "faults"):
+                self.faults.clear()
+                return {}
+            case ("GET", "clock"):
+                return {"now": self.clock.now(), "skew_s": self.clock.skew_s}
+            case ("POST", "clock"):
+                self.clock.skew_s = float(sent["skew_s"])
+                return {"now": self.clock.now(), "skew_s": self.clock.skew_s}
+        raise NotThere(f"there is no {method} /sandbox/{'/'.join(parts)}")
+
+    # -- reading ------------------------------------------------------------
+
+    def _person(self, name: str) -> Person:
+        return self.world.anyone(name)
+
+    def _reachable(self, person: Person) -> Iterator[int]:
+        if person.state in ("absent", "suspended", "protected", "locked"):
+            return iter(())
+        return self.world.newest_first(person, self.world.depth_floor(person) - 1, NO_ID)
+
+    def _truth(self, person: Person) -> Iterator[bytes]:
+        asked = everything()
+        for id_ in self._reachable(person):
+            body = of_tweets(self.world, [self.world.tweet_of(person, id_)], asked)
+            line = {"tweet": body["data"][0], "includes": body.get("includes", {})}
+            yield orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+    def _ids(self, person: Person) -> Json:
+        return {"ids": [str(id_) for id_ in islice(self.world.newest_first(person, 0, NO_ID), 100_000)],
+                "reachable": [str(id_) for id_ in self._reachable(person)],
+                "user": self.world.profile(person), "state": person.state}
+
+    def _sales(self, name: str) -> Json:
+        person = self._person(name)
+        by_slot, by_id = self.books.posts.of(person.key)
+        sales = {str(id_): count for id_, count in by_id.items()}
+        for slot, count in by_slot.items():
+            sales[str(self.world.id_in_slot(person, slot))] = count
+        return sales
+
+    # -- setting ------------------------------------------------------------
+
+    def _change(self, sent: Json) -> Json:
+        world = self.world
+        if not isinstance(world, MadeWorld):
+            raise ValueError("a recorded world cannot be changed")  # noqa: TRY004  the caller's request is at fault
+        name = str(sent["user"])
+        answer: Json = {}
+        if "state" in sent:
+            if sent["state"] not in STATES:
+                raise ValueError(f"a state is one of {', '.join(STATES)}")
+            world.set_state(name, sent["state"])
+        if "add_posts" in sent:
+            now_ms = int((self.clock.now() - float(sent.get("age_s", 0))) * 1000)
+            answer["added"] = [str(id_) for id_ in world.add_posts(name, int(sent["add_posts"]), now_ms)]
+        if "delete" in sent:
+            answer["deleted"] = world.delete(name, [int(id_) for id_ in sent["delete"]])
+        if "rename_to" in sent:
+            world.rename(name, str(sent["rename_to"]))
+        return answer
+
+    def _change_credential(self, sent: Json) -> Json:
+        credential = self.keys.named(str(sent["name"]))
+        if credential is None:
+            raise NotThere(f"there is no credential {sent['name']}")
+        if "revoked" in sent:
+            credential.revoked = bool(sent["revoked"])
+        for endpoint, (app, user) in sent.get("limit", {}).items():
+            if endpoint not in ENDPOINTS:
+                raise ValueError(f"{endpoint} is not one of {', '.join(ENDPOINTS)}")
+            self.limits.of_credential[credential.name, endpoint] = Limit(app, user)
+        return {}
+
+    def _fault(self, sent: Json) -> Json:
+        if sent.get("fault") == "clock-skew":
+            self.clock.skew_s = float(sent["skew_s"])
+            return {}
+        self.faults.add(sent)
+        return {"faults": self.faults.listed()}
+

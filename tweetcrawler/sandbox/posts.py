@@ -1,0 +1,585 @@
+"""What people post in the made world: every kind of tweet that X knows, from a person and a number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any, Protocol
+
+from tweetcrawler.sandbox import wording
+from tweetcrawler.sandbox.clock import SNOWFLAKE_EPOCH_MS
+from tweetcrawler.sandbox.dice import Dice, mix
+from tweetcrawler.sandbox.people import MadePerson
+
+SOURCE_LEFT_MS = 1_671_494_400_000
+"""20 December 2022: later tweets do not say which program sent them."""
+NOTES_BEGAN_MS = 1_675_900_800_000
+_POPULAR = 8
+"""Every eighth post of a public person is one that others retweet, quote and answer."""
+_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_PAIRS = tuple(a + b for a in _LETTERS for b in _LETTERS)
+
+
+class Kind(IntEnum):
+    PLAIN = 0
+    REPLY = 1
+    THREAD = 2
+    RETWEET = 3
+    RETWEET_OF_QUOTE = 4
+    QUOTE = 5
+    QUOTE_OF_GONE = 6
+    QUOTE_OF_PROTECTED = 7
+    REPLY_WITH_QUOTE = 8
+    NOTE = 9
+    PHOTOS = 10
+    GIF = 11
+    VIDEO = 12
+    POLL = 13
+    PLACE = 14
+    EDITED = 15
+    WITHHELD = 16
+    COMMUNITY = 17
+    ARTICLE = 18
+    MENTION_OF_SUSPENDED = 19
+
+
+RETWEETS = frozenset({Kind.RETWEET, Kind.RETWEET_OF_QUOTE})
+REPLIES = frozenset({Kind.REPLY, Kind.THREAD, Kind.REPLY_WITH_QUOTE})
+
+
+def _table(shares: dict[Kind, int]) -> tuple[Kind, ...]:
+    kinds = tuple(kind for kind, share in shares.items() for _ in range(share))
+    assert len(kinds) == 256, len(kinds)
+    return kinds
+
+
+_KINDS = _table({
+    Kind.PLAIN: 78, Kind.REPLY: 36, Kind.THREAD: 14, Kind.RETWEET: 50, Kind.RETWEET_OF_QUOTE: 4, Kind.QUOTE: 14,
+    Kind.QUOTE_OF_GONE: 2, Kind.QUOTE_OF_PROTECTED: 1, Kind.REPLY_WITH_QUOTE: 2, Kind.NOTE: 8, Kind.PHOTOS: 18,
+    Kind.GIF: 4, Kind.VIDEO: 8, Kind.POLL: 3, Kind.PLACE: 5, Kind.EDITED: 3, Kind.WITHHELD: 1, Kind.COMMUNITY: 2,
+    Kind.ARTICLE: 1, Kind.MENTION_OF_SUSPENDED: 2,
+})
+_POPULAR_KINDS = _table({
+    Kind.PLAIN: 90, Kind.QUOTE: 40, Kind.NOTE: 46, Kind.PHOTOS: 44, Kind.GIF: 8, Kind.VIDEO: 22, Kind.POLL: 6,
+})
+
+
+class Ref:
+    """A post that another one refers to; `author` None means that nobody ever wrote it."""
+
+    __slots__ = ("author", "id", "k", "type")
+
+    def __init__(self, type_: str, id_: int, author: str | None = None, k: int = 0) -> None:
+        self.type = type_
+        self.id = id_
+        self.author = author
+        self.k = k
+
+
+@dataclass(slots=True, frozen=True)
+class Post:
+    """A tweet with all its fields, and what expansions can add to it. `slot` counts the author's posts from the
+    newest back, -1 when it has no such place."""
+
+    id: int
+    author: str
+    tweet: dict[str, Any]
+    refs: tuple[Ref, ...] = ()
+    mentioned: tuple[str, ...] = ()
+    answered: str | None = None
+    media: tuple[dict[str, Any], ...] = ()
+    poll: dict[str, Any] | None = None
+    place: dict[str, Any] | None = None
+    versions: tuple[int, ...] = ()
+    slot: int = -1
+
+
+class People(Protocol):
+    """What a writer of posts must know of others."""
+
+    public_names: tuple[str, ...]
+
+    def person(self, key: str) -> MadePerson: ...
+
+    def written(self, person: MadePerson, k: int) -> Post: ...
+
+
+def kind_of(person: MadePerson, k: int) -> Kind:
+    """The kind of the k-th post, without writing it."""
+    share = mix(k, person.salt) >> 40 & 0xFF
+    return _POPULAR_KINDS[share] if person.public and k >= 0 and k % _POPULAR == 0 else _KINDS[share]
+
+
+def write(people: People, person: MadePerson, k: int, id_: int) -> Post:
+    """The k-th post of the person, whose newest version has this id."""
+    draft = _Draft(people, person, k, id_)
+    _WRITERS[draft.kind](draft)
+    return draft.finish()
+
+
+def older_version(post: Post, id_: int) -> Post:
+    """The post as it was before an edit, with the id that it then had."""
+    text = post.tweet["text"].replace(" (edited)", "")
+    tweet = post.tweet | {"id": str(id_), "text": text, "created_at": _time((id_ >> 22) + SNOWFLAKE_EPOCH_MS)}
+    tweet["display_text_range"] = [0, len(text)]
+    return Post(id=id_, author=post.author, tweet=tweet, versions=post.versions)
+
+
+class _Draft:
+    """A tweet while it is written: text and entities grow together, so that every offset fits."""
+
+    __slots__ = ("_annotations", "_at", "_cashtags", "_hashtags", "_mentions", "_parts", "_urls", "answered", "dice",
+                 "extra", "id", "k", "kind", "lang", "media", "mentioned", "ms", "people", "person", "place", "poll",
+                 "refs", "shown_from", "shown_to", "versions")
+
+    def __init__(self, people: People, person: MadePerson, k: int, id_: int) -> None:
+        self.people = people
+        self.person = person
+        self.k = k
+        self.id = id_
+        self.kind = kind_of(person, k)
+        self.ms = (id_ >> 22) + SNOWFLAKE_EPOCH_MS
+        self.dice = Dice(b"%d post %d" % (person.salt, k))
+        self.lang = "en"
+        self.extra: dict[str, Any] = {}
+        self.refs: list[Ref] = []
+        self.mentioned: list[str] = []
+        self.answered: str | None = None
+        self.media: list[dict[str, Any]] = []
+        self.poll: dict[str, Any] | None = None
+        self.place: dict[str, Any] | None = None
+        self.versions: tuple[int, ...] = ()
+        self.shown_from = 0
+        self.shown_to: int | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        self._parts: list[str] = []
+        self._at = 0
+        self._hashtags: list[dict[str, Any]] = []
+        self._cashtags: list[dict[str, Any]] = []
+        self._mentions: list[dict[str, Any]] = []
+        self._urls: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+
+    # -- pieces of text ---------------------------------------------------
+
+    def say(self, text: str, gap: str = " ") -> int:
+        """Appends text (already escaped) and gives the place where it begins."""
+        if self._at:
+            text = gap + text
+            start = self._at + len(gap)
+        else:
+            start = 0
+        self._parts.append(text)
+        self._at += len(text)
+        return start
+
+    def tag(self, tag: str, gap: str = " ") -> None:
+        start = self.say("#" + tag, gap)
+        self._hashtags.append({"start": start, "end": self._at, "tag": tag})
+
+    def cash(self, tag: str) -> None:
+        start = self.say("$" + tag)
+        self._cashtags.append({"start": start, "end": self._at, "tag": tag})
+
+    def mention(self, person: MadePerson) -> None:
+        start = self.say("@" + person.username)
+        self._mentions.append({"start": start, "end": self._at, "username": person.username, "id": str(person.id)})
+        self.mentioned.append(person.key)
+
+    def named(self, name: str, kind: str) -> None:
+        start = self.say(name)
+        self._annotations.append({"start": start, "end": self._at - 1, "type": kind, "normalized_text": name,
+                                  "probability": 0.4 + self.dice.below(6000) / 10000})
+
+    def link(self, expanded: str, shown: str, **more: Any) -> None:
+        dice = self.dice
+        code = "".join([_PAIRS[dice.below(3844)] for _ in range(5)])
+        start = self.say("https://t.co/" + code)
+        self._urls.append({"start": start, "end": self._at, "url": "https://t.co/" + code, "expanded_url": expanded,
+                           "display_url": shown, **more})
+
+    def sentence(self) -> None:
+        dice = self.dice
+        self.say(f"{dice.pick(wording.OPENERS)} {dice.pick(wording.SUBJECTS)} {dice.pick(wording.PREDICATES)}"
+                 f"{dice.pick(wording.CLOSERS)}")
+
+    def words(self) -> None:
+        """An ordinary text in one of the languages, with what people put into texts."""
+        dice = self.dice
+        self.lang = lang = dice.pick(wording.LANGUAGES)
+        if lang == "en":
+            self.sentence()
+            if dice.chance(220):
+                self.say(dice.pick(wording.SUBJECTS), "\n\n" if dice.chance(400) else " ")
+                self.say(dice.pick(wording.PREDICATES))
+            if dice.chance(180):
+                self.named(*dice.pick(wording.NAMED))
+        elif lang == "und":
+            self.lang = dice.pick(("und", "qme", "qst", "zxx", "qam"))
+            self.say(dice.pick(wording.EMOJI) * (1 + dice.below(3)))
+        else:
+            texts = wording.OTHER_LANGUAGES[lang]
+            self.say(dice.pick(texts))
+            if dice.chance(500):
+                self.say(dice.pick(texts))
+        self.adornments()
+
+    def adornments(self) -> None:
+        dice = self.dice
+        fall = dice.below(1000)
+        if fall < 280:
+            self.say(dice.pick(wording.EMOJI))
+        if fall % 100 < 34:
+            for _ in range(1 + (fall % 3) // 2):
+                self.tag(wording.TAGS[min(dice.below(len(wording.TAGS)), dice.below(len(wording.TAGS)))])
+        if 300 <= fall < 380:
+            self.mention(self.someone())
+        if 380 <= fall < 395:
+            self.cash(dice.pick(wording.CASHTAGS))
+        if 400 <= fall < 520:
+            self.web_link()
+        if 520 <= fall < 530:
+            self.say(f"No. {self.k % 1000}", "\n")
+
+    def web_link(self) -> None:
+        host, title = self.dice.pick(wording.SITES)
+        path = f"{self.dice.below(9000) + 1000}"
+        if self.dice.chance(600):
+            self.link(f"https://{host}/{path}", f"{host}/{path}", status=200, title=title,
+                      unwound_url=f"https://{host}/{path}?ref=a&b=1",
+                      images=[{"url": f"https://pbs.twimg.com/news_img/{path}/orig.jpg", "width": 1200, "height": 600}])
+        else:
+            self.link(f"https://{host}/{path}", f"{host}/{path}")
+
+    # -- others -----------------------------------------------------------
+
+    def someone(self) -> MadePerson:
+        return self.people.person(self.dice.pick(self.people.public_names))
+
+    def popular(self, *kinds: Kind) -> tuple[MadePerson, int]:
+        """A post of a public person, a little older than this one, and of one of the kinds if there is one near."""
+        person = self.someone()
+        newest = min(person.k_before(self.id), person.last_k)
+        k = newest // _POPULAR * _POPULAR - _POPULAR * self.dice.below(3)
+        first = k
+        if kinds:
+            for _ in range(24):
+                if kind_of(person, k) in kinds:
+                    return person, k
+                k -= _POPULAR
+        return person, first
+
+    def quote(self, person: MadePerson, id_: int, k: int) -> None:
+        self.refs.append(Ref("quoted", id_, person.key, k))
+        self.quote_link(person.username, id_)
+
+    def quote_link(self, username: str, id_: int) -> None:
+        self.shown_to = self._at
+        self.link(f"https://twitter.com/{username}/status/{id_}", f"twitter.com/{username[:9]}/s…")
+
+    def answer(self, person: MadePerson, id_: int, k: int) -> None:
+        self.refs.append(Ref("replied_to", id_, person.key, k))
+        self.answered = person.key
+        self.extra["in_reply_to_user_id"] = str(person.id)
+
+    def file(self, kind: str, number: int) -> str:
+        """Adds a photo, gif or video to the attachments; the key tells the kind."""
+        dice = self.dice
+        file_id = self.id - 2_000_000_000 + number
+        key = f"{ {'photo': 3, 'video': 7, 'animated_gif': 16}[kind] }_{file_id}"
+        media: dict[str, Any] = {"media_key": key, "type": kind, "width": 640 + 16 * dice.below(80),
+                                 "height": 480 + 16 * dice.below(60)}
+        if kind == "photo":
+            media["url"] = f"https://pbs.twimg.com/media/{file_id:x}.jpg"
+        else:
+            media["preview_image_url"] = f"https://pbs.twimg.com/tweet_video_thumb/{file_id:x}.jpg"
+            base = f"https://video.twimg.com/ext_tw_video/{file_id}/pu"
+            media["variants"] = [{"bit_rate": 0, "content_type": "video/mp4", "url": f"{base}/vid/g.mp4"}]
+        if kind == "video":
+            media["duration_ms"] = 4_000 + 977 * dice.below(140)
+            media["public_metrics"] = {"view_count": dice.heavy(900, 9_000_000)}
+            media["variants"] = [
+                {"content_type": "application/x-mpegURL", "url": f"{base}/pl/a.m3u8?tag=12&container=fmp4"},
+                {"bit_rate": 256000, "content_type": "video/mp4", "url": f"{base}/vid/480x270/b.mp4?tag=12"},
+                {"bit_rate": 2176000, "content_type": "video/mp4", "url": f"{base}/vid/1280x720/c.mp4?tag=12"},
+            ]
+        if dice.chance(300):
+            media["alt_text"] = f"{dice.pick(wording.SUBJECTS)}, seen from above"
+        self.media.append(media)
+        return key
+
+    # -- the end ----------------------------------------------------------
+
+    def entities(self) -> dict[str, Any]:
+        return {name: found for name, found in (
+            ("hashtags", self._hashtags), ("cashtags", self._cashtags), ("mentions", self._mentions),
+            ("urls", self._urls), ("annotations", self._annotations)) if found}
+
+    def text(self) -> str:
+        return "".join(self._parts)
+
+    def finish(self) -> Post:
+        dice = self.dice
+        text = self.text()
+        id_text = str(self.id)
+        ms = self.ms
+        created = _time(ms)
+        tweet: dict[str, Any] = {
+            "id": id_text,
+            "text": text,
+            "author_id": str(self.person.id),
+            "username": self.person.username,
+            "created_at": created,
+            "conversation_id": id_text,
+            "edit_history_tweet_ids": [id_text],
+            "lang": self.lang,
+            "possibly_sensitive": dice.chance(12),
+            "reply_settings": "everyone" if dice.chance(960) else dice.pick(("mentionedUsers", "following", "subscribers")),
+            "edit_controls": {"edits_remaining": 5, "is_edit_eligible": self.kind not in RETWEETS,
+                              "editable_until": _time(ms + 3_600_000)},
+            "display_text_range": [self.shown_from, len(text) if self.shown_to is None else self.shown_to],
+        }
+        tweet["public_metrics"] = self.extra.pop("public_metrics", None) or {
+            "retweet_count": (retweets := dice.heavy(4, 90_000)), "reply_count": dice.heavy(3, 30_000),
+            "like_count": retweets * 5 + dice.below(40), "quote_count": retweets // 9,
+            "bookmark_count": retweets // 3, "impression_count": (retweets * 700 + dice.below(900)) if ms > SOURCE_LEFT_MS else 0,
+        }
+        if entities := self.entities():
+            tweet["entities"] = entities
+        if ms < SOURCE_LEFT_MS:
+            tweet["source"] = dice.pick(wording.SOURCES)
+        if self.media or self.poll:
+            tweet["attachments"] = {}
+            if self.media:
+                tweet["attachments"]["media_keys"] = [media["media_key"] for media in self.media]
+            if self.poll:
+                tweet["attachments"]["poll_ids"] = [self.poll["id"]]
+        if self.refs:
+            tweet["referenced_tweets"] = [{"type": ref.type, "id": str(ref.id)} for ref in self.refs]
+        if dice.chance(300):
+            tweet["context_annotations"] = [
+                {"domain": domain, "entity": entity}
+                for domain, entity in (dice.pick(wording.CONTEXTS) for _ in range(1 + dice.below(4)))]
+        tweet.update(self.extra)
+        return Post(id=self.id, author=self.person.key, tweet=tweet, refs=tuple(self.refs),
+                    mentioned=tuple(self.mentioned), answered=self.answered, media=tuple(self.media), poll=self.poll,
+                    place=self.place, versions=self.versions, slot=self.person.last_k - self.k if self.k >= 0 else -1)
+
+
+def _plain(draft: _Draft) -> None:
+    draft.words()
+
+
+def _retweet(draft: _Draft) -> None:
+    kinds = (Kind.QUOTE,) if draft.kind is Kind.RETWEET_OF_QUOTE else ()
+    person, k = draft.popular(*kinds)
+    original = draft.people.written(person, k)
+    note = original.tweet.get("note_tweet", original.tweet)["text"]
+    head = f"RT @{person.username}: "
+    full = head + note
+    text = full if len(full) <= 140 else full[:139] + "…"
+    draft.say(text)
+    draft.lang = original.tweet["lang"]
+    draft._mentions.append({"start": 3, "end": 4 + len(person.username), "username": person.username,
+                            "id": str(person.id)})
+    draft.mentioned.append(person.key)
+    moved = len(head)
+    for name, kept in (("hashtags", draft._hashtags), ("mentions", draft._mentions), ("urls", draft._urls)):
+        for entity in original.tweet.get("entities", {}).get(name, ()):
+            if entity["end"] + moved < len(text):
+                kept.append(entity | {"start": entity["start"] + moved, "end": entity["end"] + moved})
+    draft.refs.append(Ref("retweeted", original.id, person.key, k))
+    metrics = original.tweet["public_metrics"]
+    draft.extra["public_metrics"] = {"retweet_count": metrics["retweet_count"], "reply_count": 0, "like_count": 0,
+                                     "quote_count": 0, "bookmark_count": 0, "impression_count": 0}
+
+
+def _reply(draft: _Draft) -> None:
+    person, k = draft.popular()
+    draft.mention(person)
+    draft.shown_from = len(person.username) + 2
+    draft.words()
+    id_ = person.id_of(k)
+    draft.answer(person, id_, k)
+    draft.extra["conversation_id"] = str(id_)
+
+
+def _thread(draft: _Draft) -> None:
+    """Goes on with the person's own latest post that is no retweet; a thread's conversation is its first post."""
+    draft.words()
+    person = draft.person
+    if draft.k < 0:
+        return
+    k = _before_in_thread(person, draft.k)
+    draft.answer(person, person.id_of(k), k)
+    while kind_of(person, k) is Kind.THREAD:
+        k = _before_in_thread(person, k)
+    if kind_of(person, k) in REPLIES:
+        root = draft.people.written(person, k)
+        draft.extra["conversation_id"] = root.tweet["conversation_id"]
+    else:
+        draft.extra["conversation_id"] = str(person.id_of(k))
+
+
+def _before_in_thread(person: MadePerson, k: int) -> int:
+    k -= 1
+    while kind_of(person, k) in RETWEETS:
+        k -= 1
+    return k
+
+
+def _quote(draft: _Draft) -> None:
+    draft.words()
+    person, k = draft.popular()
+    draft.quote(person, person.id_of(k), k)
+
+
+def _quote_of_gone(draft: _Draft) -> None:
+    draft.words()
+    person = draft.someone()
+    id_ = (person.id_of(person.k_before(draft.id) - 3) >> 22 << 22) + 77
+    draft.refs.append(Ref("quoted", id_))
+    draft.quote_link(person.username, id_)
+
+
+def _quote_of_protected(draft: _Draft) -> None:
+    draft.words()
+    person = draft.people.person("protected_kim")
+    id_ = (draft.id - (9_000_000 << 22) >> 22 << 22) | person.tag
+    draft.refs.append(Ref("quoted", id_, person.key))
+    draft.quote_link(person.username, id_)
+
+
+def _reply_with_quote(draft: _Draft) -> None:
+    _reply(draft)
+    person, k = draft.popular()
+    draft.quote(person, person.id_of(k), k)
+
+
+def _note(draft: _Draft) -> None:
+    """More than 280 signs: the text is cut, the whole of it stands in note_tweet with entities of its own."""
+    if draft.ms < NOTES_BEGAN_MS:
+        draft.words()
+        return
+    dice = draft.dice
+    for number in range(3 + dice.below(6)):
+        draft.say(dice.pick(wording.LONG), "\n\n" if number % 2 else " ")
+        if number == 1 and dice.chance(700):
+            draft.tag(dice.pick(wording.TAGS))
+    draft.mention(draft.someone())
+    draft.web_link()
+    draft.tag(dice.pick(wording.TAGS))
+    note: dict[str, Any] = {"text": draft.text()}
+    entities = {name: found for name, found in draft.entities().items() if name != "annotations"}
+    if entities:
+        note["entities"] = entities
+    cut = note["text"][:273].rsplit(" ", 1)[0]
+    draft.mentioned = [key for key in draft.mentioned if entities["mentions"][0]["end"] <= len(cut)]
+    draft.begin()
+    draft.say(cut + "…")
+    draft.shown_to = len(cut) + 1
+    for name, kept in (("hashtags", draft._hashtags), ("mentions", draft._mentions)):
+        kept.extend(entity for entity in entities.get(name, ()) if entity["end"] <= len(cut))
+    draft.link(f"https://twitter.com/i/web/status/{draft.id}", "twitter.com/i/web/status/1…")
+    draft.extra["note_tweet"] = note
+
+
+def _photos(draft: _Draft) -> None:
+    draft.words()
+    keys = [draft.file("photo", number) for number in range(1 + draft.dice.below(4) * draft.dice.below(2))]
+    _media_link(draft, keys, "photo")
+
+
+def _gif(draft: _Draft) -> None:
+    draft.words()
+    _media_link(draft, [draft.file("animated_gif", 0)], "photo")
+
+
+def _video(draft: _Draft) -> None:
+    draft.words()
+    _media_link(draft, [draft.file("video", 0)], "video")
+
+
+def _media_link(draft: _Draft, keys: list[str], word: str) -> None:
+    """One short link stands in the text; the entities name it once for every file."""
+    draft.shown_to = draft._at
+    draft.link(f"https://twitter.com/{draft.person.username}/status/{draft.id}/{word}/1", "", media_key=keys[0])
+    last = draft._urls[-1]
+    last["display_url"] = f"pic.twitter.com/{last['url'][13:]}"
+    draft._urls.extend(last | {"media_key": key} for key in keys[1:])
+
+
+def _poll(draft: _Draft) -> None:
+    dice = draft.dice
+    draft.sentence()
+    minutes = dice.pick((5, 60, 1440, 4320, 10080))
+    ends_ms = draft.ms + minutes * 60_000
+    labels = dice.pick(wording.POLL_LABELS)
+    draft.poll = {
+        "id": str(draft.id - 4_194_304), "duration_minutes": minutes, "end_datetime": _time(ends_ms),
+        "voting_status": "closed" if ends_ms < draft.person.ms_of(draft.person.last_k) else "open",
+        "options": [{"position": number + 1, "label": label, "votes": dice.heavy(30, 50_000)}
+                    for number, label in enumerate(labels)],
+    }
+    draft.extra["card_uri"] = f"card://{draft.poll['id']}"
+
+
+def _place(draft: _Draft) -> None:
+    draft.words()
+    draft.place = draft.dice.pick(wording.PLACES)
+    draft.extra["geo"] = {"place_id": draft.place["id"]}
+    if draft.dice.chance(300):
+        west, south, east, north = draft.place["geo"]["bbox"]
+        draft.extra["geo"]["coordinates"] = {"type": "Point", "coordinates": [(west + east) / 2, (south + north) / 2]}
+
+
+def _edited(draft: _Draft) -> None:
+    draft.sentence()
+    draft.say("(edited)")
+    edits = 1 + draft.dice.below(4)
+    draft.versions = (*(draft.id - ((edits - number) * 41_000 + 17 << 22) for number in range(edits)), draft.id)
+    draft.extra["edit_history_tweet_ids"] = [str(version) for version in draft.versions]
+    draft.extra["edit_controls"] = {"edits_remaining": 5 - edits, "is_edit_eligible": True,
+                                    "editable_until": _time(draft.ms + 3_600_000)}
+
+
+def _withheld(draft: _Draft) -> None:
+    draft.words()
+    draft.extra["withheld"] = {"copyright": draft.dice.chance(300), "country_codes": ["DE", "FR"], "scope": "tweet"}
+
+
+def _community(draft: _Draft) -> None:
+    draft.words()
+    draft.extra["community_id"] = str(1_493_446_837_214_187_523 + draft.dice.below(9))
+    draft.extra["scopes"] = {"followers": False}
+
+
+def _article(draft: _Draft) -> None:
+    title = draft.dice.pick(wording.ARTICLE_TITLES)
+    draft.link(f"https://x.com/i/article/{draft.id - 500}", f"x.com/i/article/{str(draft.id)[:6]}…")
+    draft.lang = "zxx"
+    draft.extra["article"] = {"title": title, "preview_text": wording.LONG[0],
+                              "plain_text": "\n\n".join(wording.LONG[:5])}
+
+
+def _mention_of_suspended(draft: _Draft) -> None:
+    draft.sentence()
+    draft.mention(draft.people.person("suspended_bo"))
+
+
+_WRITERS: dict[Kind, Callable[[_Draft], None]] = {
+    Kind.PLAIN: _plain, Kind.REPLY: _reply, Kind.THREAD: _thread, Kind.RETWEET: _retweet,
+    Kind.RETWEET_OF_QUOTE: _retweet, Kind.QUOTE: _quote, Kind.QUOTE_OF_GONE: _quote_of_gone,
+    Kind.QUOTE_OF_PROTECTED: _quote_of_protected, Kind.REPLY_WITH_QUOTE: _reply_with_quote, Kind.NOTE: _note,
+    Kind.PHOTOS: _photos, Kind.GIF: _gif, Kind.VIDEO: _video, Kind.POLL: _poll, Kind.PLACE: _place,
+    Kind.EDITED: _edited, Kind.WITHHELD: _withheld, Kind.COMMUNITY: _community, Kind.ARTICLE: _article,
+    Kind.MENTION_OF_SUSPENDED: _mention_of_suspended,
+}
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19] + ".000Z"

@@ -1,0 +1,245 @@
+"""A world that was really seen: the users and tweets of a folder of recorded v2 answers.
+
+Understood are pages (`data`, `includes`), twarc2's lines, stream lines, captures of whole exchanges
+(`{source, method, uri, status, headers, body}`) and flattened lines with the author inside. What is none of these is
+passed over and counted.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.sandbox.clock import FIRST_SNOWFLAKE, ms_of_id, rfc3339
+from tweetcrawler.sandbox.people import Person
+from tweetcrawler.sandbox.posts import Post, Ref
+from tweetcrawler.sandbox.world import DEPTH, Missing
+
+Json = dict[str, Any]
+_OF_USER = re.compile(r"/2/users/([0-9]+)/tweets")
+_INLINED = ("author", "in_reply_to_user", "__twarc", "matching_rules")
+
+
+class RecordedWorld:
+    """Serves what was found; nobody else exists, and nothing changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.version = 0
+        self.skipped_lines = 0
+        self._users: dict[str, Json] = {}
+        self._tweets: dict[str, Json] = {}
+        self._media: dict[str, Json] = {}
+        self._polls: dict[str, Json] = {}
+        self._places: dict[str, Json] = {}
+        files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".jsonl")) if folder.is_dir() else []
+        if not files:
+            raise ConfigurationError(f"{folder} holds no .json or .jsonl files; name a folder of recorded v2 answers")
+        for path in files:
+            self._read(path)
+        self._people = {id_: Person(key=id_, id=int(id_), username=user["username"],
+                                    state="protected" if user.get("protected") else "normal")
+                        for id_, user in self._users.items()}
+        self._by_name = {person.username.lower(): person for person in self._people.values()}
+        self._timelines: dict[str, list[int]] = {id_: [] for id_ in self._people}
+        self._slots: dict[int, int] = {}
+        for id_, tweet in self._tweets.items():
+            if tweet.get("author_id") in self._timelines:
+                self._timelines[tweet["author_id"]].append(int(id_))
+        for ids in self._timelines.values():
+            ids.sort()
+            self._slots |= {id_: slot for slot, id_ in enumerate(reversed(ids))}
+        for id_, ids in self._timelines.items():
+            if ids:  # a protected account whose tweets are here was open when they were read
+                self._people[id_].state = "normal"
+
+    # -- people ---------------------------------------------------------------
+
+    def named(self, name: str) -> Person | None:
+        return self._by_name.get(name.lower())
+
+    def numbered(self, id_: int) -> Person | None:
+        return self._people.get(str(id_))
+
+    def person(self, key: str) -> Person:
+        return self._people.get(key) or Person(key=key, id=int(key) if key.isdigit() else 0, username=key, state="absent")
+
+    def anyone(self, name: str) -> Person:
+        return self.named(name) or self.person(name)
+
+    def profile(self, person: Person) -> Json:
+        return self._users.get(person.key, {})
+
+    def known(self) -> list[Person]:
+        return list(self._people.values())
+
+    def handles(self) -> list[str]:
+        """Handles of those of whom there is at least one tweet."""
+        return [person.username for person in self._people.values() if self._timelines[person.key]]
+
+    # -- timelines --------------------------------------------------------------
+
+    def newest_first(self, person: Person, above: int, below: int) -> Iterator[int]:
+        ids = self._timelines.get(person.key, [])
+        return iter(ids[bisect_left(ids, above + 1):bisect_left(ids, below)][::-1])
+
+    def oldest_first(self, person: Person, above: int) -> Iterator[int]:
+        ids = self._timelines.get(person.key, [])
+        return iter(ids[bisect_left(ids, above + 1):])
+
+    def depth_floor(self, person: Person) -> int:
+        ids = self._timelines.get(person.key, [])
+        return ids[-DEPTH] if len(ids) > DEPTH else 0
+
+    def is_kind(self, person: Person, id_: int) -> tuple[bool, bool]:  # noqa: ARG002  a made world needs the person
+        kinds = {ref["type"] for ref in self._tweets[str(id_)].get("referenced_tweets") or ()}
+        return "replied_to" in kinds, "retweeted" in kinds
+
+    def id_in_slot(self, person: Person, slot: int) -> int:
+        return self._timelines[person.key][-1 - slot]
+
+    # -- posts ------------------------------------------------------------------
+
+    def tweet_of(self, person: Person, id_: int) -> Post:  # noqa: ARG002  a made world needs the person
+        return self._post(self._tweets[str(id_)])
+
+    def found(self, id_: int) -> Post | Missing:
+        tweet = self._tweets.get(str(id_))
+        return Missing("absent") if tweet is None else self._post(tweet)
+
+    def referenced(self, ref: Ref) -> Post | Missing:
+        return self.found(ref.id)
+
+    def _post(self, tweet: Json) -> Post:
+        attachments = tweet.get("attachments") or {}
+        mentions = [one.get("id") or self._id_named(one["username"])
+                    for one in (tweet.get("entities") or {}).get("mentions") or ()]
+        polls = [self._polls[id_] for id_ in attachments.get("poll_ids") or () if id_ in self._polls]
+        id_ = int(tweet["id"])
+        return Post(
+            id=id_, author=tweet.get("author_id", "0"), tweet=tweet,
+            refs=tuple(Ref(ref["type"], int(ref["id"])) for ref in tweet.get("referenced_tweets") or ()),
+            mentioned=tuple(key for key in mentions if key in self._people),
+            answered=key if (key := tweet.get("in_reply_to_user_id")) in self._people else None,
+            media=tuple(self._media[key] for key in attachments.get("media_keys") or () if key in self._media),
+            poll=polls[0] if polls else None, place=self._places.get((tweet.get("geo") or {}).get("place_id", "")),
+            versions=tuple(map(int, tweet.get("edit_history_tweet_ids") or ())), slot=self._slots.get(id_, -1))
+
+    def _id_named(self, name: str) -> str:
+        person = self.named(name)
+        return "" if person is None else person.key
+
+    # -- networks -----------------------------------------------------------------
+
+    def follower_count(self, person: Person, following: bool) -> int:  # noqa: ARG002  nobody's network was kept
+        return 0
+
+    def follower(self, person: Person, number: int, following: bool) -> Person:
+        raise NotImplementedError("a recorded world has no followers")
+
+    # -- reading --------------------------------------------------------------------
+
+    def _read(self, path: Path) -> None:
+        raw = path.read_bytes()
+        try:
+            self._take(orjson.loads(raw), author="")
+        except orjson.JSONDecodeError:
+            for line in raw.splitlines():
+                if line.strip():
+                    try:
+                        self._take(orjson.loads(line), author="")
+                    except orjson.JSONDecodeError:
+                        self.skipped_lines += 1
+
+    def _take(self, found: Any, *, author: str) -> None:
+        """One page, line, capture or object."""
+        if isinstance(found, list):
+            for one in found:
+                self._take(one, author=author)
+        elif not isinstance(found, dict):
+            self.skipped_lines += 1
+        elif "uri" in found and "body" in found:
+            asked_for = _OF_USER.search(found["uri"])
+            if found.get("status") == 200:
+                self._take(found["body"], author=asked_for[1] if asked_for else "")
+        elif "data" in found or "includes" in found:
+            self._take_page(found, author)
+        elif "text" in found and "id" in found:
+            self._take_tweet(found, author)
+        else:
+            self.skipped_lines += 1
+
+    def _take_page(self, page: Json, author: str) -> None:
+        includes = page.get("includes") or {}
+        for user in includes.get("users") or ():
+            _put(self._users, user["id"], user)
+        for kind, kept, key in (("media", self._media, "media_key"), ("polls", self._polls, "id"),
+                                ("places", self._places, "id")):
+            for thing in includes.get(kind) or ():
+                _put(kept, thing[key], thing)
+        for tweet in includes.get("tweets") or ():
+            self._take_tweet(tweet, "")
+        data = page.get("data")
+        for thing in data if isinstance(data, list) else [data]:
+            if not isinstance(thing, dict) or "id" not in thing:
+                continue
+            if "text" in thing:
+                self._take_tweet(thing, author)
+            elif "username" in thing:
+                _put(self._users, thing["id"], thing)
+
+    def _take_tweet(self, found: Json, author: str) -> None:
+        """Keeps a tweet; one that was flattened is taken apart again."""
+        tweet = {name: value for name, value in found.items() if name not in _INLINED}
+        if isinstance(found.get("author"), dict):
+            _put(self._users, found["author"]["id"], found["author"])
+        if isinstance(found.get("in_reply_to_user"), dict) and "username" in found["in_reply_to_user"]:
+            _put(self._users, found["in_reply_to_user"]["id"], found["in_reply_to_user"])
+        if found.get("referenced_tweets"):
+            for one in found["referenced_tweets"]:
+                if "text" in one:
+                    self._take_tweet({name: value for name, value in one.items() if name != "type"}, "")
+            tweet["referenced_tweets"] = [{"type": one["type"], "id": one["id"]} for one in found["referenced_tweets"]]
+        self._take_attachments(tweet)
+        if author and "author_id" not in tweet:
+            tweet["author_id"] = author
+        if "created_at" not in tweet and int(tweet["id"]) > FIRST_SNOWFLAKE:
+            tweet["created_at"] = rfc3339(ms_of_id(int(tweet["id"])) / 1000)
+        tweet.setdefault("edit_history_tweet_ids", [tweet["id"]])
+        _put(self._tweets, tweet["id"], tweet)
+
+    def _take_attachments(self, tweet: Json) -> None:
+        attachments = dict(tweet.get("attachments") or {})
+        for media in attachments.pop("media", ()):
+            _put(self._media, media["media_key"], media)
+        poll = attachments.pop("poll", None)
+        if isinstance(poll, dict):
+            _put(self._polls, poll["id"], poll)
+        if "attachments" in tweet:
+            tweet["attachments"] = attachments
+        entities = tweet.get("entities")
+        if entities and entities.get("mentions"):
+            mentions = entities["mentions"]
+            for one in mentions:
+                if "id" in one and "name" in one:
+                    _put(self._users, one["id"], {name: value for name, value in one.items()
+                                                  if name not in ("start", "end")})
+            tweet["entities"] = entities | {"mentions": [
+                {name: one[name] for name in ("start", "end", "username", "id") if name in one} for one in mentions]}
+        geo = tweet.get("geo")
+        if geo and "full_name" in geo:
+            place = {name: value for name, value in geo.items() if name not in ("place_id", "coordinates")}
+            _put(self._places, place.setdefault("id", geo.get("place_id")), place)
+            tweet["geo"] = {"place_id": place["id"]} | (
+                {"coordinates": geo["coordinates"]} if "coordinates" in geo else {})
+
+
+def _put(kept: dict[str, Json], key: str, thing: Json) -> None:
+    """Keeps the thing; of two records of one thing, what only one of them knows is kept from both."""
+    known = kept.get(key)
+    kept[key] = thing if known is None else known | thing if len(thing) >= len(known) else thing | known

@@ -1,0 +1,355 @@
+"""The made world: whoever is asked for exists, and every post of theirs can be found by its id."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from tweetcrawler.sandbox.clock import lowest_id, ms_of_id
+from tweetcrawler.sandbox.people import Census, Changes, MadePerson, Person, profile
+from tweetcrawler.sandbox.posts import (
+    REPLIES,
+    RETWEETS,
+    Post,
+    Ref,
+    kind_of,
+    older_version,
+    write,
+)
+
+DEPTH = 3_200
+"""X shows so many posts of a timeline, counted from the newest, retweets included."""
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(slots=True, frozen=True)
+class Missing:
+    """Why a post or a person cannot be shown: absent, suspended or protected."""
+
+    reason: str
+
+
+class World(Protocol):
+    """What the endpoints ask of a world, made or recorded."""
+
+    version: int
+    """Grows with every change; what was remembered of an older version is stale."""
+
+    def named(self, name: str) -> Person | None: ...
+    def numbered(self, id_: int) -> Person | None: ...
+    def person(self, key: str) -> Person: ...
+    def profile(self, person: Person) -> dict[str, Any]: ...
+    def newest_first(self, person: Person, above: int, below: int) -> Iterator[int]: ...
+    def oldest_first(self, person: Person, above: int) -> Iterator[int]: ...
+    def depth_floor(self, person: Person) -> int: ...
+    def tweet_of(self, person: Person, id_: int) -> Post: ...
+    def is_kind(self, person: Person, id_: int) -> tuple[bool, bool]: ...
+    def found(self, id_: int) -> Post | Missing: ...
+    def referenced(self, ref: Ref) -> Post | Missing: ...
+    def known(self) -> list[Person]: ...
+    def follower_count(self, person: Person, following: bool) -> int: ...
+    def follower(self, person: Person, number: int, following: bool) -> Person: ...
+
+
+class Recent(Generic[K, V]):
+    """The last `room` values that were put in."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._kept: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        return self._kept.get(key)
+
+    def put(self, key: K, value: V) -> V:
+        if len(self._kept) >= self._room:
+            self._kept.popitem(last=False)
+        self._kept[key] = value
+        return value
+
+    def forget(self) -> None:
+        self._kept.clear()
+
+
+class MadeWorld:
+    """Follows from the seed. Only what was done to it while it runs is remembered."""
+
+    def __init__(self, seed: str, newest_ms: int, posts: tuple[int, int] | None = None) -> None:
+        self.version = 0
+        self._census = Census(seed, newest_ms, posts)
+        self.public_names = self._census.public_names
+        self._people: Recent[str, MadePerson] = Recent(50_000)
+        self._profiles: Recent[str, dict[str, Any]] = Recent(5_000)
+        self._posts: Recent[int, Post] = Recent(8_000)
+        self._floors: dict[str, int] = {}
+        self._changes: dict[str, Changes] = {}
+        self._renamed: dict[str, str] = {}
+        self._names_left: set[str] = set()
+        self._by_tag: dict[int, list[str]] = {}
+        for name in self.public_names:
+            self._remember(self.person(name))
+
+    # -- people -----------------------------------------------------------
+
+    def named(self, name: str) -> MadePerson | None:
+        """Who has this handle now; None when nobody has it."""
+        folded = name.lower()
+        key = self._renamed.get(folded)
+        if key is None:
+            if folded in self._names_left or folded.startswith("renamed_"):
+                return None
+            key = folded
+            if folded.startswith("now_") and 4 < len(folded) <= 11:
+                key = "renamed_" + folded[4:]
+        person = self.person(key)
+        self._remember(person)
+        return None if person.state == "absent" else person
+
+    def numbered(self, id_: int) -> MadePerson | None:
+        key = self._census.key_of(id_)
+        if key is None:
+            return None
+        person = self.person(key)
+        self._remember(person)
+        return None if person.state == "absent" else person
+
+    def person(self, key: str) -> MadePerson:
+        found = self._people.get(key)
+        return found if found is not None else self._people.put(key, self._made(key))
+
+    def anyone(self, name: str) -> MadePerson:
+        """The person that a control call means, under an old or new name, whatever the state."""
+        folded = name.lower()
+        return self.person(self._renamed.get(folded, folded))
+
+    def _made(self, key: str) -> MadePerson:
+        person = self._census.make(key)
+        if key.startswith("renamed_") and len(key) > 8:
+            person.username = "now_" + key[8:]
+        changes = self._changes.get(key)
+        if changes is not None:
+            person.changes = changes
+            person.state = changes.state or person.state
+            person.username = changes.username or person.username
+        return person
+
+    def _remember(self, person: MadePerson) -> None:
+        keys = self._by_tag.setdefault(person.tag, [])
+        if person.key not in keys:
+            keys.append(person.key)
+
+    def profile(self, person: Person) -> dict[str, Any]:
+        found = self._profiles.get(person.key)
+        if found is not None:
+            return found
+        made = self._own(person)
+        user = profile(made)
+        newest = next(self.newest_first(made, 0, 2**63), None)
+        if newest is None:
+            user.pop("most_recent_tweet_id", None)
+            user.pop("pinned_tweet_id", None)
+        else:
+            user["most_recent_tweet_id"] = str(newest)
+        return self._profiles.put(person.key, user)
+
+    def known(self) -> list[Person]:
+        return [self.person(key) for keys in self._by_tag.values() for key in keys]
+
+    def handles(self) -> list[str]:
+        """Handles that were asked for, and the public ones."""
+        return [person.username for person in self.known()]
+
+    # -- timelines --------------------------------------------------------
+
+    def newest_first(self, person: Person, above: int, below: int) -> Iterator[int]:
+        """The ids of the person's posts that are above one id and below another, newest first."""
+        made = self._own(person)
+        added = [] if made.changes is None else [id_ for id_ in made.changes.added if above < id_ < below]
+        deleted: set[int] = set() if made.changes is None else made.changes.deleted
+        k = min(made.last_k, made.k_before(below)) if below < 2**63 else made.last_k
+        while k >= made.first_k:
+            id_ = made.id_of(k)
+            if id_ <= above:
+                break
+            while added and added[-1] > id_:
+                yield added.pop()
+            if id_ not in deleted:
+                yield id_
+            k -= 1
+        yield from reversed(added)
+
+    def oldest_first(self, person: Person, above: int) -> Iterator[int]:
+        """The ids above one id, oldest first."""
+        made = self._own(person)
+        added = [] if made.changes is None else [id_ for id_ in made.changes.added if id_ > above][::-1]
+        deleted: set[int] = set() if made.changes is None else made.changes.deleted
+        k = max(made.first_k, made.k_before(above + 1) + 1)
+        while k <= made.last_k:
+            id_ = made.id_of(k)
+            while added and added[-1] < id_:
+                yield added.pop()
+            if id_ not in deleted:
+                yield id_
+            k += 1
+        yield from reversed(added)
+
+    def depth_floor(self, person: Person) -> int:
+        """The oldest id of the timeline that X still shows; 0 when all are shown."""
+        made = self._own(person)
+        if made.count <= DEPTH:
+            return 0
+        if made.changes is None:
+            return made.id_of(made.last_k - DEPTH + 1)
+        floor = self._floors.get(made.key)
+        if floor is None:
+            for floor, _ in zip(self.newest_first(made, 0, 2**63), range(DEPTH), strict=False):
+                pass
+            assert floor is not None
+            self._floors[made.key] = floor
+        return floor
+
+    def is_kind(self, person: Person, id_: int) -> tuple[bool, bool]:
+        """Whether this post of the person is a reply, and whether it is a retweet."""
+        made = self._own(person)
+        kind = kind_of(made, self._k_of(made, id_) or 0)
+        return kind in REPLIES, kind in RETWEETS
+
+    def id_in_slot(self, person: Person, slot: int) -> int:
+        """The id of the post that is so many places below the person's newest."""
+        made = self._own(person)
+        return made.id_of(made.last_k - slot)
+
+    # -- posts ------------------------------------------------------------
+
+    def tweet_of(self, person: Person, id_: int) -> Post:
+        """A post that is known to be the person's."""
+        made = self._own(person)
+        k = self._k_of(made, id_)
+        assert k is not None
+        return self._posts.get(id_) or write(self, made, k, id_)
+
+    def written(self, person: MadePerson, k: int) -> Post:
+        """The k-th post of the person, kept for the next time that somebody refers to it."""
+        id_ = person.id_of(k)
+        return self._posts.get(id_) or self._posts.put(id_, write(self, person, k, id_))
+
+    def found(self, id_: int) -> Post | Missing:
+        """The post with this id, an older version of it included."""
+        for key in self._by_tag.get(id_ & 0x3FFFFF, ()):
+            person = self.person(key)
+            k = self._k_of(person, id_)
+            if k is not None:
+                return self._seen(person) or (self.written(person, k) if k >= 0 else write(self, person, k, id_))
+            after = next(self.oldest_first(person, id_), None)
+            if after is not None and ms_of_id(after) - ms_of_id(id_) < 3_600_000:
+                post = self.tweet_of(person, after)
+                if id_ in post.versions:
+                    return self._seen(person) or older_version(post, id_)
+        return Missing("absent")
+
+    def referenced(self, ref: Ref) -> Post | Missing:
+        if ref.author is None:
+            return Missing("absent")
+        person = self.person(ref.author)
+        hidden = self._seen(person)
+        if hidden is not None:
+            return hidden
+        if ref.k < person.first_k or (person.changes is not None and ref.id in person.changes.deleted):
+            return Missing("absent")
+        return self.written(person, ref.k)
+
+    def _seen(self, person: MadePerson) -> Missing | None:
+        return Missing(person.state) if person.state in ("absent", "suspended", "protected") else None
+
+    def _k_of(self, person: MadePerson, id_: int) -> int | None:
+        changes = person.changes
+        if changes is not None:
+            if id_ in changes.deleted:
+                return None
+            if id_ in changes.added:
+                return changes.added[id_]
+        k = person.k_before(id_ + 1)
+        return k if person.first_k <= k <= person.last_k and person.id_of(k) == id_ else None
+
+    def _own(self, person: Person) -> MadePerson:
+        assert isinstance(person, MadePerson)
+        return person
+
+    # -- networks ---------------------------------------------------------
+
+    def follower_count(self, person: Person, following: bool) -> int:
+        metrics = self.profile(person)["public_metrics"]
+        count: int = metrics["following_count" if following else "followers_count"]
+        return count
+
+    def follower(self, person: Person, number: int, following: bool) -> Person:
+        """The number-th follower (or followed account), newest first; nobody comes twice."""
+        made = self._own(person)
+        offset = made.salt + (7 if following else 0)
+        sign = (number * 1_103_515_245 + offset) % 36**6
+        letters = ""
+        for _ in range(6):
+            sign, letter = divmod(sign, 36)
+            letters += "0123456789abcdefghijklmnopqrstuvwxyz"[letter]
+        return self.person(("fan_" if not following else "pal_") + letters)
+
+    # -- what is done to it -----------------------------------------------
+
+    def set_state(self, name: str, state: str) -> None:
+        self._change(name).state = state
+        self._changed(name)
+
+    def rename(self, name: str, new_name: str) -> None:
+        person = self.anyone(name)
+        self._change(name).username = new_name
+        self._names_left.add(person.username.lower())
+        self._renamed = {old: key for old, key in self._renamed.items() if key != person.key}
+        self._renamed[new_name.lower()] = person.key
+        self._changed(new_name)
+
+    def add_posts(self, name: str, count: int, now_ms: int) -> list[int]:
+        """New posts, a second apart, the newest at `now_ms`; gives their ids, oldest first."""
+        person = self.anyone(name)
+        changes = self._change(name)
+        ids: list[int] = []
+        for number in range(count):
+            id_ = lowest_id(now_ms - (count - 1 - number) * 1000) | person.tag
+            while self._taken(person, changes, id_):
+                id_ += 1 << 22
+            ids.append(id_)
+            changes.added[id_] = -1 - len(changes.added)
+            order: list[int] = sorted(changes.added)
+            changes.added = {added: changes.added[added] for added in order}
+        self._changed(name)
+        return ids
+
+    def delete(self, name: str, ids: list[int]) -> int:
+        """Deletes those of the ids that are the person's; gives their number."""
+        person = self.anyone(name)
+        changes = self._change(name)
+        known = [id_ for id_ in ids if self._k_of(person, id_) is not None]
+        changes.deleted.update(known)
+        self._changed(name)
+        return len(known)
+
+    def _taken(self, person: MadePerson, changes: Changes, id_: int) -> bool:
+        return id_ in changes.added or person.id_of(person.k_before(id_ + 1)) == id_
+
+    def _change(self, name: str) -> Changes:
+        person = self.anyone(name)
+        if person.changes is None:
+            person.changes = self._changes.setdefault(person.key, Changes())
+        return person.changes
+
+    def _changed(self, name: str) -> None:
+        key = self.anyone(name).key
+        self._people.put(key, self._made(key))
+        self._remember(self.person(key))
+        self._profiles.forget()
+        self._posts.forget()
+        self._floors.pop(key, None)
+        self.version += 1

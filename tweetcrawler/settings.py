@@ -1,0 +1,825 @@
+"""Every option once, and the grammar of the places it comes from: command line, environment, tweet.ini.
+
+The command line wins over the environment, that over the file, and the file over the default. What is wrong
+is named by its place; values are never quoted, since any of them may be a password in the wrong line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import configargparse  # type: ignore[import-untyped]  # ships no types
+
+from tweetcrawler import __version__
+from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.secret import Credential as Credential  # a value of the settings' layer, found here too
+from tweetcrawler.secret import Secret as Secret
+from tweetcrawler.secret import harmless_name, read_by_others, read_text
+
+COMMANDS = ("crawl", "db", "sandbox", "demo", "help", "version")
+DATABASE_ACTIONS = ("url", "start", "stop", "upgrade")
+DEFAULT_FILE = "tweet.ini"
+DEFAULT_TABLE = "tweet_articles_tweepy"
+DEFAULT_CSV_FOLDER = "tweets"
+EMBEDDED = "embedded"
+VARIABLE_PREFIX = "TWEETCRAWLER_"
+
+_READ_DEFAULT_FILE = ("crawl", "db")  # the others take nothing from it, so it may be broken for them
+_LONGEST_S = 3600.0
+
+_EXIT_CODES = """\
+exit codes:
+    0  all done
+    1  some targets are not done; each is named
+    2  usage or configuration
+    3  the database is unreachable or not migrated
+    4  no usable credential
+    5  stopped at the budget or at X's cap
+  130  interrupted; progress is saved and reported
+  143  terminated; progress is saved and reported
+"""
+
+_EPILOG = f"""\
+where options come from:
+  The command line wins over the environment (TWEETCRAWLER_ and the option in capitals, as
+  TWEETCRAWLER_DBNAME), the environment over the file, the file over the default. Without -c,
+  ./{DEFAULT_FILE} is read if it is there. Names are the same in the file and in any case: Threads, threads.
+  Blank means not given. Paths in the file are relative to the file, others to the working folder.
+
+where posts go:
+  To CSV files with --csv. To PostgreSQL when dbhost, dbport, dbname, dbuser or dbpass is given.
+  To CSV files when only a folder for them is. Otherwise to the private PostgreSQL server.
+
+{_EXIT_CODES}"""
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where PostgreSQL is, as far as it was said; None leaves the rest to libpq (PGHOST, PGPASSFILE, …).
+
+    `conninfo` is a libpq connection string given in place of a name; values given beside it win over it.
+    `embedded` means the private server, which knows its own host and port.
+    """
+
+    embedded: bool
+    host: str | None = None
+    port: int | None = None
+    name: str | None = None
+    user: str | None = None
+    password: Secret | None = None
+    conninfo: Secret | None = None
+    table: str = DEFAULT_TABLE
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator wants, from all sources, checked; whether files and servers exist is not.
+
+    `database` is None exactly when `sink` is "csv"; `csv_folder` is then always a path. `threads` None leaves
+    the number of processes to the pool. `rest` is what stood behind `sandbox`. `notes` are sentences for the
+    operator. Prices are USD for one.
+    """
+
+    command: str
+    action: str | None
+    config_file: Path | None
+    sink: Literal["postgresql", "csv"]
+    database: Database | None
+    csv_folder: Path | None
+    auth_csv: Path | None
+    handles_file: Path
+    threads: int | None
+    api_url: str
+    raw: bool
+    sentiment: bool
+    connect_timeout_s: float
+    read_timeout_s: float
+    total_timeout_s: float
+    price_post: float
+    price_user: float
+    recheck_days: int
+    data_folder: Path | None
+    log_level: Literal["info", "debug"]
+    quiet: bool
+    keep: Path | None = None
+    rest: tuple[str, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = ()
+
+    def arguments_without_secrets(self) -> dict[str, object]:
+        """The settings as plain values that JSON can hold; `***` stands for a secret that was given."""
+        return {name: value for name, value in _plain(self).items() if name not in ("rest", "notes")}
+
+
+def parse(argv: Sequence[str], *, environ: Mapping[str, str], folder: Path) -> Settings:
+    """The settings of a call with these arguments (without the program's name) in this working folder.
+
+    `--help` and `--version` give the commands "help" and "version", whatever the file and variables hold.
+    Arguments behind `sandbox` are handed on untouched in `rest`.
+
+    Errors: ConfigurationError with option, variable, or file and line.
+    """
+    grammar = _Grammar(folder, environ)
+    line = _read_command_line(argv, grammar)
+    if line.wants:
+        return _settings(grammar.given([line.wants], {}, {}), grammar)
+    command = _known_words(line.words)
+    variables, notes = _read_variables(environ, grammar)
+    named = line.options.get("--config") or variables.get("TWEETCRAWLER_CONFIG")
+    path = _config_file(named, command, grammar)
+    values, more_notes = _read_file(path, grammar) if path else ({}, ())
+    arguments = [f"{name}={value}" if value else name for name, value in line.options.items()]
+    given = grammar.given([*line.words, *arguments], variables, values)
+    return _settings(given, grammar, config_file=path, rest=line.rest, notes=notes + more_notes)
+
+
+def help_text() -> str:
+    """What `--help` prints."""
+    text: str = _Grammar(Path(), {}).parser.format_help()
+    return text
+
+
+def version_text() -> str:
+    """What `--version` prints, without the line break."""
+    return f"tweetcrawler {__version__}"
+
+
+def _settings(
+    given: argparse.Namespace,
+    grammar: _Grammar,
+    *,
+    config_file: Path | None = None,
+    rest: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> Settings:
+    sink = _sink(given)
+    default_folder = grammar.path(DEFAULT_CSV_FOLDER) if sink == "csv" else None
+    return Settings(
+        command=given.command,
+        action=given.action,
+        config_file=config_file,
+        sink=sink,
+        database=_database(given) if sink == "postgresql" else None,
+        csv_folder=given.csv_folder or default_folder,
+        auth_csv=given.auth_csv,
+        handles_file=given.handles_file,
+        threads=given.threads,
+        api_url=given.api_url,
+        raw=given.raw,
+        sentiment=given.sentiment,
+        connect_timeout_s=given.connect_timeout_s,
+        read_timeout_s=given.read_timeout_s,
+        total_timeout_s=given.total_timeout_s,
+        price_post=given.price_post,
+        price_user=given.price_user,
+        recheck_days=given.recheck_days,
+        data_folder=given.data_folder,
+        log_level=given.log_level,
+        quiet=given.quiet,
+        keep=given.keep,
+        rest=rest,
+        notes=notes,
+    )
+
+
+def _sink(given: argparse.Namespace) -> Literal["postgresql", "csv"]:
+    return "csv" if given.csv or (given.csv_folder and not _names_server(given)) else "postgresql"
+
+
+def _names_server(given: argparse.Namespace) -> bool:
+    """Whether anything was said of a server; the name of a table says nothing of it."""
+    said = (given.dbname, given.dbuser, given.dbpass, given.dbhost, given.dbport)
+    return any(value is not None for value in said)
+
+
+def _database(given: argparse.Namespace) -> Database:
+    named = given.dbhost is not None and given.dbhost.lower() == EMBEDDED
+    embedded = named or not _names_server(given)
+    is_conninfo = given.dbname is not None and _is_conninfo(given.dbname)
+    if embedded and is_conninfo:
+        raise ConfigurationError(
+            "dbhost is embedded, but dbname is a connection string to another server; leave out one of them."
+        )
+    return Database(
+        embedded=embedded,
+        host=None if embedded else given.dbhost,
+        port=given.dbport,
+        name=None if is_conninfo else given.dbname,
+        user=given.dbuser,
+        password=given.dbpass,
+        conninfo=Secret(given.dbname) if is_conninfo else None,
+        table=given.tablename or DEFAULT_TABLE,
+    )
+
+
+def _is_conninfo(text: str) -> bool:
+    return "://" in text or "=" in text
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Settings | Database):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+# --- the options ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Option:
+    """One option: its action, its first long spelling, and the places that may set it."""
+
+    action: argparse.Action
+    name: str
+    on_command_line: bool
+    in_file: bool
+
+    @property
+    def is_flag(self) -> bool:
+        return self.action.nargs == 0
+
+
+class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # the base has no types
+    def error(self, message: str) -> None:
+        raise ConfigurationError(f"{message}; `tweetcrawler --help` lists the options.")
+
+
+class _FileAlreadyRead(configargparse.ConfigFileParser):  # type: ignore[misc]  # the base has no types
+    """Hands configargparse the values of a file, which were read and checked where lines are known."""
+
+    values: dict[str, str]
+
+    def parse(self, stream: object) -> dict[str, str]:  # noqa: ARG002  # the base fixes the parameters
+        return self.values
+
+
+class _Grammar:
+    """All options, and the parser that puts their sources in order. Serves one call of `parse`."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.by_name: dict[str, _Option] = {}
+        self.spellings: list[str] = []
+        self.path = _PathIn(folder, environ.get("HOME"))
+        self._file = _FileAlreadyRead()
+        self.parser = _Parser(
+            prog="tweetcrawler",
+            usage="tweetcrawler [command] [options]",
+            add_help=False,
+            allow_abbrev=False,
+            description="Collects the posts of X users into PostgreSQL: "
+            "nothing lost, nothing bought twice, no window overrun.",
+            epilog=_EPILOG,
+            add_config_file_help=False,
+            add_env_var_help=False,
+            config_file_parser_class=self._file,
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+                prog, width=105, max_help_position=32
+            ),
+        )
+        self._general()
+        self._crawl()
+        self._x()
+        self._database()
+        self._csv()
+        self._demo()
+
+    def given(
+        self, arguments: Sequence[str], variables: Mapping[str, str], values: Mapping[str, str]
+    ) -> argparse.Namespace:
+        """The options of three sources that were read before. It holds secrets: never print it."""
+        self._file.values = dict(values)
+        namespace: argparse.Namespace = self.parser.parse_args(
+            list(arguments), env_vars=dict(variables), config_file_contents=""
+        )
+        return namespace
+
+    def nearest(self, name: str, *, likeness: float = 0.5) -> str | None:
+        """The known spelling most like this name; None when none is. `likeness` goes from 0 to 1."""
+        import difflib  # only needed for an error
+
+        folded = {each.lower(): each for each in self.spellings}
+        found = difflib.get_close_matches(name.strip("-").lower(), folded, n=1, cutoff=likeness)
+        return folded[found[0]] if found else None
+
+    def _general(self) -> None:
+        self.parser.add_argument(
+            "command",
+            nargs="?",
+            default="crawl",
+            metavar="command",
+            help="crawl (default): walk the timelines of the handles; db: the database, one of "
+            f"{', '.join(DATABASE_ACTIONS)}; sandbox: a local server like X (its own options follow: "
+            "sandbox --help); demo: a crawl of the sandbox, to look at; help; version",
+        )
+        self.parser.add_argument("action", nargs="?", metavar="action", help="what db shall do")
+        add = self._group("general")
+        add("-h", "--help", action="store_true", places="command line", help="print this text")
+        add("--version", action="store_true", places="command line", help="print the version")
+        add(
+            "-c",
+            "--config",
+            metavar="FILE",
+            type=self.path,
+            places="outside the file",
+            help=f"file of options, as tweet.ini.example shows (default: ./{DEFAULT_FILE} if it is there)",
+        )
+        add(
+            "--logLevel",
+            metavar="LEVEL",
+            type=_one_of("info", "debug"),
+            default="info",
+            dest="log_level",
+            help="info or debug: what is logged to stderr; debug adds every page (default: %(default)s)",
+        )
+        add("--quiet", action="store_true", help="no live display; log lines only")
+
+    def _crawl(self) -> None:
+        add = self._group("crawl")
+        add(
+            "--authCSV",
+            metavar="FILE",
+            type=self.path,
+            dest="auth_csv",
+            help="CSV file of credentials, mode 600, with the header consumer_key, consumer_secret, "
+            "access_token, access_token_secret and optionally bearer_token, name, proxy; without it the "
+            "terminal is asked",
+        )
+        add(
+            "--handles",
+            "--handlesFile",
+            metavar="FILE",
+            type=self.path,
+            default="handles.txt",
+            dest="handles_file",
+            help="file of handles, one a line (default: %(default)s)",
+        )
+        add(
+            "--threads",
+            metavar="COUNT",
+            type=_whole(1, 1000),
+            display="Threads",
+            help="processes, 1 to 1000 (default: as many as the credentials can feed)",
+        )
+        add(
+            "--raw",
+            metavar="on|off",
+            type=_on_off,
+            default=True,
+            help="on or off: keep every page as it was bought (default: on)",
+        )
+        add(
+            "--sentiment",
+            metavar="on|off",
+            type=_on_off,
+            default=True,
+            help="on or off: rate English posts with VADER (default: on)",
+        )
+        add(
+            "--recheckDays",
+            metavar="DAYS",
+            type=_whole(0, 36500),
+            default=7,
+            dest="recheck_days",
+            help="days after which a missing, suspended or protected user is asked for again "
+            "(default: %(default)s days)",
+        )
+
+    def _x(self) -> None:
+        add = self._group("X")
+        add(
+            "--apiURL",
+            metavar="URL",
+            type=_api_url,
+            default="https://api.x.com",
+            dest="api_url",
+            help="base URL of X, the sandbox or a gateway; http only on this machine (default: %(default)s)",
+        )
+        for name, dest, default_s, meaning in (
+            ("--connectTimeout", "connect_timeout_s", 5.0, "to connect"),
+            ("--readTimeout", "read_timeout_s", 30.0, "between two bytes of an answer"),
+            ("--totalTimeout", "total_timeout_s", 60.0, "for a whole answer"),
+        ):
+            add(
+                name,
+                metavar="SECONDS",
+                type=_number(0.001, _LONGEST_S),
+                default=default_s,
+                dest=dest,
+                help=f"longest time {meaning}, in seconds (default: {default_s:g} s)",
+            )
+        add(
+            "--pricePost",
+            metavar="USD",
+            type=_number(0, 1000),
+            default=0.005,
+            dest="price_post",
+            help="price of a post, in USD, for the report (default: %(default)s USD)",
+        )
+        add(
+            "--priceUser",
+            metavar="USD",
+            type=_number(0, 1000),
+            default=0.01,
+            dest="price_user",
+            help="price of a user, in USD, for the report (default: 0.010 USD)",
+        )
+
+    def _database(self) -> None:
+        add = self._group(
+            "database",
+            "The password has no option here, since everyone on this machine can read a command line:\n"
+            "write it as dbpass into the file or into TWEETCRAWLER_DBPASS, or leave it to libpq\n"
+            "(PGPASSWORD, PGPASSFILE, a service).",
+        )
+        add(
+            "--dbname",
+            metavar="NAME",
+            type=_text,
+            help="name of the database, or a whole libpq connection string or URL",
+        )
+        add("--dbuser", metavar="NAME", type=_text, help="name of the role that logs in")
+        add("--dbpass", type=Secret, places="file and environment", help=argparse.SUPPRESS)
+        add(
+            "--dbhost",
+            metavar="HOST",
+            type=_text,
+            help=f"host name, address or socket folder; {EMBEDDED}: the private server (default when no "
+            "server is named)",
+        )
+        add("--dbport", metavar="PORT", type=_whole(1, 65535), help="TCP port number, 1 to 65535")
+        add(
+            "--tablename",
+            metavar="TABLE",
+            type=_table,
+            help=f"table of the posts, optionally with its schema: schema.table (default: {DEFAULT_TABLE})",
+        )
+        add(
+            "--dataFolder",
+            metavar="FOLDER",
+            type=self.path,
+            dest="data_folder",
+            help="folder of the private server's data (default: a folder in the user's home)",
+        )
+
+    def _csv(self) -> None:
+        add = self._group("CSV")
+        add("--csv", action="store_true", help="write CSV files, one a user, in place of a database")
+        add(
+            "--folder",
+            "--CSVFolder",
+            metavar="FOLDER",
+            type=self.path,
+            dest="csv_folder",
+            help=f"folder of the CSV files (default with --csv: ./{DEFAULT_CSV_FOLDER})",
+        )
+
+    def _demo(self) -> None:
+        add = self._group("demo")
+        add(
+            "--keep",
+            metavar="FOLDER",
+            type=self.path,
+            places="command line",
+            help="folder in which the demo leaves its files (default: a temporary one, removed at the end)",
+        )
+
+    def _group(self, title: str, description: str | None = None) -> Callable[..., None]:
+        group = self.parser.add_argument_group(title, description)
+
+        def add(*names: str, places: str = "everywhere", display: str | None = None, **keywords: Any) -> None:
+            long = [name for name in names if name.startswith("--")]
+            variable = None if places == "command line" else VARIABLE_PREFIX + long[0][2:].upper()
+            action = group.add_argument(*names, env_var=variable, **keywords)
+            option = _Option(
+                action,
+                long[0],
+                on_command_line=places != "file and environment",
+                in_file=places in ("everywhere", "file and environment"),
+            )
+            self.by_name.update({name.lower(): option for name in names})
+            self.spellings += [display] if display else [name[2:] for name in long]
+
+        return add
+
+
+# --- the command line and the environment ---------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _CommandLine:
+    words: tuple[str, ...]
+    options: dict[str, str | None]
+    rest: tuple[str, ...] = ()
+    wants: str | None = None
+
+
+def _read_command_line(argv: Sequence[str], grammar: _Grammar) -> _CommandLine:
+    """Words, options and what follows `sandbox`, told apart before argparse sees them.
+
+    argparse gives up optional words that stand between options, and would read the sandbox's options as ours.
+    """
+    words: list[str] = []
+    options: dict[str, str | None] = {}
+    position = 0
+    while position < len(argv):
+        argument = argv[position]
+        position += 1
+        if not argument.startswith("-") or argument == "-":
+            words.append(argument)
+            if words == ["sandbox"]:
+                return _CommandLine(tuple(words), options, tuple(argv[position:]))
+            continue
+        option, value = _find_option(argument, grammar)
+        if option.name in ("--help", "--version"):
+            return _CommandLine((), {}, wants=option.name[2:])
+        if not option.is_flag and value is None:
+            value = argv[position] if position < len(argv) else None
+            position += 1
+        if value is None or value.strip():
+            options[option.name] = _checked_argument(option, value)
+    return _CommandLine(tuple(words), options)
+
+
+def _find_option(argument: str, grammar: _Grammar) -> tuple[_Option, str | None]:
+    name, equals, text = argument.partition("=")
+    option = grammar.by_name.get(name.lower())
+    value = text if equals else None
+    if option is None and not argument.startswith("--"):
+        name, value = argument[:2], argument[2:]
+        option = grammar.by_name.get(name)
+        option = None if option and option.is_flag else option
+    if option is None:
+        shown = harmless_name(argument.partition("=")[0]) or "of that name"
+        nearest = grammar.nearest(argument.partition("=")[0])
+        advice = f"did you mean --{nearest}?" if nearest else "`tweetcrawler --help` lists all."
+        raise ConfigurationError(f"There is no option {shown}; {advice}")
+    return option, value
+
+
+_PASSWORD_INSIDE = re.compile(r"\bpassword\s*=|://[^@]*:[^@]*@", re.IGNORECASE)
+
+
+def _checked_argument(option: _Option, value: str | None) -> str | None:
+    if not option.on_command_line:
+        raise ConfigurationError(
+            f"{option.name} is not taken from the command line, where everyone on this machine can read it; "
+            f"write {option.name[2:]} into the file or set {VARIABLE_PREFIX}{option.name[2:].upper()}."
+        )
+    if option.is_flag:
+        if value is not None:
+            raise ConfigurationError(f"{option.name} takes no value; leave out what is behind it.")
+        return None
+    if value is None or value.startswith("--"):
+        raise ConfigurationError(f"{option.name} needs a value behind it.")
+    if option.name == "--dbname" and _PASSWORD_INSIDE.search(value):
+        raise ConfigurationError(
+            "--dbname has a password in it, and everyone on this machine can read a command line; "
+            "write it into the file or set TWEETCRAWLER_DBPASS."
+        )
+    _check(option, value, option.name)
+    return value
+
+
+def _known_words(words: tuple[str, ...]) -> str:
+    """The command; words that it does not take are refused."""
+    command = words[0] if words else "crawl"
+    if command not in COMMANDS:
+        raise ConfigurationError(f"The first word must be a command, one of {', '.join(COMMANDS)}.")
+    if command == "db" and (len(words) < 2 or words[1] not in DATABASE_ACTIONS):
+        raise ConfigurationError(f"`tweetcrawler db` needs one of {', '.join(DATABASE_ACTIONS)} behind it.")
+    if len(words) > (2 if command == "db" else 1):
+        raise ConfigurationError(f"`tweetcrawler {command}` takes no further word; options begin with --.")
+    return command
+
+
+def _read_variables(environ: Mapping[str, str], grammar: _Grammar) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Our variables that are not blank, by the first name of their option, and notes on misspelled ones."""
+    found: dict[str, str] = {}
+    notes: list[str] = []
+    for variable, value in environ.items():
+        if not variable.startswith(VARIABLE_PREFIX) or not value.strip():
+            continue
+        name = variable.removeprefix(VARIABLE_PREFIX).lower()
+        option = grammar.by_name.get(f"--{name}")
+        if option is None or not (option.in_file or option.name == "--config"):
+            nearest = grammar.nearest(name, likeness=0.8)  # others may be read by somebody else
+            if nearest:
+                meant = VARIABLE_PREFIX + nearest.upper()
+                notes.append(f"The variable {variable} is not known and not read; did you mean {meant}?")
+            continue
+        _check(option, value, f"The variable {variable}")
+        found[VARIABLE_PREFIX + option.name[2:].upper()] = value
+    return found, tuple(notes)
+
+
+def _config_file(text: str | None, command: str, grammar: _Grammar) -> Path | None:
+    if text:
+        return grammar.path(text)
+    default = grammar.folder / DEFAULT_FILE
+    return default if command in _READ_DEFAULT_FILE and default.is_file() else None
+
+
+def _check(option: _Option, text: str, place: str) -> None:
+    """Raise for a value that its option does not take; the value stays out of the sentence."""
+    convert = _on_off if option.is_flag else option.action.type
+    try:
+        convert(text)  # type: ignore[operator, misc]  # every option has a callable type, see _Grammar
+    except argparse.ArgumentTypeError as error:
+        sentence = f"{place} {error}."
+    else:
+        return
+    raise ConfigurationError(sentence)
+
+
+# --- tweet.ini ------------------------------------------------------------------------------------
+
+_SECTION = re.compile(r"\[[^\]]*\]\s*([#;].*)?", re.DOTALL)
+_KEY = re.compile(r"\s*(?P<key>[^=:]*[^=:\s])\s*[=:](?P<rest>.*)", re.DOTALL)
+_COMMENT = re.compile(r"\s[#;]")
+_QUOTED = re.compile(r"(?P<quote>['\"])(?P<value>.*?)(?P=quote)(?=\s*\Z|\s+[#;])", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    line: int
+    key: str
+    value: str = field(repr=False)
+
+
+def _read_file(path: Path, grammar: _Grammar) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The values of a tweet.ini by the first names of their options, checked, paths absolute; and notes."""
+    values: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    for entry in _entries(read_text(path, "configuration file"), path):
+        place = f"{path}, line {entry.line}"
+        option = _option_of_key(entry.key, place, grammar)
+        if option.name in lines:
+            raise ConfigurationError(
+                f"{place}: {entry.key} was given before, in line {lines[option.name]}; leave out one."
+            )
+        lines[option.name] = entry.line
+        if entry.value.strip():
+            _check(option, entry.value, f"{place}: {entry.key}")
+            values[option.name[2:]] = _as_argument(option, entry.value, grammar.path.under(path.parent))
+    note = read_by_others(path) if "dbpass" in values else None
+    return values, (note,) if note else ()
+
+
+def _option_of_key(key: str, place: str, grammar: _Grammar) -> _Option:
+    option = grammar.by_name.get(f"--{key.lower()}")
+    shown = harmless_name(key) or "in this line"
+    if option is None:
+        nearest = grammar.nearest(key)
+        advice = f"did you mean {nearest}?" if nearest else "`tweetcrawler --help` lists all."
+        raise ConfigurationError(f"{place}: the key {shown} is not known; {advice}")
+    if not option.in_file:
+        raise ConfigurationError(f"{place}: the key {shown} cannot stand in a file; say {option.name}.")
+    return option
+
+
+def _as_argument(option: _Option, value: str, path: _PathIn) -> str:
+    if isinstance(option.action.type, _PathIn):
+        return str(path(value))
+    return str(_on_off(value)) if option.is_flag else value
+
+
+def _entries(text: str, path: Path) -> Iterator[_Entry]:
+    """The `key = value` lines. Sections order the file for its readers only: a key may stand in any."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        stripped = line.strip()
+        if not stripped or stripped[0] in "#;" or _SECTION.fullmatch(stripped):
+            continue
+        match = _KEY.fullmatch(line)
+        if match is None:
+            raise ConfigurationError(
+                f"{path}, line {number}: this is neither a [section] nor key = value nor a # comment."
+            )
+        yield _Entry(number, match["key"], _value(match["rest"], f"{path}, line {number}: {match['key']}"))
+
+
+def _value(text: str, place: str) -> str:
+    """What stands behind `=`: in quotes as it is, else up to a # or ; that has white space before it.
+
+    A quote closes the value only where the line or a comment follows, so a password may hold its own quotes.
+    """
+    if text.strip()[:1] not in ("'", '"'):
+        return _COMMENT.split(text, maxsplit=1)[0].strip()
+    match = _QUOTED.match(text.lstrip())
+    if match is None:
+        raise ConfigurationError(f"{place}: the quote before the value is not closed; close it on its line.")
+    return match["value"]
+
+
+# --- types of values: each gives the value, or says what it must be -------------------------------
+
+_DIGITS = re.compile(r"[0-9]{1,9}")
+_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}")
+_TABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,62}\.)?[A-Za-z_][A-Za-z0-9_]{0,62}")
+_SWITCH = {
+    "on": True,
+    "yes": True,
+    "true": True,
+    "1": True,
+    "off": False,
+    "no": False,
+    "false": False,
+    "0": False,
+}
+
+
+@dataclass(frozen=True)
+class _PathIn:
+    """Makes paths absolute, relative ones under a folder."""
+
+    folder: Path
+    home: str | None
+
+    def __call__(self, text: str) -> Path:
+        text = _text(text.strip())
+        if text.startswith("~/") and self.home:
+            return Path(self.home, text[2:])
+        return self.folder / text
+
+    def under(self, folder: Path) -> _PathIn:
+        return _PathIn(folder, self.home)
+
+
+def _text(text: str) -> str:
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise argparse.ArgumentTypeError("must not hold control characters")
+    return text
+
+
+def _on_off(text: str) -> bool:
+    try:
+        return _SWITCH[text.strip().lower()]
+    except KeyError:
+        raise argparse.ArgumentTypeError("must be on or off") from None
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text.strip().lower() in choices:
+            return text.strip().lower()
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(choices)}")
+
+    return convert
+
+
+def _whole(lowest: int, highest: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        if _DIGITS.fullmatch(text.strip()) and lowest <= int(text) <= highest:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"must be a whole number from {lowest} to {highest}")
+
+    return convert
+
+
+def _number(lowest: float, highest: float) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        if _DECIMAL.fullmatch(text.strip()) and lowest <= float(text) <= highest:
+            return float(text)
+        raise argparse.ArgumentTypeError(
+            f"must be a number from {lowest:g} to {highest:g}, with a point before decimals"
+        )
+
+    return convert
+
+
+def _table(text: str) -> str:
+    if _TABLE.fullmatch(text.strip()):
+        return text.strip()
+    raise argparse.ArgumentTypeError(
+        "must be a name of letters, digits and _, at most 63 and no digit first, or schema.table"
+    )
+
+
+def _api_url(text: str) -> str:
+    try:
+        parts = urlsplit(_text(text.strip()))
+        usable = parts.scheme in ("http", "https") and parts.port != 0 and not re.search(r"\s", text.strip())
+    except ValueError:  # a port that is no number, brackets that are no address
+        usable = False
+    if not usable or not parts.hostname:
+        raise argparse.ArgumentTypeError("must be a URL such as https://api.x.com")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise argparse.ArgumentTypeError("must be a URL without user, password, ? and #")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise argparse.ArgumentTypeError(
+            "must begin with https, since keys would travel readable; http is for servers on this machine"
+        )
+    return parts.geturl().rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,211 @@
+"""The arithmetic of X's rate-limit windows: what a bucket can lend, when it opens, what an answer teaches.
+
+X counts requests in *buckets*, one for each (token or app, endpoint). A bucket's window starts with the first
+request after the last one ended, lasts 15 minutes and allows `limit` requests. All functions are pure: time
+comes in as `now`, in seconds on the ledger's clock, and a changed bucket goes out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+WINDOW_S = 900.0
+# X truncates the end of a window to whole seconds, so the true end may lie up to a second behind its word.
+MARGIN_S = 1.0
+# Just before its end nothing is sent: the request might arrive in, and be charged to, the window after it.
+GREY_S = 2.0 * MARGIN_S + 0.5
+# How long the others wait for the one request that finds out what an unknown bucket holds.
+PROBE_S = 15.0
+# Two readings of one window's end differ by less than this; a later one belongs to a new window.
+SAME_WINDOW_S = 3.0
+BACK_OFF_MAX_S = 900.0
+BREAKER_MAX_S = 60.0
+# One failure may be a request's own; from the second in a row on the endpoint is left alone for a while.
+BREAKER_FAILURES = 2
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What the headers of one answer say of its bucket. Seconds are counted from the answer's own `Date`."""
+
+    limit: int
+    remaining: int
+    reset_in_s: float
+    day_limit: int | None = None
+    day_remaining: int | None = None
+    day_reset_in_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One bucket as the ledger knows it.
+
+    `remaining` is what may still be lent in the present window: what X allows, less what was lent. `limit` is
+    None until X's first answer. `turn` numbers the windows, so that a late answer of an old one is told apart.
+    `anchored` is False while the window's end is only assumed, because no answer of it was seen yet.
+    `blocked_until` delays (back-off); `shut_at` and `shut_reason` say that X refused, until `shut_until`.
+    """
+
+    limit: int | None = None
+    remaining: int = 0
+    reset_at: float = 0.0
+    anchored: bool = False
+    turn: int = 0
+    window_s: float = WINDOW_S
+    day_limit: int | None = None
+    day_remaining: int = 0
+    day_reset_at: float = 0.0
+    blocked_until: float = 0.0
+    failures: int = 0
+    shut_at: float | None = None
+    shut_until: float = 0.0
+    shut_reason: str = ""
+
+
+@dataclass(frozen=True)
+class Loan:
+    """Permits lent from a bucket: `count` requests, to be sent within `valid_s` seconds."""
+
+    count: int
+    turn: int
+    valid_s: float
+
+
+def lend(bucket: Bucket, want: int, now: float) -> tuple[Bucket, Loan | None]:
+    """Up to `want` permits of an open bucket, or None when it is closed."""
+    if opens_at(bucket, now) > now:
+        return bucket, None
+    if bucket.limit is None:
+        # Nobody knows this bucket: one request asks, the others wait for what it learns.
+        return replace(bucket, blocked_until=now + PROBE_S), Loan(1, bucket.turn, WINDOW_S)
+    if _turned(bucket, now):
+        end = now + bucket.window_s + MARGIN_S
+        bucket = replace(bucket, remaining=bucket.limit, reset_at=end, anchored=False, turn=bucket.turn + 1)
+    count = min(want, bucket.remaining)
+    if bucket.day_limit is not None:
+        if bucket.day_reset_at <= now:
+            bucket = replace(bucket, day_remaining=bucket.day_limit, day_reset_at=now + 86_400.0)
+        count = min(count, bucket.day_remaining)
+        bucket = replace(bucket, day_remaining=bucket.day_remaining - count)
+    bucket = replace(bucket, remaining=bucket.remaining - count)
+    return bucket, Loan(count, bucket.turn, max(0.0, bucket.reset_at - GREY_S - now))
+
+
+def opens_at(bucket: Bucket, now: float) -> float:
+    """When the bucket lends again: `now` or earlier when it is open; a refusal is not looked at here."""
+    opens = bucket.blocked_until
+    if bucket.limit is not None:
+        if not _turned(bucket, now) and (bucket.remaining <= 0 or bucket.reset_at - GREY_S <= now):
+            opens = max(opens, bucket.reset_at)
+        if bucket.day_limit is not None and bucket.day_remaining <= 0:
+            opens = max(opens, bucket.day_reset_at)
+    return opens
+
+
+def shut(bucket: Bucket, now: float, *, since: float) -> bool:
+    """Whether X refused this bucket to a run that started at `since`: a new run may try once again."""
+    return bucket.shut_at is not None and bucket.shut_at >= since and bucket.shut_until > now
+
+
+def settle(bucket: Bucket, rate: Rate, now: float, *, turn: int, unsent: int) -> Bucket:
+    """The bucket after an answer: X's word wins.
+
+    `turn` and `unsent` are those of the loan that the request belonged to: how many of its permits have not
+    been sent yet. An answer of an earlier window changes nothing.
+    """
+    if turn != bucket.turn:
+        return bucket
+    if bucket.anchored and _end_seen(bucket, rate, now) > bucket.reset_at + SAME_WINDOW_S:
+        # The request came late and was charged to the next window already.
+        bucket = replace(bucket, turn=bucket.turn + 1, remaining=rate.remaining)
+        unsent = 0
+    remaining = bucket.remaining
+    if bucket.limit is None:
+        remaining = rate.remaining - unsent
+    elif rate.limit != bucket.limit:
+        remaining += rate.limit - bucket.limit
+    bucket = replace(
+        _with_end(bucket, rate, now),
+        limit=rate.limit,
+        remaining=max(0, min(remaining, rate.remaining - unsent)),
+        blocked_until=min(bucket.blocked_until, now),
+        failures=0,
+        shut_at=None,
+    )
+    return _with_day(bucket, rate, now, unsent)
+
+
+def unprobed(bucket: Bucket, now: float) -> Bucket:
+    """The bucket after a request that should have found out what it holds, and did not."""
+    if bucket.limit is None and bucket.failures == 0:
+        return replace(bucket, blocked_until=min(bucket.blocked_until, now))
+    return bucket
+
+
+def close(bucket: Bucket, rate: Rate, now: float) -> Bucket:
+    """The bucket after X answered that its window is used up."""
+    end = _with_end(bucket, rate, now)
+    if rate.remaining > 0 or rate.reset_in_s <= 0:
+        return back_off(end, now)
+    bucket = replace(end, limit=rate.limit, remaining=0, blocked_until=min(bucket.blocked_until, now))
+    return _with_day(bucket, rate, now, 0)
+
+
+def back_off(bucket: Bucket, now: float, *, chance: float = 1.0, longest_s: float = BACK_OFF_MAX_S) -> Bucket:
+    """The bucket after an answer that asks for patience: twice as long each time, times `chance` (0 to 1)."""
+    failures = bucket.failures + 1
+    delay_s = min(longest_s, 2.0 ** min(failures, 20)) * chance
+    return replace(bucket, failures=failures, blocked_until=max(bucket.blocked_until, now + delay_s))
+
+
+def refuse(bucket: Bucket, now: float, *, for_s: float, reason: str) -> Bucket:
+    """The bucket after X refused it: not asked again for `for_s` seconds, or until a new run tries."""
+    return replace(bucket, shut_at=now, shut_until=now + for_s, shut_reason=reason)
+
+
+def trip(breaker: Bucket, now: float, chance: float) -> Bucket:
+    """The breaker of an endpoint after an answer that was none: `chance` (0 to 1) spreads the next tries."""
+    if breaker.failures + 1 < BREAKER_FAILURES:
+        return replace(breaker, failures=breaker.failures + 1)
+    return back_off(breaker, now, chance=0.5 + chance / 2, longest_s=BREAKER_MAX_S)
+
+
+def probe(breaker: Bucket, now: float) -> tuple[Bucket, bool]:
+    """Whether a request may try an endpoint that fails: one at a time, after the breaker's delay."""
+    if breaker.failures < BREAKER_FAILURES:
+        return breaker, True
+    if breaker.blocked_until > now:
+        return breaker, False
+    return replace(breaker, blocked_until=now + PROBE_S), True
+
+
+def _turned(bucket: Bucket, now: float) -> bool:
+    # A reset further away than any window is a clock that was set back, not a window.
+    return bucket.reset_at <= now or bucket.reset_at > now + max(bucket.window_s, WINDOW_S) + 60.0
+
+
+def _with_end(bucket: Bucket, rate: Rate, now: float) -> Bucket:
+    window_s = bucket.window_s
+    if rate.remaining == rate.limit - 1 and rate.reset_in_s > 0:
+        window_s = rate.reset_in_s  # the first request of its window: the whole of it lies ahead
+    seen = _end_seen(bucket, rate, now)
+    # Each reading errs to the late side only, so of readings of one window the earliest is the truest.
+    same = bucket.anchored and seen <= bucket.reset_at + SAME_WINDOW_S
+    return replace(
+        bucket, reset_at=min(seen, bucket.reset_at) if same else seen, anchored=True, window_s=window_s
+    )
+
+
+def _end_seen(bucket: Bucket, rate: Rate, now: float) -> float:
+    return now + min(max(rate.reset_in_s, 0.0), max(bucket.window_s, WINDOW_S)) + MARGIN_S
+
+
+def _with_day(bucket: Bucket, rate: Rate, now: float, unsent: int) -> Bucket:
+    if rate.day_limit is None or rate.day_remaining is None or rate.day_reset_in_s is None:
+        return bucket
+    return replace(
+        bucket,
+        day_limit=rate.day_limit,
+        day_remaining=max(0, rate.day_remaining - unsent),
+        day_reset_at=now + max(0.0, rate.day_reset_in_s) + MARGIN_S,
+    )

@@ -1,0 +1,469 @@
+"""X as pages: one method an endpoint, and every way in which X can fail turned into an error of ours.
+
+The only user of tweepy. tweepy's own `request` has no base URL, no timeout and loses the headers, so it is
+replaced; what tweepy knows of routes, parameters and signatures is used as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+import requests
+import tweepy
+from requests_oauthlib import OAuth1
+
+from tweetcrawler import __version__, flatten
+from tweetcrawler.errors import (
+    CapReached,
+    CredentialRefused,
+    EndpointRefused,
+    Overloaded,
+    RequestRefused,
+    TargetRefused,
+    WindowClosed,
+    XError,
+    XUnavailable,
+)
+from tweetcrawler.secret import Credential
+from tweetcrawler.windows import Rate
+
+USERS_BY = "/2/users/by"
+USER_TWEETS = "/2/users/:id/tweets"
+
+# An answer of 100 full posts has about 250 kB; what is far beyond that is no answer of X.
+ANSWER_MAX_BYTES = 16 * 1024 * 1024
+# X refuses signatures whose time is more than minutes away from its own.
+CLOCK_TOLERANCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds to connect, between two bytes, and for a whole answer."""
+
+    connect_s: float = 5.0
+    read_s: float = 30.0
+    total_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer of X.
+
+    `answer` is the parsed body: `data` (absent when empty), `includes`, `meta`, `errors`. `body` is the JSON as
+    received. `server_time_s` is the answer's own `Date` in epoch seconds, and `rate` what its headers said.
+    """
+
+    endpoint: str
+    params: Mapping[str, str]
+    body: bytes
+    answer: Mapping[str, Any]
+    server_time_s: float
+    rate: Rate | None
+
+    @property
+    def data(self) -> list[Mapping[str, Any]]:
+        """The objects of the answer; empty when there are none."""
+        data = self.answer.get("data")
+        found = data if isinstance(data, list) else [data] if isinstance(data, dict) else []
+        return [item for item in found if isinstance(item, dict)]
+
+    @property
+    def next_token(self) -> str | None:
+        """X's hint at the page behind this one."""
+        meta = self.answer.get("meta")
+        token = meta.get("next_token") if isinstance(meta, dict) else None
+        return token if isinstance(token, str) and token else None
+
+    @property
+    def errors(self) -> list[Mapping[str, Any]]:
+        """The partial errors of the answer."""
+        found = self.answer.get("errors")
+        return [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
+
+
+class X:
+    """X as one credential sees it; not to be shared between threads.
+
+    Every method sends one request and gives its `Page`, or raises one of the `XError`s. `user_auth` chooses
+    between the user's token (OAuth 1.0a) and the app's bearer.
+    """
+
+    def __init__(self, credential: Credential, *, api_url: str, timeouts: Timeouts) -> None:
+        self._client = _Client(credential, api_url.rstrip("/"), timeouts)
+
+    def users_by(self, usernames: Sequence[str], *, user_auth: bool) -> Page:
+        """The users of up to 100 names."""
+        return self._page(
+            USERS_BY,
+            self._client.get_users(
+                usernames=list(usernames), user_fields=list(flatten.USER_FIELDS), user_auth=user_auth
+            ),
+        )
+
+    def user_tweets(
+        self,
+        user_id: str,
+        *,
+        since_id: int | None,
+        until_id: int | None,
+        token: str | None,
+        user_auth: bool,
+        max_results: int = 100,
+    ) -> Page:
+        """Up to 100 of a user's posts between two ids (both exclusive), newest first.
+
+        **Errors**: `TargetRefused` when X answers that the user is gone, suspended or protected.
+        """
+        page = self._page(
+            USER_TWEETS,
+            self._client.get_users_tweets(
+                user_id,
+                since_id=since_id,
+                until_id=until_id,
+                pagination_token=token,
+                max_results=max_results,
+                tweet_fields=list(flatten.TWEET_FIELDS),
+                user_fields=list(flatten.USER_FIELDS),
+                media_fields=list(flatten.MEDIA_FIELDS),
+                poll_fields=list(flatten.POLL_FIELDS),
+                place_fields=list(flatten.PLACE_FIELDS),
+                expansions=list(flatten.EXPANSIONS),
+                user_auth=user_auth,
+            ),
+        )
+        if not page.data and "meta" not in page.answer and page.errors:
+            raise TargetRefused(*state_of(page.errors[0]), rate=page.rate)
+        return page
+
+    @staticmethod
+    def _page(endpoint: str, answered: _Answer) -> Page:
+        return Page(
+            endpoint,
+            {name: str(value) for name, value in answered.params.items()},
+            answered.body,
+            answered.json,
+            answered.server_time_s,
+            answered.rate,
+        )
+
+
+def state_of(error: Mapping[str, Any]) -> tuple[str, str]:
+    """The state of a target and its reason, from one of X's partial errors.
+
+    Suspended accounts come with the same type as missing ones; only the title differs.
+    """
+    kind = _problem(error)
+    detail = str(error.get("detail") or error.get("title") or "X gives no reason")[:300]
+    if kind == "not-authorized-for-resource":
+        return "protected", detail
+    if kind == "resource-not-found":
+        return ("suspended" if error.get("title") == "Forbidden" else "missing"), detail
+    return "refused", detail
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    params: Mapping[str, Any]
+    body: bytes
+    json: Mapping[str, Any]
+    server_time_s: float
+    rate: Rate | None
+
+
+class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
+    """tweepy's client with a base URL, deadlines, the headers kept, and errors that hold no secret."""
+
+    def __init__(self, credential: Credential, api_url: str, timeouts: Timeouts) -> None:
+        super().__init__(return_type=requests.Response)  # what `request` returns is passed on untouched
+        self.user_agent = f"tweetcrawler/{__version__} {self.user_agent}"
+        self._credential = credential
+        self._api_url = api_url
+        self._timeouts = timeouts
+        self._bearer: str | None = credential.bearer_token.reveal() if credential.bearer_token else None
+        self._clock_ahead_s = 0.0
+        self.session = self._new_session()
+
+    def request(
+        self,
+        method: str,
+        route: str,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        user_auth: bool = False,
+    ) -> _Answer:
+        """Sends one request. Public in tweepy, so it serves the endpoints that tweepy lacks, too."""
+        headers = {"User-Agent": self.user_agent}
+        auth = None
+        if user_auth:
+            auth = self._signature()
+        else:
+            headers["Authorization"] = f"Bearer {self._bearer_token()}"
+        return self._judge(self._send(method, route, params or {}, json, headers, auth))
+
+    def _bearer_token(self) -> str:
+        if self._bearer is None:
+            key, secret = self._credential.consumer_key, self._credential.consumer_secret
+            if key is None or secret is None:
+                raise CredentialRefused("this credential has no bearer token and no consumer key to get one")
+            pair = base64.b64encode(f"{key.reveal()}:{secret.reveal()}".encode()).decode()
+            headers = {"User-Agent": self.user_agent, "Authorization": f"Basic {pair}"}
+            answer = self._send(
+                "POST", "/oauth2/token", {}, None, headers, None, data={"grant_type": "client_credentials"}
+            )
+            if answer.status in (400, 401, 403):
+                raise CredentialRefused(
+                    "X gives no bearer token for this consumer key and secret", status=answer.status
+                )
+            token = self._judge(answer).json.get("access_token")
+            if not isinstance(token, str):
+                raise XUnavailable("X's answer holds no bearer token", status=answer.status)
+            self._bearer = token
+        return self._bearer
+
+    def _signature(self) -> OAuth1:
+        c = self._credential
+        secrets = (c.consumer_key, c.consumer_secret, c.access_token, c.access_token_secret)
+        if any(secret is None for secret in secrets):
+            raise CredentialRefused("this credential has no user token")
+        timestamp = str(int(time.time() + self._clock_ahead_s)) if self._clock_ahead_s else None
+        return OAuth1(*(secret.reveal() for secret in secrets if secret), timestamp=timestamp)
+
+    def _send(
+        self,
+        method: str,
+        route: str,
+        params: Mapping[str, Any],
+        json_body: Any,
+        headers: dict[str, str],
+        auth: Any,
+        *,
+        data: Mapping[str, str] | None = None,
+    ) -> _Answer:
+        try:
+            with (
+                _deadline(self._timeouts.total_s),
+                self.session.request(
+                    method,
+                    self._api_url + route,
+                    params=params,
+                    json=json_body,
+                    data=data,
+                    headers=headers,
+                    auth=auth,
+                    timeout=(self._timeouts.connect_s, self._timeouts.read_s),
+                    allow_redirects=False,  # a bearer goes where it was meant to go, nowhere else
+                    stream=True,
+                ) as response,
+            ):
+                body = _read(response)
+                status, answered = response.status_code, response.headers
+        except (requests.RequestException, OSError, ValueError, EOFError, _DeadlinePassed) as error:
+            # Their texts and fields hold the request with its secrets: only the kind of failure goes on.
+            self.session.close()
+            self.session = self._new_session()
+            raise XUnavailable(_sentence_of(error, self._timeouts)) from None
+        server_time_s = _server_time(answered)
+        self._clock_ahead_s = ahead if abs(ahead := server_time_s - time.time()) > CLOCK_TOLERANCE_S else 0.0
+        return _Answer(status, answered, params, body, {}, server_time_s, _rate(answered, server_time_s))
+
+    def _judge(self, answer: _Answer) -> _Answer:
+        """The answer with its parsed body, or the error that it means."""
+        try:
+            parsed = _parse(answer.body)
+        except ValueError:
+            parsed = None
+        if answer.status == 200:
+            if not isinstance(parsed, dict):
+                raise XUnavailable("X's answer is no JSON object", rate=answer.rate, status=200)
+            return _Answer(
+                answer.status,
+                answer.headers,
+                answer.params,
+                answer.body,
+                parsed,
+                answer.server_time_s,
+                answer.rate,
+            )
+        raise _error_of(answer, parsed if isinstance(parsed, dict) else {})
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
+        # A proxy or netrc of the environment must not receive what was meant for X.
+        session.trust_env = False
+        if self._credential.proxy is not None:
+            proxy = self._credential.proxy.reveal()
+            session.proxies = {"http": proxy, "https": proxy}
+        return session
+
+
+def _error_of(answer: _Answer, body: Mapping[str, Any]) -> XError | TargetRefused:
+    status, rate = answer.status, answer.rate
+    kind, title, detail = _problem(body), str(body.get("title") or ""), _detail(body)
+    said = f"X answers {status}" + (f" ({detail})" if detail else "")
+    about: dict[str, Any] = {"rate": rate, "status": status}
+    if status == 402 or kind in ("credits", "credits-depleted"):
+        return CapReached(f"{said}: the account has no credits", reason="credits", **about)
+    if title in ("UsageCapExceeded", "SpendCapReached") or kind == "usage-capped":
+        daily = str(body.get("period")).lower() == "daily"
+        return CapReached(said, for_s=_until_next(answer.server_time_s, daily=daily), **about)
+    if status == 429:
+        if rate is not None and rate.remaining > 0:
+            return Overloaded(said, **about)
+        return WindowClosed(said, **about)
+    if status == 401:
+        return CredentialRefused(said, **about)
+    if status == 403 and (
+        kind in ("client-forbidden", "unsupported-authentication") or _code(body) in (32, 89, 220, 453)
+    ):
+        return EndpointRefused(said, **about)
+    if status == 403 and kind in ("not-authorized-for-resource", "resource-not-found"):
+        return TargetRefused(*state_of(body), rate=rate)
+    if 400 <= status < 500:
+        return RequestRefused(said, **about)
+    return XUnavailable(said, **about)
+
+
+def _problem(body: Mapping[str, Any]) -> str:
+    """The last part of a problem's type: its host changes, its name does not."""
+    return str(body.get("type") or "").rstrip("/").rpartition("/")[2]
+
+
+def _detail(body: Mapping[str, Any]) -> str:
+    errors = body.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
+    return str(first.get("message") or body.get("detail") or body.get("title") or "")[:300]
+
+
+def _code(body: Mapping[str, Any]) -> int | None:
+    errors = body.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
+    code = first.get("code")
+    return code if isinstance(code, int) else None
+
+
+def _until_next(now_s: float, *, daily: bool) -> float:
+    """Seconds until X's next day, or until its next month: when the account's own day is unknown."""
+    now = time.gmtime(now_s)
+    to_midnight = 86_400 - (now.tm_hour * 3600 + now.tm_min * 60 + now.tm_sec)
+    if daily:
+        return float(to_midnight)
+    days_after_today = 0
+    while time.gmtime(now_s + 86_400 * (days_after_today + 1)).tm_mon == now.tm_mon:
+        days_after_today += 1
+    return float(to_midnight + 86_400 * days_after_today)
+
+
+def _server_time(headers: Mapping[str, str]) -> float:
+    try:
+        return parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except (ValueError, TypeError, IndexError):
+        return time.time()
+
+
+def _rate(headers: Mapping[str, str], server_time_s: float) -> Rate | None:
+    def number(name: str) -> int | None:
+        text = headers.get(name, "").strip()
+        return int(text) if text.isdecimal() and len(text) < 19 else None
+
+    limit = number("x-rate-limit-limit")
+    remaining = number("x-rate-limit-remaining")
+    reset = number("x-rate-limit-reset")
+    if limit is None or remaining is None or reset is None:
+        return None
+    for scope in ("user", "app"):
+        day = [number(f"x-{scope}-limit-24hour-{part}") for part in ("limit", "remaining", "reset")]
+        if None not in day:
+            break
+    day_limit, day_remaining, day_reset = day
+    return Rate(
+        limit,
+        remaining,
+        _seconds_until(reset, server_time_s),
+        day_limit,
+        day_remaining,
+        None if day_reset is None else _seconds_until(day_reset, server_time_s),
+    )
+
+
+def _seconds_until(reset: int, server_time_s: float) -> float:
+    in_ms = reset > 100_000_000_000  # year 5138 in seconds, 1973 in milliseconds
+    return (reset / 1000 if in_ms else reset) - server_time_s
+
+
+def _read(response: requests.Response) -> bytes:
+    received = bytearray()
+    for part in response.iter_content(256 * 1024):
+        received += part
+        if len(received) > ANSWER_MAX_BYTES:
+            raise ValueError("the answer is longer than any page")
+    return bytes(received)
+
+
+def _parse(body: bytes) -> Any:
+    """The JSON of a body.
+
+    **Errors**: ValueError.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        # orjson takes no lone surrogates; X has sent them, and the post is kept all the same.
+        try:
+            return json.loads(body)
+        except RecursionError:
+            raise ValueError("the answer is nested deeper than any page") from None
+
+
+class _DeadlinePassed(Exception):
+    """The total time of a request is over."""
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """Ends what is under way after so many seconds, whatever it waits for.
+
+    A read timeout starts again with each byte, and a header that drips is not seen by any caller: only a
+    signal interrupts both. Outside the main thread, where no signal arrives, the read timeout has to do.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def passed(_number: int, _frame: object) -> None:
+        raise _DeadlinePassed
+
+    before = signal.signal(signal.SIGALRM, passed)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _sentence_of(error: BaseException, timeouts: Timeouts) -> str:
+    if isinstance(error, _DeadlinePassed):
+        return f"X did not answer completely within {timeouts.total_s:g} s"
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection to X within {timeouts.connect_s:g} s"
+    if isinstance(error, requests.ReadTimeout):
+        return f"X sent nothing for {timeouts.read_s:g} s"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "the TLS certificate of X's address cannot be verified"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy does not lead to X"
+    if isinstance(error, requests.ConnectionError):
+        return "the connection to X failed"
+    return f"X's answer cannot be read ({type(error).__name__})"
