@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 import orjson
 from aiohttp import web
@@ -113,7 +113,7 @@ class Sandbox:
     # -- one API request ------------------------------------------------------
 
     async def _answered(self, request: web.BaseRequest, endpoint: Endpoint, path: dict[str, str]) -> web.StreamResponse:
-        target = request.raw_path if hasattr(request, "raw_path") else request.path_qs
+        target = request.raw_path
         caller = self.keys.caller(request.method, request.host, target, request.headers.get("Authorization", ""))
         sent = parse_qsl(target.partition("?")[2], keep_blank_values=True)
         met = self._met(endpoint, path, caller, sent)
@@ -274,7 +274,7 @@ class Sandbox:
             status, body = 403, {"errors": [{"code": 99, "message": "Unable to verify your credentials",
                                              "label": "authenticity_token_error"}]}
         else:
-            status, body = 200, {"token_type": "bearer", "access_token": unquote(bearer) if False else bearer}
+            status, body = 200, {"token_type": "bearer", "access_token": bearer}
         self.books.count_request("none" if owner is None else owner.name, "/oauth2/token", status)
         return web.Response(status=status, body=_dumped(body), content_type="application/json", charset="utf-8",
                             headers={"Date": self.clock.http_date()})

@@ -1,0 +1,84 @@
+"""How many full timeline pages the sandbox serves a second: all fields, all expansions, 100 posts, no page twice.
+
+Prints pages per second of wall clock and per second of the server's own CPU time; the second figure is the one to
+compare, since the client here shares the machine.
+
+    python benchmarks/sandbox_pages.py --pages 1500 [--gzip] [--fast] [--oauth1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import orjson
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from sandbox_server import Sandbox  # noqa: E402  it lies with the tests
+
+from tweetcrawler.sandbox.fields import TWEET_LISTS  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pages", type=int, default=1500)
+    parser.add_argument("--gzip", action="store_true")
+    parser.add_argument("--fast", action="store_true")
+    given = parser.parse_args()
+    arguments = ["--plan", "unlimited", "--posts", "400-400", "--short-pages", "0"] + ["--fast"] * given.fast
+    with Sandbox(*arguments) as sandbox:
+        measure(sandbox, given.pages, gzip=given.gzip)
+
+
+def measure(sandbox: Sandbox, pages: int, *, gzip: bool) -> float:
+    """Pages per second of the server's CPU."""
+    where = urlsplit(sandbox.url)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port)
+    headers = {"Authorization": "Bearer " + sandbox.credentials[0]["bearer_token"]}
+    if gzip:
+        headers["Accept-Encoding"] = "gzip"
+
+    def get(path: str) -> bytes:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"{answer.status} for {path}: {body[:300]!r}")
+        return body
+
+    names = [f"bench_{number}" for number in range(pages // 4 + 1)]
+    wanted = urlencode({name: ",".join(values) for name, values in TWEET_LISTS.items() if name != "post.fields"}
+                       | {"max_results": 100})
+    headers.pop("Accept-Encoding", None)
+    ids: list[str] = []
+    for start in range(0, len(names), 100):
+        ids += [user["id"] for user in orjson.loads(get("/2/users/by?usernames=" + ",".join(names[start:start + 100])))["data"]]
+    if gzip:
+        headers["Accept-Encoding"] = "gzip"
+    process = psutil.Process(sandbox.process.pid)
+    begun, cpu_begun, served, size = time.perf_counter(), sum(process.cpu_times()[:2]), 0, 0
+    for user_id in ids:
+        until = ""
+        for _ in range(4):
+            body = get(f"/2/users/{user_id}/tweets?{wanted}{until}")
+            served += 1
+            size += len(body)
+            if gzip:
+                import zlib
+                body = zlib.decompress(body, 31)
+            until = f"&until_id={orjson.loads(body)['meta']['oldest_id']}"
+    wall, cpu = time.perf_counter() - begun, sum(process.cpu_times()[:2]) - cpu_begun
+    print(f"{served} pages of {size / served / 1000:.0f} kB: {served / wall:.0f} pages/s, "
+          f"{served / cpu:.0f} pages per second of server CPU, {process.memory_info().rss / 2**20:.0f} MiB")
+    connection.close()
+    return served / cpu
+
+
+if __name__ == "__main__":
+    main()
