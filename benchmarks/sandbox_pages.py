@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from sandbox_server import Sandbox  # noqa: E402  it lies with the tests
 
-from tweetcrawler.sandbox.fields import TWEET_LISTS  # noqa: E402
+from tweetcrawler.sandbox.fields import PRIVATE_METRICS, TWEET_LISTS  # noqa: E402
 
 
 def main() -> None:
@@ -53,8 +53,9 @@ def measure(sandbox: Sandbox, pages: int, *, gzip: bool) -> float:
         return body
 
     names = [f"bench_{number}" for number in range(pages // 4 + 1)]
-    wanted = urlencode({name: ",".join(values) for name, values in TWEET_LISTS.items() if name != "post.fields"}
-                       | {"max_results": 100})
+    wanted = urlencode({"max_results": 100} | {
+        name: ",".join(value for value in values if value not in PRIVATE_METRICS)
+        for name, values in TWEET_LISTS.items() if name != "post.fields"})
     headers.pop("Accept-Encoding", None)
     ids: list[str] = []
     for start in range(0, len(names), 100):

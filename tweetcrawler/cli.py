@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
 import logging
 import os
@@ -135,7 +136,7 @@ def _sandbox(chosen: Settings) -> int:
 def _demo(chosen: Settings) -> int:
     from tweetcrawler import demo
 
-    return demo.run(chosen.keep, say=print)
+    return demo.run(chosen.keep, say=functools.partial(print, flush=True))
 
 
 _COMMANDS: dict[str, Callable[[Settings], int]] = {

@@ -105,8 +105,9 @@ def _asked(tweet: str | None, post: str | None, user: str | None, media: str | N
 
 
 def everything() -> Asked:
-    """All documented fields and all expansions, as truth is told."""
-    return asked({name: ",".join(names) for name, names in TWEET_LISTS.items() if name != "post.fields"})
+    """All documented fields that anybody may read, and all expansions."""
+    return asked({name: ",".join(value for value in values if value not in PRIVATE_METRICS)
+                  for name, values in TWEET_LISTS.items() if name != "post.fields"})
 
 
 def accepted(parameter: str, lists: Mapping[str, tuple[str, ...]]) -> frozenset[str]:

@@ -92,6 +92,7 @@ class Window:
     shown_reset: int
     """what the header says; on the server's clock as it stood when the window opened"""
     limit: int
+    credential: str
     used: int = 0
 
 
@@ -156,7 +157,7 @@ class Limits:
         for (length, subject, endpoint), window in self._windows.items():
             closes = window.opened_at + self._length_s(length)
             if closes > now:
-                found.append({"subject": f"{subject.kind}:{subject.name}", "credential": subject.credential,
+                found.append({"subject": f"{subject.kind}:{subject.name}", "credential": window.credential,
                               "endpoint": endpoint, "length": length, "opened_at": self.clock.at(window.opened_at),
                               "closes_at": self.clock.at(closes), "reset_shown": window.shown_reset,
                               "limit": window.limit, "used": window.used})
@@ -169,7 +170,7 @@ class Limits:
         key = (length, subject._replace(credential="") if subject.kind == "app" else subject, endpoint)
         window = self._windows.get(key)
         if window is None or now >= window.opened_at + length_s:
-            window = Window(now, int(int(self.clock.now()) + length_s), limit)
+            window = Window(now, int(int(self.clock.now()) + length_s), limit, subject.credential)
             self._windows[key] = window
         window.limit = limit
         return window

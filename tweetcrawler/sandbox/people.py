@@ -99,8 +99,9 @@ class Census:
     def id_of(self, key: str) -> int:
         """The id of the handle `key` (folded)."""
         if len(key) <= _LONGEST:
-            return _FIRST_ID + (_number_of(key) * self._step + self._shift) % _SHORT_NAMES
-        id_ = _LONG_NAMES_FROM + stamp(self._seed, "long", key) % _LONG_NAMES
+            short: int = _FIRST_ID + (_number_of(key) * self._step + self._shift) % _SHORT_NAMES
+            return short
+        id_: int = _LONG_NAMES_FROM + stamp(self._seed, "long", key) % _LONG_NAMES
         self._long_names[id_] = key
         return id_
 

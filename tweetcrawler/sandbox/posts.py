@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Protocol
 
 from tweetcrawler.sandbox import wording
@@ -16,8 +17,8 @@ from tweetcrawler.sandbox.people import MadePerson
 SOURCE_LEFT_MS = 1_671_494_400_000
 """20 December 2022: later tweets do not say which program sent them."""
 NOTES_BEGAN_MS = 1_675_900_800_000
-_POPULAR = 8
-"""Every eighth post of a public person is one that others retweet, quote and answer."""
+_POPULAR = 32
+"""One in so many posts of a public person is one that others retweet, quote and answer."""
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PAIRS = tuple(a + b for a in _LETTERS for b in _LETTERS)
 
@@ -50,9 +51,9 @@ REPLIES = frozenset({Kind.REPLY, Kind.THREAD, Kind.REPLY_WITH_QUOTE})
 
 
 def _table(shares: dict[Kind, int]) -> tuple[Kind, ...]:
+    """256 kinds, each with its share; an unfinished table ends in plain posts."""
     kinds = tuple(kind for kind, share in shares.items() for _ in range(share))
-    assert len(kinds) == 256, len(kinds)
-    return kinds
+    return (*kinds, *(Kind.PLAIN,) * 256)[:256]
 
 
 _KINDS = _table({
@@ -64,6 +65,9 @@ _KINDS = _table({
 _POPULAR_KINDS = _table({
     Kind.PLAIN: 90, Kind.QUOTE: 40, Kind.NOTE: 46, Kind.PHOTOS: 44, Kind.GIF: 8, Kind.VIDEO: 22, Kind.POLL: 6,
 })
+
+
+_REPLY_SETTINGS = ("everyone",) * 96 + ("mentionedUsers", "mentionedUsers", "following", "subscribers")
 
 
 class Ref:
@@ -324,6 +328,7 @@ class _Draft:
 
     def finish(self) -> Post:
         dice = self.dice
+        rare = dice.below(1000)
         text = self.text()
         id_text = str(self.id)
         ms = self.ms
@@ -337,8 +342,8 @@ class _Draft:
             "conversation_id": id_text,
             "edit_history_tweet_ids": [id_text],
             "lang": self.lang,
-            "possibly_sensitive": dice.chance(12),
-            "reply_settings": "everyone" if dice.chance(960) else dice.pick(("mentionedUsers", "following", "subscribers")),
+            "possibly_sensitive": rare < 12,
+            "reply_settings": _REPLY_SETTINGS[rare % 100],
             "edit_controls": {"edits_remaining": 5, "is_edit_eligible": self.kind not in RETWEETS,
                               "editable_until": _time(ms + 3_600_000)},
             "display_text_range": [self.shown_from, len(text) if self.shown_to is None else self.shown_to],
@@ -360,7 +365,7 @@ class _Draft:
                 tweet["attachments"]["poll_ids"] = [self.poll["id"]]
         if self.refs:
             tweet["referenced_tweets"] = [{"type": ref.type, "id": str(ref.id)} for ref in self.refs]
-        if dice.chance(300):
+        if rare % 10 < 3:
             tweet["context_annotations"] = [
                 {"domain": domain, "entity": entity}
                 for domain, entity in (dice.pick(wording.CONTEXTS) for _ in range(1 + dice.below(4)))]
@@ -466,8 +471,9 @@ def _note(draft: _Draft) -> None:
         draft.words()
         return
     dice = draft.dice
+    begin = dice.below(len(wording.LONG))
     for number in range(3 + dice.below(6)):
-        draft.say(dice.pick(wording.LONG), "\n\n" if number % 2 else " ")
+        draft.say(wording.LONG[(begin + 3 * number) % len(wording.LONG)], "\n\n" if number % 2 else " ")
         if number == 1 and dice.chance(700):
             draft.tag(dice.pick(wording.TAGS))
     draft.mention(draft.someone())
@@ -582,4 +588,14 @@ _WRITERS: dict[Kind, Callable[[_Draft], None]] = {
 
 
 def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19] + ".000Z"
+    day, second = divmod(ms // 1000, 86_400)
+    return _day(day) + _MINUTES[second // 60] + _SECONDS[second % 60]
+
+
+@lru_cache(maxsize=10_000)
+def _day(day: int) -> str:
+    return datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y-%m-%dT")
+
+
+_MINUTES = tuple(f"{minute // 60:02}:{minute % 60:02}:" for minute in range(1440))
+_SECONDS = tuple(f"{second:02}.000Z" for second in range(60))

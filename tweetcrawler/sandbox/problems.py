@@ -28,6 +28,11 @@ def unauthorized() -> Refusal:
     return Refusal(401, plain(401, "Unauthorized"))
 
 
+def wrong_consumer_keys() -> Body:
+    return {"errors": [{"code": 99, "message": "Unable to verify your credentials",
+                        "label": "authenticity_token_error"}]}
+
+
 def not_found() -> Refusal:
     return Refusal(404, plain(404, "Not Found"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 from tweetcrawler.sandbox.clock import lowest_id, ms_of_id
@@ -206,10 +207,7 @@ class MadeWorld:
             return made.id_of(made.last_k - DEPTH + 1)
         floor = self._floors.get(made.key)
         if floor is None:
-            for floor, _ in zip(self.newest_first(made, 0, 2**63), range(DEPTH), strict=False):
-                pass
-            assert floor is not None
-            self._floors[made.key] = floor
+            floor = self._floors[made.key] = next(islice(self.newest_first(made, 0, 2**63), DEPTH - 1, None), 0)
         return floor
 
     def is_kind(self, person: Person, id_: int) -> tuple[bool, bool]:
@@ -229,7 +227,8 @@ class MadeWorld:
         """A post that is known to be the person's."""
         made = self._own(person)
         k = self._k_of(made, id_)
-        assert k is not None
+        if k is None:
+            raise LookupError(f"{id_} is no post of {person.username}")
         return self._posts.get(id_) or write(self, made, k, id_)
 
     def written(self, person: MadePerson, k: int) -> Post:
@@ -276,7 +275,8 @@ class MadeWorld:
         return k if person.first_k <= k <= person.last_k and person.id_of(k) == id_ else None
 
     def _own(self, person: Person) -> MadePerson:
-        assert isinstance(person, MadePerson)
+        if not isinstance(person, MadePerson):
+            raise TypeError(f"{person.username} is of another world")
         return person
 
     # -- networks ---------------------------------------------------------

@@ -1,0 +1,139 @@
+"""The main job to look at, on any machine: a sandbox in place of X, a private PostgreSQL, a real crawl.
+
+Nothing here is a shortcut: the crawl is the command that an operator runs, in a process of its own, with a
+tweet.ini, an auth CSV and a handles file that are left to look at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import LiteralString
+
+from tweetcrawler import embedded
+from tweetcrawler.db import Database
+from tweetcrawler.errors import TweetcrawlerError
+
+Say = Callable[[str], None]
+
+# Small windows that turn often, so that waiting for them can be seen.
+_SANDBOX = ("--credentials", "4", "--window-s", "8", "--limit", "/2/users/:id/tweets=8/8")
+_SANDBOX_ENDS_S = 30
+
+_QUERIES: dict[str, LiteralString] = {
+    "who writes most": """
+        SELECT tweet_from, count(*) AS tweets, sum(favorite_count) AS likes
+        FROM tweet_articles_tweepy GROUP BY 1 ORDER BY 2 DESC LIMIT 5""",
+    "which hashtags they use": """
+        SELECT tag, count(*) AS tweets, round(avg(sentiment), 2) AS mood
+        FROM tweet_articles_tweepy, unnest(hashtags::text[]) AS tag GROUP BY 1 ORDER BY 2 DESC LIMIT 5""",
+    "whom they retweet": """
+        SELECT retweeted_status_user_handle AS author, count(*) AS retweets
+        FROM tweet_articles_tweepy WHERE retweeted_status_id IS NOT NULL
+        GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5""",
+}
+
+
+def run(keep: Path | None, *, say: Say) -> int:
+    """Runs the demo in the folder `keep`, or in a temporary one that is removed; gives the exit code.
+
+    **Errors**: what the parts raise: no binaries of PostgreSQL, no sandbox.
+    """
+    with _folder(keep) as folder, embedded.lend(_data_folder(folder)) as url, _sandbox(folder) as api_url:
+        _write_settings(folder, api_url)
+        say(f"A sandbox stands in for X at {api_url}, a private PostgreSQL for your own.")
+        say(f"In {folder}:  tweetcrawler -c tweet.ini\n")
+        crawl = subprocess.run(
+            [sys.executable, "-m", "tweetcrawler", "-c", "tweet.ini"], cwd=folder, check=False
+        )
+        if crawl.returncode not in (0, 1):  # some of the shipped handles are gone on purpose
+            return crawl.returncode
+        for title, query in _QUERIES.items():
+            say(f"\n{title}:{query}\n")
+            _say_answer(*Database(url).query(query), say=say)
+    say(_next_steps(keep, folder))
+    return 0
+
+
+def _say_answer(names: list[str], rows: list[tuple[object, ...]], *, say: Say) -> None:
+    table = [names, *([str(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        say("    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _next_steps(keep: Path | None, folder: Path) -> str:
+    own = (
+        "With your own keys: write them to auth.csv and your handles to handles.txt, copy tweet.ini.example to "
+        "tweet.ini, and run: tweetcrawler -c tweet.ini"
+    )
+    if keep is None:
+        return f"\nTo keep the files and the rows: tweetcrawler demo --keep demo\n{own}"
+    config = folder / "tweet.ini"
+    return (
+        f"\nThe rows stay. To query them: tweetcrawler -c {config} db start, then psql with the URL that it prints "
+        f"(and db stop at the end).\nRun the demo again: nothing is bought twice.\n{own}"
+    )
+
+
+@contextlib.contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep.resolve()
+        return
+    folder = Path(tempfile.mkdtemp(prefix="tweetcrawler-demo-"))
+    folder.chmod(0o755)  # root's server runs as somebody else, who has to reach its data in it
+    try:
+        yield folder
+        embedded.Server(_data_folder(folder)).stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _data_folder(folder: Path) -> Path:
+    reachable = all(parent.stat().st_mode & 0o001 for parent in (folder, *folder.parents))
+    if os.geteuid() == 0 and not reachable:
+        return embedded.default_folder().with_name("demo")
+    return folder / "postgresql"
+
+
+def _write_settings(folder: Path, api_url: str) -> None:
+    (folder / "handles.txt").write_text(
+        resources.files(__name__).joinpath("handles.txt").read_text("utf-8"), "utf-8"
+    )
+    (folder / "tweet.ini").write_text(
+        "[Database]\n"
+        "dbhost = embedded        # a private PostgreSQL; name your own with dbhost, dbname, dbuser, dbpass\n"
+        f'dataFolder = "{_data_folder(folder)}"\n\n'
+        "[Twitter]\n"
+        "authCSV = auth.csv       # one row a credential\n"
+        "handlesFile = handles.txt\n"
+        f"apiURL = {api_url}       # the sandbox; without this line it is X\n",
+        "utf-8",
+    )
+
+
+@contextlib.contextmanager
+def _sandbox(folder: Path) -> Iterator[str]:
+    auth, handles = folder / "auth.csv", str(resources.files(__name__).joinpath("handles.txt"))
+    command = [sys.executable, "-m", "tweetcrawler", "sandbox", "--port", "0", "--write-auth", str(auth)]
+    with subprocess.Popen(
+        [*command, "--handles", handles, *_SANDBOX], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None  # noqa: S101 - it is a pipe
+            line = process.stdout.readline()
+            if not line:
+                raise TweetcrawlerError("the sandbox did not start; what it said stands above")
+            yield line.split()[-1]
+        finally:
+            process.terminate()
+            process.wait(_SANDBOX_ENDS_S)
