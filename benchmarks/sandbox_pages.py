@@ -3,7 +3,7 @@
 Prints pages per second of wall clock and per second of the server's own CPU time; the second figure is the one to
 compare, since the client here shares the machine.
 
-    python benchmarks/sandbox_pages.py --pages 1500 [--gzip] [--fast] [--oauth1]
+    python benchmarks/sandbox_pages.py --pages 1500 [--gzip] [--fast]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import http.client
 import sys
 import time
+import zlib
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -20,9 +21,9 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from sandbox_server import Sandbox  # noqa: E402  it lies with the tests
+from sandbox_server import Sandbox
 
-from tweetcrawler.sandbox.fields import PRIVATE_METRICS, TWEET_LISTS  # noqa: E402
+from tweetcrawler.sandbox.fields import PRIVATE_METRICS, TWEET_LISTS
 
 
 def main() -> None:
@@ -71,12 +72,11 @@ def measure(sandbox: Sandbox, pages: int, *, gzip: bool) -> float:
             served += 1
             size += len(body)
             if gzip:
-                import zlib
                 body = zlib.decompress(body, 31)
             until = f"&until_id={orjson.loads(body)['meta']['oldest_id']}"
     wall, cpu = time.perf_counter() - begun, sum(process.cpu_times()[:2]) - cpu_begun
-    print(f"{served} pages of {size / served / 1000:.0f} kB: {served / wall:.0f} pages/s, "
-          f"{served / cpu:.0f} pages per second of server CPU, {process.memory_info().rss / 2**20:.0f} MiB")
+    sys.stdout.write(f"{served} pages of {size / served / 1000:.0f} kB: {served / wall:.0f} pages/s, "
+          f"{served / cpu:.0f} pages per second of server CPU, {process.memory_info().rss / 2**20:.0f} MiB\n")
     connection.close()
     return served / cpu
 

@@ -15,6 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import requests
+from requests_oauthlib import OAuth1
+
 START_S = 30
 
 
@@ -63,6 +66,24 @@ class Sandbox:
                 stream.close()
         self._folder.cleanup()
         return self.process.returncode
+
+    def get(self, path: str, parameters: dict[str, Any] | None = None, *, user: bool = False, credential: int = 0,
+            **more: Any) -> requests.Response:
+        """A GET as the app of a credential, or, with `user`, signed with its access token."""
+        keys = self.credentials[credential]
+        if user:
+            more["auth"] = OAuth1(keys["consumer_key"], keys["consumer_secret"], keys["access_token"],
+                                  keys["access_token_secret"])
+        else:
+            more["headers"] = {"Authorization": f"Bearer {keys['bearer_token']}"} | more.get("headers", {})
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.get(self.url + path, params=parameters, timeout=START_S, **more)
+
+    def id_of(self, username: str) -> str:
+        """The user's id, whatever the state, without asking the API."""
+        id_: str = self.truth_ids(username)["user"]["id"]
+        return id_
 
     @property
     def credentials(self) -> list[dict[str, str]]:

@@ -217,7 +217,7 @@ def crawl(
     pool = Pool(
         start_worker, Job(settings, sink, credentials, run, since), size=size, preload="tweetcrawler.crawl"
     )
-    dispatch = _Dispatch(pool, handles, Report(run=run), Progress(time.monotonic(), handle_count))
+    dispatch = _Dispatch(pool, sink, handles, Report(run=run), Progress(time.monotonic(), handle_count))
     try:
         dispatch.run(display, stopped)
         pool.close()
@@ -253,9 +253,12 @@ class _Dispatch:
     queue; that worker gets no more of the kind until then, while the others use up what they hold.
     """
 
-    def __init__(self, pool: Pool, handles: Iterator[str], report: Report, progress: Progress) -> None:
+    def __init__(
+        self, pool: Pool, sink: Sink, handles: Iterator[str], report: Report, progress: Progress
+    ) -> None:
         self.report = report
         self._pool = pool
+        self._sink = sink
         self._handles = handles
         self._handles_left = True
         self._progress = progress
@@ -266,6 +269,7 @@ class _Dispatch:
         self._gates: dict[tuple[int, str], float] = {}
         self._tries: Counter[str] = Counter()
         self._deaths: Counter[str] = Counter()
+        self._owners: dict[int, str] = {}
         self._resolving = 0
         self._ending = False
 
@@ -347,15 +351,17 @@ class _Dispatch:
 
     def _take(self, event: Event) -> None:
         if event.kind == "news":
-            self._take_news(event.value)
+            self._take_news(event.worker, event.value)
         elif event.kind == "died":
-            self._take_death(event.value)
+            self._take_death(event.worker, event.value)
         else:
             self._take_result(event.worker, event.value)
 
-    def _take_news(self, news: tuple[Any, ...]) -> None:
+    def _take_news(self, worker: int, news: tuple[Any, ...]) -> None:
         what, *rest = news
-        if what == "page":
+        if what == "owner":
+            [self._owners[worker]] = rest
+        elif what == "page":
             credential, posts, new = rest
             self._progress.requests += 1
             self._progress.by_credential[credential] += 1
@@ -373,9 +379,10 @@ class _Dispatch:
             if self.report.refusals[credential, kind] <= 3 or kind not in ("XUnavailable", "WindowClosed"):
                 log.warning("%s", sentence)
 
-    def _take_death(self, task: tuple[str, list[Any]]) -> None:
+    def _take_death(self, worker: int, task: tuple[str, list[Any]]) -> None:
         kind, items = task
         log.warning("a worker process died; its %d targets are handed out again", len(items))
+        self._free_leases(worker)
         if kind == "resolve":
             self._resolving -= 1
         for item in items:
@@ -387,6 +394,17 @@ class _Dispatch:
                 self._names.append([item])
             else:
                 self._targets.append(item)
+
+    def _free_leases(self, worker: int) -> None:
+        """The dead need no lease: without this its target would wait until the lease ends by itself."""
+        owner = self._owners.pop(worker, None)
+        if owner is None:
+            return
+        try:
+            with self._sink.session(stopping=lambda: True) as session:
+                session.release(owner)
+        except TweetcrawlerError as error:
+            log.debug("the leases of a dead process end by themselves: %s", error)
 
     def _take_result(self, worker: int, result: dict[str, Any]) -> None:
         kind = result["kind"]
@@ -492,6 +510,7 @@ class _Worker:
         self._stopping = stopping
         self._tell = tell
         self._owner = f"{job.run}-{number}-{uuid.uuid4()}"
+        tell(("owner", self._owner))
         self._ledger = Ledger(job.credentials, own=number, since=job.since)
         self._clients: dict[int, X] = {}
         self._score = scorer() if job.settings.sentiment else None

@@ -17,7 +17,7 @@ import sqlite3
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from dataclasses import fields as fields_of
@@ -132,11 +132,13 @@ class Session:
             now,
         ]
         run = self._write(
-            lambda c: c.execute(
-                "INSERT INTO crawl_run (version, arguments, host, credentials, started_at) "
-                "VALUES (?, ?, ?, ?, ?)",
-                given,
-            ).lastrowid
+            lambda c: (
+                c.execute(
+                    "INSERT INTO crawl_run (version, arguments, host, credentials, started_at) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    given,
+                ).lastrowid
+            )
         )
         assert run is not None  # noqa: S101 - an INSERT gives a number
         return run, now
@@ -251,7 +253,8 @@ class Session:
                 [owner, now + LEASE_S, target],
             )
             covered, unreachable, account_posts, crawled_at = connection.execute(
-                "SELECT covered, unreachable, account_posts, crawled_at FROM crawl_target WHERE id = ?", [target]
+                "SELECT covered, unreachable, account_posts, crawled_at FROM crawl_target WHERE id = ?",
+                [target],
             ).fetchone()
             return Claim(
                 coverage.from_text(covered),
@@ -288,10 +291,7 @@ class Session:
                 "SELECT covered, unreachable, lease_owner FROM crawl_target WHERE id = ?", [batch.target]
             ).fetchone()
             if known is None:
-                raise DatabaseError(
-                    f"the bookkeeping in {self._folder} lost a target while it was walked: was the file "
-                    f"{BOOKKEEPING} replaced? run again"
-                )
+                raise _lost(self._folder)
             page = _insert_page(connection, run, batch.bought, now, batch)
             new, updated = _add_rows(connection, batch, page) if page is not None else (0, 0)
             leased = known[2] == owner
@@ -373,7 +373,9 @@ class Session:
     # -- the books of the buckets ----------------------------------------------------------------------
 
     def change_buckets(
-        self, keys: Iterable[Key], change: Callable[[dict[Key, Bucket], float], tuple[Mapping[Key, Bucket], T]]
+        self,
+        keys: Iterable[Key],
+        change: Callable[[dict[Key, Bucket], float], tuple[Mapping[Key, Bucket], T]],
     ) -> T:
         """See `permits.Books`: all processes of one machine share the bookkeeping and the machine's clock."""
         wanted = sorted(set(keys))
@@ -419,6 +421,8 @@ class Session:
         row = self._read(
             lambda c: c.execute("SELECT handle FROM crawl_target WHERE id = ?", [target]).fetchone()
         )
+        if row is None:
+            raise _lost(self._folder)
         return str(row[0])
 
     def _replace(self, target: int, path: Path) -> None:
@@ -427,7 +431,6 @@ class Session:
         What the rows count as is settled before the new file is in place: afterwards every row would be found
         in the file, and look as if it had been there before. The rows are dropped only when the file is safe.
         """
-        tally = _Tally()
         try:
             with _replacement(path, _Patience(self._stopping)) as fresh:
                 tally = self._read(lambda c: _write_merged(c, target, path, fresh))
@@ -605,17 +608,14 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 
 def _open(folder: Path) -> sqlite3.Connection:
     connection = _connect(folder, "rw")
-    try:
-        schema = _schema_of(connection)
-        if schema != _SCHEMA:
-            raise DatabaseNotMigrated(
-                f"{BOOKKEEPING} in {folder} has schema {schema}, this program needs {_SCHEMA}: install the version "
-                "of tweetcrawler that made it, or name another folder"
-            )
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    schema = _schema_of(connection)
+    if schema == _SCHEMA:
+        return connection
+    connection.close()
+    raise DatabaseNotMigrated(
+        f"{BOOKKEEPING} in {folder} has schema {schema}, this program needs {_SCHEMA}: install the version of "
+        "tweetcrawler that made it, or name another folder"
+    )
 
 
 def _connect(folder: Path, mode: str) -> sqlite3.Connection:
@@ -623,6 +623,7 @@ def _connect(folder: Path, mode: str) -> sqlite3.Connection:
     connection = sqlite3.connect(url, uri=True, timeout=BUSY_S, isolation_level=None)
     try:
         connection.execute("PRAGMA synchronous = FULL")
+        _schema_of(connection)  # the first look at the file: what is no database is refused here
     except BaseException:
         connection.close()
         raise
@@ -650,7 +651,9 @@ def _refusal(error: sqlite3.Error, code: int, folder: Path) -> DatabaseError | C
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return ConfigurationError(f"{what} cannot be written to: correct its rights or name another folder")
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        return DatabaseError(f"{what} cannot be written: {error}; everything saved is safe, make room and run again")
+        return DatabaseError(
+            f"{what} cannot be written: {error}; everything saved is safe, make room and run again"
+        )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return DatabaseError(
             f"{what} is damaged: {error}; bring it back from a copy, or delete it: the CSV files stay, but "
@@ -661,11 +664,18 @@ def _refusal(error: sqlite3.Error, code: int, folder: Path) -> DatabaseError | C
     return DatabaseError(f"{what} cannot be used: {error}; look at the folder, then run again")
 
 
+def _lost(folder: Path) -> DatabaseError:
+    return DatabaseError(
+        f"{BOOKKEEPING} in {folder} does not know a target that is being walked, so it was replaced meanwhile: "
+        "run again, and leave the file alone"
+    )
+
+
 def _checked(handle: str) -> str:
     """The handle, if it can be a username of X: whatever else it is, it never becomes part of a path."""
     if _USERNAME.fullmatch(handle) is None:
         raise ConfigurationError(
-            f"{ascii(handle[:60])} is no username of X (letters, digits and _, at most 15), so no file can be "
+            f"{handle[:60]!a} is no username of X (letters, digits and _, at most 15), so no file can be "
             "named after it: take it out of the handles"
         )
     return handle
@@ -691,7 +701,8 @@ def _claim_name(connection: sqlite3.Connection, name: str, owner: str, now: floa
     if key is not None or same_as is not None or (_runs(until, now) and holder != owner):
         return False
     connection.execute(
-        "UPDATE crawl_target SET lease_owner = ?, lease_until = ? WHERE id = ?", [owner, now + LEASE_S, number]
+        "UPDATE crawl_target SET lease_owner = ?, lease_until = ? WHERE id = ?",
+        [owner, now + LEASE_S, number],
     )
     return True
 
@@ -834,7 +845,7 @@ class _Tally:
     updated: Counter[int] = field(default_factory=Counter)
 
 
-class _OutOfOrder(Exception):  # noqa: N818 - it never leaves this module
+class _OutOfOrder(Exception):
     """Somebody has sorted the file another way."""
 
 
@@ -844,6 +855,8 @@ def _is_missing(path: Path) -> bool:
         return path.stat().st_size == 0
     except FileNotFoundError:
         return True
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
 def _check_header(path: Path) -> None:
@@ -851,7 +864,7 @@ def _check_header(path: Path) -> None:
         next(rows, None)
 
 
-def _stored(path: Path) -> Iterator[_Row]:
+def _stored(path: Path) -> Generator[_Row, None, None]:
     """The rows of a file as `(id, cells)`, in its order; none when it is missing."""
     csv.field_size_limit(_CSV_FIELD_MAX)
     try:
@@ -859,7 +872,7 @@ def _stored(path: Path) -> Iterator[_Row]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}; move it out of the folder") from None
+        raise _unreadable(path, error) from None
     with file:
         reader = csv.reader(file, strict=True)
         try:
@@ -869,18 +882,26 @@ def _stored(path: Path) -> Iterator[_Row]:
                     f"{path} was not made by tweetcrawler: its first line is not the header of the "
                     f"{len(COLUMNS)} columns; move it out of the folder, it is left as it is"
                 )
-            for cells in reader:
+            for cells in filter(None, reader):
                 if len(cells) != len(COLUMNS) or not (cells[0].isascii() and cells[0].isdecimal()):
-                    raise ConfigurationError(_broken(path, reader.line_num, "it is not a row with an id"))
+                    raise _broken(path, reader.line_num, "it is not a row with an id")
                 yield int(cells[0]), cells
         except (csv.Error, UnicodeDecodeError) as error:
-            raise ConfigurationError(_broken(path, reader.line_num, str(error))) from None
+            raise _broken(path, reader.line_num, str(error)) from None
+        except OSError as error:
+            raise _unreadable(path, error) from None
 
 
-def _broken(path: Path, line: int, why: str) -> str:
-    return (
-        f"{path}, line {line}, cannot be read: {why}; correct it or move the file away, "
-        "posts that wait for it are kept"
+def _broken(path: Path, line: int, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path}, line {line}, cannot be read: {why}; correct it or move the file away, posts that wait for it "
+        "are kept"
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} cannot be read: {error.strerror or error}; correct its rights or move it out of the folder"
     )
 
 
@@ -899,7 +920,8 @@ def _sorted(rows: Iterator[_Row]) -> Iterator[_Row]:
         scratch.execute("CREATE TABLE line (id integer PRIMARY KEY, cells text)")
         scratch.execute("BEGIN")
         scratch.executemany(
-            "INSERT OR IGNORE INTO line VALUES (?, ?)", ((i, orjson.dumps(cells).decode()) for i, cells in rows)
+            "INSERT OR IGNORE INTO line VALUES (?, ?)",
+            ((i, orjson.dumps(cells).decode()) for i, cells in rows),
         )
         for tweet_id, cells in scratch.execute("SELECT id, cells FROM line ORDER BY id DESC"):
             yield tweet_id, orjson.loads(cells)
@@ -912,13 +934,12 @@ def _write_merged(connection: sqlite3.Connection, target: int, path: Path, fresh
         return _write_with(connection, target, _sorted(_stored(path)), fresh)
 
 
-def _write_with(
-    connection: sqlite3.Connection, target: int, stored: Iterator[_Row], fresh: _Fresh
-) -> _Tally:
+def _write_with(connection: sqlite3.Connection, target: int, stored: Iterator[_Row], fresh: _Fresh) -> _Tally:
     tally = _Tally()
     # One statement reads one state of the bookkeeping, however long it takes.
     waiting = connection.execute(
-        "SELECT id, cells, page, version, counted FROM csv_pending WHERE target_id = ? ORDER BY id DESC", [target]
+        "SELECT id, cells, page, version, counted FROM csv_pending WHERE target_id = ? ORDER BY id DESC",
+        [target],
     )
     with closing(waiting):
         fresh.write(_merged(stored, waiting, tally))
@@ -980,7 +1001,7 @@ class _Fresh:
         """Writes header and rows safely to disk, over whatever an earlier attempt left."""
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
-        with open(self._descriptor, "w", encoding="utf-8", newline="", closefd=False) as file:  # noqa: PTH123
+        with open(self._descriptor, "w", encoding="utf-8", newline="", closefd=False) as file:
             writer = csv.writer(file)  # its usual dialect is RFC 4180: commas, double quotes, CR LF
             writer.writerow(COLUMNS)
             writer.writerows(rows)
@@ -1009,7 +1030,7 @@ def _replacement(path: Path, patience: _Patience) -> Iterator[_Fresh]:
     while True:
         descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
-            if not _locked(descriptor, patience) or not _is_at(descriptor, own):
+            if not _locked(descriptor, path, patience) or not _is_at(descriptor, own):
                 continue
             try:
                 yield _Fresh(descriptor, own, path)
@@ -1022,12 +1043,14 @@ def _replacement(path: Path, patience: _Patience) -> Iterator[_Fresh]:
             os.close(descriptor)
 
 
-def _locked(descriptor: int, patience: _Patience) -> bool:
+def _locked(descriptor: int, path: Path, patience: _Patience) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         if patience.is_over():
-            raise
+            raise DatabaseError(
+                f"{path} is being written by a process that does not end: end it, then run again"
+            ) from None
         time.sleep(0.02)
         return False
     return True

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tweetcrawler.errors import ConfigurationError
+
 
 @dataclass(frozen=True)
 class Options:
@@ -39,8 +41,11 @@ class Options:
 def serve(options: Options, *, ready: Callable[[str], None], stop: threading.Event | None = None) -> None:
     """Serves until SIGTERM, SIGINT or `stop`; `ready` is called with the base URL once requests are taken.
 
-    Errors: ConfigurationError when an option cannot be used.
+    Errors: ConfigurationError when an option cannot be used or aiohttp is not installed.
     """
-    from tweetcrawler.sandbox.server import run  # aiohttp is an extra: only needed when the server runs
-
+    try:
+        from tweetcrawler.sandbox.server import run  # aiohttp is an extra, needed only when the server runs
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the sandbox needs the package {error.name}; pip install 'tweetcrawler[sandbox]'") from error
     run(options, ready=ready, stop=stop)

@@ -81,27 +81,28 @@ class Keys:
             return self._signed(method, host, raw_path, rest)
         return None
 
+    def claimed(self, authorization: str) -> Credential | None:
+        """Whose keys the header holds, whether or not they are accepted; for the books."""
+        scheme, _, rest = authorization.partition(" ")
+        match scheme.lower():
+            case "bearer":
+                return self._by_bearer.get(rest.strip())
+            case "oauth":
+                return self._by_token.get(_oauth_parameters(rest).get("oauth_token", ""))
+            case "basic":
+                return self._by_consumer.get(_consumer_keys(rest)[0])
+        return None
+
     def bearer_for(self, authorization: str) -> str | None:
         """The app's bearer token for HTTP Basic with its key and secret, None when they are wrong."""
         scheme, _, rest = authorization.partition(" ")
         if scheme.lower() != "basic":
             return None
-        try:
-            key, _, secret = base64.b64decode(rest, validate=True).decode().partition(":")
-        except ValueError:
-            return None
-        credential = self._by_consumer.get(unquote(key))
+        key, secret = _consumer_keys(rest)
+        credential = self._by_consumer.get(key)
         if credential is None or self._app_revoked(credential):
             return None
-        return credential.bearer_token if hmac.compare_digest(credential.consumer_secret, unquote(secret)) else None
-
-    def owner_of_bearer(self, authorization: str) -> Credential | None:
-        """The credential behind an HTTP Basic header, whatever its secret; for the books."""
-        try:
-            key = base64.b64decode(authorization.partition(" ")[2]).decode().partition(":")[0]
-        except ValueError:
-            return None
-        return self._by_consumer.get(unquote(key))
+        return credential.bearer_token if hmac.compare_digest(credential.consumer_secret, secret) else None
 
     def _app_revoked(self, credential: Credential) -> bool:
         return all(other.revoked for other in self.all if other.app == credential.app)
@@ -138,6 +139,14 @@ def write_csv(path: Path, credentials: list[Credential]) -> None:
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text.getvalue())
     Path(temporary).replace(path)
+
+
+def _consumer_keys(encoded: str) -> tuple[str, str]:
+    try:
+        key, _, secret = base64.b64decode(encoded, validate=True).decode("ascii").partition(":")
+    except ValueError:
+        return "", ""
+    return unquote(key), unquote(secret)
 
 
 def _oauth_parameters(text: str) -> dict[str, str]:

@@ -12,11 +12,12 @@ import orjson
 from tweetcrawler.sandbox.auth import Keys
 from tweetcrawler.sandbox.billing import Books
 from tweetcrawler.sandbox.clock import Clock
+from tweetcrawler.sandbox.fast import FastPages
 from tweetcrawler.sandbox.faults import Faults
 from tweetcrawler.sandbox.fields import everything
 from tweetcrawler.sandbox.limits import ENDPOINTS, Limit, Limits
 from tweetcrawler.sandbox.pages import of_tweets
-from tweetcrawler.sandbox.people import STATES, Person
+from tweetcrawler.sandbox.people import STATES, MadePerson, Person
 from tweetcrawler.sandbox.recorded import RecordedWorld
 from tweetcrawler.sandbox.world import MadeWorld
 
@@ -36,6 +37,7 @@ class Control:
     keys: Keys
     faults: Faults
     clock: Clock
+    fast: FastPages | None = None
 
     def answer(self, method: str, path: str, query: dict[str, str], sent: Json) -> bytes | Json:
         """What a control call gives; NotThere for an unknown one, ValueError for one that makes no sense."""
@@ -104,7 +106,9 @@ class Control:
         by_slot, by_id = self.books.posts.of(person.key)
         sales = {str(id_): count for id_, count in by_id.items()}
         for slot, count in by_slot.items():
-            sales[str(self.world.id_in_slot(person, slot))] = count
+            id_ = (self.fast.id_in_slot(person, slot) if self.fast is not None and isinstance(person, MadePerson)
+                   else self.world.id_in_slot(person, slot))
+            sales[str(id_)] = count
         return sales
 
     # -- setting ------------------------------------------------------------

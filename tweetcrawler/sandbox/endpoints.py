@@ -14,10 +14,11 @@ from tweetcrawler.sandbox.auth import BEARER, USER, USER_2, Caller
 from tweetcrawler.sandbox.billing import Books
 from tweetcrawler.sandbox.clock import FIRST_SNOWFLAKE, Clock, lowest_id, ms_of_id, rfc3339
 from tweetcrawler.sandbox.dice import mix
-from tweetcrawler.sandbox.fields import Asked, asked
+from tweetcrawler.sandbox.fast import FastPages
+from tweetcrawler.sandbox.fields import Asked
 from tweetcrawler.sandbox.pages import Answer, of_tweets, of_users
 from tweetcrawler.sandbox.params import TWEET_RULES, USER_RULES, Rules
-from tweetcrawler.sandbox.people import Person
+from tweetcrawler.sandbox.people import MadePerson, Person
 from tweetcrawler.sandbox.posts import Post
 from tweetcrawler.sandbox.query import BadQuery, Doc, Query, parse
 from tweetcrawler.sandbox.tokens import (
@@ -51,6 +52,7 @@ class Place:
     books: Books
     short_pages_of_1000: int
     query_lengths: tuple[int, int] = (512, 1024)
+    fast: FastPages | None = None
 
 
 @dataclass(slots=True)
@@ -158,6 +160,8 @@ def _timeline(call: Call) -> Answer:
     world = call.place.world
     _check_ended(call)
     above, below = _ids_between(call)
+    if call.place.fast is not None and isinstance(person, MadePerson):
+        return _fast_timeline(call, call.place.fast, person, above, below)
     above = max(above, world.depth_floor(person) - 1)
     dropped = frozenset(call.values.get("exclude", ()))
     if "replies" in dropped:
@@ -180,6 +184,13 @@ def _timeline(call: Call) -> Answer:
 
     return _page_of_ids(call, str(person.id), below, newest_first, oldest_first,
                         lambda ids: [world.tweet_of(person, id_) for id_ in ids if kept(id_)])
+
+
+def _fast_timeline(call: Call, fast: FastPages, person: MadePerson, above: int, below: int) -> Answer:
+    token = call.values.get("pagination_token")
+    if token is not None:
+        below = min(below, read_page_token("pagination_token", TIMELINE, str(person.id), token)[0])
+    return fast.timeline(person, call.asked, call.values.get("max_results", 10), above, below)
 
 
 def _page_of_ids(call: Call, owner: str, below: int, newest_first: Callable[[int], Iterator[int]],
@@ -394,17 +405,20 @@ def _check_search_times(call: Call, *, recent: bool) -> None:
         shown = rfc3339(oldest_s)[:16] + "Z"
         for name in ("start_time", "end_time"):
             if name in values and values[name] < oldest_s - 1:
+                sent = rfc3339(values[name])
                 errors.append(problems.wrong_parameter(
-                    name, [rfc3339(values[name])], f"Invalid '{name}':'{rfc3339(values[name])[:16]}Z'. '{name}' must "
-                                                   f"be on or after {shown}."))
-        for name in ("since_id", "until_id"):
-            if name in values and _seconds_of_id(values[name]) < oldest_s:
-                suggested = lowest_id(int((oldest_s + 120) * 1000))
-                errors.append(problems.wrong_parameter(
-                    name, [str(values[name])], f"'{name}' must be a tweet id created after [{shown}]. Please use a "
-                                               f"'{name}' that is larger than {suggested}"))
+                    name, [sent], f"Invalid '{name}':'{sent[:16]}Z'. '{name}' must be on or after {shown}."))
+        suggested = lowest_id(int((oldest_s + 120) * 1000))
+        errors.extend(_too_old(name, values[name], shown, suggested) for name in ("since_id", "until_id")
+                      if name in values and _seconds_of_id(values[name]) < oldest_s)
     if errors:
         raise problems.invalid(errors)
+
+
+def _too_old(name: str, id_: int, oldest: str, suggested: int) -> problems.Body:
+    return problems.wrong_parameter(
+        name, [str(id_)], f"'{name}' must be a tweet id created after [{oldest}]. Please use a '{name}' that is larger "
+                          f"than {suggested}")
 
 
 def _seconds_of_id(id_: int) -> float:
@@ -470,12 +484,9 @@ def _trends(call: Call) -> Answer:
     where = WOEIDS[int(raw)]
     tags = call.place.archive.tags(int((call.place.clock.now() - 2 * 86_400) * 1000))
     ranked = [(tag, count) for tag, count in tags.most_common() if where == 0 or mix(len(tag), where) % 4]
-    data = []
-    for number, (tag, count) in enumerate(ranked[:call.values.get("max_trends", 20)]):
-        trend: dict[str, Any] = {"trend_name": f"#{tag}"}
-        if number % 3 and "tweet_count" in call.values.get("trend.fields", ("tweet_count",)):
-            trend["tweet_count"] = count
-        data.append(trend)
+    counted = "tweet_count" in call.values.get("trend.fields", ("tweet_count",))
+    data = [{"trend_name": f"#{tag}"} | ({"tweet_count": count} if counted and number % 3 else {})
+            for number, (tag, count) in enumerate(ranked[:call.values.get("max_trends", 20)])]
     return Answer({"data": data} if data else {}, requests_price=TRENDS_PRICE)
 
 
@@ -586,7 +597,3 @@ def route(path: str) -> tuple[Endpoint, dict[str, str]] | None:
             return endpoint, {wanted[1:]: part for wanted, part in zip(template, parts, strict=True)
                               if wanted[0] == ":"}
     return None
-
-
-def asked_by(call_values: Mapping[str, Any]) -> Asked:
-    return asked(call_values)

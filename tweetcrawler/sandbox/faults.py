@@ -43,7 +43,7 @@ class Met:
     """What a fault may look at to see whether a request is meant."""
 
     endpoint: str
-    credential: str | None
+    credential: str
     names: Callable[[], frozenset[str]]
     """folded handles that the request is about"""
     has_token: bool
@@ -213,6 +213,14 @@ def _null(thing: dict[str, Any], number: int) -> None:
             thing[name] = None
 
 
+def _nul(thing: dict[str, Any], _number: int) -> None:
+    _in_text(thing, "\0")
+
+
+def _surrogate(thing: dict[str, Any], _number: int) -> None:
+    _in_text(thing, "\ud83d")
+
+
 def _in_text(thing: dict[str, Any], sign: str) -> None:
     for holder in (thing, thing.get("note_tweet") or {}):
         if "text" in holder:
@@ -243,7 +251,6 @@ def _numeric(thing: Any, number: int) -> None:
 
 _BENDERS: dict[str, Callable[[dict[str, Any], int], None]] = {
     "unknown-fields": _unknown, "missing-fields": _missing, "null-fields": _null,
-    "nul-text": lambda thing, number: _in_text(thing, "\0"),
-    "surrogate-text": lambda thing, number: _in_text(thing, "\ud83d"),
+    "nul-text": _nul, "surrogate-text": _surrogate,
     "big-id": _big_id, "big-count": _big_count, "numeric-ids": _numeric,
 }

@@ -23,6 +23,8 @@ class Answer:
     posts: list[Post] = field(default_factory=list)
     users: list[int] = field(default_factory=list)
     requests_price: float = 0.0
+    raw: bytes | None = None
+    """the body where it was made as bytes"""
 
 
 def of_tweets(world: World, posts: Iterable[Post], asked: Asked) -> dict[str, Any]:
@@ -60,24 +62,16 @@ class _Gathered:
         self._polls: dict[str, dict[str, Any]] = {}
         self._places: dict[str, dict[str, Any]] = {}
         self._errors: dict[tuple[str, str], dict[str, Any]] = {}
-        self._steps: list[Callable[[Post], None]] = []
         wants = asked.expansions
-        for name, step in (
-            ("author_id", self._author), ("in_reply_to_user_id", self._answered),
-            ("entities.mentions.username", self._mentioned), ("attachments.media_keys", self._files),
-            ("attachments.poll_ids", self._poll), ("geo.place_id", self._place),
-            ("edit_history_tweet_ids", self._versions),
-        ):
-            if name in wants:
-                self._steps.append(step)
         self._deep_author = "referenced_tweets.id.author_id" in wants
         self._deep_files = "referenced_tweets.id.attachments.media_keys" in wants
-        if self._deep_author or self._deep_files or "referenced_tweets.id" in wants:
-            self._steps.append(self._referenced)
+        self._steps = [step for name, step in _STEPS if name in wants]
+        if (self._deep_author or self._deep_files) and "referenced_tweets.id" not in wants:
+            self._steps.append(_Gathered._referenced)
 
     def of_post(self, post: Post) -> None:
         for step in self._steps:
-            step(post)
+            step(self, post)
         for name in self._asked.private:
             self._error(problems.private_field(name, str(post.id)))
 
@@ -178,6 +172,15 @@ class _Gathered:
 
     def _error(self, error: dict[str, Any]) -> None:
         self._errors[error["detail"], error["parameter"]] = error
+
+
+_STEPS: tuple[tuple[str, Callable[[_Gathered, Post], None]], ...] = (
+    ("author_id", _Gathered._author), ("in_reply_to_user_id", _Gathered._answered),
+    ("entities.mentions.username", _Gathered._mentioned), ("attachments.media_keys", _Gathered._files),
+    ("attachments.poll_ids", _Gathered._poll), ("geo.place_id", _Gathered._place),
+    ("edit_history_tweet_ids", _Gathered._versions), ("referenced_tweets.id", _Gathered._referenced),
+)
+"""Functions, not bound methods: those would tie each page into a cycle that only the collector frees."""
 
 
 def _cut(thing: dict[str, Any], wanted: frozenset[str]) -> dict[str, Any]:

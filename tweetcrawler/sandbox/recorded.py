@@ -147,14 +147,19 @@ class RecordedWorld:
     def _read(self, path: Path) -> None:
         raw = path.read_bytes()
         try:
-            self._take(orjson.loads(raw), author="")
+            whole = orjson.loads(raw)
         except orjson.JSONDecodeError:
             for line in raw.splitlines():
                 if line.strip():
-                    try:
-                        self._take(orjson.loads(line), author="")
-                    except orjson.JSONDecodeError:
-                        self.skipped_lines += 1
+                    self._read_line(line)
+        else:
+            self._take(whole, author="")
+
+    def _read_line(self, line: bytes) -> None:
+        try:
+            self._take(orjson.loads(line), author="")
+        except (ValueError, KeyError, TypeError, AttributeError):  # broken, or not of the shape that it seemed to be
+            self.skipped_lines += 1
 
     def _take(self, found: Any, *, author: str) -> None:
         """One page, line, capture or object."""
@@ -216,9 +221,10 @@ class RecordedWorld:
     def _take_attachments(self, tweet: Json) -> None:
         attachments = dict(tweet.get("attachments") or {})
         for media in attachments.pop("media", ()):
-            _put(self._media, media["media_key"], media)
+            if "media_key" in media:  # flattening leaves {} where a file was not included
+                _put(self._media, media["media_key"], media)
         poll = attachments.pop("poll", None)
-        if isinstance(poll, dict):
+        if isinstance(poll, dict) and "id" in poll:
             _put(self._polls, poll["id"], poll)
         if "attachments" in tweet:
             tweet["attachments"] = attachments

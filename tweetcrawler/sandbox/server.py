@@ -26,6 +26,7 @@ from tweetcrawler.sandbox.billing import Books
 from tweetcrawler.sandbox.clock import Clock
 from tweetcrawler.sandbox.control import Control, NotThere
 from tweetcrawler.sandbox.endpoints import Call, Endpoint, Place, route
+from tweetcrawler.sandbox.fast import FastPages
 from tweetcrawler.sandbox.faults import Faults, Met
 from tweetcrawler.sandbox.fields import asked
 from tweetcrawler.sandbox.limits import PLANS, Limit, Limits, Permit, Subject
@@ -43,7 +44,7 @@ def run(options: Options, *, ready: Callable[[str], None], stop: threading.Event
     sandbox = Sandbox(options)
     if options.write_auth is not None:
         write_csv(options.write_auth, sandbox.keys.all)
-    gc.set_threshold(200_000, 20, 50)  # a page is thousands of objects without cycles; looking for some took a fifth
+    gc.set_threshold(20_000, 20, 50)  # a page is thousands of objects without cycles; looking for some took a fifth
     gc.freeze()
     asyncio.run(_serve(sandbox, options, ready, stop))
 
@@ -98,7 +99,10 @@ class Sandbox:
         for name in _handles(options.handles):
             self.world.named(name)
         self.place = Place(self.world, Archive(self.world), self.clock, self.books, options.short_pages_of_1000)
-        self.control = Control(self.world, self.books, self.limits, self.keys, self.faults, self.clock)
+        if options.fast and isinstance(self.world, MadeWorld):
+            self.place.fast = FastPages(self.world, newest_ms)
+        self.control = Control(self.world, self.books, self.limits, self.keys, self.faults, self.clock,
+                               self.place.fast)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path
@@ -117,22 +121,23 @@ class Sandbox:
 
     async def _answered(self, request: web.BaseRequest, endpoint: Endpoint, path: dict[str, str]) -> web.StreamResponse:
         target = request.raw_path
-        caller = self.keys.caller(request.method, request.host, target, request.headers.get("Authorization", ""))
+        authorization = request.headers.get("Authorization", "")
+        caller = self.keys.caller(request.method, request.host, target, authorization)
+        claimed = self.keys.claimed(authorization)
+        name = "none" if claimed is None else claimed.name
         sent = parse_qsl(target.partition("?")[2], keep_blank_values=True)
-        met = self._met(endpoint, path, caller, sent)
-        taken = self.faults.take(met)
+        taken = self.faults.take(self._met(endpoint, path, name, sent))
         self.books.faults.update(taken.keys())
         if "delay" in taken:
             await asyncio.sleep(float(taken["delay"].get("delay_s", 1)))
         if "black-hole" in taken:
-            return await self._nothing(request, caller, endpoint)
-        name = "none" if caller is None else caller.credential.name
+            return await self._nothing(request, name, endpoint)
         headers: dict[str, str] = {}
         answer: Answer | None = None
         try:
             answer = self._answer(request, endpoint, path, caller, sent, taken, headers)
             status: int = 200
-            body = faults.bend_body(taken, _dumped(answer.body))
+            body = faults.bend_body(taken, _dumped(answer.body) if answer.raw is None else answer.raw)
             content_type = "application/json; charset=utf-8"
         except Refusal as refused:
             status = refused.status
@@ -186,8 +191,7 @@ class Sandbox:
         app = "1" if caller is None else caller.credential.app
         return faults.refusal(name, taken[name], app=app, supported=endpoint.supported, token=token)
 
-    def _met(self, endpoint: Endpoint, path: dict[str, str], caller: Caller | None,
-             sent: list[tuple[str, str]]) -> Met:
+    def _met(self, endpoint: Endpoint, path: dict[str, str], credential: str, sent: list[tuple[str, str]]) -> Met:
         names = {name for name, _ in sent}
 
         def about() -> frozenset[str]:
@@ -201,7 +205,7 @@ class Sandbox:
             return frozenset(found)
 
         has_token = bool(names & {"pagination_token", "next_token"})
-        return Met(endpoint.template, None if caller is None else caller.credential.name, about, has_token,
+        return Met(endpoint.template, credential, about, has_token,
                    has_token or "until_id" in names)
 
     # -- sending ----------------------------------------------------------------
@@ -249,8 +253,7 @@ class Sandbox:
             transport.abort()
         return response
 
-    async def _nothing(self, request: web.BaseRequest, caller: Caller | None, endpoint: Endpoint) -> web.StreamResponse:
-        name = "none" if caller is None else caller.credential.name
+    async def _nothing(self, request: web.BaseRequest, name: str, endpoint: Endpoint) -> web.StreamResponse:
         self.books.count_request(name, endpoint.template, "none")
         while not self._left(request):
             await asyncio.sleep(0.1)
@@ -270,7 +273,7 @@ class Sandbox:
 
     async def _token(self, request: web.BaseRequest) -> web.StreamResponse:
         header = request.headers.get("Authorization", "")
-        owner = self.keys.owner_of_bearer(header)
+        owner = self.keys.claimed(header)
         bearer = self.keys.bearer_for(header) if request.method == "POST" else None
         form = dict(parse_qsl((await request.read()).decode(errors="replace")))
         if bearer is None or form.get("grant_type") != "client_credentials":

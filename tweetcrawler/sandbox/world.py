@@ -99,14 +99,9 @@ class MadeWorld:
     def named(self, name: str) -> MadePerson | None:
         """Who has this handle now; None when nobody has it."""
         folded = name.lower()
-        key = self._renamed.get(folded)
-        if key is None:
-            if folded in self._names_left or folded.startswith("renamed_"):
-                return None
-            key = folded
-            if folded.startswith("now_") and 4 < len(folded) <= 11:
-                key = "renamed_" + folded[4:]
-        person = self.person(key)
+        if folded not in self._renamed and (folded in self._names_left or folded.startswith("renamed_")):
+            return None
+        person = self.anyone(folded)
         self._remember(person)
         return None if person.state == "absent" else person
 
@@ -125,7 +120,10 @@ class MadeWorld:
     def anyone(self, name: str) -> MadePerson:
         """The person that a control call means, under an old or new name, whatever the state."""
         folded = name.lower()
-        return self.person(self._renamed.get(folded, folded))
+        key = self._renamed.get(folded, folded)
+        if key.startswith("now_") and 4 < len(key) <= 11:
+            key = "renamed_" + key[4:]
+        return self.person(key)
 
     def _made(self, key: str) -> MadePerson:
         person = self._census.make(key)
@@ -307,6 +305,7 @@ class MadeWorld:
         person = self.anyone(name)
         self._change(name).username = new_name
         self._names_left.add(person.username.lower())
+        self._names_left.discard(new_name.lower())
         self._renamed = {old: key for old, key in self._renamed.items() if key != person.key}
         self._renamed[new_name.lower()] = person.key
         self._changed(new_name)

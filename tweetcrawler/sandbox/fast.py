@@ -1,0 +1,99 @@
+"""Pages made beforehand, for benchmarks of clients: each user has a post every second, back to 2011.
+
+Only ids, times and the author are new in each page; texts repeat. What a client asks (fields, ids, tokens, windows,
+bills) works as in the ordinary world, for timelines.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import orjson
+
+from tweetcrawler.sandbox.clock import lowest_id, ms_of_id
+from tweetcrawler.sandbox.fields import Asked
+from tweetcrawler.sandbox.pages import Answer, of_tweets
+from tweetcrawler.sandbox.people import WORLD_BEGAN_MS, MadePerson
+from tweetcrawler.sandbox.posts import Post
+from tweetcrawler.sandbox.tokens import TIMELINE, page_token
+from tweetcrawler.sandbox.world import MadeWorld
+
+_MODELS = 8
+_SLOT = re.compile(rb"@@([ITAN])([0-9]*)@@")
+
+
+class FastPages:
+    """Fills prepared pages with fresh ids."""
+
+    def __init__(self, world: MadeWorld, newest_ms: int) -> None:
+        self._world = world
+        self._newest_ms = newest_ms // 1000 * 1000
+        self._prepared: dict[tuple[int, int], list[list[bytes]]] = {}
+
+    def timeline(self, person: MadePerson, asked: Asked, count: int, above: int, below: int) -> Answer:
+        """The page of `count` posts below one id and above another, newest first."""
+        first_ms = min(self._newest_ms, (ms_of_id(below) - 1) // 1000 * 1000) if below < 2**62 else self._newest_ms
+        if lowest_id(first_ms) | person.tag >= below:
+            first_ms -= 1000
+        oldest_ms = max(WORLD_BEGAN_MS, ms_of_id(above) + 1)
+        times = range(first_ms, max(oldest_ms - 1, first_ms - count * 1000), -1000)
+        ids = [lowest_id(ms) | person.tag for ms in times]
+        ids = [id_ for id_ in ids if id_ > above]
+        if not ids:
+            return Answer({"meta": {"result_count": 0}})
+        newest_ms = self._newest_ms
+        posts = [Post(id=id_, author=person.key, tweet={}, slot=(newest_ms - ms) // 1000)
+                 for id_, ms in zip(ids, times, strict=False)]
+        meta = {"newest_id": str(ids[0]), "oldest_id": str(ids[-1]), "result_count": len(ids)}
+        if len(ids) == count:
+            meta["next_token"] = page_token(TIMELINE, str(person.id), ids[-1])
+        models = self._models(asked, len(ids))
+        body = self._filled(models[ids[0] // 7 % len(models)], person, ids)
+        return Answer({}, posts=posts, raw=body[:-1] + b',"meta":' + orjson.dumps(meta) + b"}")
+
+    def id_in_slot(self, person: MadePerson, slot: int) -> int:
+        """The id of the post that is so many places below the person's newest."""
+        return lowest_id(self._newest_ms - slot * 1000) | person.tag
+
+    def _filled(self, model: list[bytes], person: MadePerson, ids: list[int]) -> bytes:
+        parts = model.copy()
+        own = {b"A": str(person.id).encode(), b"N": person.username.encode()}
+        for at in range(1, len(parts), 3):
+            kind, number = parts[at], parts[at + 1]
+            if kind == b"I":
+                parts[at] = str(ids[int(number)]).encode()
+            elif kind == b"T":
+                seconds = ms_of_id(ids[int(number)]) // 1000
+                parts[at] = datetime.fromtimestamp(seconds, UTC).isoformat()[:19].encode() + b".000Z"
+            else:
+                parts[at] = own[kind]
+            parts[at + 1] = b""
+        return b"".join(parts)
+
+    def _models(self, asked: Asked, count: int) -> list[list[bytes]]:
+        key = (id(asked), count)
+        if key not in self._prepared:
+            if len(self._prepared) > 64:
+                self._prepared.clear()
+            self._prepared[key] = [self._model(asked, number, count) for number in range(_MODELS)]
+        return self._prepared[key]
+
+    def _model(self, asked: Asked, number: int, count: int) -> list[bytes]:
+        """A page split at the places to fill: text, kind, number, text, kind, number, ..., text."""
+        author = self._world.person(f"model_{number}")
+        tweets, posts = [], []
+        for place in range(count):
+            k = author.last_k - place
+            post = self._world.written(author, k)
+            cut = orjson.dumps(asked.cut_tweet(post.tweet))
+            cut = cut.replace(str(post.id).encode(), b"@@I%d@@" % place)
+            cut = cut.replace(post.tweet["created_at"].encode(), b"@@T%d@@" % place)
+            tweets.append(cut)
+            posts.append(post)
+        rest = of_tweets(self._world, posts, asked)
+        del rest["data"]
+        body = b'{"data":[' + b",".join(tweets) + b"]" + (b"," + orjson.dumps(rest)[1:] if rest else b"}")
+        body = body.replace(str(author.id).encode(), b"@@A@@")
+        body = body.replace(b'"username":"%s"' % author.username.encode(), b'"username":"@@N@@"')
+        return _SLOT.split(body)
