@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import os
 import pickle
 import random
@@ -423,6 +424,14 @@ def test_pages_of_a_worker_that_was_killed_are_written_when_the_run_ends(ada: Fo
     assert ada.select("SELECT exit_code, report FROM crawl_run") == [(130, '{"ended": "stopped"}')]
 
 
+def test_half_a_file_that_a_kill_left_does_not_show_in_the_next(ada: Folder) -> None:
+    (ada.folder / ".ada.csv.new").write_text("torn " * 10_000)
+    ada.save(row(10))
+    ada.finish()
+    assert ada.ids() == [10]
+    assert not list(ada.folder.glob(".ada*"))
+
+
 def test_a_full_disk_stops_the_run_and_loses_nothing(ada: Folder) -> None:
     """The kernel refuses to let any file grow beyond a limit, as it would on a full disk."""
     rows = [row(i, text="x" * 2_000) for i in range(1, 200)]
@@ -529,6 +538,25 @@ def test_many_writers_of_one_file_write_every_row_once(ada: Folder) -> None:
         thread.join()
     assert sorted(ada.ids()) == [*(100 * n + i for n in range(1, 5) for i in range(10)), *range(5_000, 5_010)]
     assert sum(total["new"] for total in ada.session.totals(ada.run)) == 50
+
+
+def test_a_lock_got_after_the_file_came_to_its_place_is_not_used(
+    ada: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening the new file and locking it, another process writes it, all of it."""
+    flock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        monkeypatch.undo()
+        with CsvFolder(ada.folder).session() as session:
+            session.finish(ada.target, "other", state="ok", reason="", crawled=False)
+        ada.save(row(20))
+        flock(descriptor, operation)
+
+    ada.save(row(10))
+    monkeypatch.setattr(fcntl, "flock", late)
+    ada.finish()
+    assert ada.ids() == [20, 10]
 
 
 def test_a_lease_that_another_took_is_lost_but_its_page_is_kept(ada: Folder) -> None:
@@ -643,7 +671,7 @@ def test_a_deleted_file_is_read_again(ada: Folder, caplog: pytest.LogCaptureFixt
     assert (claim.covered, claim.crawled) == ([], False)
     assert "ada.csv is gone" in caplog.text
     ada.save(row(11), covered=(11, 12))
-    assert ada.session.posts_above(ada.target, 11) == 1
+    assert ada.session.posts_above(ada.target, 10) == 1
     ada.save(row(10), covered=(1, 11))
     ada.finish()
     assert ada.ids() == [11, 10]

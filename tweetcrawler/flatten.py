@@ -117,26 +117,45 @@ def flatten(page: Mapping[str, Any], *, score: Callable[[str], float] | None = N
     elif isinstance(tweets, dict):
         tweets = [tweets]
     elif not isinstance(tweets, list):
-        return Flattened([], [Refused(None, f"data is {_shown(tweets)}, not a list of tweets")])
+        return Flattened([], [Refused(None, f"data is {shown(tweets)}, not a list of tweets")])
     try:
         includes = _index(page.get("includes") or {})
-    except _MISSHAPEN:
-        includes = _index(_shaped(page.get("includes"), _INCLUDES) or {})
+    except MISSHAPEN:
+        includes = _index(fitted(page.get("includes"), _INCLUDES) or {})
     shaped_includes: _Includes | None = None
+
+    def fitted_row(tweet: Any) -> dict[str, Any]:
+        nonlocal shaped_includes
+        if shaped_includes is None:
+            shaped_includes = _index(fitted(page.get("includes"), _INCLUDES) or {})
+        return _row(fitted_to(tweet, _TWEET), shaped_includes)
+
+    return each_row(tweets, lambda tweet: _row(tweet, includes), fitted_row, score=score)
+
+
+def each_row(
+    tweets: Iterable[Any],
+    row_of: Callable[[Any], dict[str, Any]],
+    fitted_row_of: Callable[[Any], dict[str, Any]],
+    *,
+    score: Callable[[str], float] | None,
+    id_key: str = "id",
+) -> Flattened:
+    """The rows of some tweets, or why there is none; see `flatten`, whose promises are kept here.
+
+    Rows are made by `row_of` without a look at types, which is fast; a tweet that stumbles over one is made
+    again by `fitted_row_of`, from a copy in which everything has the type it must have.
+    """
     rows: dict[int, dict[str, Any]] = {}
     refused: dict[str | int, Refused] = {}
     for position, tweet in enumerate(tweets):
         try:
             try:
-                row = _row(tweet, includes)
-            except _MISSHAPEN:
-                # Rows are made without a look at types, which is fast; a tweet that stumbles over one is made
-                # again from a copy in which everything has the type it must have.
-                if shaped_includes is None:
-                    shaped_includes = _index(_shaped(page.get("includes"), _INCLUDES) or {})
-                row = _row(_shaped_tweet(tweet), shaped_includes)
-        except _Refusal as refusal:
-            name = _id_as_text(tweet)
+                row = row_of(tweet)
+            except MISSHAPEN:
+                row = fitted_row_of(tweet)
+        except NotStorable as refusal:
+            name = _id_as_text(tweet, id_key)
             refused[name if name and name.isdigit() else position] = Refused(name, str(refusal))
             continue
         if score is not None and row["text"] is not None and tweet.get("lang") == "en":
@@ -155,7 +174,7 @@ class _Includes(NamedTuple):
     media: dict[str, dict[str, Any]]
 
 
-_NOTHING: dict[str, Any] = {}
+NOTHING: dict[str, Any] = {}
 
 
 def _index(includes: dict[str, Any]) -> _Includes:
@@ -170,17 +189,17 @@ def _index(includes: dict[str, Any]) -> _Includes:
 
 
 def _row(tweet: dict[str, Any], includes: _Includes) -> dict[str, Any]:
-    tweet_id = _id(tweet.get("id"), "id")
+    tweet_id = as_id(tweet.get("id"), "id")
     if tweet_id is None:
-        raise _Refusal("it has no id")
+        raise NotStorable("it has no id")
     text, entities = _content(tweet)
     replied_to_id = retweeted_id = None
     for reference in tweet.get("referenced_tweets") or tweet.get("referenced_posts") or ():
         kind = reference.get("type")
         if kind == "replied_to":
-            replied_to_id = _id(reference.get("id"), "the id of the tweet replied to")
+            replied_to_id = as_id(reference.get("id"), "the id of the tweet replied to")
         elif kind in ("retweeted", "reposted"):
-            retweeted_id = _id(reference.get("id"), "the id of the retweeted tweet")
+            retweeted_id = as_id(reference.get("id"), "the id of the retweeted tweet")
 
     # A retweet is cut, and its entities with it. They serve only when the whole tweet is not on the page.
     whole, whole_text, whole_entities = tweet, text, entities
@@ -190,28 +209,28 @@ def _row(tweet: dict[str, Any], includes: _Includes) -> dict[str, Any]:
         whole, (whole_text, whole_entities) = original, _content(original)
         mentions = _retweet_mentions(original, whole_entities, mentions, includes)
 
-    author = includes.users.get(str(tweet.get("author_id"))) or _NOTHING
-    metrics = tweet.get("public_metrics") or _NOTHING
+    author = includes.users.get(str(tweet.get("author_id"))) or NOTHING
+    metrics = tweet.get("public_metrics") or NOTHING
     retweet_count = metrics.get("retweet_count")
     if retweet_count is None:
         retweet_count = metrics.get("repost_count")
     urls = _urls(whole, whole_entities)
     row = {
         "id": tweet_id,
-        "tweet_from": _text(author.get("username")),
-        "created_at": _text(tweet.get("created_at")),
+        "tweet_from": stored(author.get("username")),
+        "created_at": stored(tweet.get("created_at")),
         "hashtags": _hashtags(whole_entities),
         "urls": urls,
         "user_mentions_id": "{}",
         "media": _media(whole, includes.media),
         "user_mentions_name": "{}",
-        "origin_device": _text(tweet.get("source")) or None,
-        "favorite_count": _count(metrics.get("like_count"), "like_count"),
-        "text": _readable(text),
+        "origin_device": stored(tweet.get("source")) or None,
+        "favorite_count": as_count(metrics.get("like_count"), "like_count"),
+        "text": readable(text),
         "in_reply_to_screen_name": None,
         "in_reply_to_user_id": None,
         "in_reply_to_status_id": replied_to_id,
-        "retweet_count": _count(retweet_count, "retweet_count"),
+        "retweet_count": as_count(retweet_count, "retweet_count"),
         "retweeted_status_text": None,
         "retweeted_status_url": None,
         "retweeted_status_id": retweeted_id,
@@ -220,17 +239,17 @@ def _row(tweet: dict[str, Any], includes: _Includes) -> dict[str, Any]:
         "sentiment": None,
     }
     if mentions:
-        row["user_mentions_id"] = _id_array([mention.get("id") for mention in mentions])
-        row["user_mentions_name"] = _array([mention.get("username") for mention in mentions])
-    if (user_id := _id(tweet.get("in_reply_to_user_id"), "in_reply_to_user_id")) is not None:
+        row["user_mentions_id"] = as_id_array([mention.get("id") for mention in mentions])
+        row["user_mentions_name"] = as_array([mention.get("username") for mention in mentions])
+    if (user_id := as_id(tweet.get("in_reply_to_user_id"), "in_reply_to_user_id")) is not None:
         row["in_reply_to_user_id"] = user_id
-        row["in_reply_to_screen_name"] = _text(_username(user_id, tweet, includes))
+        row["in_reply_to_screen_name"] = stored(_username(user_id, tweet, includes))
     if original is not None:
-        author = includes.users.get(str(original.get("author_id"))) or _NOTHING
-        row["retweeted_status_text"] = _readable(whole_text)
+        author = includes.users.get(str(original.get("author_id"))) or NOTHING
+        row["retweeted_status_text"] = readable(whole_text)
         row["retweeted_status_url"] = urls
-        row["retweeted_status_user_name"] = _text(author.get("name"))
-        row["retweeted_status_user_handle"] = _text(author.get("username"))
+        row["retweeted_status_user_name"] = stored(author.get("name"))
+        row["retweeted_status_user_handle"] = stored(author.get("username"))
     return row
 
 
@@ -241,8 +260,8 @@ def _content(tweet: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
     """
     note = tweet.get("note_tweet") or tweet.get("note_post")
     if note and (text := note.get("text")):
-        return text, note.get("entities") or _NOTHING
-    return tweet.get("text"), tweet.get("entities") or _NOTHING
+        return text, note.get("entities") or NOTHING
+    return tweet.get("text"), tweet.get("entities") or NOTHING
 
 
 def _retweet_mentions(
@@ -253,10 +272,10 @@ def _retweet_mentions(
     `own` are the mentions of the retweet, the first of which is that author: they help when the user, or even
     its id, is not on the page.
     """
-    author_id = _id(original.get("author_id"), "the id of the retweeted author")
+    author_id = as_id(original.get("author_id"), "the id of the retweeted author")
     if author_id is None:
         return [*own[:1], *(entities.get("mentions") or ())]
-    handle = (includes.users.get(str(author_id)) or _NOTHING).get("username")
+    handle = (includes.users.get(str(author_id)) or NOTHING).get("username")
     if handle is None:
         handle = _mentioned(author_id, own)
     return [{"id": author_id, "username": handle}, *(entities.get("mentions") or ())]
@@ -264,11 +283,11 @@ def _retweet_mentions(
 
 def _username(user_id: int, tweet: dict[str, Any], includes: _Includes) -> str | None:
     """The handle of the user that `tweet` replies to, as the users or the mentions of the page tell it."""
-    handle: str | None = (includes.users.get(str(user_id)) or _NOTHING).get("username")
+    handle: str | None = (includes.users.get(str(user_id)) or NOTHING).get("username")
     if handle is None:
         handle = _mentioned(user_id, _content(tweet)[1].get("mentions") or ())
     if handle is None:
-        handle = _mentioned(user_id, (tweet.get("entities") or _NOTHING).get("mentions") or ())
+        handle = _mentioned(user_id, (tweet.get("entities") or NOTHING).get("mentions") or ())
     return handle
 
 
@@ -283,7 +302,7 @@ def _hashtags(entities: dict[str, Any]) -> str:
     tags = entities.get("hashtags")
     if not tags:
         return "{}"
-    return _array([name for tag in tags if (name := tag.get("tag")) is not None])
+    return as_array([name for tag in tags if (name := tag.get("tag")) is not None])
 
 
 def _urls(tweet: dict[str, Any], entities: dict[str, Any]) -> str:
@@ -297,7 +316,7 @@ def _urls(tweet: dict[str, Any], entities: dict[str, Any]) -> str:
         own_media = [url["url"] for url in cut.get("urls") or () if url.get("media_key") and url.get("url")]
         urls = [url for url in urls if url.get("url") not in own_media]
     leads_to = [url.get("expanded_url") or url.get("url") for url in urls if not url.get("media_key")]
-    return _array([address for address in leads_to if address])
+    return as_array([address for address in leads_to if address])
 
 
 def _media(tweet: dict[str, Any], media: dict[str, dict[str, Any]]) -> str:
@@ -307,7 +326,7 @@ def _media(tweet: dict[str, Any], media: dict[str, dict[str, Any]]) -> str:
         return "{}"
     found = [thing for key in keys if (thing := media.get(key)) is not None]
     addresses = [thing.get("url") or thing.get("preview_image_url") for thing in found]
-    return _array([address for address in addresses if address])
+    return as_array([address for address in addresses if address])
 
 
 # --- array literals -----------------------------------------------------------------------------------------
@@ -318,7 +337,7 @@ def _media(tweet: dict[str, Any], media: dict[str, dict[str, Any]]) -> str:
 _BARE = re.compile(r'[^,{}"\\ \t\n\r\v\f\x00\ud800-\udfff]+').fullmatch
 
 
-def _array(elements: Iterable[str | None]) -> str:
+def as_array(elements: Iterable[str | None]) -> str:
     return "{" + ",".join([_element(element) for element in elements]) + "}"
 
 
@@ -332,12 +351,12 @@ def _element(element: str | None) -> str:
     return f'"{element}"' if len(element) == 4 and element.upper() == "NULL" else element
 
 
-def _id_array(values: Iterable[Any]) -> str:
+def as_id_array(values: Iterable[Any]) -> str:
     return "{" + ",".join([_id_element(value) for value in values]) + "}"
 
 
 def _id_element(value: Any) -> str:
-    number = _id(value, "the id of a mention")
+    number = as_id(value, "the id of a mention")
     return "NULL" if number is None else value if type(value) is str else str(number)
 
 
@@ -346,15 +365,15 @@ def _id_element(value: Any) -> str:
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-def _readable(text: str | None) -> str | None:
+def readable(text: str | None) -> str | None:
     """`text` without the three escapes of X, undone once: `&amp;lt;` was written as `&lt;`."""
     if text is not None and "&" in text:
         # & comes last, so that what it leaves behind is not undone again.
         text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-    return _text(text)
+    return stored(text)
 
 
-def _text(text: str | None) -> str | None:
+def stored(text: str | None) -> str | None:
     if text is None or (text.isascii() and "\x00" not in text):
         return text
     return _storable(text)
@@ -379,11 +398,11 @@ _WHOLE_TEXT = re.compile(r"-?[0-9]{1,19}").fullmatch
 _EXACT_FLOAT = 2**53
 
 
-class _Refusal(Exception):
+class NotStorable(Exception):
     """A number of this tweet cannot be stored as it was meant."""
 
 
-def _id(value: Any, name: str) -> int | None:
+def as_id(value: Any, name: str) -> int | None:
     if type(value) is str and len(value) <= 19 and value.isascii() and value.isdigit():
         number = int(value)
     elif type(value) is int:
@@ -391,15 +410,15 @@ def _id(value: Any, name: str) -> int | None:
     elif value is None:
         return None
     elif type(value) is float:
-        raise _Refusal(f"{name} came as {_shown(value)}, a number that has lost digits of the id")
+        raise NotStorable(f"{name} came as {shown(value)}, a number that has lost digits of the id")
     else:
-        raise _Refusal(f"{name} is {_shown(value)}, which is not a decimal number of at most 19 digits")
+        raise NotStorable(f"{name} is {shown(value)}, which is not a decimal number of at most 19 digits")
     if 0 < number <= _BIGINT_MAX:
         return number
-    raise _Refusal(f"{name} is {_shown(number)}, outside 1 to {_BIGINT_MAX}")
+    raise NotStorable(f"{name} is {shown(number)}, outside 1 to {_BIGINT_MAX}")
 
 
-def _count(value: Any, name: str) -> int | None:
+def as_count(value: Any, name: str) -> int | None:
     if type(value) is int:
         number = value
     elif value is None:
@@ -407,10 +426,10 @@ def _count(value: Any, name: str) -> int | None:
     elif _is_whole(value):
         number = int(value)
     else:
-        raise _Refusal(f"{name} is {_shown(value)}, which is not a whole number")
+        raise NotStorable(f"{name} is {shown(value)}, which is not a whole number")
     if _BIGINT_MIN <= number <= _BIGINT_MAX:
         return number
-    raise _Refusal(f"{name} is {_shown(number)}, outside the range of bigint")
+    raise NotStorable(f"{name} is {shown(number)}, outside the range of bigint")
 
 
 def _is_whole(value: Any) -> bool:
@@ -419,88 +438,89 @@ def _is_whole(value: Any) -> bool:
     return type(value) is str and _WHOLE_TEXT(value) is not None
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """`value` for a sentence: never long, always printable."""
     if type(value) is int and value.bit_length() > 128:
         return f"an integer of {value.bit_length()} bits"  # Python refuses to print the longest ones
     if value is None or isinstance(value, str | int | float):
-        shown = ascii(value)
-        return shown if len(shown) <= 60 else f"{shown[:60]}…"
+        text = ascii(value)
+        return text if len(text) <= 60 else f"{text[:60]}…"
     return "a list" if isinstance(value, list) else "an object"
 
 
-def _id_as_text(tweet: Any) -> str | None:
-    value = tweet.get("id") if isinstance(tweet, dict) else None
+def _id_as_text(tweet: Any, key: str) -> str | None:
+    value = tweet.get(key) if isinstance(tweet, dict) else None
     if type(value) is str and len(value) <= 19 and value.isascii() and value.isdigit():
         return str(int(value))
-    return None if value is None else _shown(value)
+    return None if value is None else shown(value)
 
 
 # --- shapes -------------------------------------------------------------------------------------------------
 
 # What an object, list or text of the wrong type leads to in the code above.
-_MISSHAPEN = (AttributeError, TypeError, ValueError)
+MISSHAPEN = (AttributeError, TypeError, ValueError)
 
 
-def _as_sent(value: Any) -> Any:
+def as_sent(value: Any) -> Any:
     return value
 
 
-def _only_text(value: Any) -> str | None:
+def only_text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _name(value: Any) -> str | None:
+def looked_up(value: Any) -> str | None:
     """An id that is only looked up: any number of any size may stand there."""
-    return str(value) if type(value) is int and value.bit_length() < 64 else _only_text(value)
+    return str(value) if type(value) is int and value.bit_length() < 64 else only_text(value)
 
 
 _ENTITIES = {
-    "hashtags": [{"tag": _only_text}],
-    "urls": [{"url": _only_text, "expanded_url": _only_text, "media_key": _only_text}],
-    "mentions": [{"id": _as_sent, "username": _only_text}],
+    "hashtags": [{"tag": only_text}],
+    "urls": [{"url": only_text, "expanded_url": only_text, "media_key": only_text}],
+    "mentions": [{"id": as_sent, "username": only_text}],
 }
-_REFERENCES = [{"type": _only_text, "id": _as_sent}]
-_NOTE = {"text": _only_text, "entities": _ENTITIES}
+_REFERENCES = [{"type": only_text, "id": as_sent}]
+_NOTE = {"text": only_text, "entities": _ENTITIES}
 _TWEET = {
-    "id": _as_sent,
-    "text": _only_text,
-    "author_id": _name,
-    "created_at": _only_text,
-    "source": _only_text,
-    "in_reply_to_user_id": _as_sent,
-    "attachments": {"media_keys": [_only_text]},
+    "id": as_sent,
+    "text": only_text,
+    "author_id": looked_up,
+    "created_at": only_text,
+    "source": only_text,
+    "in_reply_to_user_id": as_sent,
+    "attachments": {"media_keys": [only_text]},
     "entities": _ENTITIES,
     "note_tweet": _NOTE,
     "note_post": _NOTE,
-    "public_metrics": {"like_count": _as_sent, "retweet_count": _as_sent, "repost_count": _as_sent},
+    "public_metrics": {"like_count": as_sent, "retweet_count": as_sent, "repost_count": as_sent},
     "referenced_tweets": _REFERENCES,
     "referenced_posts": _REFERENCES,
 }
 _INCLUDES = {
-    "users": [{"id": _name, "username": _only_text, "name": _only_text}],
+    "users": [{"id": looked_up, "username": only_text, "name": only_text}],
     "tweets": [_TWEET],
     "posts": [_TWEET],
-    "media": [{"media_key": _only_text, "url": _only_text, "preview_image_url": _only_text}],
+    "media": [{"media_key": only_text, "url": only_text, "preview_image_url": only_text}],
 }
 
 
-def _shaped_tweet(tweet: Any) -> dict[str, Any]:
+def fitted_to(tweet: Any, shape: Any) -> dict[str, Any]:
+    """A copy of a tweet without all that does not fit `shape`; what is no object at all is refused."""
     if not isinstance(tweet, dict):
-        raise _Refusal(f"it is {_shown(tweet)}, not an object")
-    shaped: dict[str, Any] = _shaped(tweet, _TWEET)
-    return shaped
+        raise NotStorable(f"it is {shown(tweet)}, not an object")
+    copy: dict[str, Any] = fitted(tweet, shape)
+    return copy
 
 
-def _shaped(value: Any, shape: Any) -> Any:
+def fitted(value: Any, shape: Any) -> Any:
     """A copy of `value` without all that does not fit `shape`; None when nothing is left of it."""
     if isinstance(shape, dict):
         if not isinstance(value, dict):
             return None
-        parts = ((key, _shaped(value.get(key), inner)) for key, inner in shape.items())
+        parts = ((key, fitted(value.get(key), inner)) for key, inner in shape.items())
         return {key: part for key, part in parts if part is not None}
     if isinstance(shape, list):
         if not isinstance(value, list):
             return None
-        return [part for item in value if (part := _shaped(item, shape[0])) is not None]
+        return [part for item in value if (part := fitted(item, shape[0])) is not None]
     return shape(value)

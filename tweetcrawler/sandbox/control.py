@@ -45,7 +45,8 @@ class Control:
         match (method, *parts):
             case ("GET", "books"):
                 return self.books.as_json() | {
-                    "closed_window_requests": self.limits.closed_window_requests, "windows": self.limits.listed()}
+                    "closed_window_requests": self.limits.closed_window_requests, "windows": self.limits.listed(),
+                    "past_windows": self.limits.past()}
             case ("GET", "books", "posts"):
                 return self._sales(query["username"])
             case ("POST", "books", "reset"):

@@ -37,17 +37,22 @@ TWEET_EXPANSIONS = _words(
     "entities.note.mentions.username geo.place_id in_reply_to_user_id referenced_tweets.id "
     "referenced_tweets.id.attachments.media_keys referenced_tweets.id.author_id")
 USER_EXPANSIONS = ("affiliation.user_id", "most_recent_tweet_id", "pinned_tweet_id")
-_ALSO_ACCEPTED = {"tweet.fields": ("username", "rest_id"), "post.fields": ("username", "rest_id")}
+_USER_FIELDS_OF_POSTS = ("pinned_post_id", "most_recent_post_id")
+_ALSO_ACCEPTED = {"user.fields": _USER_FIELDS_OF_POSTS, "tweet.fields": ("username", "rest_id"), "post.fields": ("username", "rest_id")}
 
 _TO_POST = {
     "edit_history_tweet_ids": "edit_history_post_ids", "referenced_tweets": "referenced_posts",
     "note_tweet": "note_post", "pinned_tweet_id": "pinned_post_id", "most_recent_tweet_id": "most_recent_post_id",
-    "referenced_tweets.id": "referenced_posts", "referenced_tweets.id.author_id": "referenced_posts.author_id",
-    "referenced_tweets.id.attachments.media_keys": "referenced_posts.attachments.media_keys",
 }
 _FROM_POST = {post: tweet for tweet, post in _TO_POST.items()}
-_FROM_POST |= {"referenced_posts": "referenced_tweets", "referenced_posts.id": "referenced_tweets.id",
-               "referenced_posts.id.author_id": "referenced_tweets.id.author_id"}
+_EXPANSION_OF_POST = {
+    "referenced_posts": "referenced_tweets.id", "referenced_posts.id": "referenced_tweets.id",
+    "referenced_posts.author_id": "referenced_tweets.id.author_id",
+    "referenced_posts.id.author_id": "referenced_tweets.id.author_id",
+    "referenced_posts.attachments.media_keys": "referenced_tweets.id.attachments.media_keys",
+    "edit_history_post_ids": "edit_history_tweet_ids", "pinned_post_id": "pinned_tweet_id",
+    "most_recent_post_id": "most_recent_tweet_id",
+}
 
 TWEET_LISTS: dict[str, tuple[str, ...]] = {
     "tweet.fields": TWEET_FIELDS, "post.fields": tuple(_TO_POST.get(name, name) for name in TWEET_FIELDS),
@@ -114,7 +119,7 @@ def _asked(tweet: str | None, post: str | None, user: str | None, media: str | N
         media=_listed(media) | {"media_key", "type"},
         poll=_listed(poll) | {"id", "options"},
         place=_listed(place) | {"id", "full_name"},
-        expansions=_listed(expansions),
+        expansions=frozenset(_EXPANSION_OF_POST.get(name, name) for name in (expansions or "").split(",")),
         posts=post is not None and tweet is None,
         private=tuple(name for name in PRIVATE_METRICS if name in fields),
     )
@@ -129,7 +134,8 @@ def everything() -> Asked:
 def accepted(parameter: str, lists: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
     """Every value that the server takes for this list parameter; a few more than it names when it refuses one."""
     names = lists[parameter]
-    return frozenset((*names, *_ALSO_ACCEPTED.get(parameter, ()), *(_TO_POST.get(name, name) for name in names)))
+    more = _EXPANSION_OF_POST if parameter == "expansions" else _ALSO_ACCEPTED.get(parameter, ())
+    return frozenset((*names, *more))
 
 
 def _listed(text: str | None) -> frozenset[str]:

@@ -6,6 +6,7 @@ request's moment to whole seconds, as X does, so it names a time up to a second 
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -114,6 +115,7 @@ class Limits:
     of_credential: dict[tuple[str, str], Limit] = field(default_factory=dict)
     closed_window_requests: int = 0
     _windows: dict[tuple[str, Subject, str], Window] = field(default_factory=dict)
+    _past: deque[dict[str, object]] = field(default_factory=lambda: deque(maxlen=5_000))
     _last_archive_search: dict[Subject, float] = field(default_factory=dict)
 
     def limit_of(self, endpoint: str, credential: str) -> Limit:
@@ -153,15 +155,20 @@ class Limits:
     def listed(self) -> list[dict[str, object]]:
         """Every window that is open now."""
         now = self.clock.steady()
-        found: list[dict[str, object]] = []
-        for (length, subject, endpoint), window in self._windows.items():
-            closes = window.opened_at + self._length_s(length)
-            if closes > now:
-                found.append({"subject": f"{subject.kind}:{subject.name}", "credential": window.credential,
-                              "endpoint": endpoint, "length": length, "opened_at": self.clock.at(window.opened_at),
-                              "closes_at": self.clock.at(closes), "reset_shown": window.shown_reset,
-                              "limit": window.limit, "used": window.used})
-        return found
+        return [self._shown(key, window) for key, window in self._windows.items()
+                if window.opened_at + self._length_s(key[0]) > now]
+
+    def past(self) -> list[dict[str, object]]:
+        """The windows that others followed, oldest first; the last thousands of them."""
+        return list(self._past)
+
+    def _shown(self, key: tuple[str, Subject, str], window: Window) -> dict[str, object]:
+        length, subject, endpoint = key
+        closes = window.opened_at + self._length_s(length)
+        return {"subject": f"{subject.kind}:{subject.name}", "credential": window.credential,
+                "endpoint": endpoint, "length": length, "opened_at": self.clock.at(window.opened_at),
+                "closes_at": self.clock.at(closes), "reset_shown": window.shown_reset,
+                "limit": window.limit, "used": window.used}
 
     def _length_s(self, length: str) -> float:
         return self.window_s if length == "15min" else self.window_s * DAY_IN_WINDOWS
@@ -170,6 +177,8 @@ class Limits:
         key = (length, subject._replace(credential="") if subject.kind == "app" else subject, endpoint)
         window = self._windows.get(key)
         if window is None or now >= window.opened_at + length_s:
+            if window is not None:
+                self._past.append(self._shown(key, window))
             window = Window(now, int(int(self.clock.now()) + length_s), limit, subject.credential)
             self._windows[key] = window
         window.limit = limit

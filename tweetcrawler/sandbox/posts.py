@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tweetcrawler.sandbox import wording
 from tweetcrawler.sandbox.clock import SNOWFLAKE_EPOCH_MS
@@ -70,16 +70,13 @@ _POPULAR_KINDS = _table({
 _REPLY_SETTINGS = ("everyone",) * 96 + ("mentionedUsers", "mentionedUsers", "following", "subscribers")
 
 
-class Ref:
+class Ref(NamedTuple):
     """A post that another one refers to; `author` None means that nobody ever wrote it."""
 
-    __slots__ = ("author", "id", "k", "type")
-
-    def __init__(self, type_: str, id_: int, author: str | None = None, k: int = 0) -> None:
-        self.type = type_
-        self.id = id_
-        self.author = author
-        self.k = k
+    type: str
+    id: int
+    author: str | None = None
+    k: int = 0
 
 
 @dataclass(slots=True, frozen=True)

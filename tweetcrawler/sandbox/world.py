@@ -102,7 +102,6 @@ class MadeWorld:
         if folded not in self._renamed and (folded in self._names_left or folded.startswith("renamed_")):
             return None
         person = self.anyone(folded)
-        self._remember(person)
         return None if person.state == "absent" else person
 
     def numbered(self, id_: int) -> MadePerson | None:
@@ -123,7 +122,9 @@ class MadeWorld:
         key = self._renamed.get(folded, folded)
         if key.startswith("now_") and 4 < len(key) <= 11:
             key = "renamed_" + key[4:]
-        return self.person(key)
+        person = self.person(key)
+        self._remember(person)
+        return person
 
     def _made(self, key: str) -> MadePerson:
         person = self._census.make(key)
