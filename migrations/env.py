@@ -21,12 +21,10 @@ from tweetcrawler.errors import ConfigurationError, DatabaseNotMigrated, Tweetcr
 LOCK = 0x74776565  # any number that all upgrades share
 
 
-def migrate(conninfo: str, table: str) -> None:
+def migrate(database: db.Database) -> None:
     """Brings the schema of one database to the revision that was asked for."""
-    context.config.attributes.update(table=table, refusal=DatabaseNotMigrated)
-    engine = create_engine(
-        "postgresql+psycopg://", creator=lambda: db.connect(conninfo), poolclass=pool.NullPool
-    )
+    context.config.attributes.update(table=database.table, refusal=DatabaseNotMigrated)
+    engine = create_engine("postgresql+psycopg://", creator=database.connect, poolclass=pool.NullPool)
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
         connection.execute(text("SET lock_timeout = '10s'"))
@@ -36,8 +34,8 @@ def migrate(conninfo: str, table: str) -> None:
 
 
 @contextmanager
-def configured() -> Iterator[tuple[str, str]]:
-    """Where the settings say that the database is, and the name of its table of tweets."""
+def configured() -> Iterator[db.Database]:
+    """The database that the settings name."""
     config_file = context.get_x_argument(as_dictionary=True).get("config")
     argv = ["-c", config_file] if config_file else []
     chosen = settings.parse(argv, environ=os.environ, folder=Path.cwd())
@@ -45,19 +43,19 @@ def configured() -> Iterator[tuple[str, str]]:
         raise ConfigurationError("the settings say CSV: there is no database to migrate")
     if chosen.database.embedded:
         with embedded.lend(chosen.data_folder) as url:
-            yield url, chosen.database.table
+            yield db.Database(url, chosen.database.table)
     else:
-        yield db.conninfo_of(chosen.database), chosen.database.table
+        yield db.Database(db.conninfo_of(chosen.database), chosen.database.table)
 
 
 if context.is_offline_mode():
     sys.exit("the first migration looks at the database: run it without --sql")
-if "conninfo" in context.config.attributes:
-    migrate(context.config.attributes["conninfo"], context.config.attributes["table"])
+if "database" in context.config.attributes:
+    migrate(context.config.attributes["database"])
 else:
     try:
-        with configured() as (conninfo, table):
-            migrate(conninfo, table)
+        with configured() as database:
+            migrate(database)
     except TweetcrawlerError as error:
         print(f"alembic: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -156,7 +156,6 @@ def test_saving_the_same_page_again_changes_nothing(ada: Folder) -> None:
 
 
 def test_a_known_value_outlives_a_missing_include_in_page_and_file(ada: Folder) -> None:
-    assert csvfiles._KEPT == db._KEPT
     ada.save(row(10, tweet_from="Ada", favorite_count=1, in_reply_to_user_id=5))
     ada.finish()
     ada.save(row(10, origin_device="Web", favorite_count=2))

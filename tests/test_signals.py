@@ -1,0 +1,150 @@
+"""How a run is ended: by SIGTERM, by Ctrl-C once or twice on a real terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from crawls import PROGRAM, Crawler, ended, truth, wait_until, workers_of
+from sandbox_server import Sandbox
+
+HANDLES = [f"writer_{n}" for n in range(20)]
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox("--credentials", "2", "--posts", "300-900", "--latency-ms", "30") as running:
+        yield running
+
+
+class Terminal:
+    """The crawler on a pseudo-terminal of its own, in which Ctrl-C can be typed."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            [*PROGRAM, *arguments],
+            cwd=folder,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            preexec_fn=_take_terminal,
+        )
+        os.close(slave)
+        self.shown = b""
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def read_until(self, text: str, timeout_s: float = 20) -> None:
+        ends_at = time.monotonic() + timeout_s
+        os.set_blocking(self.master, False)
+        while text.encode() not in self.shown:
+            assert time.monotonic() < ends_at, f"{text!r} was not shown: {self.shown!r}"
+            self._read()
+            time.sleep(0.02)
+
+    def end(self, timeout_s: float) -> int:
+        ends_at = time.monotonic() + timeout_s
+        os.set_blocking(self.master, False)
+        while self.process.poll() is None:
+            assert time.monotonic() < ends_at, f"did not end within {timeout_s} s: {self.shown[-500:]!r}"
+            self._read()
+            time.sleep(0.02)
+        self._read()
+        os.close(self.master)
+        return self.process.returncode
+
+    def _read(self) -> None:
+        try:
+            while part := os.read(self.master, 65536):
+                self.shown += part
+        except OSError:  # nothing there, or the other end is closed
+            return
+
+
+def _take_terminal() -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def nothing_is_lost(crawler: Crawler, sandbox: Sandbox) -> None:
+    assert len(crawler.stored_ids()) == sandbox.books()["posts_sold"], "what was bought is stored"
+    crawler.run()
+    assert crawler.stored_ids() == truth(sandbox, HANDLES)
+    assert sandbox.books()["posts_sold"] == sandbox.books()["posts_distinct"]
+
+
+def test_sigterm_finishes_the_pages_under_way_and_reports(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+    crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
+    process = crawler.start()
+    wait_until(lambda: sandbox.books()["posts_sold"] > 500, what="a crawl under way")
+    asked_at = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    done = ended(process, expect=143)
+    assert time.monotonic() - asked_at <= 10
+    assert "ended early" in done.stdout
+    assert "new rows" in done.stdout
+    nothing_is_lost(crawler, sandbox)
+
+
+def test_ctrl_c_once_saves_and_reports(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+    crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
+    terminal = Terminal(tmp_path, "-c", "tweet.ini")
+    wait_until(lambda: sandbox.books()["posts_sold"] > 500, what="a crawl under way")
+    terminal.type("\x03")
+    assert terminal.end(10) == 130
+    assert b"ended early" in terminal.shown
+    assert b"Traceback" not in terminal.shown
+    nothing_is_lost(crawler, sandbox)
+
+
+def test_ctrl_c_twice_ends_at_once_and_leaves_no_process(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+    sandbox.fault("black-hole", for_s=60)
+    crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
+    terminal = Terminal(tmp_path, "-c", "tweet.ini")
+    wait_until(lambda: len(workers_of(terminal.process.pid)) >= 2, what="workers")
+    time.sleep(1.0)
+    family = workers_of(terminal.process.pid)
+    terminal.type("\x03")
+    terminal.read_until("Ctrl-C again ends at once")
+    asked_at = time.monotonic()
+    terminal.type("\x03")
+    assert terminal.end(5) == 130
+    assert time.monotonic() - asked_at <= 2
+    wait_until(lambda: not any(p.is_running() for p in family), timeout_s=5, what="no orphans")
+    assert b"Traceback" not in terminal.shown
+    sandbox.control("DELETE", "/sandbox/faults")
+    assert crawler.stored_ids() == []
+
+
+def test_a_terminal_shows_what_each_credential_does(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+    Crawler.on(sandbox, tmp_path, dsn, HANDLES)
+    terminal = Terminal(tmp_path, "-c", "tweet.ini")
+    terminal.read_until("targets done")
+    terminal.read_until("in use")
+    terminal.type("\x03")
+    terminal.end(10)
+
+
+def test_keys_are_asked_for_on_a_terminal_and_not_shown(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+    crawler = Crawler(tmp_path, dsn=dsn, api_url=sandbox.url, handles=HANDLES[:1], threads=1)
+    terminal = Terminal(tmp_path, "-c", "tweet.ini")
+    keys = sandbox.credentials[0]
+    columns = ("consumer_key", "consumer_secret", "access_token", "access_token_secret")
+    for column in columns:
+        terminal.read_until(column.replace("_", " "))
+        terminal.type(keys[column] + "\n")
+    assert terminal.end(30) == 0
+    assert crawler.stored_ids() == truth(sandbox, HANDLES[:1])
+    for column in columns:
+        assert keys[column].encode() not in terminal.shown
