@@ -165,7 +165,7 @@ def test_posts_below_the_depth_limit_are_known_as_unreachable(dsn: str, tmp_path
 
 def test_killed_workers_cost_a_page_each_at_most_and_lose_nothing(dsn: str, tmp_path: Path) -> None:
     kills = 40
-    with Sandbox("--credentials", "3", "--posts", "300-900", "--latency-ms", "15") as sandbox:
+    with Sandbox("--credentials", "3", "--posts", "900-1600", "--latency-ms", "30") as sandbox:
         _kill_workers(sandbox, dsn, tmp_path, kills=kills)
 
 
@@ -191,7 +191,7 @@ def _kill_workers(sandbox: Sandbox, dsn: str, folder: Path, *, kills: int, users
                     continue
                 done += 1
             try:
-                process.wait(chance.uniform(0.05, 0.6))
+                process.wait(chance.uniform(0.05, 0.4))
             except Exception:  # noqa: BLE001 - still running, as it should
                 continue
         result = ended(process, expect=(0, 1))

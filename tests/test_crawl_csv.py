@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import random
-import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from crawls import Crawler, ended, kill_tree, truth
+from crawls import Crawler, kill_tree, truth, wait_until
 from sandbox_server import Sandbox
 
 from tweetcrawler.flatten import COLUMNS
@@ -19,7 +19,7 @@ HANDLES = [f"writer_{n}" for n in range(8)]
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox("--credentials", "2", "--posts", "150-500", "--latency-ms", "10") as running:
+    with Sandbox("--credentials", "2", "--posts", "300-700", "--latency-ms", "20") as running:
         yield running
 
 
@@ -51,17 +51,15 @@ def test_killed_with_all_its_processes_it_goes_on_without_a_hole_or_a_torn_line(
 ) -> None:
     chance = random.Random(3)
     crawler = Crawler.on(sandbox, tmp_path, None, HANDLES, settings="CSVFolder = out")
-    kills = 0
-    for _ in range(3):
+    kills = 4
+    for kill in range(kills):
+        sold = sandbox.books()["posts_sold"]
         process = crawler.start()
-        try:
-            process.wait(chance.uniform(1.2, 2.2))
-        except subprocess.TimeoutExpired:
-            kill_tree(process.pid)
-            process.communicate()
-            kills += 1
-        else:
-            ended(process)
+        wait_until(lambda s=sold: sandbox.books()["posts_sold"] > s + 100, what="a crawl under way")
+        time.sleep(chance.uniform(0, 0.2))
+        assert process.poll() is None, f"it ended before kill {kill}"
+        kill_tree(process.pid)
+        process.communicate()
     crawler.run()
     files_are_exact(tmp_path / "out", sandbox)
     books = sandbox.books()

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tweetcrawler"
 
 LAYERS = {
-    0: {"__init__", "batch", "coverage", "errors", "flatten", "secret", "sentiment", "windows"},
+    0: {"__init__", "batch", "coverage", "errors", "flatten", "identity", "secret", "sentiment", "windows"},
     1: {"inputs", "settings"},
     2: {"csvfiles", "db", "embedded", "permits", "pool", "xapi"},
     3: {"crawl"},
@@ -18,7 +18,7 @@ LAYERS = {
 }
 LEVEL = {name: level for level, names in LAYERS.items() for name in names}
 # On the lowest level modules may know each other, in this order; above it nobody knows his neighbour.
-GROUND = ["__init__", "errors", "secret", "coverage", "windows", "flatten", "batch", "sentiment"]
+GROUND = ["__init__", "errors", "secret", "coverage", "windows", "identity", "flatten", "batch", "sentiment"]
 OWNERS = {
     "tweepy": {"xapi"},
     "requests": {"xapi"},

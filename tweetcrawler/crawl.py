@@ -13,7 +13,6 @@ import logging
 import os
 import socket
 import time
-import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -34,6 +33,7 @@ from tweetcrawler.errors import (
     XUnavailable,
 )
 from tweetcrawler.flatten import flatten
+from tweetcrawler.identity import new_owner
 from tweetcrawler.permits import Ledger
 from tweetcrawler.pool import Event, Pool
 from tweetcrawler.secret import Credential
@@ -509,7 +509,7 @@ class _Worker:
         self._job = job
         self._stopping = stopping
         self._tell = tell
-        self._owner = f"{job.run}-{number}-{uuid.uuid4()}"
+        self._owner = new_owner(job.run)
         tell(("owner", self._owner))
         self._ledger = Ledger(job.credentials, own=number, since=job.since)
         self._clients: dict[int, X] = {}

@@ -30,6 +30,7 @@ from tweetcrawler import coverage
 from tweetcrawler.batch import TIMELINE, Absent, Batch, Bought, Claim, Found, Saved, Target
 from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseNotMigrated
 from tweetcrawler.flatten import COLUMNS, KEPT
+from tweetcrawler.identity import is_gone
 from tweetcrawler.windows import Bucket
 
 __all__ = ["BOOKKEEPING", "CsvFolder", "Session"]
@@ -229,7 +230,7 @@ class Session:
             if row is None:
                 return None
             handle, holder, until = row
-            held = _runs(until, now)
+            held = _runs(until, holder, now)
             if held and holder != owner:
                 return None
             if not held:
@@ -669,9 +670,9 @@ def _checked(handle: str) -> str:
     return handle
 
 
-def _runs(until: float | None, now: float) -> bool:
+def _runs(until: float | None, holder: str | None, now: float) -> bool:
     """Whether a lease still runs; one that ends later than any lease can was taken before the clock was set back."""
-    return until is not None and now < until <= now + LEASE_S
+    return until is not None and now < until <= now + LEASE_S and not is_gone(holder)
 
 
 def _claim_name(connection: sqlite3.Connection, name: str, owner: str, now: float) -> bool:
@@ -686,7 +687,7 @@ def _claim_name(connection: sqlite3.Connection, name: str, owner: str, now: floa
         )
         return True
     number, key, same_as, holder, until = row
-    if key is not None or same_as is not None or (_runs(until, now) and holder != owner):
+    if key is not None or same_as is not None or (_runs(until, holder, now) and holder != owner):
         return False
     connection.execute(
         "UPDATE crawl_target SET lease_owner = ?, lease_until = ? WHERE id = ?",

@@ -12,9 +12,11 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import Any, LiteralString, TypeVar
+from string import Formatter
+from typing import Any, LiteralString, NamedTuple, TypeVar
 
 import orjson
 import psycopg
@@ -32,7 +34,8 @@ from tweetcrawler.errors import (
     DatabaseNotMigrated,
     DatabaseUnreachable,
 )
-from tweetcrawler.flatten import COLUMNS
+from tweetcrawler.flatten import COLUMNS, KEPT
+from tweetcrawler.identity import is_gone
 from tweetcrawler.windows import Bucket
 
 # The revision of `migrations/` that this program was written for.
@@ -45,18 +48,6 @@ Key = tuple[str, str]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-# An include that is missing this time takes nothing away that is known.
-_KEPT = {
-    "tweet_from",
-    "in_reply_to_screen_name",
-    "retweeted_status_text",
-    "retweeted_status_url",
-    "retweeted_status_id",
-    "retweeted_status_user_name",
-    "retweeted_status_user_handle",
-    "origin_device",
-    "sentiment",
-}
 _TYPES = {
     **dict.fromkeys(COLUMNS, "text"),
     **dict.fromkeys(
@@ -81,6 +72,43 @@ def connect(conninfo: str) -> psycopg.Connection[Any]:
     return psycopg.connect(
         conninfo, autocommit=True, connect_timeout=10, application_name="tweetcrawler", prepare_threshold=None
     )
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that is read: its name, and what its values are.
+
+    `kind` is "id", "whole", "number", "truth", "time", "date", "json" or "text"; `is_list` says that a value is
+    a list of such, in which any may be None.
+    """
+
+    name: str
+    kind: str
+    is_list: bool = False
+
+
+class Condition(NamedTuple):
+    """A filter by its name in `FILTERS`, and its value of the type that the filter compares with."""
+
+    name: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class ImportState:
+    """How far a file was imported, and what it held up to there.
+
+    `position` is (members of a tar, bytes, lines) that are done; `posts` had a row, `new` and `updated` of them
+    changed the table; `others` counts by name what gave no row.
+    """
+
+    id: int
+    position: tuple[int, int, int]
+    posts: int
+    new: int
+    updated: int
+    others: Mapping[str, int]
+    finished: bool
 
 
 class Database:
@@ -109,16 +137,23 @@ class Database:
         finally:
             session.close()
 
-    def check(self) -> None:
-        """Raises what keeps a run from starting: no server, no schema, another schema."""
+    def connect(self) -> psycopg.Connection[Any]:
+        """A connection of its own.
+
+        **Errors**: `DatabaseUnreachable`, at once.
+        """
         try:
-            with connect(self._conninfo) as connection:
-                schema = _schema_of(connection)
-                table = connection.execute("SELECT to_regclass(%s)", [self.table]).fetchone()
+            return connect(self._conninfo)
         except psycopg.OperationalError as error:
             raise DatabaseUnreachable(
                 f"the {self.place} cannot be used: {_first_line(error)}; check dbhost, dbname, dbuser and dbpass"
             ) from None
+
+    def check(self) -> None:
+        """Raises what keeps a run from starting: no server, no schema, another schema."""
+        with self.connect() as connection:
+            schema = _schema_of(connection)
+            table = connection.execute("SELECT to_regclass(%s)", [self.table]).fetchone()
         if schema is None:
             raise DatabaseNotMigrated(f"the {self.place} has no schema yet: run `alembic upgrade head` first")
         if schema != SCHEMA:
@@ -139,17 +174,93 @@ class Database:
 
         config = Config()
         config.set_main_option("script_location", str(_migrations()).replace("%", "%%"))
-        config.attributes.update(conninfo=self._conninfo, table=self.table, refusal=DatabaseNotMigrated)
-        try:
-            command.upgrade(config, "head")
-        except psycopg.OperationalError as error:
-            raise DatabaseUnreachable(f"the {self.place} cannot be used: {_first_line(error)}") from None
+        config.attributes.update(database=self)
+        command.upgrade(config, "head")
 
     def query(self, statement: LiteralString) -> tuple[list[str], list[tuple[Any, ...]]]:
         """The column names and rows of a query."""
-        with connect(self._conninfo) as connection:
+        with self.connect() as connection:
             cursor = connection.execute(statement)
             return [column.name for column in cursor.description or ()], cursor.fetchall()
+
+    @contextmanager
+    def read(
+        self,
+        view: str | None = None,
+        *,
+        names: Sequence[str] = (),
+        conditions: Sequence[Condition] = (),
+        as_text: bool,
+    ) -> Iterator[tuple[list[Column], Iterator[list[tuple[Any, ...]]]]]:
+        """The columns and rows of a view or table (default: that of the tweets), of one moment, in batches.
+
+        Rows go by ascending id where there is a column of that name. `names` chooses columns and their order.
+        `as_text` gives every value as PostgreSQL prints it. Without it whole numbers are int, numbers float,
+        times aware datetimes in UTC, JSON its text; the lists and times that the table of the tweets holds as
+        text are lists and times. No more than a batch is in memory.
+
+        **Errors**: `ConfigurationError` for a view, column or filter that is not there, and for a stored text
+        that is no list or time. `DatabaseError` when the server refuses or goes away.
+        """
+        parts = tuple((view or self.table).split("."))
+        with self._reading() as connection:
+            found = _columns(connection, parts)
+            chosen = _chosen(found, names, ".".join(parts))
+            statement, parameters = _read_statement(parts, found, chosen, conditions, as_text)
+            with connection.cursor("export") as cursor:
+                cursor.execute(statement, parameters)
+                yield [column.shown for column in chosen], _batches(cursor, _ROWS_A_BATCH)
+
+    @contextmanager
+    def pages(self, handles: Sequence[str] | None = None) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """How many pages of posts were stored without their body, and the bodies of the others as received.
+
+        The oldest first; `handles` (folded) chooses the timelines of these users.
+
+        **Errors**: `DatabaseError` when the server refuses or goes away, or a body is damaged.
+        """
+        chosen = sql.Composed([sql.SQL("post_count > 0")])
+        if handles is not None:
+            chosen += sql.SQL(
+                " AND target_id IN (SELECT coalesce(same_as, id) FROM crawl_target "
+                "WHERE lower(handle) = ANY(%(handles)s) OR lower(username) = ANY(%(handles)s))"
+            )
+        given = {"handles": list(handles or ())}
+        with self._reading() as connection:
+            count = sql.SQL("SELECT count(*) FROM crawl_page WHERE body IS NULL AND ") + chosen
+            without = connection.execute(count, given).fetchone()
+            with connection.cursor("export", binary=True) as cursor:
+                cursor.execute(
+                    sql.SQL("SELECT id::text, body FROM crawl_page WHERE body IS NOT NULL AND ")
+                    + chosen
+                    + sql.SQL(" ORDER BY fetched_at, id"),
+                    given,
+                )
+                yield without[0] if without else 0, map(_body, _rows(cursor, _PAGES_A_BATCH))
+
+    @contextmanager
+    def _reading(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection in a transaction that only reads, with psycopg's errors as ours."""
+        try:
+            with connect(self._conninfo) as connection, connection.transaction():
+                connection.execute("SET TRANSACTION READ ONLY")
+                # For this transaction only: a pooler may hand the connection to somebody else afterwards.
+                connection.execute(
+                    "SELECT set_config(name, value, true) FROM (VALUES ('TimeZone', 'UTC'), ('DateStyle', 'ISO'), "
+                    "('client_encoding', 'UTF8'), ('extra_float_digits', '1')) AS s(name, value)"
+                )
+                yield connection
+        except psycopg.DataError as error:
+            raise ConfigurationError(
+                f"a value in the {self.place} is not what its column holds: {_first_line(error)}; csv takes it as "
+                "it is stored, or correct that row"
+            ) from None
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise DatabaseUnreachable(
+                f"the {self.place} does not work: {_first_line(error)}; run again when it is back"
+            ) from None
+        except psycopg.Error as error:
+            raise DatabaseError(f"the {self.place} refuses: {_first_line(error)}") from None
 
 
 class Session:
@@ -161,6 +272,8 @@ class Session:
         self._stopping = stopping
         self._connection: psycopg.Connection[Any] | None = None
         self._save = _save_statement(table)
+        self._load = _load_statement(table)
+        self._table = table
 
     def close(self) -> None:
         """Closes the connection."""
@@ -244,7 +357,7 @@ class Session:
     def claim_handles(self, handles: Sequence[str], owner: str) -> set[str]:
         """Takes the lease of handles that nobody resolved yet; the rest is being resolved by others."""
 
-        def work(connection: psycopg.Connection[Any]) -> set[str]:
+        def take(connection: psycopg.Connection[Any], wanted: Sequence[str]) -> set[str]:
             rows = connection.execute(
                 "INSERT INTO crawl_target AS t (kind, handle, lease_owner, lease_until) "
                 "SELECT %(kind)s, h, %(owner)s, clock_timestamp() + %(lease)s * interval '1 s' "
@@ -254,9 +367,18 @@ class Session:
                 "WHERE t.key IS NULL AND t.same_as IS NULL "
                 "AND (t.lease_owner = excluded.lease_owner OR t.lease_until IS NULL "
                 "OR t.lease_until <= clock_timestamp()) RETURNING t.handle",
-                {"kind": TIMELINE, "owner": owner, "lease": LEASE_S, "handles": sorted(set(handles))},
+                {"kind": TIMELINE, "owner": owner, "lease": LEASE_S, "handles": sorted(set(wanted))},
             ).fetchall()
             return {row[0] for row in rows}
+
+        def work(connection: psycopg.Connection[Any]) -> set[str]:
+            mine = take(connection, handles)
+            others = [handle for handle in handles if handle not in mine]
+            if others and _free_from_the_dead(
+                connection, "kind = 'timeline' AND key IS NULL AND handle = ANY(%(which)s)", others
+            ):
+                mine |= take(connection, others)
+            return mine
 
         return self._lasting(work)
 
@@ -313,16 +435,19 @@ class Session:
         """The lease of a target, with what is known of it; None while another process has it."""
 
         def work(connection: psycopg.Connection[Any]) -> Claim | None:
-            row = connection.execute(
-                "UPDATE crawl_target SET lease_owner = %(owner)s, "
-                "lease_until = clock_timestamp() + %(lease)s * interval '1 s' WHERE id = %(id)s "
-                "AND (lease_owner = %(owner)s OR lease_until IS NULL OR lease_until <= clock_timestamp()) "
-                "RETURNING covered::text, unreachable::text, account_posts, "
-                "coalesce(crawled_at >= to_timestamp(%(since)s), false)",
-                {"id": target, "owner": owner, "lease": LEASE_S, "since": since},
-            ).fetchone()
-            if row is None:
-                return None
+            while True:
+                row = connection.execute(
+                    "UPDATE crawl_target SET lease_owner = %(owner)s, "
+                    "lease_until = clock_timestamp() + %(lease)s * interval '1 s' WHERE id = %(id)s "
+                    "AND (lease_owner = %(owner)s OR lease_until IS NULL OR lease_until <= clock_timestamp()) "
+                    "RETURNING covered::text, unreachable::text, account_posts, "
+                    "coalesce(crawled_at >= to_timestamp(%(since)s), false)",
+                    {"id": target, "owner": owner, "lease": LEASE_S, "since": since},
+                ).fetchone()
+                if row is not None:
+                    break
+                if not _free_from_the_dead(connection, "id = ANY(%(which)s)", [target]):
+                    return None
             return Claim(coverage.from_text(row[0]), coverage.from_text(row[1]), row[2], row[3])
 
         return self._lasting(work)
@@ -375,6 +500,81 @@ class Session:
                 [owner],
             )
         )
+
+    # -- imports ---------------------------------------------------------------------------------------
+
+    def begin_import(
+        self, run: int, path: str, *, size: int, fingerprint: str, head: str, again: bool
+    ) -> ImportState:
+        """How far a file was imported before; it begins anew when it is another file now, or `again`."""
+
+        def work(connection: psycopg.Connection[Any]) -> ImportState:
+            with connection.transaction():
+                connection.execute(
+                    "INSERT INTO crawl_import (run_id, path, into_table, size, fingerprint, head) "
+                    "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (path, into_table) DO NOTHING",
+                    [run, path, self._table, size, fingerprint, head],
+                )
+                row = connection.execute(
+                    "SELECT id, fingerprint = %s, head = %s AND size <= %s, finished_at IS NOT NULL "
+                    "FROM crawl_import WHERE path = %s AND into_table = %s FOR UPDATE",
+                    [fingerprint, head, size, path, self._table],
+                ).fetchone()
+                assert row is not None  # noqa: S101 - it was just inserted
+                number, same, grown, finished = row
+                if again or not (same or (grown and not finished)):
+                    connection.execute(
+                        "UPDATE crawl_import SET member = 0, byte_offset = 0, line = 0, post_count = 0, "
+                        "new_count = 0, updated_count = 0, other_counts = '{}', finished_at = NULL, "
+                        "begun_at = clock_timestamp() WHERE id = %s",
+                        [number],
+                    )
+                if again or not (same and finished):
+                    connection.execute(
+                        "UPDATE crawl_import SET run_id = %s, size = %s, fingerprint = %s, head = %s WHERE id = %s",
+                        [run, size, fingerprint, head, number],
+                    )
+                return _import_state(connection, number)
+
+        return self._lasting(work)
+
+    def load(
+        self, state: ImportState, rows: Iterable[Mapping[str, Any]], reached: ImportState
+    ) -> ImportState | None:
+        """Saves many rows and how far their file was read, in one transaction.
+
+        `rows` are keyed by `flatten.COLUMNS`, in that order, and each id is there once. `reached` holds the
+        position behind them and all counts but those of new and updated rows, which come back in the result.
+        None when the file is not where `state` says: another process imports it.
+        """
+        values = [tuple(row.values()) for row in rows]
+
+        def work(connection: psycopg.Connection[Any]) -> ImportState | None:
+            with connection.transaction():
+                locked = _import_state(connection, state.id)
+                if locked.position == reached.position and locked.finished == reached.finished:
+                    return locked  # it was saved, only the answer was lost
+                if locked.position != state.position or locked.finished:
+                    return None
+                new = updated = 0
+                if values:
+                    connection.execute(_STAGE)
+                    with connection.cursor() as cursor, cursor.copy(_STAGE_COPY) as copy:
+                        for value in values:
+                            copy.write_row(value)
+                    counted = connection.execute(self._load).fetchone()
+                    new, updated = counted or (0, 0)
+                member, offset, line = reached.position
+                connection.execute(
+                    "UPDATE crawl_import SET member = %s, byte_offset = %s, line = %s, post_count = %s, "
+                    "new_count = new_count + %s, updated_count = updated_count + %s, other_counts = %s, "
+                    "finished_at = CASE WHEN %s THEN clock_timestamp() END WHERE id = %s",
+                    [member, offset, line, reached.posts, new, updated, Jsonb(dict(reached.others)),
+                     reached.finished, state.id],
+                )  # fmt: skip
+                return replace(reached, new=locked.new + new, updated=locked.updated + updated)
+
+        return self._lasting(work)
 
     # -- the books of the buckets ----------------------------------------------------------------------
 
@@ -438,6 +638,16 @@ _PASSING = (psycopg.OperationalError, psycopg.InterfaceError, *_IN_CONFLICT)
 _PERMANENT = {"28000", "28P01", "3D000", "42501"}
 
 
+def _import_state(connection: psycopg.Connection[Any], number: int) -> ImportState:
+    row = connection.execute(
+        "SELECT id, member, byte_offset, line, post_count, new_count, updated_count, other_counts, "
+        "finished_at IS NOT NULL FROM crawl_import WHERE id = %s FOR UPDATE",
+        [number],
+    ).fetchone()
+    assert row is not None  # noqa: S101 - nothing deletes these rows
+    return ImportState(row[0], (row[1], row[2], row[3]), *row[4:])
+
+
 def _sleep(seconds: float, stopping: Callable[[], bool]) -> None:
     ends_at = time.monotonic() + seconds
     while (left := ends_at - time.monotonic()) > 0 and not stopping():
@@ -462,6 +672,23 @@ def _migrations() -> Path:
     here = Path(__file__).resolve().parent
     inside = here / "migrations"
     return inside if inside.is_dir() else here.parent / "migrations"
+
+
+def _free_from_the_dead(
+    connection: psycopg.Connection[Any], condition: LiteralString, which: Sequence[Any]
+) -> bool:
+    """Ends the leases of processes of this machine that were killed; whether there were any."""
+    holders = connection.execute(
+        "SELECT DISTINCT lease_owner FROM crawl_target WHERE lease_until > clock_timestamp() AND " + condition,
+        {"which": list(which)},
+    ).fetchall()
+    gone = [holder for (holder,) in holders if is_gone(holder)]
+    if gone:
+        connection.execute(
+            "UPDATE crawl_target SET lease_until = NULL WHERE lease_owner = ANY(%(gone)s) AND " + condition,
+            {"which": list(which), "gone": gone},
+        )
+    return bool(gone)
 
 
 def _insert_page(connection: psycopg.Connection[Any], run: int, bought: Bought) -> None:
@@ -516,20 +743,8 @@ def _save_statement(table: str) -> bytes:
     Only rows that are new or differ are written: a page that is saved again writes nothing. The row is sorted
     by id before it is written, so that two writers of the same ids never wait for each other in a ring.
     """
-    t = sql.Identifier(*table.split("."))
-    merged = sql.SQL(", ").join(
-        sql.SQL("coalesce(b.{0}, t.{0}) AS {0}" if c in _KEPT else "b.{0}").format(sql.Identifier(c))
-        for c in COLUMNS
-    )
     composed = sql.SQL(
-        "WITH batch AS (SELECT * FROM json_to_recordset(%(rows)s::json) AS r({typed})), "
-        "merged AS (SELECT {merged} FROM batch b LEFT JOIN {t} t ON t.id = b.id), "
-        "changed AS (SELECT m.* FROM merged m LEFT JOIN {t} t ON t.id = m.id "
-        "WHERE t.id IS NULL OR ({m_cols}) IS DISTINCT FROM ({t_cols}) ORDER BY m.id), "
-        "saved AS (INSERT INTO {t} AS t ({cols}) SELECT {cols} FROM changed "
-        "ON CONFLICT (id) DO UPDATE SET {sets} RETURNING (xmax = 0) AS is_new), "
-        "counted AS (SELECT count(*) FILTER (WHERE is_new) AS new, count(*) FILTER (WHERE NOT is_new) AS updated "
-        "FROM saved), "
+        "WITH batch AS (SELECT * FROM json_to_recordset(%(rows)s::json) AS r({typed})), {upserted}, "
         "page AS (INSERT INTO crawl_page (id, run_id, target_id, endpoint, params, credential, post_count, "
         "user_count, new_count, updated_count, newest_id, oldest_id, refused, body) "
         "SELECT %(page)s, %(run)s, %(target)s, %(endpoint)s, %(params)s, %(credential)s, %(posts)s, %(users)s, "
@@ -545,24 +760,254 @@ def _save_statement(table: str) -> bytes:
         "THEN clock_timestamp() + %(lease)s * interval '1 s' ELSE lease_until END "
         "WHERE id = %(target)s RETURNING lease_owner = %(owner)s AS leased) "
         "SELECT new, updated, (SELECT leased FROM target) FROM counted"
+    ).format(typed=_ROW_TYPES, upserted=_upserted(table))
+    return composed.as_bytes(None)
+
+
+def _load_statement(table: str) -> bytes:
+    """The rows of the stage into the table: how many were new, and how many others changed."""
+    composed = sql.SQL(
+        "WITH batch AS (SELECT * FROM import_stage), {upserted} SELECT new, updated FROM counted"
+    ).format(upserted=_upserted(table))
+    return composed.as_bytes(None)
+
+
+def _upserted(table: str) -> sql.Composed:
+    """The part that saves the rows of `batch`, and gives `counted` (new, updated)."""
+    merged = {c: sql.SQL("coalesce(b.{0}, t.{0})" if c in KEPT else "b.{0}") for c in COLUMNS}
+    return sql.SQL(
+        "merged AS (SELECT {merged_as}, t.id IS NULL OR ({merged}) IS DISTINCT FROM ({t_cols}) AS differs "
+        "FROM batch b LEFT JOIN {t} t ON t.id = b.id), "
+        "changed AS (SELECT {cols} FROM merged WHERE differs ORDER BY id), "
+        "saved AS (INSERT INTO {t} AS t ({cols}) SELECT {cols} FROM changed "
+        "ON CONFLICT (id) DO UPDATE SET {sets} RETURNING (xmax = 0) AS is_new), "
+        "counted AS (SELECT count(*) FILTER (WHERE is_new) AS new, count(*) FILTER (WHERE NOT is_new) AS updated "
+        "FROM saved)"
     ).format(
-        t=t,
-        typed=sql.SQL(", ").join(
-            sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(_TYPES[c])) for c in COLUMNS
+        t=sql.Identifier(*table.split(".")),
+        merged=sql.SQL(", ").join(part.format(sql.Identifier(c)) for c, part in merged.items()),
+        merged_as=sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(part.format(sql.Identifier(c)), sql.Identifier(c))
+            for c, part in merged.items()
         ),
-        merged=merged,
         cols=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
-        m_cols=sql.SQL(", ").join(sql.Identifier("m", c) for c in COLUMNS),
         t_cols=sql.SQL(", ").join(sql.Identifier("t", c) for c in COLUMNS),
         sets=sql.SQL(", ").join(
-            sql.SQL("{0} = coalesce(excluded.{0}, t.{0})" if c in _KEPT else "{0} = excluded.{0}").format(
+            sql.SQL("{0} = coalesce(excluded.{0}, t.{0})" if c in KEPT else "{0} = excluded.{0}").format(
                 sql.Identifier(c)
             )
             for c in COLUMNS
             if c != "id"
         ),
     )
-    return composed.as_bytes(None)
+
+
+_ROW_TYPES = sql.SQL(", ").join(
+    sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(_TYPES[c])) for c in COLUMNS
+)
+# Dropped with its transaction: behind a pooler the next one may run on another connection to the server.
+_STAGE = sql.SQL("CREATE TEMP TABLE import_stage ({}) ON COMMIT DROP").format(_ROW_TYPES).as_bytes(None)
+_STAGE_COPY = sql.SQL("COPY import_stage ({}) FROM STDIN").format(
+    sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+)
+
+
+# --- reading ------------------------------------------------------------------------------------------
+
+_ROWS_A_BATCH = 1000
+_PAGES_A_BATCH = 20
+
+_KINDS = {
+    **dict.fromkeys(("int2", "int4", "int8"), "whole"),
+    **dict.fromkeys(("float4", "float8", "numeric"), "number"),
+    "bool": "truth",
+    "timestamptz": "time",
+    "date": "date",
+    "jsonb": "json",
+}
+# What each kind is read as, when it is not read as text; a list of it has [] behind.
+_READ_AS = {
+    "id": "int8",
+    "whole": "int8",
+    "number": "float8",
+    "truth": "bool",
+    "time": "timestamptz",
+    "date": "date",
+    "json": "text",
+    "text": "text",
+}
+# The imposed table holds these as text.
+_TYPED: dict[str, tuple[str, bool]] = {
+    "created_at": ("time", False),
+    "user_mentions_id": ("id", True),
+    **dict.fromkeys(
+        ("hashtags", "urls", "media", "user_mentions_name", "retweeted_status_url"), ("text", True)
+    ),
+}
+# The view `tweets` has other names for some columns.
+_ALSO_NAMED = {
+    "tweet_from": "username",
+    "user_mentions_name": "mention_names",
+    "favorite_count": "like_count",
+}
+
+FILTERS: Mapping[str, LiteralString] = {
+    "handle": "lower({tweet_from}) = ANY(%s)",
+    "reply_to": "lower({in_reply_to_screen_name}) = ANY(%s)",
+    "retweet_of": "lower({retweeted_status_user_handle}) = ANY(%s)",
+    "mentions": "EXISTS (SELECT FROM unnest({user_mentions_name}::text[]) e WHERE lower(e) = ANY(%s))",
+    "hashtag": "EXISTS (SELECT FROM unnest({hashtags}::text[]) e WHERE lower(e) = ANY(%s))",
+    "since": "{created_at}::timestamptz >= %s",
+    "until": "{created_at}::timestamptz < %s",
+    "id": "{id} = ANY(%s::int8[])",
+    "min_id": "{id} >= %s",
+    "max_id": "{id} <= %s",
+    "text": "strpos(lower({text}), lower(%s)) > 0",
+    "url": "EXISTS (SELECT FROM unnest({urls}::text[]) e WHERE strpos(lower(e), lower(%s)) > 0)",
+    "min_likes": "{favorite_count} >= %s",
+    "max_likes": "{favorite_count} <= %s",
+    "min_retweets": "{retweet_count} >= %s",
+    "max_retweets": "{retweet_count} <= %s",
+    "min_sentiment": "{sentiment} >= %s",
+    "max_sentiment": "{sentiment} <= %s",
+}
+"""The filters that compare with a parameter: lists of folded names or ids, datetimes, text, int or Decimal."""
+
+_HAS: dict[str, LiteralString] = {
+    "hashtags": "cardinality({hashtags}::text[]) > 0",
+    "urls": "cardinality({urls}::text[]) > 0",
+    "media": "cardinality({media}::text[]) > 0",
+    "mentions": "cardinality({user_mentions_name}::text[]) > 0",
+}
+CHOICES: Mapping[str, Mapping[str, LiteralString]] = {
+    "has": _HAS,
+    "without": _HAS,
+    "is": {
+        "original": "num_nonnulls({retweeted_status_id}, {in_reply_to_user_id}, {in_reply_to_status_id}) = 0",
+        "reply": "({retweeted_status_id} IS NULL "
+        "AND num_nonnulls({in_reply_to_user_id}, {in_reply_to_status_id}) > 0)",
+        "retweet": "{retweeted_status_id} IS NOT NULL",
+    },
+}
+"""The filters whose value is a list of these words."""
+
+
+class _Found(NamedTuple):
+    """A column as the catalog tells it, `shown` as it is read."""
+
+    shown: Column
+    is_text: bool
+
+
+def _columns(connection: psycopg.Connection[Any], parts: Sequence[str]) -> list[_Found]:
+    rows = connection.execute(
+        "SELECT a.attname, coalesce(e.typname, t.typname), e.oid IS NOT NULL FROM pg_class c "
+        "JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
+        "JOIN pg_type t ON t.oid = a.atttypid "
+        "LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' "
+        "WHERE c.oid = to_regclass(%s) AND c.relkind IN ('r', 'v', 'm', 'p', 'f') ORDER BY a.attnum",
+        [sql.Identifier(*parts).as_string(connection)],
+    ).fetchall()
+    if not rows:
+        there = connection.execute(
+            "SELECT c.relname FROM pg_class c WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') "
+            "AND pg_table_is_visible(c.oid) AND c.relnamespace::regnamespace::text "
+            "NOT IN ('pg_catalog', 'information_schema') ORDER BY 1 LIMIT 50"
+        ).fetchall()
+        raise ConfigurationError(
+            f"the database has no table or view {'.'.join(parts)}; it has {', '.join(row[0] for row in there)}"
+        )
+    return [_found(*row) for row in rows]
+
+
+def _found(name: str, type_name: str, is_list: bool) -> _Found:
+    is_text = type_name in ("text", "varchar") and not is_list
+    if is_text and name in _TYPED:
+        return _Found(Column(name, *_TYPED[name]), is_text)
+    kind = _KINDS.get(type_name, "text")
+    if kind == "whole" and (name == "id" or name.endswith(("_id", "_ids"))):
+        kind = "id"
+    if type_name == "numeric" and (name == "id" or name.endswith("_id")):
+        kind = "text"  # a float has too few digits for an id
+    return _Found(Column(name, kind, is_list), is_text)
+
+
+def _chosen(found: Sequence[_Found], names: Sequence[str], place: str) -> list[_Found]:
+    by_name = {column.shown.name: column for column in found}
+    unknown = [name for name in names if name not in by_name]
+    if unknown:
+        raise ConfigurationError(
+            f"{place} has no column {', '.join(map(ascii, unknown))}; it has {', '.join(by_name)}"
+        )
+    return [by_name[name] for name in names] or list(found)
+
+
+def _read_statement(
+    parts: Sequence[str],
+    found: Sequence[_Found],
+    chosen: Sequence[_Found],
+    conditions: Sequence[Condition],
+    as_text: bool,
+) -> tuple[sql.Composed, list[Any]]:
+    known = {column.shown.name for column in found}
+    place = ".".join(parts)
+    statement = sql.SQL("SELECT {} FROM {} AS r").format(
+        sql.SQL(", ").join(_expression(column.shown, as_text) for column in chosen), sql.Identifier(*parts)
+    )
+    parameters: list[Any] = []
+    for number, condition in enumerate(conditions):
+        statement += sql.SQL(" AND " if number else " WHERE ") + _predicate(condition, known, place)
+        if condition.name in FILTERS:
+            parameters.append(condition.value)
+    if "id" in known:
+        statement += sql.SQL(" ORDER BY r.id")
+    return statement, parameters
+
+
+def _expression(column: Column, as_text: bool) -> sql.Composed:
+    read_as = "text" if as_text else _READ_AS[column.kind] + ("[]" if column.is_list else "")
+    return sql.SQL("{}::{}").format(sql.Identifier("r", column.name), sql.SQL(read_as))
+
+
+def _predicate(condition: Condition, known: set[str], place: str) -> sql.Composed:
+    choices = CHOICES.get(condition.name)
+    if choices is None:
+        return _filled(FILTERS[condition.name], condition.name, known, place)
+    any_of = sql.SQL(" OR ").join(
+        _filled(choices[choice], condition.name, known, place) for choice in condition.value
+    )
+    shape = "NOT coalesce({}, false)" if condition.name == "without" else "({})"
+    return sql.SQL(shape).format(any_of)
+
+
+def _filled(template: LiteralString, name: str, known: set[str], place: str) -> sql.Composed:
+    columns: dict[str, sql.Identifier] = {}
+    for column in {field for _, field, _, _ in Formatter().parse(template) if field}:
+        there = next((n for n in (column, _ALSO_NAMED.get(column)) if n in known), None)
+        if there is None:
+            raise ConfigurationError(
+                f"the filter {name} reads the column {column}, which {place} does not have; leave the filter out "
+                "or name another view"
+            )
+        columns[column] = sql.Identifier("r", there)
+    return sql.SQL(template).format(**columns)
+
+
+def _rows(cursor: psycopg.ServerCursor[Any], size: int) -> Iterator[Any]:
+    for batch in _batches(cursor, size):
+        yield from batch
+
+
+def _batches(cursor: psycopg.ServerCursor[Any], size: int) -> Iterator[list[Any]]:
+    while batch := cursor.fetchmany(size):
+        yield batch
+
+
+def _body(row: tuple[str, bytes]) -> bytes:
+    try:
+        return zstandard.decompress(row[1])
+    except zstandard.ZstdError:
+        raise DatabaseError(f"the body of page {row[0]} in crawl_page is damaged: set it to NULL") from None
 
 
 def _lock_buckets(

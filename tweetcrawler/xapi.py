@@ -187,7 +187,7 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
 
     def __init__(self, credential: Credential, api_url: str, timeouts: Timeouts) -> None:
         super().__init__(return_type=requests.Response)  # what `request` returns is passed on untouched
-        self.user_agent = f"tweetcrawler/{__version__} {self.user_agent}"
+        self.user_agent: str = f"tweetcrawler/{__version__} {self.user_agent}"
         self._credential = credential
         self._api_url = api_url
         self._timeouts = timeouts
