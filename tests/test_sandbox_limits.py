@@ -15,7 +15,7 @@ import requests
 from requests_oauthlib import OAuth1
 from sandbox_server import Sandbox
 
-from tweetcrawler.sandbox.__main__ import parse
+from tweetcrawler.sandbox.__main__ import main, parse
 from tweetcrawler.sandbox.clock import Clock
 from tweetcrawler.sandbox.limits import DAY_IN_WINDOWS, PLANS, Limit, Limits, Subject
 
@@ -70,6 +70,8 @@ def test_a_window_turns_a_whole_length_after_its_first_call_not_when_the_header_
     moment.pass_(0.5)
     assert limits.take(PATH, ME).open
     assert limits.closed_window_requests == 2
+    past, = limits.past()
+    assert (past["used"], past["limit"], past["endpoint"]) == (2, 2, PATH)
 
 
 def test_apps_and_users_and_endpoints_have_windows_of_their_own() -> None:
@@ -264,9 +266,10 @@ def test_the_auth_file_is_for_its_owner_only_and_follows_from_the_seed() -> None
         assert list(one.credentials[0]) == ["consumer_key", "consumer_secret", "access_token", "access_token_secret",
                                             "bearer_token", "name"]
         assert [row["name"] for row in one.credentials] == ["c1", "c2", "c3", "c4", "c5"]
-        listed = one.control("GET", "/sandbox/credentials")["credentials"]
-        assert not {value for row in one.credentials for value in row.values()} - {"c1", "c2", "c3", "c4", "c5"} & {
-            value for row in listed for value in row.values()}
+        shown = {str(value) for row in one.control("GET", "/sandbox/credentials")["credentials"]
+                 for value in row.values()}
+        assert "c1" in shown
+        assert not shown & {value for row in one.credentials for name, value in row.items() if name != "name"}
 
 
 def test_gzip_is_used_for_those_who_accept_it(sandbox: Sandbox) -> None:
@@ -299,3 +302,18 @@ def test_options_are_understood() -> None:
     assert options.limits == {"/2/users/:id/tweets": (20, 10)}
     assert (options.posts, options.window_s, options.gzip) == ((5, 9), 3, False)
     assert (options.write_auth, options.cap, options.credits_usd) == (Path("a.csv"), 100, 1.5)
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (["--write-auth", "/nowhere/auth.csv"], "cannot write /nowhere/auth.csv"),
+    (["--limit", "/2/lists=3/3"], "/2/lists is no endpoint of the sandbox"),
+    (["--recorded", "/nowhere"], "name a folder of recorded v2 answers"),
+    (["--handles", "/nowhere"], "name a file with one handle a line"),
+])
+def test_what_cannot_be_used_ends_the_server_with_a_sentence(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert sentence in printed.err
+    assert printed.out == ""

@@ -90,7 +90,7 @@ def test_a_search_page_has_the_described_shape(
 
 
 def test_lookups_of_tweets_have_the_described_shape(sandbox: Sandbox, description: dict[str, Any]) -> None:
-    ids = sandbox.truth_ids("ada")["reachable"][:98] + ["20", "1900000000000000001"]
+    ids = [*sandbox.truth_ids("ada")["reachable"][:98], "20", "1900000000000000001"]
     body = valid(description, "Get2TweetsResponse", sandbox.get("/2/tweets", {"ids": ",".join(ids)} | ALL_OF_TWEETS))
     assert len(body["data"]) == 98
     assert {error["value"] for error in body["errors"]} >= {"20", "1900000000000000001"}

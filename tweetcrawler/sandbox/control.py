@@ -52,6 +52,7 @@ class Control:
             case ("POST", "books", "reset"):
                 self.books.reset()
                 self.limits.closed_window_requests = 0
+                self.limits.forget_past()
                 return {}
             case ("GET", "truth", name):
                 return b"".join(self._truth(self._person(name)))

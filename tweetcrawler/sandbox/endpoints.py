@@ -174,7 +174,7 @@ def _timeline(call: Call) -> Answer:
         return world.newest_first(person, above, below)
 
     def oldest_first(at_least: int) -> Iterator[int]:
-        return (id_ for id_ in world.oldest_first(person, max(above, at_least - 1)) if id_ < below)
+        return world.oldest_first(person, max(above, at_least - 1))
 
     def kept(id_: int) -> bool:
         if not dropped:
@@ -204,7 +204,7 @@ def _page_of_ids(call: Call, owner: str, below: int, newest_first: Callable[[int
     if token is not None:
         place, back = read_page_token("pagination_token", TIMELINE, owner, token)
     if back:
-        ids = list(islice(oldest_first(place + 1), count))[::-1]
+        ids = list(islice((id_ for id_ in oldest_first(place + 1) if id_ < below), count))[::-1]
         more = True
     else:
         place = min(place, below)
@@ -291,7 +291,7 @@ def _mentions(call: Call) -> Answer:
         ((id_, author) for id_, author, doc in islice(call.place.archive.search(query, 0, NO_ID), PATIENCE) if doc),
         DEPTH_OF_MENTIONS))
     authors = dict(hits)
-    ids = [id_ for id_, _ in hits if above < id_ < below]
+    ids = [id_ for id_, _ in hits if id_ > above]
 
     def posts_of(page: list[int]) -> list[Post]:
         return [call.place.world.tweet_of(authors[id_], id_) for id_ in page]

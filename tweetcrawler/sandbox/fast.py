@@ -29,7 +29,7 @@ class FastPages:
     def __init__(self, world: MadeWorld, newest_ms: int) -> None:
         self._world = world
         self._newest_ms = newest_ms // 1000 * 1000
-        self._prepared: dict[tuple[int, int], list[list[bytes]]] = {}
+        self._prepared: dict[tuple[Asked, int], list[list[bytes]]] = {}
 
     def timeline(self, person: MadePerson, asked: Asked, count: int, above: int, below: int) -> Answer:
         """The page of `count` posts below one id and above another, newest first."""
@@ -72,7 +72,7 @@ class FastPages:
         return b"".join(parts)
 
     def _models(self, asked: Asked, count: int) -> list[list[bytes]]:
-        key = (id(asked), count)
+        key = (asked, count)
         if key not in self._prepared:
             if len(self._prepared) > 64:
                 self._prepared.clear()

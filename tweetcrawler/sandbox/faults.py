@@ -26,7 +26,7 @@ PAGES = frozenset({"empty-page-with-token", "empty-last-page", "short-page", "du
 BODIES = frozenset({"unknown-fields", "missing-fields", "null-fields", "nul-text", "surrogate-text", "big-id",
                     "big-count", "numeric-ids"})
 """Change the posts in an answer after they were sold."""
-HEADERS = frozenset({"text-reset-header", "reset-in-ms", "no-rate-headers"})
+HEADERS = frozenset({"text-reset-header", "reset-in-ms", "reset-in-past", "no-rate-headers"})
 TRANSPORT = frozenset({"delay", "black-hole", "slowloris", "truncated-json", "cut-body", "bad-gzip"})
 NAMES = ANSWERS | PAGES | BODIES | HEADERS | TRANSPORT | {"clock-skew"}
 BREAKING = frozenset({"slowloris", "truncated-json", "cut-body", "bad-gzip"})
@@ -155,7 +155,7 @@ def refusal(name: str, wanted: dict[str, Any], *, app: str, supported: list[str]
         "forbidden-v1": problems.v1_closed,
         "forbidden-spend": problems.spend_cap,
         "not-found-empty": lambda: Refusal(404, b""),
-        "window": problems.window_closed,
+        "window": problems.window_closed_as_of_old if wanted.get("form") == "old" else problems.window_closed,
         "cap": lambda: problems.capped(app, str(wanted.get("period", "Monthly")), str(wanted.get("scope", "Product"))),
         "per-second": problems.window_closed,
         "window-without-headers": problems.window_closed,
@@ -178,6 +178,8 @@ def bend_headers(taken: dict[str, dict[str, Any]], headers: dict[str, str]) -> N
         headers["x-rate-limit-reset"] = str(taken["text-reset-header"].get("text", "soon"))
     elif "reset-in-ms" in taken:
         headers["x-rate-limit-reset"] = f"{reset}000"
+    elif "reset-in-past" in taken:
+        headers["x-rate-limit-reset"] = str(int(reset) - int(taken["reset-in-past"].get("by_s", 7200)))
     elif "window" in taken:
         headers["x-rate-limit-remaining"] = "0"
 

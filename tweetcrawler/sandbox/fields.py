@@ -92,7 +92,7 @@ class Asked:
 
     def remember(self, key: str | int, thing: dict[str, Any], version: int) -> orjson.Fragment:
         """The thing as JSON, made once for all answers to requests of this kind."""
-        if self.version != version or len(self.remembered) > 12_000:
+        if self.version != version or len(self.remembered) > 8_000:
             self.remembered.clear()
             self.version = version
         made = self.remembered[key] = orjson.Fragment(orjson.dumps(thing))
@@ -109,7 +109,7 @@ def asked(parameters: Mapping[str, str]) -> Asked:
                   get("poll.fields"), get("place.fields"), get("expansions"))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _asked(tweet: str | None, post: str | None, user: str | None, media: str | None, poll: str | None,
            place: str | None, expansions: str | None) -> Asked:
     fields = _listed(post if tweet is None else tweet)

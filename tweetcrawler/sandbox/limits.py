@@ -158,6 +158,10 @@ class Limits:
         return [self._shown(key, window) for key, window in self._windows.items()
                 if window.opened_at + self._length_s(key[0]) > now]
 
+    def forget_past(self) -> None:
+        """Begins a new list of windows that turned; open ones stay as they are."""
+        self._past.clear()
+
     def past(self) -> list[dict[str, object]]:
         """The windows that others followed, oldest first; the last thousands of them."""
         return list(self._past)

@@ -81,6 +81,11 @@ def window_closed() -> Refusal:
     return Refusal(429, plain(429, "Too Many Requests"))
 
 
+def window_closed_as_of_old() -> Refusal:
+    """The body that the documentation still shows."""
+    return Refusal(429, {"errors": [{"code": 88, "message": "Rate limit exceeded"}]})
+
+
 def capped(account_id: str, period: str = "Monthly", scope: str = "Product") -> Refusal:
     return Refusal(429, {
         "account_id": int(account_id), "product_name": "standard-basic", "title": "UsageCapExceeded", "period": period,

@@ -43,7 +43,11 @@ def run(options: Options, *, ready: Callable[[str], None], stop: threading.Event
     """Serves until it is told to end."""
     sandbox = Sandbox(options)
     if options.write_auth is not None:
-        write_csv(options.write_auth, sandbox.keys.all)
+        try:
+            write_csv(options.write_auth, sandbox.keys.all)
+        except OSError as error:
+            raise ConfigurationError(f"cannot write {options.write_auth} ({error.strerror}); name a file in a folder "
+                                     "that exists and may be written") from error
     gc.set_threshold(20_000, 20, 50)  # a page is thousands of objects without cycles; looking for some took a fifth
     gc.freeze()
     asyncio.run(_serve(sandbox, options, ready, stop))
