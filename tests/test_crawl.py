@@ -379,3 +379,26 @@ def test_recorded_answers_become_rows_without_loss(recorded: Path, dsn: str, tmp
         expected = truth(sandbox, usable)
         assert len(expected) > 100
         assert crawler.stored_ids() == expected
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ("bearer_token",),
+        ("consumer_key", "consumer_secret"),
+        ("consumer_key", "consumer_secret", "access_token", "access_token_secret"),
+    ],
+    ids=lambda columns: f"{len(columns)}-columns",
+)
+def test_any_usable_part_of_a_credential_is_enough(
+    sandbox: Sandbox, dsn: str, tmp_path: Path, columns: tuple[str, ...]
+) -> None:
+    """A bearer alone, an app's key and secret that fetch one, a user's four keys: all crawl."""
+    auth = tmp_path / "auth.csv"
+    lines = [",".join(columns)] + [",".join(row[c] for c in columns) for row in sandbox.credentials]
+    auth.write_text("\n".join(lines) + "\n")
+    auth.chmod(0o600)
+    crawler = Crawler(tmp_path / "c", dsn=dsn, auth_csv=auth, api_url=sandbox.url, handles=HANDLES[:4])
+    crawler.run()
+    assert crawler.stored_ids() == truth(sandbox, HANDLES[:4])
+    assert sandbox.books()["closed_window_requests"] == 0

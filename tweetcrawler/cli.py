@@ -21,6 +21,8 @@ from tweetcrawler.secret import Credential
 from tweetcrawler.settings import Settings
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from tweetcrawler.csvfiles import CsvFolder
     from tweetcrawler.db import Database
 
@@ -74,7 +76,7 @@ def _crawl(chosen: Settings) -> int:
 
     with _sink(chosen) as sink, _Stop() as stop:
         live = sys.stderr.isatty() and not chosen.quiet
-        shown = display.LivePicture(Console(stderr=True)) if live else display.LogLines()
+        shown = display.LivePicture(_terminal()) if live else display.LogLines()
         with shown:
             report = crawl.crawl(
                 chosen,
@@ -133,6 +135,46 @@ def _sandbox(chosen: Settings) -> int:
     return sandbox(list(chosen.rest))
 
 
+def _export(chosen: Settings) -> int:
+    if chosen.database is None:
+        raise ConfigurationError(
+            f"export reads a database, and the settings say CSV: the files in {chosen.csv_folder} are there already"
+        )
+    from tweetcrawler import export
+    from tweetcrawler.db import Database
+
+    plan = export.plan(chosen.export)
+    with _end_in_order_on_sigterm(), _sink(chosen) as database:
+        assert isinstance(database, Database)  # noqa: S101 - the settings name one
+        done = export.write(plan, database, sys.stdout.buffer)
+    if not chosen.quiet:
+        for sentence in done:
+            print(f"tweetcrawler: {sentence}", file=sys.stderr)
+    return 0
+
+
+def _import(chosen: Settings) -> int:
+    if chosen.database is None:
+        raise ConfigurationError(
+            "import writes to PostgreSQL, and the settings say CSV; leave out --csv and CSVFolder, or name a database"
+        )
+    from rich.console import Console
+
+    from tweetcrawler import display, importing
+    from tweetcrawler.db import Database
+
+    _log_to_stderr(chosen, ())
+    for note in chosen.notes:
+        log.warning("%s", note)
+    with _sink(chosen) as database, _Stop() as stop:
+        assert isinstance(database, Database)  # noqa: S101 - the settings name one
+        live = sys.stderr.isatty() and not chosen.quiet
+        with display.ImportPicture(Console(stderr=True)) if live else display.ImportLines() as shown:
+            report = importing.import_files(chosen, database, display=shown, stopped=stop)
+    display.print_import_report(report, Console())
+    return report.exit_code
+
+
 def _demo(chosen: Settings) -> int:
     from tweetcrawler import demo
 
@@ -144,6 +186,8 @@ _COMMANDS: dict[str, Callable[[Settings], int]] = {
     "db": _db,
     "sandbox": _sandbox,
     "demo": _demo,
+    "export": _export,
+    "import": _import,
     "help": _help,
     "version": _version,
 }
@@ -182,6 +226,25 @@ def _credentials(chosen: Settings) -> tuple[Credential, ...]:
     if not sys.stdin.isatty():
         raise ConfigurationError(inputs.no_credentials_sentence())
     return (inputs.ask_credentials(getpass.getpass),)
+
+
+@contextlib.contextmanager
+def _end_in_order_on_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds what is under way, as Ctrl-C does, and gives its exit code."""
+
+    class Terminated(KeyboardInterrupt):
+        """Of this kind, since psycopg then cancels the query that it waits for."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except Terminated:
+        raise SystemExit(128 + signal.SIGTERM) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Stop:
@@ -226,8 +289,15 @@ class _Redact(logging.Filter):
         return True
 
 
-def _log_to_stderr(chosen: Settings, credentials: Sequence[Credential]) -> None:
+@functools.cache
+def _terminal() -> Console:
+    """The one console on stderr: log lines and the live picture make room for each other only on the same."""
     from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _log_to_stderr(chosen: Settings, credentials: Sequence[Credential]) -> None:
     from rich.logging import RichHandler
 
     secrets = [
@@ -245,7 +315,7 @@ def _log_to_stderr(chosen: Settings, credentials: Sequence[Credential]) -> None:
     ]
     handler: logging.Handler
     if sys.stderr.isatty() and not chosen.quiet:
-        handler = RichHandler(console=Console(stderr=True), show_path=False, markup=False)
+        handler = RichHandler(console=_terminal(), show_path=False, markup=False)
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
