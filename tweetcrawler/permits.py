@@ -75,13 +75,17 @@ class Keys(Protocol):
 
 @dataclass(frozen=True)
 class Permit:
-    """The right to send one request to `endpoint` with credential number `credential`, as user or as app."""
+    """The right to send one request to `endpoint` with credential number `credential`, as user or as app.
+
+    It is to be sent `after_s` seconds from now, which is 0 unless X counts the endpoint by the second.
+    """
 
     credential: int
     kind: Kind
     endpoint: str
     subject: str
     account: str
+    after_s: float = 0.0
 
     @property
     def key(self) -> Key:
@@ -100,7 +104,8 @@ class Ledger:
     """The permits of one process.
 
     `own` is the number of the credential that this process prefers; `since` is when the run began, on the
-    clock of the books. A process that dies forfeits the block it held until the window turns.
+    clock of the books. A process that dies forfeits the block it held until the window turns. `spacing_s` says
+    of endpoints how many seconds X wants between two requests of one bucket; its headers do not tell.
     """
 
     def __init__(
@@ -109,6 +114,7 @@ class Ledger:
         *,
         own: int,
         since: float,
+        spacing_s: Mapping[str, float] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -122,6 +128,7 @@ class Ledger:
                 self._doors.append(Permit(number, "app", "", keys.app_fingerprint, keys.app_fingerprint))
         self._own = own % len(credentials)
         self._since = since
+        self._spacing_s = spacing_s or {}
         self._monotonic = monotonic
         self._chance = chance
         self._blocks: dict[Key, _Block] = {}
@@ -188,9 +195,13 @@ class Ledger:
         """
         rate = error.rate if isinstance(error.rate, Rate) else None
         key, change_bucket = self._consequence(permit, error, rate)
+        # X is not asked for more while it asks for patience, but its window holds these permits still.
+        block = self._blocks.pop(permit.key, None) if isinstance(error, Overloaded) else None
 
         def change(buckets: dict[Key, Bucket], now: float) -> tuple[dict[Key, Bucket], float]:
             bucket = change_bucket(buckets[key], now)
+            if block is not None:
+                bucket = windows.give_back(bucket, turn=block.turn, unsent=block.left)
             waits_s = max(bucket.blocked_until, bucket.reset_at if bucket.remaining <= 0 else 0.0) - now
             # Whoever waited for what this request would find out need not wait any more.
             return {permit.key: windows.unprobed(buckets[permit.key], now), key: bucket}, max(0.0, waits_s)
@@ -198,10 +209,35 @@ class Ledger:
         waits_s = books.change_buckets({key, permit.key}, change)
         if isinstance(error, XUnavailable):
             self._wary.add(permit.endpoint)
-        elif not isinstance(error, Overloaded):
-            self._blocks.pop(permit.key, None)
+        else:
+            self._forget_blocks(permit, error)
         who = f"{self._names[permit.credential]} ({permit.kind}) on {permit.endpoint}"
         return f"{who}: {error}; not used again for {waits_s:.0f} s" if waits_s else f"{who}: {error}"
+
+    def give_back(self, books: Books) -> None:
+        """Returns every permit that was not used, for others or the next run; the process will send no more."""
+        blocks = {key: block for key, block in self._blocks.items() if block.left > 0}
+        self._blocks.clear()
+
+        def change(buckets: dict[Key, Bucket], _now: float) -> tuple[dict[Key, Bucket], None]:
+            return {
+                key: windows.give_back(buckets[key], turn=block.turn, unsent=block.left)
+                for key, block in blocks.items()
+            }, None
+
+        if blocks:
+            books.change_buckets(blocks, change)
+
+    def _forget_blocks(self, permit: Permit, error: XError) -> None:
+        """Drops what was lent from the buckets that the refusal closes: more of it would be refused, too."""
+        closed = {permit.key}
+        if isinstance(error, CapReached):
+            same = {door.subject for door in self._doors if door.account == permit.account}
+            closed |= {key for key in self._blocks if key[0] in same}
+        elif isinstance(error, CredentialRefused):
+            closed |= {key for key in self._blocks if key[0] == permit.subject}
+        for key in closed:
+            self._blocks.pop(key, None)
 
     def _spend(self, door: Permit) -> bool:
         block = self._blocks.get(door.key)
@@ -229,7 +265,12 @@ class Ledger:
                 block = self._blocks.get(door.key)
                 if block is not None and self._spend(door):
                     return changed, (door, None, tried.failures > 0)
-                bucket, loan = windows.lend(buckets[door.key], 1 if tried.failures else BLOCK, now)
+                bucket, loan = windows.lend(
+                    buckets[door.key],
+                    1 if tried.failures else BLOCK,
+                    now,
+                    spacing_s=self._spacing_s.get(endpoint, 0.0),
+                )
                 if loan is not None:
                     return {**changed, door.key: bucket}, (door, loan, tried.failures > 0)
             return {}, None
@@ -242,6 +283,7 @@ class Ledger:
             self._wary.add(endpoint)
         if loan is not None:
             self._blocks[door.key] = _Block(loan.count - 1, loan.turn, self._monotonic() + loan.valid_s)
+            return replace(door, after_s=loan.after_s)
         return door
 
     def _preference(self, door: Permit, bucket: Bucket, now: float) -> tuple[bool, float]:
@@ -258,7 +300,6 @@ class Ledger:
         ) -> tuple[dict[Key, Bucket], tuple[list[tuple[float, str]], list[tuple[float, str]]]]:
             waits, shut = [], []
             for door in doors:
-                who = f"{self._names[door.credential]} ({door.kind})"
                 closed = [
                     b for key in _gates(door) if windows.shut(b := buckets[key], now, since=self._since)
                 ]
@@ -266,16 +307,21 @@ class Ledger:
                     shut.append((closed[0].shut_until - now, closed[0].shut_reason))
                     continue
                 bucket = buckets[door.key]
-                opens_at = max(windows.opens_at(bucket, now), windows.opens_at(buckets[breaker], now))
-                unknown = bucket.limit is None and bucket.failures == 0
-                waits.append((min(opens_at - now, PROBE_POLL_S) if unknown else opens_at - now, who))
+                wait_s = windows.opens_at(bucket, now) - now
+                if bucket.limit is None and bucket.failures == 0:
+                    wait_s = min(wait_s, PROBE_POLL_S)
+                who = f"{self._names[door.credential]} ({door.kind})"
+                waits.append((wait_s, f"{who} waits for its window on {door.endpoint}"))
+            fails_s = windows.opens_at(buckets[breaker], now) - now
+            if waits and fails_s > min(waits)[0]:
+                waits = [(fails_s, f"X gives no answer on {doors[0].endpoint}, tried again soon")]
             return {}, (waits, shut)
 
         waits, shut = books.change_buckets(_keys_behind(doors), look)
         endpoint = doors[0].endpoint
         if waits:
-            wait_s, who = min(waits)
-            return MustWait(max(0.05, wait_s), f"{who} waits for its window on {endpoint}")
+            wait_s, reason = min(waits)
+            return MustWait(max(0.05, wait_s), reason)
         capped = [(until, reason) for until, reason in shut if reason in ("cap", "credits")]
         if capped:
             return CapReached(
