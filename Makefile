@@ -1,27 +1,38 @@
-# Two thin doors; README.md shows the lines behind them.
+# Thin doors; README.md shows the lines behind them.
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint slow clean
+.PHONY: demo test lint slow chaos bench lock clean
 
-demo: $(VENV)/installed
+demo: $(VENV)/to-run
 	$(VENV)/bin/tweetcrawler demo --keep demo
 
-test: $(VENV)/installed
+test: $(VENV)/to-develop
 	$(VENV)/bin/pytest
 
-slow: $(VENV)/installed
-	$(VENV)/bin/pytest -m slow --timeout 3600
-
-lint: $(VENV)/installed
+lint: $(VENV)/to-develop
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
 
-$(VENV)/installed: requirements.lock pyproject.toml
+slow: $(VENV)/to-develop
+	$(VENV)/bin/pytest -m slow --timeout 3600
+
+# With pip-tools or uv; neither lock names where packages come from.
+lock:
+	uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header \
+	    --extra embedded --extra sandbox --group install pyproject.toml -o requirements.lock
+	uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header \
+	    --all-extras --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+$(VENV)/to-run: requirements.lock pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes -r requirements.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/to-develop: requirements-dev.lock $(VENV)/to-run
+	$(PIP) install --require-hashes -r requirements-dev.lock
 	touch $@
 
 clean:

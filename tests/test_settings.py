@@ -604,6 +604,9 @@ ENTRY = re.compile(
     r"^  (?P<spellings>-.*?)(?:  +(?P<first>\S.*))?\n(?P<more>(?: {20,}\S.*\n)*)", re.MULTILINE
 )
 COMMAND_LINE_ONLY = {"help", "version", "config", "keep"}
+COMMAND_LINE_ONLY |= {"query", "queries", "archive", "since", "until", "count"}
+COMMAND_LINE_ONLY |= {"trending", "lang", "timelines", "every"}
+COMMAND_LINE_ONLY |= {"retweeted", "by", "mincount", "limit", "depth", "stdout", "refresh", "age"}
 
 
 def documented() -> dict[str, tuple[str, str]]:

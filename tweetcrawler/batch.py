@@ -10,15 +10,18 @@ from typing import Any
 from tweetcrawler.coverage import Range
 
 TIMELINE = "timeline"
+SEARCH = "search"
 
 
 @dataclass(frozen=True)
 class Target:
-    """A target as stored.
+    """A target as stored: a user's timeline or a search.
 
-    `key` is X's id of the user, None until it is known. `handle` is the name as listed (folded), `username`
-    as X spells it. `state` is "new", "ok", "renamed", "missing", "suspended", "protected", "refused" or
-    "failed", with its `reason`. `rests_s` is how long it need not be asked again, 0 when it is due.
+    Of a timeline, `key` is X's id of the user, None until it is known; `handle` is the name as listed (folded),
+    `username` as X spells it. Of a search, `username` is the query as it is sent to X, `key` what tells one query
+    from another, `handle` a name for its file. `state` is "new", "ok", "renamed", "missing", "suspended",
+    "protected", "refused" or "failed", with its `reason`. `rests_s` is how long it need not be asked again, 0 when
+    it is due.
     """
 
     id: int
@@ -28,11 +31,20 @@ class Target:
     state: str = "new"
     reason: str = ""
     rests_s: float = 0.0
+    kind: str = TIMELINE
+
+    @property
+    def name(self) -> str:
+        """What an operator knows it by."""
+        return f"@{self.handle}" if self.kind == TIMELINE else (self.username or self.handle)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A target under lease: what is known of it. `crawled` says that its walk ended since the run began."""
+    """A target under lease: what is known of it. `crawled` says that its walk ended since the run began.
+
+    What was unreachable once and is covered now counts as covered only.
+    """
 
     covered: Sequence[Range]
     unreachable: Sequence[Range]
@@ -59,9 +71,11 @@ class Batch:
 
     `rows` are keyed by `flatten.COLUMNS`, ascending by id and unique; `refused` are `(id, reason)` of the posts
     that gave no row. `username` and `account_posts` are news of the user, None where the page told nothing.
+    `searched` says that a search found the posts: the store remembers which. Posts that were looked up by id
+    belong to no target.
     """
 
-    target: int
+    target: int | None
     bought: Bought
     rows: Sequence[Mapping[str, Any]]
     refused: Sequence[tuple[str | None, str]] = ()
@@ -70,6 +84,7 @@ class Batch:
     unreachable_reason: str = ""
     username: str | None = None
     account_posts: int | None = None
+    searched: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,3 +113,52 @@ class Absent:
     handle: str
     state: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A post that X did not give: "missing", "protected" or "refused", and X's reason."""
+
+    id: int
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The counts of a post at one moment; None where X did not tell."""
+
+    id: int
+    like_count: int | None
+    retweet_count: int | None
+    reply_count: int | None
+    quote_count: int | None
+    bookmark_count: int | None
+    impression_count: int | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place that has trends: X's number of it (WOEID) and its name."""
+
+    woeid: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Trend:
+    """One trend of a place: its rank from 1, its name, its volume where X tells it, the search that finds it."""
+
+    rank: int
+    name: str
+    volume: int | None
+    query: str
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Posts by id, sorted by who asks X for them: this process, another one, nobody since they are known."""
+
+    mine: Sequence[int]
+    others: Sequence[int]
+    known: Sequence[int]

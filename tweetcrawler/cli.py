@@ -10,7 +10,9 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -23,8 +25,10 @@ from tweetcrawler.settings import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tweetcrawler.crawl import Report
     from tweetcrawler.csvfiles import CsvFolder
     from tweetcrawler.db import Database
+    from tweetcrawler.display import LivePicture, LogLines
 
 log = logging.getLogger("tweetcrawler")
 
@@ -56,40 +60,200 @@ def _version(_: Settings) -> int:
 
 
 def _crawl(chosen: Settings) -> int:
-    # What is heavy is imported when it is needed: `--help` must not wait for it.
+    with _prepared(chosen, before=lambda: inputs.count_lines(chosen.handles_file)) as desk:
+        return desk.told(_timelines(chosen, desk))
+
+
+def _timelines(chosen: Settings, desk: _Desk) -> Report:
+    from tweetcrawler import crawl
+
+    bad = _BadLines(chosen.handles_file)
+    handles = inputs.read_handles(chosen.handles_file, on_bad=bad)
+    count = inputs.count_lines(chosen.handles_file)
+    with desk.display() as shown:
+        report = crawl.crawl(
+            chosen, desk.sink, desk.credentials, handles, display=shown, stopped=desk.stop, handle_count=count
+        )
+    report.bad_lines = bad.count
+    return report
+
+
+def _search(chosen: Settings) -> int:
     from rich.console import Console
 
-    from tweetcrawler import crawl, display
+    from tweetcrawler import crawl, display, lists, xapi
 
+    queries = lists.read_queries(chosen.search.queries, chosen.search.queries_file)
+    with _prepared(chosen) as desk:
+        run = crawl.count if chosen.search.count else crawl.search
+        with desk.display() as shown:
+            report = run(chosen, desk.sink, desk.credentials, queries, display=shown, stopped=desk.stop)
+        if chosen.search.count:
+            page_size = xapi.SEARCH_ALL_MAX if chosen.archive else xapi.SEARCH_RECENT_MAX
+            display.print_counts(report, Console(), price_post=chosen.price_post, page_size=page_size)
+        return desk.told(report)
+
+
+def _trending(chosen: Settings) -> int:
+    from tweetcrawler import crawl, places
+
+    wanted = [places.place(name) for name in chosen.trending.places]
+    _needs_database(chosen, "trending keeps what was seen in a table")
+    with _prepared(chosen) as desk:
+        while True:
+            began_at = time.monotonic()
+            database = desk.database()
+            with desk.display() as shown:
+                report = crawl.collect_trends(
+                    chosen, database, desk.credentials, wanted, display=shown, stopped=desk.stop
+                )
+            code = desk.told(report)
+            if chosen.trending.timelines and code in (0, 1):
+                with database.session() as session:
+                    authors = session.trending_authors(report.run, chosen.trending.timelines)
+                with desk.display() as shown:
+                    report = crawl.crawl(
+                        chosen, database, desk.credentials, iter(authors), display=shown, stopped=desk.stop,
+                        handle_count=len(authors),
+                    )  # fmt: skip
+                code = desk.told(report) or code
+            if chosen.trending.every_s is None or code not in (0, 1):
+                return code
+            while time.monotonic() < began_at + chosen.trending.every_s:
+                if (stopped := desk.stop()) is not None:
+                    return stopped
+                time.sleep(0.2)
+
+
+def _snowball(chosen: Settings) -> int:
+    from tweetcrawler import lists
+
+    _needs_database(chosen, "snowball asks a table whom its posts refer to")
+    if chosen.snowball.depth is None:
+        _log_to_stderr(chosen, ())
+        with _sink(chosen) as sink:
+            return 0 if _next_level(chosen, sink) else _no_next_level()
+    if chosen.snowball.stdout:
+        raise ConfigurationError("--stdout leaves the handles file as it is, so --depth has nothing to crawl.")
+    with _prepared(chosen, before=lambda: inputs.count_lines(chosen.handles_file)) as desk:
+        while True:
+            code = desk.told(_timelines(chosen, desk))
+            if code not in (0, 1) or lists.level_of(chosen.handles_file) >= chosen.snowball.depth:
+                return code
+            if not _next_level(chosen, desk.sink):
+                return _no_next_level()
+
+
+def _next_level(chosen: Settings, sink: Database | CsvFolder) -> bool:
+    """Makes the next level, or prints it; False when it is empty."""
+    from tweetcrawler import lists, snowball
+    from tweetcrawler.db import Database
+
+    assert isinstance(sink, Database)  # noqa: S101 - the command has seen to it
+    wanted = chosen.snowball
+    found, without = snowball.next_level(sink, wanted.by, min_count=wanted.min_count, limit=wanted.limit)
+    if without:
+        log.warning("%d pages were stored without what X sent (raw = off): who is quoted there is not known", without)
+    if wanted.stdout:
+        for handle, _ in found:
+            print(handle)
+    elif found:
+        level = lists.level_of(chosen.handles_file) + 1 if chosen.handles_file.exists() else 1
+        lists.replace_handles(chosen.handles_file, [handle for handle, _ in found], level=level, by=wanted.by)
+        print(f"level {level}: {len(found):,} handles in {chosen.handles_file}; the old ones are in "
+              f"{chosen.handles_file.name}.bk")  # fmt: skip
+    return bool(found)
+
+
+def _no_next_level() -> int:
+    print("the stored posts refer to nobody who is not known already", file=sys.stderr)
+    return 0
+
+
+def _hydrate(chosen: Settings) -> int:
+    from tweetcrawler import crawl, lists, xapi
+
+    _needs_database(chosen, "hydrate looks into a table for what is stored already")
+    bad = _BadLines(chosen.hydrate.ids_file or "stdin")
+    ids = lists.read_ids(chosen.hydrate.ids_file, on_bad=bad)
+    with _prepared(chosen) as desk:
+        with desk.display() as shown:
+            report = crawl.look_up(
+                chosen,
+                desk.database(),
+                desk.credentials,
+                lists.blocks(ids, xapi.IDS_A_LOOKUP),
+                display=shown,
+                stopped=desk.stop,
+            )
+        report.bad_lines = bad.count
+        return desk.told(report)
+
+
+class _BadLines:
+    """Logs the first lines of a file that cannot be used, and counts all."""
+
+    def __init__(self, place: object) -> None:
+        self._place = place
+        self.count = 0
+
+    def __call__(self, line: int, reason: str) -> None:
+        self.count += 1
+        if self.count <= 100:
+            log.warning("%s, line %d: %s", self._place, line, reason)
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """What every command needs that asks X: keys, a sink, a way to be stopped, a display, a report at the end."""
+
+    chosen: Settings
+    credentials: tuple[Credential, ...]
+    sink: Database | CsvFolder
+    stop: _Stop
+
+    def database(self) -> Database:
+        """The sink of a command that has called `_needs_database`."""
+        from tweetcrawler.db import Database
+
+        assert isinstance(self.sink, Database)  # noqa: S101 - see above
+        return self.sink
+
+    def display(self) -> LivePicture | LogLines:
+        """A display for one run."""
+        from tweetcrawler import display
+
+        live = sys.stderr.isatty() and not self.chosen.quiet
+        return display.LivePicture(_terminal()) if live else display.LogLines()
+
+    def told(self, report: Report) -> int:
+        """Prints the report, and gives the exit code."""
+        from rich.console import Console
+
+        from tweetcrawler import display
+
+        prices = {"price_post": self.chosen.price_post, "price_user": self.chosen.price_user}
+        display.print_report(report, Console(), **prices)
+        return report.exit_code
+
+
+@contextlib.contextmanager
+def _prepared(chosen: Settings, *, before: Callable[[], object] = lambda: None) -> Iterator[_Desk]:
+    """A desk; `before` looks at what the operator handed over, when the keys are known and nothing is begun."""
     credentials = _credentials(chosen)
     _log_to_stderr(chosen, credentials)
     for note in chosen.notes:
         log.warning("%s", note)
-    handle_count = inputs.count_lines(chosen.handles_file)
-    bad_lines = 0
-
-    def on_bad(line: int, reason: str) -> None:
-        nonlocal bad_lines
-        bad_lines += 1
-        if bad_lines <= 100:
-            log.warning("%s, line %d: %s", chosen.handles_file, line, reason)
-
+    before()
     with _sink(chosen) as sink, _Stop() as stop:
-        live = sys.stderr.isatty() and not chosen.quiet
-        shown = display.LivePicture(_terminal()) if live else display.LogLines()
-        with shown:
-            report = crawl.crawl(
-                chosen,
-                sink,
-                credentials,
-                inputs.read_handles(chosen.handles_file, on_bad=on_bad),
-                display=shown,
-                stopped=stop,
-                handle_count=handle_count,
-            )
-    report.bad_lines = bad_lines
-    display.print_report(report, Console(), price_post=chosen.price_post, price_user=chosen.price_user)
-    return report.exit_code
+        yield _Desk(chosen, credentials, sink, stop)
+
+
+def _needs_database(chosen: Settings, why: str) -> None:
+    if chosen.database is None:
+        raise ConfigurationError(
+            f"{why}, and the settings say CSV; leave out --csv and CSVFolder, or name a database."
+        )
 
 
 def _db(chosen: Settings) -> int:
@@ -188,6 +352,10 @@ _COMMANDS: dict[str, Callable[[Settings], int]] = {
     "demo": _demo,
     "export": _export,
     "import": _import,
+    "search": _search,
+    "trending": _trending,
+    "snowball": _snowball,
+    "hydrate": _hydrate,
     "help": _help,
     "version": _version,
 }

@@ -51,6 +51,23 @@ def union(*coverages: Iterable[Range]) -> list[Range]:
     return merged
 
 
+def difference(ranges: Iterable[Range], taken: Iterable[Range]) -> list[Range]:
+    """The ids of `ranges` that are not in `taken`."""
+    rest: list[Range] = []
+    away = union(taken)
+    for lower, upper in union(ranges):
+        start = lower
+        for taken_lower, taken_upper in away:
+            if taken_upper <= start or taken_lower >= upper:
+                continue
+            if start < taken_lower:
+                rest.append((start, taken_lower))
+            start = max(start, taken_upper)
+        if start < upper:
+            rest.append((start, upper))
+    return rest
+
+
 def to_text(ranges: Iterable[Range]) -> str:
     """The coverage as PostgreSQL writes an `int8multirange`: `{[1,5),[9,12)}`."""
     return "{" + ",".join(f"[{lower},{upper})" for lower, upper in ranges) + "}"
@@ -72,9 +89,40 @@ class Hole:
     until_id: int | None
 
 
-def holes(*known: Iterable[Range]) -> list[Hole]:
-    """What the known ranges (covered, unreachable) leave open, newest first."""
-    ranges = union(*known)
+@dataclass(frozen=True)
+class Bounds:
+    """The ids that are wanted: from `lowest` (1: without a bottom) up to, not including, `end` (None: the present)."""
+
+    lowest: int = 1
+    end: int | None = None
+
+
+EVERYTHING = Bounds()
+
+
+def holes(*known: Iterable[Range], within: Bounds = EVERYTHING) -> list[Hole]:
+    """What the known ranges (covered, unreachable) leave open within the bounds, newest first."""
+    outside = [(1, within.lowest)]
+    found = _holes(union(outside, *known))
+    if within.end is None:
+        return found
+    return [
+        Hole(hole.since_id, min(hole.until_id or within.end, within.end))
+        for hole in found
+        if hole.since_id + 1 < within.end
+    ]
+
+
+def reachable(hole: Hole, floor_id: int) -> tuple[Hole | None, Range | None]:
+    """The part of a hole that a search reaches that looks back to `floor_id` only, and the rest below it."""
+    if hole.since_id + 1 >= floor_id:
+        return hole, None
+    if hole.until_id is not None and hole.until_id <= floor_id:
+        return None, (hole.since_id + 1, hole.until_id)
+    return Hole(floor_id - 1, hole.until_id), (hole.since_id + 1, floor_id)
+
+
+def _holes(ranges: Sequence[Range]) -> list[Hole]:
     open_: list[Hole] = []
     until: int | None = None
     for lower, upper in reversed(ranges):

@@ -26,8 +26,8 @@ from typing import Any, TypeVar
 
 import orjson
 
-from tweetcrawler import coverage
-from tweetcrawler.batch import TIMELINE, Absent, Batch, Bought, Claim, Found, Saved, Target
+from tweetcrawler import coverage, queries
+from tweetcrawler.batch import SEARCH, TIMELINE, Absent, Batch, Bought, Claim, Found, Saved, Target
 from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseNotMigrated
 from tweetcrawler.flatten import COLUMNS, KEPT
 from tweetcrawler.identity import is_gone
@@ -49,12 +49,14 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _USERNAME = re.compile(r"[a-z0-9_]{1,15}", re.ASCII)
+_SEARCH_SLUG = re.compile(r"search-[a-z0-9-]{8,60}", re.ASCII)
 
 
 @dataclass(frozen=True)
 class CsvFolder:
     """The folder of CSV files: `<handle as listed, in lower case>.csv` for each user that was read.
 
+    Posts that a search found are in a file named after the query, as `queries.slug_of` makes it of it.
     A file keeps its name when the account is renamed, since its rows belong to the account. Rows stand
     newest first by id under a header of `flatten.COLUMNS`; what is NULL is an empty field. UTF-8, quoting as
     in RFC 4180, lines end in CR LF. The folder must be on a local disk, as all SQLite files in WAL mode.
@@ -290,8 +292,8 @@ class Session:
                 "account_posts = coalesce(?, account_posts), post_count = post_count + ?, "
                 "lease_until = CASE WHEN ? THEN ? ELSE lease_until END WHERE id = ?",
                 [
-                    _with_range(known[0], batch.covered),
-                    _with_range(known[1], batch.unreachable),
+                    covered := _with_range(known[0], batch.covered),
+                    _less(_with_range(known[1], batch.unreachable), covered),
                     batch.unreachable_reason or None,
                     batch.username,
                     batch.account_posts,
@@ -303,6 +305,8 @@ class Session:
             )
             return Saved(new, updated, leased)
 
+        if batch.target is None:
+            raise ValueError("a folder of CSV files holds the posts of targets only")
         saved = self._write(work)
         self._saved_to.add(batch.target)
         return saved
@@ -359,6 +363,55 @@ class Session:
                 )
             )
 
+    # -- searches --------------------------------------------------------------------------------------
+
+    def open_searches(self, asked: Sequence[str]) -> list[Target]:
+        """The targets of these normalised queries, in their order; new ones are made."""
+
+        def work(connection: sqlite3.Connection) -> list[Target]:
+            found = []
+            for query in asked:
+                key = queries.key_of(query)
+                connection.execute(
+                    "INSERT INTO crawl_target (kind, key, handle, username, state_at) VALUES (?, ?, ?, ?, ?) "
+                    "ON CONFLICT DO NOTHING",
+                    [SEARCH, key, queries.slug_of(query), query, time.time()],
+                )
+                number, handle, state, reason = connection.execute(
+                    "SELECT id, handle, state, state_reason FROM crawl_target WHERE kind = ? AND key = ?",
+                    [SEARCH, key],
+                ).fetchone()
+                found.append(Target(number, handle, key, query, state, reason, kind=SEARCH))
+            return found
+
+        return self._write(work)
+
+    def give_up(self, target: int, unreachable: coverage.Range, reason: str) -> None:
+        """Notes ids that cannot be had, without a page that says so."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            covered, known = connection.execute(
+                "SELECT covered, unreachable FROM crawl_target WHERE id = ?", [target]
+            ).fetchone()
+            connection.execute(
+                "UPDATE crawl_target SET unreachable = ?, unreachable_reason = ? WHERE id = ?",
+                [_less(_with_range(known, unreachable), covered), reason, target],
+            )
+
+        self._write(work)
+
+    def posts_within(self, target: int, seconds: float) -> int:
+        """How many posts of the target were bought in the last so many seconds."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            row = connection.execute(
+                "SELECT coalesce(sum(post_count), 0) FROM crawl_page WHERE target_id = ? AND fetched_at > ?",
+                [target, time.time() - seconds],
+            ).fetchone()
+            return int(row[0])
+
+        return self._read(work)
+
     # -- the books of the buckets ----------------------------------------------------------------------
 
     def change_buckets(
@@ -384,7 +437,8 @@ class Session:
     # -- files -----------------------------------------------------------------------------------------
 
     def _path(self, handle: str) -> Path:
-        return self._folder / f"{_checked(handle)}.csv"
+        name = handle if _SEARCH_SLUG.fullmatch(handle) else _checked(handle)
+        return self._folder / f"{name}.csv"
 
     def _write_out_all(self) -> None:
         waiting = self._read(lambda c: c.execute("SELECT DISTINCT target_id FROM csv_pending").fetchall())
@@ -780,6 +834,12 @@ def _updated(known: Sequence[str], cells: Sequence[str]) -> list[str]:
         now or (before if column in KEPT else now)
         for column, before, now in zip(COLUMNS, known, cells, strict=True)
     ]
+
+
+def _less(ranges: str, taken: str) -> str:
+    if ranges == "{}":
+        return ranges
+    return coverage.to_text(coverage.difference(coverage.from_text(ranges), coverage.from_text(taken)))
 
 
 def _with_range(ranges: str, added: coverage.Range | None) -> str:

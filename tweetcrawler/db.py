@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 from pathlib import Path
@@ -26,8 +26,23 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from tweetcrawler import coverage, settings
-from tweetcrawler.batch import TIMELINE, Absent, Batch, Bought, Claim, Found, Saved, Target
+from tweetcrawler import coverage, queries, settings
+from tweetcrawler.batch import (
+    SEARCH,
+    TIMELINE,
+    Absent,
+    Batch,
+    Bought,
+    Claim,
+    Found,
+    Gone,
+    Lookup,
+    Metrics,
+    Place,
+    Saved,
+    Target,
+    Trend,
+)
 from tweetcrawler.errors import (
     ConfigurationError,
     DatabaseError,
@@ -64,14 +79,25 @@ _TYPES = {
     "sentiment": "numeric",
 }
 _BUCKET_COLUMNS = [f.name for f in fields_of(Bucket)]
-_BUCKET_TIMES = {"reset_at", "day_reset_at", "blocked_until", "shut_at", "shut_until"}
+_BUCKET_TIMES = {"reset_at", "day_reset_at", "blocked_until", "next_at", "shut_at", "shut_until"}
+
+
+# A line that broke without a word is noticed after half a minute; by itself the kernel takes hours.
+_LINE: dict[str, str | int] = {
+    "application_name": "tweetcrawler",
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
 
 
 def connect(conninfo: str) -> psycopg.Connection[Any]:
     """One connection, in autocommit, with nothing that a pooler between us and the server would mind."""
-    return psycopg.connect(
-        conninfo, autocommit=True, connect_timeout=10, application_name="tweetcrawler", prepare_threshold=None
-    )
+    # What the operator says of the line wins.
+    complete = make_conninfo("", **{**_LINE, **conninfo_to_dict(conninfo)})
+    return psycopg.connect(complete, autocommit=True, prepare_threshold=None)
 
 
 @dataclass(frozen=True)
@@ -242,14 +268,16 @@ class Database:
     def _reading(self) -> Iterator[psycopg.Connection[Any]]:
         """A connection in a transaction that only reads, with psycopg's errors as ours."""
         try:
-            with connect(self._conninfo) as connection, connection.transaction():
-                connection.execute("SET TRANSACTION READ ONLY")
+            # An interrupt may come amid a command, when no ROLLBACK can be sent: the end of the connection is one.
+            with closing(connect(self._conninfo)) as connection:
+                connection.execute("BEGIN READ ONLY")
                 # For this transaction only: a pooler may hand the connection to somebody else afterwards.
                 connection.execute(
                     "SELECT set_config(name, value, true) FROM (VALUES ('TimeZone', 'UTC'), ('DateStyle', 'ISO'), "
                     "('client_encoding', 'UTF8'), ('extra_float_digits', '1')) AS s(name, value)"
                 )
                 yield connection
+                connection.execute("COMMIT")
         except psycopg.DataError as error:
             raise ConfigurationError(
                 f"a value in the {self.place} is not what its column holds: {_first_line(error)}; csv takes it as "
@@ -273,6 +301,7 @@ class Session:
         self._connection: psycopg.Connection[Any] | None = None
         self._save = _save_statement(table)
         self._load = _load_statement(table)
+        self._set_aside = _set_aside_statement(table)
         self._table = table
 
     def close(self) -> None:
@@ -494,12 +523,209 @@ class Session:
 
     def release(self, owner: str) -> None:
         """Gives back every lease of this owner."""
-        self._lasting(
-            lambda c: c.execute(
+
+        def work(connection: psycopg.Connection[Any]) -> None:
+            connection.execute(
                 "UPDATE crawl_target SET lease_until = NULL WHERE lease_owner = %s AND lease_until IS NOT NULL",
                 [owner],
             )
+            connection.execute(
+                "DELETE FROM crawl_lookup WHERE lease_owner = %s AND lease_until IS NOT NULL", [owner]
+            )
+
+        self._lasting(work)
+
+    # -- searches and trends ---------------------------------------------------------------------------
+
+    def open_searches(self, asked: Sequence[str]) -> list[Target]:
+        """The targets of these normalised queries, in their order; new ones are made."""
+        return self._lasting(lambda c: _open_searches(c, asked))
+
+    def give_up(self, target: int, unreachable: coverage.Range, reason: str) -> None:
+        """Notes ids that cannot be had, without a page that says so."""
+        self._lasting(
+            lambda c: c.execute(
+                "UPDATE crawl_target SET unreachable = unreachable + %s::int8multirange - covered, "
+                "unreachable_reason = %s WHERE id = %s",
+                [coverage.to_text([unreachable]), reason, target],
+            )
         )
+
+    def posts_within(self, target: int, seconds: float) -> int:
+        """How many posts of the target were bought in the last so many seconds."""
+
+        def work(connection: psycopg.Connection[Any]) -> int:
+            row = connection.execute(
+                "SELECT coalesce(sum(post_count), 0) FROM crawl_page WHERE target_id = %s "
+                "AND fetched_at > clock_timestamp() - %s * interval '1 s'",
+                [target, seconds],
+            ).fetchone()
+            return int(row[0]) if row else 0
+
+        return self._lasting(work)
+
+    def save_trends(self, run: int, bought: Bought, place: Place, trends: Sequence[Trend]) -> list[Target]:
+        """Stores what was seen of a place's trends; gives the targets that collect their posts."""
+
+        def work(connection: psycopg.Connection[Any]) -> list[Target]:
+            with connection.transaction():
+                _insert_page(connection, run, bought)
+                targets = _open_searches(connection, [trend.query for trend in trends])
+                connection.cursor().executemany(
+                    "INSERT INTO crawl_trend (page_id, rank, woeid, place, name, volume, target_id) "
+                    "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                    [
+                        (bought.id, trend.rank, place.woeid, place.name, trend.name, trend.volume, target.id)
+                        for trend, target in zip(trends, targets, strict=True)
+                    ],
+                )
+                return list({target.id: target for target in targets}.values())
+
+        return self._lasting(work)
+
+    def trending_authors(self, run: int, count: int) -> list[str]:
+        """The handles with most posts in the trends that a run saw, the busiest first."""
+
+        def work(connection: psycopg.Connection[Any]) -> list[str]:
+            rows = connection.execute(
+                sql.SQL(
+                    "SELECT lower(t.tweet_from) FROM crawl_found f JOIN {t} t ON t.id = f.tweet_id "
+                    "WHERE f.target_id IN (SELECT c.target_id FROM crawl_trend c JOIN crawl_page p "
+                    "ON p.id = c.page_id WHERE p.run_id = %s) AND t.tweet_from ~ '^[A-Za-z0-9_]{{1,15}}$' "
+                    "GROUP BY 1 ORDER BY count(DISTINCT t.id) DESC, 1 LIMIT %s"
+                ).format(t=sql.Identifier(*self._table.split("."))),
+                [run, count],
+            ).fetchall()
+            return [row[0] for row in rows]
+
+        return self._lasting(work)
+
+    # -- the next level --------------------------------------------------------------------------------
+
+    def referred_to(self, by: str, *, min_count: int, limit: int | None) -> list[tuple[str, int]]:
+        """Handles (folded) that posts refer to and that are no target yet, with the count of those posts.
+
+        `by` is "retweets", "mentions" or "replies". The most frequent first.
+        """
+        named = sql.SQL(_REFERENCES[by]).format(t=sql.Identifier(*self._table.split(".")))
+
+        def work(connection: psycopg.Connection[Any]) -> list[tuple[str, int]]:
+            return connection.execute(
+                sql.SQL(
+                    "SELECT n.handle, count(*) FROM ({named}) AS n(handle) WHERE n.handle ~ '^[a-z0-9_]{{1,15}}$' "
+                    "AND NOT EXISTS (SELECT FROM crawl_target k WHERE k.kind = 'timeline' AND k.handle = n.handle) "
+                    "AND n.handle NOT IN (SELECT lower(username) FROM crawl_target WHERE kind = 'timeline' "
+                    "AND username IS NOT NULL) "
+                    "GROUP BY 1 HAVING count(*) >= %s ORDER BY 2 DESC, 1 LIMIT %s"
+                ).format(named=named),
+                [min_count, limit],
+            ).fetchall()
+
+        return self._lasting(work)
+
+    def known_handles(self, handles: Sequence[str]) -> set[str]:
+        """Those of the handles (folded) that are targets, under their listed or their present name."""
+
+        def work(connection: psycopg.Connection[Any]) -> set[str]:
+            rows = connection.execute(
+                "SELECT h FROM unnest(%s::text[]) h WHERE h IN (SELECT handle FROM crawl_target "
+                "WHERE kind = 'timeline') OR h IN (SELECT lower(username) FROM crawl_target "
+                "WHERE kind = 'timeline' AND username IS NOT NULL)",
+                [list(handles)],
+            ).fetchall()
+            return {row[0] for row in rows}
+
+        return self._lasting(work)
+
+    # -- posts by id -----------------------------------------------------------------------------------
+
+    def claim_ids(self, ids: Sequence[int], owner: str, *, age_s: float | None, rest_s: float) -> Lookup:
+        """Which of the posts this process is to ask for.
+
+        Left out are those that are stored or, with `age_s`, had their counts read in the last so many seconds,
+        and those that X did not give in the last `rest_s` seconds.
+        """
+        given = {"owner": owner, "lease": LEASE_S, "rest": rest_s, "age": age_s}
+        known = "EXISTS (SELECT FROM {t} t WHERE t.id = i)"
+        if age_s is not None:
+            known = (
+                "EXISTS (SELECT FROM crawl_metrics m WHERE m.tweet_id = i "
+                "AND m.seen_at > clock_timestamp() - %(age)s * interval '1 s')"
+            )
+        table = sql.Identifier(*self._table.split("."))
+        take = sql.SQL(
+            "INSERT INTO crawl_lookup AS l (tweet_id, state, lease_owner, lease_until) "
+            "SELECT i, 'asked', %(owner)s, clock_timestamp() + %(lease)s * interval '1 s' "
+            "FROM unnest(%(ids)s::bigint[]) i WHERE NOT " + known + " ORDER BY i "
+            "ON CONFLICT (tweet_id) DO UPDATE SET lease_owner = excluded.lease_owner, "
+            "lease_until = excluded.lease_until WHERE (l.lease_owner = excluded.lease_owner "
+            "OR l.lease_until IS NULL OR l.lease_until <= clock_timestamp()) "
+            "AND (l.state = 'asked' OR l.seen_at < clock_timestamp() - %(rest)s * interval '1 s') "
+            "RETURNING tweet_id"
+        ).format(t=table)
+        # What another process saved while this one took its lease is known all the same.
+        drop = sql.SQL(
+            "DELETE FROM crawl_lookup WHERE lease_owner = %(owner)s AND tweet_id = ANY(SELECT i "
+            "FROM unnest(%(ids)s::bigint[]) i WHERE " + known + ") RETURNING tweet_id"
+        ).format(t=table)
+
+        def work(connection: psycopg.Connection[Any]) -> Lookup:
+            _free_lookups_of_the_dead(connection, ids)
+            wanted = sorted(set(ids))
+            mine = {row[0] for row in connection.execute(take, {**given, "ids": wanted}).fetchall()}
+            mine -= {row[0] for row in connection.execute(drop, {**given, "ids": sorted(mine)}).fetchall()}
+            others = connection.execute(
+                "SELECT tweet_id FROM crawl_lookup WHERE tweet_id = ANY(%s) AND lease_owner <> %s "
+                "AND lease_until > clock_timestamp()",
+                [wanted, owner],
+            ).fetchall()
+            busy = {row[0] for row in others}
+            return Lookup(sorted(mine), sorted(busy), [i for i in wanted if i not in mine | busy])
+
+        return self._lasting(work)
+
+    def save_looked_up(
+        self,
+        run: int,
+        batch: Batch,
+        gone: Sequence[Gone],
+        metrics: Sequence[Metrics],
+        *,
+        seen_at: float,
+        keep_body: bool = True,
+    ) -> Saved:
+        """Saves a page of posts by id, and of those that X did not give why; gives their leases back.
+
+        With `metrics`, their counts at `seen_at` (seconds since 1970) are kept beside those known before.
+        """
+        given = _save_parameters(run, "", batch, keep_body)
+        seen = {"ids": [m.id for m in metrics], "at": seen_at}
+        before = sql.SQL(_COUNTS_BEFORE).format(t=sql.Identifier(*self._table.split(".")))
+
+        def work(connection: psycopg.Connection[Any]) -> Saved:
+            with connection.transaction():
+                if metrics:
+                    connection.execute(before, seen)
+                row = connection.execute(self._save, given).fetchone()
+                cursor = connection.cursor()
+                cursor.executemany(
+                    "INSERT INTO crawl_metrics VALUES (%s, to_timestamp(%s), %s, %s, %s, %s, %s, %s) "
+                    "ON CONFLICT DO NOTHING",
+                    [(m.id, seen_at, *[getattr(m, name) for name in _COUNTS]) for m in metrics],
+                )
+                cursor.executemany(
+                    "INSERT INTO crawl_lookup (tweet_id, state, reason) VALUES (%s, %s, %s) "
+                    "ON CONFLICT (tweet_id) DO UPDATE SET state = excluded.state, reason = excluded.reason, "
+                    "seen_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL",
+                    [(g.id, g.state, g.reason) for g in gone],
+                )
+                connection.execute(
+                    "DELETE FROM crawl_lookup WHERE tweet_id = ANY(%s)", [[row["id"] for row in batch.rows]]
+                )
+            assert row is not None  # noqa: S101 - a SELECT of aggregates gives a row
+            return Saved(row[0], row[1], leased=True)
+
+        return self._lasting(work)
 
     # -- imports ---------------------------------------------------------------------------------------
 
@@ -539,15 +765,22 @@ class Session:
         return self._lasting(work)
 
     def load(
-        self, state: ImportState, rows: Iterable[Mapping[str, Any]], reached: ImportState
+        self,
+        state: ImportState,
+        rows: Iterable[Mapping[str, Any]],
+        reached: ImportState,
+        *,
+        cut: Iterable[int] = (),
     ) -> ImportState | None:
         """Saves many rows and how far their file was read, in one transaction.
 
         `rows` are keyed by `flatten.COLUMNS`, in that order, and each id is there once. `reached` holds the
         position behind them and all counts but those of new and updated rows, which come back in the result.
+        Rows whose ids are in `cut` have lost a part of their text: they change no row that is there.
         None when the file is not where `state` says: another process imports it.
         """
         values = [tuple(row.values()) for row in rows]
+        cut_ids = list(cut)
 
         def work(connection: psycopg.Connection[Any]) -> ImportState | None:
             with connection.transaction():
@@ -562,6 +795,8 @@ class Session:
                     with connection.cursor() as cursor, cursor.copy(_STAGE_COPY) as copy:
                         for value in values:
                             copy.write_row(value)
+                    if cut_ids:
+                        connection.execute(self._set_aside, [cut_ids])
                     counted = connection.execute(self._load).fetchone()
                     new, updated = counted or (0, 0)
                 member, offset, line = reached.position
@@ -613,7 +848,7 @@ class Session:
                     self._connection = connect(self._conninfo)
                 return work(self._connection)
             except psycopg.Error as error:
-                if not isinstance(error, _PASSING) or error.sqlstate in _PERMANENT:
+                if not _passes(error):
                     raise DatabaseError(f"the {self._place} refuses: {_first_line(error)}") from None
                 if not isinstance(error, _IN_CONFLICT):
                     self.close()
@@ -636,6 +871,15 @@ _IN_CONFLICT = (
 _PASSING = (psycopg.OperationalError, psycopg.InterfaceError, *_IN_CONFLICT)
 # Wrong password, no such role or database, no right to connect: waiting does not help.
 _PERMANENT = {"28000", "28P01", "3D000", "42501"}
+# Ended by the server because it idled in a transaction or took too long in one; a standby that is not promoted yet.
+_PASSING_STATES = {"25P03", "25P04", "25006"}
+
+
+def _passes(error: psycopg.Error) -> bool:
+    """Whether the same again may work later."""
+    if error.sqlstate in _PERMANENT:
+        return False
+    return isinstance(error, _PASSING) or error.sqlstate in _PASSING_STATES
 
 
 def _import_state(connection: psycopg.Connection[Any], number: int) -> ImportState:
@@ -691,6 +935,59 @@ def _free_from_the_dead(
     return bool(gone)
 
 
+def _free_lookups_of_the_dead(connection: psycopg.Connection[Any], ids: Sequence[int]) -> None:
+    holders = connection.execute(
+        "SELECT DISTINCT lease_owner FROM crawl_lookup WHERE tweet_id = ANY(%s) AND lease_owner IS NOT NULL",
+        [list(ids)],
+    ).fetchall()
+    gone = [holder for (holder,) in holders if is_gone(holder)]
+    if gone:
+        connection.execute("DELETE FROM crawl_lookup WHERE lease_owner = ANY(%s)", [gone])
+
+
+def _open_searches(connection: psycopg.Connection[Any], asked: Sequence[str]) -> list[Target]:
+    by_key = {queries.key_of(query): query for query in asked}
+    connection.execute(
+        "INSERT INTO crawl_target (kind, key, handle, username) SELECT %s, k, h, q "
+        "FROM unnest(%s::text[], %s::text[], %s::text[]) AS n(k, h, q) ORDER BY k ON CONFLICT DO NOTHING",
+        [SEARCH, list(by_key), [queries.slug_of(q) for q in by_key.values()], list(by_key.values())],
+    )
+    rows = connection.execute(
+        "SELECT key, id, handle, username, state, state_reason FROM crawl_target WHERE kind = %s AND key = ANY(%s)",
+        [SEARCH, list(by_key)],
+    ).fetchall()
+    found = {
+        key: Target(number, handle, key, query, state, reason, kind=SEARCH)
+        for key, number, handle, query, state, reason in rows
+    }
+    return [found[queries.key_of(query)] for query in asked]
+
+
+# The handles that posts name, each as often as it is named.
+_REFERENCES: Mapping[str, LiteralString] = {
+    "retweets": "SELECT lower(retweeted_status_user_handle) FROM {t}",
+    "mentions": "SELECT lower(m) FROM {t}, unnest(user_mentions_name::text[]) m",
+    "replies": "SELECT lower(in_reply_to_screen_name) FROM {t}",
+}
+_COUNTS = (
+    "like_count",
+    "retweet_count",
+    "reply_count",
+    "quote_count",
+    "bookmark_count",
+    "impression_count",
+)
+# The row tells what the counts were, and the page of the author's timeline when: where the post came by another
+# way, the time stays open.
+_COUNTS_BEFORE: LiteralString = (
+    "INSERT INTO crawl_metrics (tweet_id, seen_at, like_count, retweet_count) "
+    "SELECT t.id, (SELECT max(p.fetched_at) FROM crawl_target k JOIN crawl_page p ON p.target_id = k.id "
+    "WHERE k.kind = 'timeline' AND k.handle = lower(t.tweet_from) AND t.id BETWEEN p.oldest_id AND p.newest_id), "
+    "t.favorite_count, t.retweet_count FROM {t} t WHERE t.id = ANY(%(ids)s) "
+    "AND NOT EXISTS (SELECT FROM crawl_metrics m WHERE m.tweet_id = t.id) ON CONFLICT DO NOTHING"
+)
+
+
 def _insert_page(connection: psycopg.Connection[Any], run: int, bought: Bought) -> None:
     connection.execute(
         "INSERT INTO crawl_page (id, run_id, endpoint, params, credential, post_count, user_count, new_count, "
@@ -732,6 +1029,7 @@ def _save_parameters(run: int, owner: str, batch: Batch, keep_body: bool) -> dic
         "unreachable_reason": batch.unreachable_reason or None,
         "username": batch.username,
         "account_posts": batch.account_posts,
+        "searched": batch.searched,
         "owner": owner,
         "lease": LEASE_S,
     }
@@ -747,18 +1045,23 @@ def _save_statement(table: str) -> bytes:
         "WITH batch AS (SELECT * FROM json_to_recordset(%(rows)s::json) AS r({typed})), {upserted}, "
         "page AS (INSERT INTO crawl_page (id, run_id, target_id, endpoint, params, credential, post_count, "
         "user_count, new_count, updated_count, newest_id, oldest_id, refused, body) "
-        "SELECT %(page)s, %(run)s, %(target)s, %(endpoint)s, %(params)s, %(credential)s, %(posts)s, %(users)s, "
-        "new, updated, %(newest)s::bigint, %(oldest)s::bigint, %(refused)s, %(body)s FROM counted "
+        "SELECT %(page)s, %(run)s, %(target)s::bigint, %(endpoint)s, %(params)s, %(credential)s, %(posts)s, "
+        "%(users)s, new, updated, %(newest)s::bigint, %(oldest)s::bigint, %(refused)s, %(body)s FROM counted "
         "ON CONFLICT (id) DO NOTHING RETURNING id), "
         "target AS (UPDATE crawl_target SET covered = covered + %(covered)s::int8multirange, "
-        "unreachable = unreachable + %(unreachable)s::int8multirange, "
-        "unreachable_reason = coalesce(%(unreachable_reason)s, unreachable_reason), "
+        "unreachable = unreachable + %(unreachable)s::int8multirange "
+        "- (covered + %(covered)s::int8multirange), "
+        "unreachable_reason = CASE WHEN unreachable + %(unreachable)s::int8multirange "
+        "<@ covered + %(covered)s::int8multirange THEN '' "
+        "ELSE coalesce(%(unreachable_reason)s, unreachable_reason) END, "
         "username = coalesce(%(username)s, username), "
         "account_posts = coalesce(%(account_posts)s, account_posts), "
         "post_count = post_count + CASE WHEN EXISTS (SELECT FROM page) THEN %(posts)s ELSE 0 END, "
         "lease_until = CASE WHEN lease_owner = %(owner)s "
         "THEN clock_timestamp() + %(lease)s * interval '1 s' ELSE lease_until END "
-        "WHERE id = %(target)s RETURNING lease_owner = %(owner)s AS leased) "
+        "WHERE id = %(target)s::bigint RETURNING lease_owner = %(owner)s AS leased), "
+        "found AS (INSERT INTO crawl_found (target_id, tweet_id) SELECT %(target)s::bigint, id FROM batch "
+        "WHERE %(searched)s::boolean ORDER BY id ON CONFLICT DO NOTHING) "
         "SELECT new, updated, (SELECT leased FROM target) FROM counted"
     ).format(typed=_ROW_TYPES, upserted=_upserted(table))
     return composed.as_bytes(None)
@@ -770,6 +1073,15 @@ def _load_statement(table: str) -> bytes:
         "WITH batch AS (SELECT * FROM import_stage), {upserted} SELECT new, updated FROM counted"
     ).format(upserted=_upserted(table))
     return composed.as_bytes(None)
+
+
+def _set_aside_statement(table: str) -> bytes:
+    """Takes those of the given ids out of the stage that the table has."""
+    return (
+        sql.SQL("DELETE FROM import_stage s USING {} t WHERE s.id = t.id AND s.id = ANY(%s)")
+        .format(sql.Identifier(*table.split(".")))
+        .as_bytes(None)
+    )
 
 
 def _upserted(table: str) -> sql.Composed:

@@ -6,13 +6,17 @@ import logging
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tweetcrawler.archive import REFUSED
 from tweetcrawler.crawl import Progress, Report
+from tweetcrawler.importing import REJECTED, ImportProgress, ImportReport
+from tweetcrawler.xapi import REQUEST_PRICES
 
 LINE_EVERY_S = 60.0
 REFRESH_S = 0.25
@@ -35,16 +39,25 @@ class LogLines:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def update(self, progress: Progress) -> None:
+    def update(self, progress: Any) -> None:
         """Logs when it is time."""
         now = self._clock()
-        if now < self._next_at:
-            return
-        self._next_at = now + self._every_s
+        if now >= self._next_at:
+            self._next_at = now + self._every_s
+            log.info("%s", self._line(progress, now))
+
+    def _line(self, progress: Progress, now: float) -> str:
         waits = "; ".join(
             f"{reason}, {until - now:.0f} s more" for reason, until in progress.waits.items() if until > now
         )
-        log.info("%s%s", _summary(progress, now), f"; {waits}" if waits else "")
+        return _summary(progress, now) + (f"; {waits}" if waits else "")
+
+
+class ImportLines(LogLines):
+    """The same of an import."""
+
+    def _line(self, progress: Any, now: float) -> str:
+        return _import_summary(progress, now)
 
 
 class LivePicture:
@@ -63,12 +76,27 @@ class LivePicture:
     ) -> None:
         self._live.stop()
 
-    def update(self, progress: Progress) -> None:
+    def update(self, progress: Any) -> None:
         """Draws when it is time."""
         now = time.monotonic()
         if now - self._drawn_at >= REFRESH_S:
             self._drawn_at = now
-            self._live.update(_picture(progress, now), refresh=True)
+            self._live.update(self._picture(progress, now), refresh=True)
+
+    def _picture(self, progress: Any, now: float) -> RenderableType:
+        return _picture(progress, now)
+
+
+class ImportPicture(LivePicture):
+    """The same of an import."""
+
+    def _picture(self, progress: Any, now: float) -> RenderableType:
+        lines = [Text(_import_summary(progress, now), "bold")]
+        lines += [Text(f"  {path}: {_size(count)}") for path, count in list(progress.reading.items())[:20]]
+        return Group(*lines)
+
+
+_STATES = {"ok": "done", "known": "known already", "gone": "not given by X any more"}
 
 
 def _summary(progress: Progress, now: float) -> str:
@@ -89,7 +117,7 @@ def _picture(progress: Progress, now: float) -> Group:
     waiting: dict[str, tuple[float, str]] = {}
     for reason, until in progress.waits.items():
         if until > now:
-            name = reason.partition(" (")[0]
+            name = reason.partition(" (")[0] if " (" in reason else "X"
             waiting[name] = max(waiting.get(name, (0.0, "")), (until, reason))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("credential", "requests", "now"):
@@ -112,9 +140,10 @@ def print_report(report: Report, console: Console, *, price_post: float, price_u
     _print_outcomes(report, console)
     _print_credentials(report, console)
     posts, users, again = report.total("posts"), report.total("users"), report.total("again")
+    requests = sum(int(row["pages"]) * REQUEST_PRICES.get(row["endpoint"], 0.0) for row in report.totals)
     console.print(
         f"{report.total('new'):,} new rows, {report.total('updated'):,} updated; "
-        f"{posts:,} posts and {users:,} users read, about ${posts * price_post + users * price_user:,.2f}"
+        f"{posts:,} posts and {users:,} users read, about ${posts * price_post + users * price_user + requests:,.2f}"
         + (f" ({again:,} of the posts were stored already)" if again else "")
         + f"; {_duration(report.seconds)}",
         highlight=False,
@@ -125,8 +154,10 @@ def print_report(report: Report, console: Console, *, price_post: float, price_u
             console.print(f"waited {_duration(seconds)}: {reason}", highlight=False, soft_wrap=True)
     if report.bad_lines:
         console.print(
-            f"{report.bad_lines:,} lines of the handles file hold no handle (logged above)", highlight=False
+            f"{report.bad_lines:,} lines of the input file could not be used (logged above)", highlight=False
         )
+    for note in report.notes:
+        console.print(note, highlight=False, soft_wrap=True)
     if report.ended:
         console.print(
             f"ended early: {report.ended}; everything read is saved, the same command goes on from here",
@@ -135,16 +166,29 @@ def print_report(report: Report, console: Console, *, price_post: float, price_u
         )
 
 
+def print_counts(report: Report, console: Console, *, price_post: float, page_size: int) -> None:
+    """What the queries would bring and cost: posts, requests, money."""
+    table = Table(title="posts that X counts", title_justify="left", header_style="bold")
+    table.add_column("query")
+    for heading in ("posts", "requests", "USD"):
+        table.add_column(heading, justify="right")
+    for query, posts in report.counted:
+        table.add_row(
+            Text(query), f"{posts:,}", f"{max(1, -(-posts // page_size)):,}", f"{posts * price_post:,.2f}"
+        )
+    console.print(table)
+
+
 def _print_outcomes(report: Report, console: Console) -> None:
     table = Table(title="targets", title_justify="left", header_style="bold")
     table.add_column("outcome")
     table.add_column("targets", justify="right")
     for state, count in report.outcomes.most_common():
-        table.add_row("done" if state == "ok" else state, f"{count:,}")
+        table.add_row(_STATES.get(state, state), f"{count:,}")
     console.print(table)
     for outcome in report.named[:NAMED_SHOWN]:
         console.print(
-            f"  @{outcome.handle}: {outcome.state}: {outcome.reason}",
+            f"  {outcome.name}: {outcome.state}: {outcome.reason}",
             highlight=False,
             soft_wrap=True,
             markup=False,
@@ -169,6 +213,64 @@ def _print_credentials(report: Report, console: Console) -> None:
     for (who, what), count in sorted(report.refusals.items()):
         table.add_row(who, f"no page: {what}", f"{count:,}", "0", "0")
     console.print(table)
+
+
+def _import_summary(progress: ImportProgress, now: float) -> str:
+    seconds = max(0.001, now - progress.started_at)
+    of_bytes = f" of {_size(progress.bytes)}" if progress.bytes else ""
+    eta = ""
+    if 0 < progress.bytes_read < progress.bytes:
+        left_s = seconds * (progress.bytes - progress.bytes_read) / progress.bytes_read
+        eta = f", about {_duration(left_s)} to go"
+    rejected = f", {progress.rejected:,} rejected" if progress.rejected else ""
+    return (
+        f"{progress.files_done:,} of {progress.files:,} files done, {_size(progress.bytes_read)}{of_bytes} read, "
+        f"{progress.posts:,} posts ({progress.posts / seconds:,.0f}/s, {progress.new:,} new){rejected}, "
+        f"{progress.busy} processes at work{eta}"
+    )
+
+
+def print_import_report(report: ImportReport, console: Console) -> None:
+    """The table at the end of an import: files, and what was in them; every line and post is in one count."""
+
+    def say(sentence: str) -> None:
+        console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+
+    console.print()
+    table = Table(title="files", title_justify="left", header_style="bold")
+    table.add_column("outcome")
+    table.add_column("files", justify="right")
+    for state, count in report.files.most_common():
+        table.add_row(state, f"{count:,}")
+    console.print(table)
+    for result in report.named[:NAMED_SHOWN]:
+        say(f"  {result.path}: {result.state}{f': {result.reason}' if result.reason else ''}")
+    table = Table(title="contents", title_justify="left", header_style="bold")
+    table.add_column("what")
+    table.add_column("count", justify="right")
+    table.add_row("posts, now rows", f"{report.posts:,}")
+    for kind, count in sorted(report.others.items(), key=lambda item: -item[1]):
+        if count:
+            table.add_row(f"{kind} (refused)" if kind in REFUSED else kind, f"{count:,}")
+    console.print(table)
+    known = report.posts - report.new - report.updated
+    say(f"{report.new:,} new rows, {report.updated:,} updated, {known:,} known; {_duration(report.seconds)}")
+    if report.went_on:
+        say(f"{report.went_on:,} files went on where an earlier run stopped; counts are of the whole files")
+    if report.files["imported before"]:
+        say("files that were imported before and did not change were not read; --again reads them")
+    if report.others[REJECTED]:
+        say(f"{report.others[REJECTED]:,} rejected: {report.rejects_file} has each with its place and the reason")
+    if report.ended:
+        say(f"ended early: {report.ended}; everything read is saved, the same command goes on from here")
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"
 
 
 def _duration(seconds: float) -> str:

@@ -43,6 +43,18 @@ def flatten_statuses(statuses: Iterable[Any], *, score: Callable[[str], float] |
     return each_row(statuses, _row, _fitted_row, score=score, id_key="id_str")
 
 
+def is_cut(status: Any) -> bool:
+    """Whether the archive holds only the first 140 characters of the status, or of the one that it retweets."""
+    return isinstance(status, dict) and (_is_cut(status) or _is_cut(status.get("retweeted_status")))
+
+
+def _is_cut(status: Any) -> bool:
+    if not isinstance(status, dict) or status.get("truncated") is not True or status.get("full_text"):
+        return False
+    extended = status.get("extended_tweet")
+    return not (isinstance(extended, dict) and extended.get("full_text"))
+
+
 def _fitted_row(status: Any) -> dict[str, Any]:
     return _row(fitted_to(status, _STATUS))
 
@@ -212,7 +224,7 @@ def _already_v2(sent: str) -> str | None:
 
 def _as_v2(at: datetime) -> str:
     at = at.astimezone(UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z" if at.year >= 1000 else ""
+    return f"{at.replace(microsecond=0, tzinfo=None).isoformat()}.{at.microsecond // 1000:03d}Z"
 
 
 _ANCHOR = re.compile(r"\s*<a\b[^>]*>(.*?)(?:</a>\s*|$)", re.DOTALL | re.IGNORECASE).fullmatch

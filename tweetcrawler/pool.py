@@ -8,11 +8,13 @@ themselves. Only plain values pass: tasks, news while a task runs, and its resul
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -25,7 +27,9 @@ Handler = Callable[[Any], Any]
 Starter = Callable[[int, Callable[[], bool], Tell, Any], Handler]
 
 # After its parent died a worker may finish its page for this long.
-ORPHAN_S = 4.0
+ORPHAN_S = 3.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,15 +53,20 @@ class Pool:
     """`size` worker processes, each made by `start(number, stopping, tell, argument)`, which gives its handler.
 
     `start` must be importable by name; `argument` and all tasks and results must be plain values. In the
-    worker `stopping()` turns true when the pool wants it to end soon.
+    worker `stopping()` turns true when the pool wants it to end soon. With `farewell` the handler gets None
+    once no more tasks will come. No process of the pool leaves a core file, nor does the one that makes it.
     """
 
-    def __init__(self, start: Starter, argument: Any, *, size: int, preload: str) -> None:
+    def __init__(
+        self, start: Starter, argument: Any, *, size: int, preload: str, farewell: bool = False
+    ) -> None:
+        _no_core_file()
         self._context = multiprocessing.get_context(_method())
         if _method() == "forkserver":
             self._context.set_forkserver_preload([preload])
         self._start = start
         self._argument = argument
+        self._farewell = farewell
         self._workers = [self._spawn(number) for number in range(size)]
 
     @property
@@ -122,7 +131,7 @@ class Pool:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(  # type: ignore[attr-defined] # every concrete context has it
             target=_serve,
-            args=(theirs, number, self._start, self._argument),
+            args=(theirs, number, self._start, self._argument, self._farewell),
             name=f"tweetcrawler-{number}",
             daemon=True,
         )
@@ -163,7 +172,7 @@ class _Stop:
         self.asked = True
 
 
-def _serve(pipe: Connection, number: int, start: Starter, argument: Any) -> None:
+def _serve(pipe: Connection, number: int, start: Starter, argument: Any, farewell: bool) -> None:
     stop = _Stop()
     # Ctrl-C goes to the whole terminal; only the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -179,12 +188,30 @@ def _serve(pipe: Connection, number: int, start: Starter, argument: Any) -> None
         try:
             task = pipe.recv()
         except (EOFError, OSError):
+            if farewell:
+                handle(None)
             return
-        result = handle(task)
+        try:
+            result = handle(task)
+        except MemoryError:
+            log.error("this process has no memory left")  # noqa: TRY400 - where that showed says nothing
+            os._exit(1)
+        except Exception:  # noqa: BLE001 - it ends this process, whatever it is
+            # Through the log, which takes secrets out, and not by way of Python's own last words.
+            log.error("this process fails\n%s", traceback.format_exc())  # noqa: TRY400 - the log goes through a pipe
+            os._exit(1)
         try:
             pipe.send(("result", result))
         except OSError:
             return
+
+
+def _no_core_file() -> None:
+    """A core file would hold what the memory holds, secrets among it; children inherit this."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource  # not on Windows
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _end_with_parent(stop: _Stop) -> None:

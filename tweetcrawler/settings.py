@@ -18,20 +18,24 @@ from urllib.parse import urlsplit
 import configargparse  # type: ignore[import-untyped]  # ships no types
 
 from tweetcrawler import __version__
+from tweetcrawler.coverage import EVERYTHING, Bounds
 from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.queries import end_id, lowest_id
 from tweetcrawler.secret import Credential as Credential  # a value of the settings' layer, found here too
 from tweetcrawler.secret import Secret as Secret
 from tweetcrawler.secret import harmless_name, read_by_others, read_text
 
-COMMANDS = ("crawl", "db", "sandbox", "demo", "help", "version")
+COMMANDS = ("crawl", "db", "sandbox", "demo", "export", "import", "search", "trending", "snowball", "hydrate", "help", "version")
 DATABASE_ACTIONS = ("url", "start", "stop", "upgrade")
 DEFAULT_FILE = "tweet.ini"
 DEFAULT_TABLE = "tweet_articles_tweepy"
 DEFAULT_CSV_FOLDER = "tweets"
+DEFAULT_REJECTS = "import-rejects.jsonl"
 EMBEDDED = "embedded"
 VARIABLE_PREFIX = "TWEETCRAWLER_"
+EXPORT_FORMATS = ("csv", "jsonl", "parquet", "xlsx")
 
-_READ_DEFAULT_FILE = ("crawl", "db")  # the others take nothing from it, so it may be broken for them
+_READ_DEFAULT_FILE = ("crawl", "search", "trending", "snowball", "hydrate", "export", "import", "db")  # the others take nothing from it, so it may be broken for them
 _LONGEST_S = 3600.0
 
 _EXIT_CODES = """\
@@ -79,6 +83,80 @@ class Database:
 
 
 @dataclass(frozen=True)
+class Search:
+    """What `search` shall look for: queries of the command line, of a file, or both; ids within the bounds.
+
+    With `count` their posts are counted, not bought.
+    """
+
+    queries: tuple[str, ...] = ()
+    queries_file: Path | None = None
+    bounds: Bounds = EVERYTHING
+    count: bool = False
+
+
+@dataclass(frozen=True)
+class Trending:
+    """Where `trending` looks, and how much of it is collected; `every_s` None means once."""
+
+    places: tuple[str, ...] = ("worldwide",)
+    max_trends: int = 20
+    max_per_trend: int = 500
+    lang: str | None = None
+    timelines: int = 0
+    every_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Snowball:
+    """Who is of the next level; `depth` None makes one level and crawls none."""
+
+    by: str = "retweets"
+    min_count: int = 1
+    limit: int | None = None
+    depth: int | None = None
+    stdout: bool = False
+
+
+@dataclass(frozen=True)
+class Hydrate:
+    """The ids for `hydrate`: a file, None for stdin. Counts read in the last `age_s` seconds are not read again."""
+
+    ids_file: Path | None = None
+    refresh: bool = False
+    age_s: float = 86_400.0
+
+
+@dataclass(frozen=True)
+class Export:
+    """What `export` shall write, as it was said; None and empty leave it to the other options.
+
+    `output` None is stdout. `columns` and `where` are not looked into here. `pages` says that X's answers are
+    wanted as they were stored, and not the rows made of them.
+    """
+
+    format: str | None = None
+    output: Path | None = None
+    columns: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
+    view: str | None = None
+    excel_safe: bool = False
+    pages: bool = False
+
+
+@dataclass(frozen=True)
+class Import:
+    """What `import` shall read: files and folders, None for standard input; and where it writes rejects.
+
+    `again` says that files which were imported before are read once more.
+    """
+
+    files: tuple[Path | None, ...]
+    rejects_file: Path
+    again: bool
+
+
+@dataclass(frozen=True)
 class Settings:
     """What the operator wants, from all sources, checked; whether files and servers exist is not.
 
@@ -109,12 +187,19 @@ class Settings:
     log_level: Literal["info", "debug"]
     quiet: bool
     keep: Path | None = None
+    archive: bool = False
+    search: Search = field(default_factory=Search)
+    trending: Trending = field(default_factory=Trending)
+    snowball: Snowball = field(default_factory=Snowball)
+    hydrate: Hydrate = field(default_factory=Hydrate)
+    export: Export = field(default_factory=Export)
+    imports: Import = field(default_factory=lambda: Import((), Path(DEFAULT_REJECTS), again=False))
     rest: tuple[str, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
 
     def arguments_without_secrets(self) -> dict[str, object]:
         """The settings as plain values that JSON can hold; `***` stands for a secret that was given."""
-        return {name: value for name, value in _plain(self).items() if name not in ("rest", "notes")}
+        return {name: value for name, value in _plain(self).items() if name not in ("export", "imports", "rest", "notes")}
 
 
 def parse(argv: Sequence[str], *, environ: Mapping[str, str], folder: Path) -> Settings:
@@ -129,14 +214,19 @@ def parse(argv: Sequence[str], *, environ: Mapping[str, str], folder: Path) -> S
     line = _read_command_line(argv, grammar)
     if line.wants:
         return _settings(grammar.given([line.wants], {}, {}), grammar)
-    command = _known_words(line.words)
+    command = _command_of(line)
     variables, notes = _read_variables(environ, grammar)
     named = line.options.get("--config") or variables.get("TWEETCRAWLER_CONFIG")
     path = _config_file(named, command, grammar)
     values, more_notes = _read_file(path, grammar) if path else ({}, ())
     arguments = [f"{name}={value}" if value else name for name, value in line.options.items()]
-    given = grammar.given([*line.words, *arguments], variables, values)
-    return _settings(given, grammar, config_file=path, rest=line.rest, notes=notes + more_notes)
+    arguments += [f"{name}={value}" for name, value in line.repeated]
+    files = line.words[1:] if command == "import" else ()
+    words = line.words[:1] if command == "import" else line.words
+    given = grammar.given([*words, *arguments], variables, values)
+    return _settings(
+        given, grammar, config_file=path, files=files, rest=line.rest, notes=notes + more_notes
+    )
 
 
 def help_text() -> str:
@@ -155,13 +245,15 @@ def _settings(
     grammar: _Grammar,
     *,
     config_file: Path | None = None,
+    files: tuple[str, ...] = (),
     rest: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> Settings:
     sink = _sink(given)
     default_folder = grammar.path(DEFAULT_CSV_FOLDER) if sink == "csv" else None
+    command = "trending" if given.trending else "snowball" if given.retweeted else given.command
     return Settings(
-        command=given.command,
+        command=command,
         action=given.action,
         config_file=config_file,
         sink=sink,
@@ -183,9 +275,56 @@ def _settings(
         log_level=given.log_level,
         quiet=given.quiet,
         keep=given.keep,
+        archive=given.archive,
+        search=Search(
+            queries=tuple(given.query),
+            queries_file=given.queries,
+            bounds=_bounds(given.since, given.until),
+            count=given.count,
+        ),
+        trending=Trending(
+            places=given.woeid,
+            max_trends=given.max_trends,
+            max_per_trend=given.max_per_trend,
+            lang=given.lang,
+            timelines=given.timelines,
+            every_s=given.every_s,
+        ),
+        snowball=Snowball(
+            by=given.by,
+            min_count=given.min_count,
+            limit=given.limit,
+            depth=given.depth,
+            stdout=given.stdout,
+        ),
+        hydrate=Hydrate(
+            ids_file=None if given.action in (None, "-") else grammar.path(given.action),
+            refresh=given.refresh,
+            age_s=given.age_s,
+        ),
+        export=Export(
+            format=given.format,
+            output=None if given.output in (None, "-") else grammar.path(given.output),
+            columns=given.columns,
+            where=tuple(given.where),
+            view=given.view,
+            excel_safe=given.excel_safe,
+            pages=given.pages,
+        ),
+        imports=Import(
+            files=tuple(None if file == "-" else grammar.path(file) for file in files),
+            rejects_file=given.rejects_file,
+            again=given.again,
+        ),
         rest=rest,
         notes=notes,
     )
+
+
+def _bounds(lowest: int | None, end: int | None) -> Bounds:
+    if lowest is not None and end is not None and lowest >= end:
+        raise ConfigurationError("--since is not before --until; correct one of them.")
+    return Bounds(lowest or 1, end)
 
 
 def _sink(given: argparse.Namespace) -> Literal["postgresql", "csv"]:
@@ -223,7 +362,9 @@ def _is_conninfo(text: str) -> bool:
 
 
 def _plain(value: object) -> Any:
-    if isinstance(value, Settings | Database):
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Settings | Database | Search | Trending | Snowball | Hydrate | Bounds):
         return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
     return value if value is None or isinstance(value, bool | int | float) else str(value)
 
@@ -243,6 +384,10 @@ class _Option:
     @property
     def is_flag(self) -> bool:
         return self.action.nargs == 0
+
+    @property
+    def is_repeatable(self) -> bool:
+        return isinstance(self.action.default, list)
 
 
 class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # the base has no types
@@ -285,9 +430,15 @@ class _Grammar:
         )
         self._general()
         self._crawl()
+        self._search()
+        self._trending()
+        self._snowball()
+        self._hydrate()
         self._x()
         self._database()
         self._csv()
+        self._export()
+        self._import()
         self._demo()
 
     def given(
@@ -314,11 +465,14 @@ class _Grammar:
             nargs="?",
             default="crawl",
             metavar="command",
-            help="crawl (default): walk the timelines of the handles; db: the database, one of "
+            help="crawl (default): walk the timelines of the handles; search: collect the posts of queries; "
+            "trending: the posts of what is trending; snowball: make the next level of handles; hydrate FILE: "
+            "buy the posts of ids; export: write the stored posts to a file "
+            "or to stdout; import: take in posts from files; db: the database, one of "
             f"{', '.join(DATABASE_ACTIONS)}; sandbox: a local server like X (its own options follow: "
             "sandbox --help); demo: a crawl of the sandbox, to look at; help; version",
         )
-        self.parser.add_argument("action", nargs="?", metavar="action", help="what db shall do")
+        self.parser.add_argument("action", nargs="?", metavar="action", help="what db shall do; the file of ids of hydrate")
         add = self._group("general")
         add("-h", "--help", action="store_true", places="command line", help="print this text")
         add("--version", action="store_true", places="command line", help="print the version")
@@ -389,6 +543,189 @@ class _Grammar:
             dest="recheck_days",
             help="days after which a missing, suspended or protected user is asked for again "
             "(default: %(default)s days)",
+        )
+
+    def _search(self) -> None:
+        add = self._group(
+            "search",
+            "Recent search looks back 7 days. What is older is marked as unreachable, until --archive reads it.\n"
+            "No search for words or hashtags brings retweets: X leaves them out since May 2026.",
+        )
+        add(
+            "-q",
+            "--query",
+            metavar="QUERY",
+            type=_text,
+            action="append",
+            default=[],
+            places="command line",
+            help="query in X's search language; may be given several times",
+        )
+        add(
+            "--queries",
+            metavar="FILE",
+            type=self.path,
+            places="command line",
+            help="file of queries, one a line; # and a space begin a comment",
+        )
+        add(
+            "--archive",
+            action="store_true",
+            places="command line",
+            help="search the full archive, where the app has access to it; with crawl: read what timelines do not "
+            "reach (about 3,200 posts) from there, too",
+        )
+        add(
+            "--since",
+            metavar="WHEN",
+            type=_moment(lowest_id),
+            places="command line",
+            help="only posts from this date on (2024-01-31 or 2024-01-31T12:00:00Z, UTC), or newer than this id",
+        )
+        add(
+            "--until",
+            metavar="WHEN",
+            type=_moment(end_id),
+            places="command line",
+            help="only posts before this date (UTC), or older than this id",
+        )
+        add(
+            "--count",
+            action="store_true",
+            places="command line",
+            help="buy nothing: ask how many posts there are, and tell requests and money",
+        )
+
+    def _trending(self) -> None:
+        add = self._group("trending")
+        add(
+            "-trending",
+            "--trending",
+            action="store_true",
+            places="command line",
+            help="the same as the command trending",
+        )
+        add(
+            "--woeid",
+            metavar="PLACES",
+            type=_names,
+            default=("worldwide",),
+            help="places with commas between, by name (worldwide, india, london) or number (default: worldwide)",
+        )
+        add(
+            "--maxTrends",
+            metavar="NUMBER",
+            type=_whole(1, 50),
+            default=20,
+            dest="max_trends",
+            help="trends of a place, the first ones, 1 to 50 (default: %(default)s)",
+        )
+        add(
+            "--maxPerTrend",
+            metavar="NUMBER",
+            type=_whole(10, 10_000_000),
+            default=500,
+            dest="max_per_trend",
+            help="posts of a trend that are bought within a week, at least 10 (default: %(default)s)",
+        )
+        add(
+            "--lang",
+            metavar="CODE",
+            type=_language,
+            places="command line",
+            help="only posts in this language, as X calls it: en, hi, de",
+        )
+        add(
+            "--timelines",
+            metavar="NUMBER",
+            type=_whole(0, 1_000_000),
+            default=0,
+            places="command line",
+            help="crawl also the timelines of so many authors, those with most posts in the trends",
+        )
+        add(
+            "--every",
+            metavar="TIME",
+            type=_duration,
+            dest="every_s",
+            places="command line",
+            help="begin again so long after each beginning, as 15m or 2h, until stopped (default: once)",
+        )
+
+    def _snowball(self) -> None:
+        add = self._group(
+            "snowball",
+            "The new level takes the place of the handles file, and the old one is appended to the same name\n"
+            "with .bk. Who is known already is left out; the most frequent come first.",
+        )
+        add(
+            "-r",
+            "--retweeted",
+            action="store_true",
+            places="command line",
+            help="the same as the command snowball",
+        )
+        add(
+            "--by",
+            metavar="WHAT",
+            type=_one_of("retweets", "mentions", "replies", "quotes"),
+            default="retweets",
+            places="command line",
+            help="whom the stored posts refer to: retweets, mentions, replies, quotes; quotes are read from the "
+            "pages that were kept as bought (default: %(default)s)",
+        )
+        add(
+            "--minCount",
+            metavar="NUMBER",
+            type=_whole(1, 10**9),
+            default=1,
+            dest="min_count",
+            places="command line",
+            help="only who is referred to so often (default: %(default)s)",
+        )
+        add(
+            "--limit",
+            metavar="NUMBER",
+            type=_whole(1, 10**9),
+            places="command line",
+            help="at most so many handles (default: all)",
+        )
+        add(
+            "--depth",
+            metavar="NUMBER",
+            type=_whole(1, 100),
+            places="command line",
+            help="crawl the handles, then level after level up to this one; the first line of the handles file "
+            "tells which level it is",
+        )
+        add(
+            "--stdout",
+            action="store_true",
+            places="command line",
+            help="print the handles and leave the file as it is",
+        )
+
+    def _hydrate(self) -> None:
+        add = self._group(
+            "hydrate",
+            "The ids stand one a line in the file behind the command, or come from stdin (-). Posts that are\n"
+            "stored are not bought again. That X gives a post no more is an answer: it is noted, and asked again\n"
+            "after recheckDays.",
+        )
+        add(
+            "--refresh",
+            action="store_true",
+            places="command line",
+            help="read stored posts, too, for newer counts; the old ones are kept in the table crawl_metrics",
+        )
+        add(
+            "--age",
+            metavar="TIME",
+            type=_duration,
+            default=86_400.0,
+            dest="age_s",
+            places="command line",
+            help="with --refresh: leave out posts whose counts were read so short ago, as 12h or 7d (default: 24h)",
         )
 
     def _x(self) -> None:
@@ -480,6 +817,98 @@ class _Grammar:
             help=f"folder of the CSV files (default with --csv: ./{DEFAULT_CSV_FOLDER})",
         )
 
+    def _export(self) -> None:
+        add = self._group(
+            "export",
+            "Rows go out by ascending id, so the same posts give the same file. A file is written beside its\n"
+            "place under a hidden name, and takes its place when it is whole.\n"
+            "A filter is name=value. Values with a comma between them: any of them; several filters: all of them.\n"
+            "  handle= reply_to= retweet_of= mentions= hashtag=   names with commas between, in any case\n"
+            "  since= until=             2024-01-31 or 2024-01-31T12:00:00Z, UTC; until itself is not in\n"
+            "  id= min_id= max_id=       ids; min_id and max_id are in\n"
+            "  has= without=             hashtags, urls, media, mentions: any of them; none of them\n"
+            "  is=                       original, reply, retweet: each post is one of them\n"
+            "  text= url=                a piece of the text, of a link, in any case\n"
+            "  min_likes= max_likes= min_retweets= max_retweets= min_sentiment= max_sentiment=   both are in",
+        )
+        add(
+            "--format",
+            metavar="FORMAT",
+            type=_one_of(*EXPORT_FORMATS),
+            places="command line",
+            help=f"one of {', '.join(EXPORT_FORMATS)} (default: the ending of the output file, csv for stdout)",
+        )
+        add(
+            "--output",
+            metavar="FILE",
+            type=_text,
+            places="command line",
+            help="file to write; an old one stays as it is until the new one is whole (default: -, stdout)",
+        )
+        add(
+            "--columns",
+            metavar="NAMES",
+            type=_names,
+            default=(),
+            places="command line",
+            help="columns in the order wanted, with commas between (default: all)",
+        )
+        add(
+            "--where",
+            metavar="FILTER",
+            type=_text,
+            action="append",
+            default=[],
+            places="command line",
+            help="only what passes this filter, see above; may be given several times",
+        )
+        add(
+            "--view",
+            metavar="NAME",
+            type=_table,
+            places="command line",
+            help="export this view or table of the database, such as tweets (default: the table of the posts)",
+        )
+        add(
+            "--excel-safe",
+            action="store_true",
+            dest="excel_safe",
+            places="command line",
+            help="for csv that a spreadsheet opens: ids, and text that it would take for a formula, get an "
+            "apostrophe in front; xlsx is safe without it",
+        )
+        add(
+            "--pages",
+            action="store_true",
+            places="command line",
+            help="X's answers as they were stored, one page a line, in place of rows; `export --raw` means the "
+            "same; of the filters, handle= is taken",
+        )
+
+    def _import(self) -> None:
+        add = self._group(
+            "import",
+            "tweetcrawler import FILES...: posts that were collected before, in the JSON of X's API v2 or v1.1 and\n"
+            "as twarc keeps it; plain or packed with gzip, bzip2, xz, zstd, tar; folders; - for standard input.\n"
+            "What was interrupted goes on where it was. Files that were imported whole are not read again.",
+        )
+        add(
+            "--rejects",
+            metavar="FILE",
+            type=self.path,
+            default=DEFAULT_REJECTS,
+            dest="rejects_file",
+            places="command line",
+            help="file to which lines that cannot be imported are added, with their place and the reason "
+            "(default: %(default)s)",
+        )
+        add(
+            "--again",
+            action="store_true",
+            places="command line",
+            help="read files again that were imported before and did not change",
+        )
+
     def _demo(self) -> None:
         add = self._group("demo")
         add(
@@ -516,6 +945,7 @@ class _Grammar:
 class _CommandLine:
     words: tuple[str, ...]
     options: dict[str, str | None]
+    repeated: tuple[tuple[str, str], ...] = ()
     rest: tuple[str, ...] = ()
     wants: str | None = None
 
@@ -527,6 +957,7 @@ def _read_command_line(argv: Sequence[str], grammar: _Grammar) -> _CommandLine:
     """
     words: list[str] = []
     options: dict[str, str | None] = {}
+    repeated: list[tuple[str, str]] = []
     position = 0
     while position < len(argv):
         argument = argv[position]
@@ -534,8 +965,10 @@ def _read_command_line(argv: Sequence[str], grammar: _Grammar) -> _CommandLine:
         if not argument.startswith("-") or argument == "-":
             words.append(argument)
             if words == ["sandbox"]:
-                return _CommandLine(tuple(words), options, tuple(argv[position:]))
+                return _CommandLine(tuple(words), options, rest=tuple(argv[position:]))
             continue
+        if words == ["export"] and argument.lower() == "--raw":
+            argument = "--pages"  # elsewhere --raw takes on or off
         option, value = _find_option(argument, grammar)
         if option.name in ("--help", "--version"):
             return _CommandLine((), {}, wants=option.name[2:])
@@ -543,13 +976,17 @@ def _read_command_line(argv: Sequence[str], grammar: _Grammar) -> _CommandLine:
             value = argv[position] if position < len(argv) else None
             position += 1
         if value is None or value.strip():
-            options[option.name] = _checked_argument(option, value)
-    return _CommandLine(tuple(words), options)
+            checked = _checked_argument(option, value)
+            if option.is_repeatable and checked is not None:
+                repeated.append((option.name, checked))
+            else:
+                options[option.name] = checked
+    return _CommandLine(tuple(words), options, tuple(repeated))
 
 
 def _find_option(argument: str, grammar: _Grammar) -> tuple[_Option, str | None]:
     name, equals, text = argument.partition("=")
-    option = grammar.by_name.get(name.lower())
+    option = grammar.by_name.get(name.lower()) or grammar.by_name.get(_without_dashes(name))
     value = text if equals else None
     if option is None and not argument.startswith("--"):
         name, value = argument[:2], argument[2:]
@@ -561,6 +998,11 @@ def _find_option(argument: str, grammar: _Grammar) -> tuple[_Option, str | None]
         advice = f"did you mean --{nearest}?" if nearest else "`tweetcrawler --help` lists all."
         raise ConfigurationError(f"There is no option {shown}; {advice}")
     return option, value
+
+
+def _without_dashes(name: str) -> str:
+    """`--max-per-trend` as `--maxpertrend`, which is `--maxPerTrend` in any case."""
+    return "--" + name[2:].replace("-", "").lower() if name.startswith("--") else name
 
 
 _PASSWORD_INSIDE = re.compile(r"\bpassword\s*=|://[^@]*:[^@]*@", re.IGNORECASE)
@@ -587,6 +1029,37 @@ def _checked_argument(option: _Option, value: str | None) -> str | None:
     return value
 
 
+# What makes no sense elsewhere is refused elsewhere, before anything is bought.
+_BELONGS_TO = {
+    "--archive": ("search", "crawl", "snowball"),
+    **dict.fromkeys(("--query", "--queries", "--since", "--until", "--count"), ("search",)),
+    **dict.fromkeys(
+        ("--woeid", "--maxTrends", "--maxPerTrend", "--lang", "--timelines", "--every"), ("trending",)
+    ),
+    **dict.fromkeys(("--by", "--minCount", "--limit", "--depth", "--stdout"), ("snowball",)),
+    **dict.fromkeys(("--refresh", "--age"), ("hydrate",)),
+}
+
+
+def _command_of(line: _CommandLine) -> str:
+    """The command, whether it was said as a word or as an option; what does not belong to it is refused."""
+    command = _known_words(line.words)
+    for name, other in (("--trending", "trending"), ("--retweeted", "snowball")):
+        if name in line.options:
+            if command not in ("crawl", other):
+                raise ConfigurationError(f"{name} is a command of its own; leave it or {command} out.")
+            command = other
+    for name in [*line.options, *(name for name, _ in line.repeated)]:
+        owners = _BELONGS_TO.get(name)
+        if owners and command not in owners:
+            raise ConfigurationError(
+                f"{name} belongs to {' and '.join(owners)}, not to {command}; leave it out or name that command."
+            )
+    if command == "search" and not any(name in ("--query", "--queries") for name in (*line.options, *dict(line.repeated))):
+        raise ConfigurationError("`tweetcrawler search` needs a query: -q QUERY or --queries FILE.")
+    return command
+
+
 def _known_words(words: tuple[str, ...]) -> str:
     """The command; words that it does not take are refused."""
     command = words[0] if words else "crawl"
@@ -594,7 +1067,11 @@ def _known_words(words: tuple[str, ...]) -> str:
         raise ConfigurationError(f"The first word must be a command, one of {', '.join(COMMANDS)}.")
     if command == "db" and (len(words) < 2 or words[1] not in DATABASE_ACTIONS):
         raise ConfigurationError(f"`tweetcrawler db` needs one of {', '.join(DATABASE_ACTIONS)} behind it.")
-    if len(words) > (2 if command == "db" else 1):
+    if command == "import" and len(words) < 2:
+        raise ConfigurationError("`tweetcrawler import` needs files or folders behind it, or - for standard input.")
+    if command == "hydrate" and len(words) < 2:
+        raise ConfigurationError("`tweetcrawler hydrate` needs a file of ids behind it, or - for stdin.")
+    if len(words) > (2 if command in ("db", "hydrate") else 1) and command != "import":
         raise ConfigurationError(f"`tweetcrawler {command}` takes no further word; options begin with --.")
     return command
 
@@ -673,7 +1150,7 @@ def _read_file(path: Path, grammar: _Grammar) -> tuple[dict[str, str], tuple[str
 
 
 def _option_of_key(key: str, place: str, grammar: _Grammar) -> _Option:
-    option = grammar.by_name.get(f"--{key.lower()}")
+    option = grammar.by_name.get(f"--{key.lower()}") or grammar.by_name.get(_without_dashes(f"--{key}"))
     shown = harmless_name(key) or "in this line"
     if option is None:
         nearest = grammar.nearest(key)
@@ -799,6 +1276,36 @@ def _table(text: str) -> str:
     raise argparse.ArgumentTypeError(
         "must be a name of letters, digits and _, at most 63 and no digit first, or schema.table"
     )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in _text(text).split(","))
+    if all(names) and len(set(names)) == len(names):
+        return names
+    raise argparse.ArgumentTypeError("must be names with commas between, each once")
+
+
+def _moment(convert: Callable[[str], int]) -> Callable[[str], int]:
+    def id_of(text: str) -> int:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return id_of
+
+
+def _duration(text: str) -> float:
+    match = re.fullmatch(r"([0-9]{1,6})([smhd])", text.strip().lower())
+    if match is None or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError("must be a time such as 90s, 15m, 2h or 7d")
+    return float(int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]])
+
+
+def _language(text: str) -> str:
+    if re.fullmatch(r"[a-z]{2,3}(-[a-z]{2,4})?", text.strip().lower()):
+        return text.strip().lower()
+    raise argparse.ArgumentTypeError("must be the code of a language, such as en")
 
 
 def _api_url(text: str) -> str:

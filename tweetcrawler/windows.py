@@ -18,10 +18,14 @@ GREY_S = 2.0 * MARGIN_S + 0.5
 PROBE_S = 15.0
 # Two readings of one window's end differ by less than this; a later one belongs to a new window.
 SAME_WINDOW_S = 3.0
-BACK_OFF_MAX_S = 900.0
+# Of an answer that asks for patience and names no time: with these, ten requests in the first hour.
+BACK_OFF_FIRST_S = 4.0
+BACK_OFF_MAX_S = 3_600.0
 BREAKER_MAX_S = 60.0
 # One failure may be a request's own; from the second in a row on the endpoint is left alone for a while.
 BREAKER_FAILURES = 2
+# Where X counts by the second, too, a permit may be lent for a moment that lies so far ahead; then one must wait.
+QUEUE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Bucket:
     `remaining` is what may still be lent in the present window: what X allows, less what was lent. `limit` is
     None until X's first answer. `turn` numbers the windows, so that a late answer of an old one is told apart.
     `anchored` is False while the window's end is only assumed, because no answer of it was seen yet.
+    `next_at` is the earliest moment of the next request where X wants a distance between two of them.
     `blocked_until` delays (back-off); `shut_at` and `shut_reason` say that X refused, until `shut_until`.
     """
 
@@ -56,6 +61,7 @@ class Bucket:
     day_remaining: int = 0
     day_reset_at: float = 0.0
     blocked_until: float = 0.0
+    next_at: float = 0.0
     failures: int = 0
     shut_at: float | None = None
     shut_until: float = 0.0
@@ -64,15 +70,21 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Loan:
-    """Permits lent from a bucket: `count` requests, to be sent within `valid_s` seconds."""
+    """Permits lent from a bucket: `count` requests, to be sent within `valid_s` seconds, but not before `after_s`."""
 
     count: int
     turn: int
     valid_s: float
+    after_s: float = 0.0
 
 
-def lend(bucket: Bucket, want: int, now: float) -> tuple[Bucket, Loan | None]:
-    """Up to `want` permits of an open bucket, or None when it is closed."""
+def lend(bucket: Bucket, want: int, now: float, *, spacing_s: float = 0.0) -> tuple[Bucket, Loan | None]:
+    """Up to `want` permits of an open bucket, or None when it is closed.
+
+    With a spacing they are lent one by one, each for a moment of its own.
+    """
+    if spacing_s > 0:
+        return _lend_spaced(bucket, now, spacing_s)
     if opens_at(bucket, now) > now:
         return bucket, None
     if bucket.limit is None:
@@ -91,9 +103,19 @@ def lend(bucket: Bucket, want: int, now: float) -> tuple[Bucket, Loan | None]:
     return bucket, Loan(count, bucket.turn, max(0.0, bucket.reset_at - GREY_S - now))
 
 
+def _lend_spaced(bucket: Bucket, now: float, spacing_s: float) -> tuple[Bucket, Loan | None]:
+    moment = max(now, bucket.next_at)
+    if moment > now + QUEUE_S or (bucket.anchored and moment >= bucket.reset_at - GREY_S > now):
+        return bucket, None
+    bucket, loan = lend(bucket, 1, now)
+    if loan is None:
+        return bucket, None
+    return replace(bucket, next_at=moment + spacing_s), replace(loan, after_s=moment - now)
+
+
 def opens_at(bucket: Bucket, now: float) -> float:
     """When the bucket lends again: `now` or earlier when it is open; a refusal is not looked at here."""
-    opens = bucket.blocked_until
+    opens = max(bucket.blocked_until, bucket.next_at - QUEUE_S)
     if bucket.limit is not None:
         if not _turned(bucket, now) and (bucket.remaining <= 0 or bucket.reset_at - GREY_S <= now):
             opens = max(opens, bucket.reset_at)
@@ -135,6 +157,14 @@ def settle(bucket: Bucket, rate: Rate, now: float, *, turn: int, unsent: int) ->
     return _with_day(bucket, rate, now, unsent)
 
 
+def give_back(bucket: Bucket, *, turn: int, unsent: int) -> Bucket:
+    """The bucket after permits of it were not used: others may send them, while their window lasts."""
+    if turn != bucket.turn or bucket.limit is None or unsent <= 0:
+        return bucket
+    day = bucket.day_remaining if bucket.day_limit is None else min(bucket.day_limit, bucket.day_remaining + unsent)
+    return replace(bucket, remaining=min(bucket.limit, bucket.remaining + unsent), day_remaining=day)
+
+
 def unprobed(bucket: Bucket, now: float) -> Bucket:
     """The bucket after a request that should have found out what it holds, and did not."""
     if bucket.limit is None and bucket.failures == 0:
@@ -151,10 +181,17 @@ def close(bucket: Bucket, rate: Rate, now: float) -> Bucket:
     return _with_day(bucket, rate, now, 0)
 
 
-def back_off(bucket: Bucket, now: float, *, chance: float = 1.0, longest_s: float = BACK_OFF_MAX_S) -> Bucket:
+def back_off(
+    bucket: Bucket,
+    now: float,
+    *,
+    chance: float = 1.0,
+    first_s: float = BACK_OFF_FIRST_S,
+    longest_s: float = BACK_OFF_MAX_S,
+) -> Bucket:
     """The bucket after an answer that asks for patience: twice as long each time, times `chance` (0 to 1)."""
     failures = bucket.failures + 1
-    delay_s = min(longest_s, 2.0 ** min(failures, 20)) * chance
+    delay_s = min(longest_s, first_s * 2.0 ** min(failures - 1, 20)) * chance
     return replace(bucket, failures=failures, blocked_until=max(bucket.blocked_until, now + delay_s))
 
 
@@ -167,7 +204,7 @@ def trip(breaker: Bucket, now: float, chance: float) -> Bucket:
     """The breaker of an endpoint after an answer that was none: `chance` (0 to 1) spreads the next tries."""
     if breaker.failures + 1 < BREAKER_FAILURES:
         return replace(breaker, failures=breaker.failures + 1)
-    return back_off(breaker, now, chance=0.5 + chance / 2, longest_s=BREAKER_MAX_S)
+    return back_off(breaker, now, chance=0.5 + chance / 2, first_s=2.0, longest_s=BREAKER_MAX_S)
 
 
 def probe(breaker: Bucket, now: float) -> tuple[Bucket, bool]:

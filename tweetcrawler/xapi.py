@@ -22,7 +22,7 @@ import requests
 import tweepy
 from requests_oauthlib import OAuth1
 
-from tweetcrawler import __version__, flatten
+from tweetcrawler import __version__, coverage, flatten
 from tweetcrawler.errors import (
     CapReached,
     CredentialRefused,
@@ -39,6 +39,26 @@ from tweetcrawler.windows import Rate
 
 USERS_BY = "/2/users/by"
 USER_TWEETS = "/2/users/:id/tweets"
+TWEETS = "/2/tweets"
+SEARCH_RECENT = "/2/tweets/search/recent"
+SEARCH_ALL = "/2/tweets/search/all"
+COUNTS_RECENT = "/2/tweets/counts/recent"
+COUNTS_ALL = "/2/tweets/counts/all"
+TRENDS = "/2/trends/by/woeid/:woeid"
+
+# X counts the archive by the second, too; the rest is for requests that overtake each other on their way.
+SPACING_S = {SEARCH_ALL: 1.1}
+# USD for a request, where X charges requests and not what they bring.
+REQUEST_PRICES = {COUNTS_RECENT: 0.005, COUNTS_ALL: 0.010, TRENDS: 0.010}
+# Recent search looks back a week. The edge moves while a request travels, and X suggests this much itself.
+RECENT_S = 7 * 86_400.0 - 120.0
+# Without a lower bound the archive looks back from the upper one by 30 days only.
+_ARCHIVE_DEFAULT_MS = 29 * 86_400_000
+_FIRST_POST = "2006-03-21T00:00:00Z"
+# Older ids were given out one after the other and hold no time.
+_FIRST_DATED_ID = 30_000_000_000
+SEARCH_MIN, SEARCH_RECENT_MAX, SEARCH_ALL_MAX = 10, 100, 500
+IDS_A_LOOKUP = 100
 
 # An answer of 100 full posts has about 250 kB; what is far beyond that is no answer of X.
 ANSWER_MAX_BYTES = 16 * 1024 * 1024
@@ -101,6 +121,11 @@ class X:
     def __init__(self, credential: Credential, *, api_url: str, timeouts: Timeouts) -> None:
         self._client = _Client(credential, api_url.rstrip("/"), timeouts)
 
+    @property
+    def ahead_s(self) -> float:
+        """How far X's clock is ahead of this machine's, by the last answer; 0 before it."""
+        return self._client.clock_ahead_s
+
     def users_by(self, usernames: Sequence[str], *, user_auth: bool) -> Page:
         """The users of up to 100 names."""
         return self._page(
@@ -132,18 +157,91 @@ class X:
                 until_id=until_id,
                 pagination_token=token,
                 max_results=max_results,
-                tweet_fields=list(flatten.TWEET_FIELDS),
-                user_fields=list(flatten.USER_FIELDS),
-                media_fields=list(flatten.MEDIA_FIELDS),
-                poll_fields=list(flatten.POLL_FIELDS),
-                place_fields=list(flatten.PLACE_FIELDS),
-                expansions=list(flatten.EXPANSIONS),
                 user_auth=user_auth,
+                **_fields(),
             ),
         )
         if not page.data and "meta" not in page.answer and page.errors:
             raise TargetRefused(*state_of(page.errors[0]), rate=page.rate)
         return page
+
+    def search_recent(
+        self,
+        query: str,
+        *,
+        since_id: int,
+        until_id: int | None,
+        token: str | None,
+        user_auth: bool,
+        max_results: int = SEARCH_RECENT_MAX,
+    ) -> Page:
+        """Up to 100 posts of the last week that match, between two ids (both exclusive), newest first.
+
+        Both ids must be younger than `RECENT_S`, or X refuses.
+        """
+        answered = self._client.search_recent_tweets(
+            query,
+            since_id=since_id,
+            until_id=until_id,
+            next_token=token,
+            max_results=max_results,
+            sort_order="recency",
+            user_auth=user_auth,
+            **_fields(),
+        )
+        return _whole(self._page(SEARCH_RECENT, answered))
+
+    def search_all(
+        self,
+        query: str,
+        *,
+        since_id: int,
+        until_id: int | None,
+        token: str | None,
+        max_results: int = SEARCH_ALL_MAX,
+    ) -> Page:
+        """Up to 500 posts of all time that match, between two ids (both exclusive), newest first; as the app.
+
+        Where the lower id must be given as a time, posts of the same second may come that are not newer than it.
+        """
+        answered = self._client.search_all_tweets(
+            query,
+            **_archive_bottom(since_id, until_id),
+            until_id=until_id,
+            next_token=token,
+            max_results=max_results,
+            sort_order="recency",
+            # With these a page held 100 posts at most; nothing of the table is made from them.
+            **_fields(without="context_annotations"),
+        )
+        return _whole(self._page(SEARCH_ALL, answered))
+
+    def counts(
+        self, endpoint: str, query: str, *, since_id: int, until_id: int | None, token: str | None
+    ) -> Page:
+        """How many posts match in each day, at most a month of days at once; nothing is bought but the answer."""
+        params: dict[str, Any] = {"query": query, "granularity": "day"}
+        if until_id is not None:
+            params["until_id"] = until_id
+        if endpoint == COUNTS_ALL:
+            params |= _archive_bottom(since_id, until_id)
+        else:
+            params["since_id"] = since_id
+        if token is not None:
+            params["next_token"] = token
+        return self._page(endpoint, self._client.request("GET", endpoint, params=params))
+
+    def tweets(self, ids: Sequence[int], *, user_auth: bool) -> Page:
+        """The posts of up to 100 ids; those that X does not give are among the errors."""
+        return self._page(
+            TWEETS, self._client.get_tweets([str(i) for i in ids], user_auth=user_auth, **_fields())
+        )
+
+    def trends(self, woeid: int, *, max_trends: int) -> Page:
+        """The trends of a place, the first first; as the app. tweepy has no method for it."""
+        params = {"max_trends": max_trends, "trend.fields": "trend_name,tweet_count"}
+        answered = self._client.request("GET", TRENDS.replace(":woeid", str(woeid)), params=params)
+        return self._page(TRENDS, answered)
 
     @staticmethod
     def _page(endpoint: str, answered: _Answer) -> Page:
@@ -155,6 +253,41 @@ class X:
             answered.server_time_s,
             answered.rate,
         )
+
+
+def _fields(*, without: str | None = None) -> dict[str, list[str]]:
+    return {
+        "tweet_fields": [name for name in flatten.TWEET_FIELDS if name != without],
+        "user_fields": list(flatten.USER_FIELDS),
+        "media_fields": list(flatten.MEDIA_FIELDS),
+        "poll_fields": list(flatten.POLL_FIELDS),
+        "place_fields": list(flatten.PLACE_FIELDS),
+        "expansions": list(flatten.EXPANSIONS),
+    }
+
+
+def _archive_bottom(since_id: int, until_id: int | None) -> dict[str, Any]:
+    """The lower bound of an archive search, as X is sure to understand it.
+
+    An id would do, were it certain that X then forgets its default of 30 days: so farther down it is a time. X
+    takes only one of both.
+    """
+    if since_id == 0:
+        return {"start_time": _FIRST_POST}
+    top_ms = time.time() * 1000 if until_id is None else coverage.time_ms_of(until_id)
+    since_ms = coverage.time_ms_of(since_id)
+    if since_id < _FIRST_DATED_ID or top_ms - since_ms < _ARCHIVE_DEFAULT_MS:
+        return {"since_id": since_id}
+    if since_id + 1 == coverage.id_at(since_ms + 1):
+        since_ms += 1  # the lowest id of a moment is wanted, so that moment is the first
+    return {"start_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since_ms // 1000))}
+
+
+def _whole(page: Page) -> Page:
+    """The page of a search; without its meta it would pass for an end that it is not."""
+    if "meta" not in page.answer:
+        raise XUnavailable("X's answer holds no page", rate=page.rate, status=200)
+    return page
 
 
 def state_of(error: Mapping[str, Any]) -> tuple[str, str]:
@@ -192,7 +325,7 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
         self._api_url = api_url
         self._timeouts = timeouts
         self._bearer: str | None = credential.bearer_token.reveal() if credential.bearer_token else None
-        self._clock_ahead_s = 0.0
+        self.clock_ahead_s = 0.0
         self.session = self._new_session()
 
     def request(
@@ -237,7 +370,8 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
         secrets = (c.consumer_key, c.consumer_secret, c.access_token, c.access_token_secret)
         if any(secret is None for secret in secrets):
             raise CredentialRefused("this credential has no user token")
-        timestamp = str(int(time.time() + self._clock_ahead_s)) if self._clock_ahead_s else None
+        ahead_s = self.clock_ahead_s
+        timestamp = str(int(time.time() + ahead_s)) if abs(ahead_s) > CLOCK_TOLERANCE_S else None
         return OAuth1(*(secret.reveal() for secret in secrets if secret), timestamp=timestamp)
 
     def _send(
@@ -275,7 +409,7 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
             self.session = self._new_session()
             raise XUnavailable(_sentence_of(error, self._timeouts)) from None
         server_time_s = _server_time(answered)
-        self._clock_ahead_s = ahead if abs(ahead := server_time_s - time.time()) > CLOCK_TOLERANCE_S else 0.0
+        self.clock_ahead_s = server_time_s - time.time()
         return _Answer(status, answered, params, body, {}, server_time_s, _rate(answered, server_time_s))
 
     def _judge(self, answer: _Answer) -> _Answer:

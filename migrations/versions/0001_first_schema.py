@@ -50,7 +50,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     # The tweets stay: they were paid for.
     op.execute("DROP VIEW tweets")
-    op.execute("DROP TABLE crawl_page, crawl_target, crawl_run, api_bucket, api_credential")
+    op.execute("DROP TABLE crawl_trend, crawl_found, crawl_lookup, crawl_metrics")
+    op.execute("DROP TABLE crawl_import, crawl_page, crawl_target, crawl_run, api_bucket, api_credential")
 
 
 def _make_or_adopt(table: str) -> None:
@@ -210,11 +211,82 @@ _CRAWL_TABLES = [
         day_remaining bigint NOT NULL,
         day_reset_at timestamptz NOT NULL,
         blocked_until timestamptz NOT NULL,
+        next_at timestamptz NOT NULL,
         failures integer NOT NULL,
         shut_at timestamptz,
         shut_until timestamptz NOT NULL,
         shut_reason text NOT NULL,
         PRIMARY KEY (subject, endpoint)
     ) WITH (fillfactor = 50)
+    """,
+    """
+    CREATE TABLE crawl_import (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        run_id bigint NOT NULL REFERENCES crawl_run,
+        path text NOT NULL,
+        into_table text NOT NULL,
+        size bigint NOT NULL,
+        fingerprint text NOT NULL,
+        head text NOT NULL,
+        member bigint NOT NULL DEFAULT 0,
+        byte_offset bigint NOT NULL DEFAULT 0,
+        line bigint NOT NULL DEFAULT 0,
+        post_count bigint NOT NULL DEFAULT 0,
+        new_count bigint NOT NULL DEFAULT 0,
+        updated_count bigint NOT NULL DEFAULT 0,
+        other_counts jsonb NOT NULL DEFAULT '{}',
+        begun_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        finished_at timestamptz,
+        UNIQUE (path, into_table)
+    ) WITH (fillfactor = 50)
+    """,
+    # Which search found which post.
+    """
+    CREATE TABLE crawl_found (
+        target_id bigint NOT NULL REFERENCES crawl_target,
+        tweet_id bigint NOT NULL,
+        PRIMARY KEY (target_id, tweet_id)
+    )
+    """,
+    # What was seen of the trends of a place; `target_id` is the search that collects the posts of one.
+    """
+    CREATE TABLE crawl_trend (
+        page_id uuid NOT NULL REFERENCES crawl_page,
+        rank integer NOT NULL,
+        woeid bigint NOT NULL,
+        place text NOT NULL,
+        name text NOT NULL,
+        volume bigint,
+        seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        target_id bigint NOT NULL REFERENCES crawl_target,
+        PRIMARY KEY (page_id, rank)
+    )
+    """,
+    "CREATE INDEX crawl_trend_place ON crawl_trend (woeid, name, seen_at)",
+    # Posts that are being looked up by id ("asked"), and those that X did not give.
+    """
+    CREATE TABLE crawl_lookup (
+        tweet_id bigint PRIMARY KEY,
+        state text NOT NULL,
+        reason text NOT NULL DEFAULT '',
+        seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        lease_owner text,
+        lease_until timestamptz
+    ) WITH (fillfactor = 80)
+    """,
+    "CREATE INDEX crawl_lookup_lease ON crawl_lookup (lease_owner) WHERE lease_until IS NOT NULL",
+    # Counts over time. A time that is NULL is that of the first purchase, where nothing tells it any more.
+    """
+    CREATE TABLE crawl_metrics (
+        tweet_id bigint NOT NULL,
+        seen_at timestamptz,
+        like_count bigint,
+        retweet_count bigint,
+        reply_count bigint,
+        quote_count bigint,
+        bookmark_count bigint,
+        impression_count bigint,
+        UNIQUE NULLS NOT DISTINCT (tweet_id, seen_at)
+    )
     """,
 ]

@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--credits", type=float, metavar="USD", help="credits that each project has")
     add("--short-pages", default=30, type=int, metavar="OF_1000",
         help="how many pages in 1000 hold fewer posts than asked for although more follow (30)")
-    add("--fast", action="store_true", help="pages made beforehand, endless for every user; for benchmarks")
+    add("--fast", action="store_true", help="pages made beforehand, endless for every user without --posts; for benchmarks")
     return parser
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from tweetcrawler.sandbox.archive import Archive
 from tweetcrawler.sandbox.auth import Keys
 from tweetcrawler.sandbox.billing import Books
 from tweetcrawler.sandbox.clock import Clock
@@ -18,6 +19,7 @@ from tweetcrawler.sandbox.fields import everything
 from tweetcrawler.sandbox.limits import ENDPOINTS, Limit, Limits
 from tweetcrawler.sandbox.pages import of_tweets
 from tweetcrawler.sandbox.people import STATES, MadePerson, Person
+from tweetcrawler.sandbox.query import parse
 from tweetcrawler.sandbox.recorded import RecordedWorld
 from tweetcrawler.sandbox.world import MadeWorld
 
@@ -38,6 +40,7 @@ class Control:
     faults: Faults
     clock: Clock
     fast: FastPages | None = None
+    archive: Archive | None = None
 
     def answer(self, method: str, path: str, query: dict[str, str], sent: Json) -> bytes | Json:
         """What a control call gives; NotThere for an unknown one, ValueError for one that makes no sense."""
@@ -58,6 +61,8 @@ class Control:
                 return b"".join(self._truth(self._person(name)))
             case ("GET", "truth", name, "ids"):
                 return self._ids(self._person(name))
+            case ("GET", "search"):
+                return {"ids": [str(id_) for id_ in self._matching(query)]}
             case ("GET", "handles"):
                 return {"handles": self.world.handles()}
             case ("POST", "world"):
@@ -102,6 +107,14 @@ class Control:
         return {"ids": [str(id_) for id_ in islice(self.world.newest_first(person, 0, NO_ID), 100_000)],
                 "reachable": [str(id_) for id_ in self._reachable(person)],
                 "user": self.world.profile(person), "state": person.state}
+
+    def _matching(self, query: dict[str, str]) -> Iterator[int]:
+        """Every post that matches a query, newest first, between the ids `above` and `below`."""
+        if self.archive is not None:
+            bounds = int(query.get("above", 0)), int(query.get("below", NO_ID))
+            for id_, _, doc in self.archive.search(parse(query["query"]), *bounds):
+                if doc is not None:
+                    yield id_
 
     def _sales(self, name: str) -> Json:
         person = self._person(name)

@@ -1,4 +1,4 @@
-"""Pages made beforehand, for benchmarks of clients: each user has a post every second, back to 2011.
+"""Pages made beforehand, for benchmarks of clients: each user has a post every second, back to 2011 or so many.
 
 Only ids, times and the author are new in each page; texts repeat. What a client asks (fields, ids, tokens, windows,
 bills) works as in the ordinary world, for timelines.
@@ -26,9 +26,10 @@ _SLOT = re.compile(rb"@@([ITAN])([0-9]*)@@")
 class FastPages:
     """Fills prepared pages with fresh ids."""
 
-    def __init__(self, world: MadeWorld, newest_ms: int) -> None:
+    def __init__(self, world: MadeWorld, newest_ms: int, posts: int | None = None) -> None:
         self._world = world
         self._newest_ms = newest_ms // 1000 * 1000
+        self._oldest_ms = WORLD_BEGAN_MS if posts is None else self._newest_ms - 1000 * (posts - 1)
         self._prepared: dict[tuple[Asked, int], list[list[bytes]]] = {}
 
     def timeline(self, person: MadePerson, asked: Asked, count: int, above: int, below: int) -> Answer:
@@ -36,7 +37,7 @@ class FastPages:
         first_ms = min(self._newest_ms, (ms_of_id(below) - 1) // 1000 * 1000) if below < 2**62 else self._newest_ms
         if lowest_id(first_ms) | person.tag >= below:
             first_ms -= 1000
-        oldest_ms = max(WORLD_BEGAN_MS, ms_of_id(above) + 1)
+        oldest_ms = max(self._oldest_ms, ms_of_id(above) + 1)
         times = range(first_ms, max(oldest_ms - 1, first_ms - count * 1000), -1000)
         ids = [lowest_id(ms) | person.tag for ms in times]
         ids = [id_ for id_ in ids if id_ > above]

@@ -104,9 +104,9 @@ class Sandbox:
             self.world.named(name)
         self.place = Place(self.world, Archive(self.world), self.clock, self.books, options.short_pages_of_1000)
         if options.fast and isinstance(self.world, MadeWorld):
-            self.place.fast = FastPages(self.world, newest_ms)
+            self.place.fast = FastPages(self.world, newest_ms, options.posts and options.posts[1])
         self.control = Control(self.world, self.books, self.limits, self.keys, self.faults, self.clock,
-                               self.place.fast)
+                               self.place.fast, self.place.archive)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path

@@ -1,0 +1,143 @@
+"""How much of what X permits is used: simulated for many credentials and processes, and measured with short windows."""
+
+from __future__ import annotations
+
+import heapq
+import tempfile
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+
+from benchmarks import stage
+from benchmarks.figures import Figure, Table
+from benchmarks.stage import Crawler, Sandbox, Server
+
+from simulated_x import Clock, SimulatedX, credentials, run_processes, utilisation  # isort: skip  # from tests/
+
+from tweetcrawler.errors import WindowClosed
+
+REQUEST_S = 0.4
+WINDOWS = 8
+EQUAL = (900,)
+UNEQUAL = (900, 300, 75, 15)
+_TIMELINE = "/2/users/:id/tweets"
+
+
+def measure(server: Server, *, full: bool) -> list[Table]:
+    """The simulated matrix and the real run."""
+    return [_simulated(), _real(server, rounds=3 if full else 1)]
+
+
+def _simulated() -> Table:
+    table = Table(
+        "windows-simulated",
+        f"Windows, simulated: {WINDOWS} windows of 900 s, {REQUEST_S} s a request; used of what C credentials and "
+        "W processes could send",
+        ["limits", "C", "W", "formula", "crawler", "requests into closed windows", "pinned to its process (429s)",
+         "one after the other (429s)"],
+    )  # fmt: skip
+    lowest, closed = 1.0, 0
+    for pattern, count, processes in product((EQUAL, UNEQUAL), (1, 2, 5, 20), (1, 2, 5, 20, 40)):
+        ours = _run(pattern, count, processes, _by_ledger)
+        pinned = _run(pattern, count, processes, _pinned)
+        rotated = _run(pattern, count, processes, _one_after_the_other)
+        lowest, closed = min(lowest, ours[0]), closed + ours[1]
+        formula = min(1.0, processes * 900 / (sum(_limits(pattern, count).values()) * REQUEST_S))
+        table.rows.append([
+            "/".join(map(str, pattern)), str(count), str(processes), f"{formula:.3f}", f"{ours[0]:.4f}", str(ours[1]),
+            f"{pinned[0]:.3f} ({pinned[1]})", f"{rotated[0]:.3f} ({rotated[1]})",
+        ])  # fmt: skip
+    table.values = {"lowest": lowest, "closed": closed}
+    table.target(f"the lowest use is {lowest:.4f}, at least 0.99", lowest >= 0.99)
+    table.target(f"{closed} requests into closed windows, none is right", closed == 0)
+    table.notes.append("formula: the part of the permits that W processes are fast enough for, W T / (C L s)")
+    return table
+
+
+Way = Callable[[SimulatedX, int, int, float], None]
+
+
+def _run(pattern: Sequence[int], count: int, processes: int, way: Way) -> tuple[float, int]:
+    """Utilisation and requests into closed windows."""
+    x = SimulatedX(Clock(), _limits(pattern, count))
+    seconds = WINDOWS * x.window_s
+    way(x, count, processes, x.clock.now + seconds)
+    return utilisation(x, processes, REQUEST_S, seconds), x.closed
+
+
+def _limits(pattern: Sequence[int], count: int) -> dict[str, int]:
+    return {f"user{number}": pattern[number % len(pattern)] for number in range(count)}
+
+
+def _by_ledger(x: SimulatedX, count: int, processes: int, until: float) -> None:
+    run_processes(x, credentials(count), processes, request_s=REQUEST_S, until=until)
+
+
+def _pinned(x: SimulatedX, count: int, processes: int, until: float) -> None:
+    """Each process keeps one credential and sleeps when X says 429, as tweepy's `wait_on_rate_limit` does."""
+    queue = [(x.clock.now + number * 0.01, number) for number in range(processes)]
+    while queue[0][0] < until:
+        x.clock.now, number = heapq.heappop(queue)
+        heapq.heappush(queue, (x.clock.now + REQUEST_S + _sleep_s(x, number % count), number))
+
+
+def _one_after_the_other(x: SimulatedX, count: int, processes: int, until: float) -> None:
+    """Every process starts with the first credential, takes the next at a 429, and sleeps when all are used up."""
+    queue = [(x.clock.now + number * 0.01, number, 0, 0) for number in range(processes)]
+    while queue[0][0] < until:
+        x.clock.now, number, credential, refused = heapq.heappop(queue)
+        sleep_s = _sleep_s(x, credential)
+        pause_s = REQUEST_S
+        if sleep_s:
+            credential, refused = (credential + 1) % count, refused + 1
+            if refused == count:
+                pause_s, refused = REQUEST_S + sleep_s, 0
+        else:
+            refused = 0
+        heapq.heappush(queue, (x.clock.now + pause_s, number, credential, refused))
+
+
+def _sleep_s(x: SimulatedX, credential: int) -> float:
+    try:
+        x.answer(f"user{credential}")
+    except WindowClosed as error:
+        return float(error.rate.reset_in_s) + 1.0  # type: ignore[union-attr] # X's answer has one
+    return 0.0
+
+
+def _real(server: Server, *, rounds: int) -> Table:
+    table = Table(
+        "windows-real",
+        "Windows, real: the crawler against a sandbox with windows of 6 s, while work remains",
+        ["credentials", "processes", "windows", "used of permitted", "requests into closed windows"],
+    )
+    worst, closed = 1.0, 0
+    for count, processes in ((1, 1), (3, 1), (2, 2), (2, 5)):
+        found = [_windows_of_a_crawl(server, count, processes) for _ in range(rounds)]
+        use = Figure(tuple(used / limit for used, limit, _, _ in found))
+        table.rows.append([
+            str(count), str(processes), str(sum(windows for _, _, windows, _ in found)), use.shown(4),
+            str(sum(c for _, _, _, c in found)),
+        ])  # fmt: skip
+        worst, closed = min(worst, use.median), closed + sum(c for _, _, _, c in found)
+    table.values = {"worst": worst, "closed": closed}
+    table.target(f"the lowest use is {worst:.4f}, at least 0.99", worst >= 0.99)
+    table.target(f"{closed} requests into closed windows, none is right", closed == 0)
+    return table
+
+
+def _windows_of_a_crawl(server: Server, count: int, processes: int) -> tuple[int, int, int, int]:
+    """Used and permitted requests in windows that ended while work remained, how many these were, and offences."""
+    names = stage.handles(40 * count, "writer")
+    with (
+        Sandbox("--credentials", str(count), "--posts", "0-120", "--window-s", "6", "--limit", f"{_TIMELINE}=9/12")
+        as sandbox,
+        server.database() as dsn,
+        tempfile.TemporaryDirectory() as folder,
+    ):  # fmt: skip
+        sandbox.control("POST", "/sandbox/credentials", {"name": "c1", "limit": {_TIMELINE: [4, 25]}})
+        Crawler.on(sandbox, Path(folder), dsn, names, threads=processes).run("--sentiment", "off")
+        books = sandbox.books()
+    past = [window for window in books["past_windows"] if window["endpoint"] == _TIMELINE]
+    used, limit = sum(window["used"] for window in past), sum(window["limit"] for window in past)
+    return used, limit, len(past), int(books["closed_window_requests"])

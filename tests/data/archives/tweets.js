@@ -1,0 +1,8 @@
+window.YTD.tweets.part0 = [
+  {
+    "tweet" : {
+      "id_str" : "1",
+      "full_text" : "mine"
+    }
+  }
+]

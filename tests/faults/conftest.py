@@ -1,0 +1,182 @@
+"""What the tests of faults share: figures, tools of the machine, servers that may be broken, a search for secrets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from machine import OwnServer, SmallDisk, lacking, need
+from promises import Figure, Figures, fault_of
+from sandbox_server import Sandbox
+
+FIGURES = Figures()
+SEARCHED = {"bytes": 0, "outputs": 0, "secrets": 0, "hits": 0}
+SECRET_COLUMNS = ("consumer_key", "consumer_secret", "access_token", "access_token_secret", "bearer_token")
+
+
+# -- figures ---------------------------------------------------------------------------------------------
+
+
+class Measure:
+    """Notes a figure of the running test's fault, and fails the test when it breaks its bound."""
+
+    def __init__(self, fault: str) -> None:
+        self._fault = fault
+
+    def __call__(
+        self, what: str, value: float, *, at_most: float | None = None, at_least: float | None = None
+    ) -> None:
+        bounds = [f"<= {at_most:g}"] if at_most is not None else []
+        bounds += [f">= {at_least:g}"] if at_least is not None else []
+        kept = (at_most is None or value <= at_most) and (at_least is None or value >= at_least)
+        shown = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
+        FIGURES.measured.append(Figure(self._fault, what, shown, " and ".join(bounds), kept))
+        print(f"{self._fault}: {what}: {shown} (promised {' and '.join(bounds)})")
+        assert kept, f"{self._fault}: {what} is {shown}, promised {' and '.join(bounds)}"
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest) -> Measure:
+    return Measure(fault_of(request.node.originalname))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if not FIGURES.measured:
+        return
+    terminalreporter.section("faults and what was promised of them")
+    for line in FIGURES.table():
+        terminalreporter.write_line(line)
+    terminalreporter.write_line(
+        f"S1  searched {SEARCHED['bytes'] / 1e6:,.1f} MB of {SEARCHED['outputs']:,} outputs, files and databases "
+        f"for {SEARCHED['secrets']:,} secrets: {SEARCHED['hits']} hits"
+    )
+
+
+# -- the machine -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def faketime() -> str:
+    """The library that shows a program another time."""
+    need("faketime")
+    found = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if found is None:
+        lacking("libfaketime.so.1 is not where Debian puts it")
+    return str(found)
+
+
+@pytest.fixture
+def small_disk(request: pytest.FixtureRequest) -> Iterator[SmallDisk]:
+    """A tmpfs of `megabytes` (its parameter, 4 without one)."""
+    if os.geteuid() != 0:
+        lacking("only root may mount a tmpfs")
+    need("mount")
+    folder = Path(tempfile.mkdtemp(prefix="small-disk-"))
+    size = getattr(request, "param", 4)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}m,mode=755", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if made.returncode:
+        folder.rmdir()
+        lacking(f"no tmpfs can be mounted here: {made.stderr.strip()}")
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+        folder.rmdir()
+
+
+@pytest.fixture
+def own_server() -> Iterator[OwnServer]:
+    folder = Path(tempfile.mkdtemp(prefix="tweetcrawler-own-"))
+    folder.chmod(0o755)
+    server = OwnServer(folder / "data")
+    try:
+        yield server
+    finally:
+        server.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# -- the search for secrets ------------------------------------------------------------------------------
+
+
+class Haystack:
+    """Everything that a test's programs printed, stored and wrote, and the secrets they knew."""
+
+    def __init__(self) -> None:
+        self.texts: list[tuple[str, bytes]] = []
+        self.secrets: set[bytes] = set()
+
+    def add(self, where: str, text: str | bytes) -> None:
+        self.texts.append((where, text if isinstance(text, bytes) else text.encode(errors="replace")))
+
+    def add_database(self, dsn: str) -> None:
+        with psycopg.connect(dsn) as connection:
+            tables = connection.execute(
+                "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables "
+                "WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+            ).fetchall()
+            for (table,) in tables:
+                columns = "t.*" if "crawl_page" not in table else "id, params, credential, refused"
+                rows = connection.execute(f"SELECT row({columns})::text FROM {table} t".encode()).fetchall()
+                self.add(f"{table} of the database", "\n".join(row[0] for row in rows))
+
+    def add_folder(self, folder: Path) -> None:
+        for path in folder.rglob("*"):
+            # What the operator wrote holds the secrets by his own will.
+            if path.is_file() and path.name not in ("auth.csv", "tweet.ini", "pgpass", "pg_service.conf"):
+                self.add(str(path), path.read_bytes())
+
+    def hits(self) -> list[str]:
+        return [where for where, text in self.texts if any(secret in text for secret in self.secrets)]
+
+
+@pytest.fixture
+def haystack() -> Haystack:
+    return Haystack()
+
+
+@pytest.fixture(autouse=True)
+def no_secret_leaks(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, haystack: Haystack
+) -> Iterator[None]:
+    """Whatever a test here does, no secret of its sandboxes appears in anything that came out."""
+    names = [name for name in ("dsn", "tmp_path") if name in request.fixturenames]
+    places = {name: request.getfixturevalue(name) for name in names}
+    communicate, entered = subprocess.Popen.communicate, Sandbox.__enter__
+
+    def recorded(process: Any, *arguments: Any, **more: Any) -> tuple[Any, Any]:
+        out, err = communicate(process, *arguments, **more)
+        for kind, text in (("stdout", out), ("stderr", err)):
+            if text:
+                haystack.add(f"{kind} of {process.args}", text)
+        return out, err
+
+    def entering(sandbox: Sandbox) -> Sandbox:
+        entered(sandbox)
+        haystack.secrets |= {row[c].encode() for row in sandbox.credentials for c in SECRET_COLUMNS if row.get(c)}
+        return sandbox
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", recorded)
+    monkeypatch.setattr(Sandbox, "__enter__", entering)
+    yield
+    if not haystack.secrets:
+        return
+    if "dsn" in places:
+        haystack.add_database(places["dsn"])
+    if "tmp_path" in places:
+        haystack.add_folder(places["tmp_path"])
+    hits = haystack.hits()
+    SEARCHED["bytes"] += sum(len(text) for _, text in haystack.texts)
+    SEARCHED["outputs"] += len(haystack.texts)
+    SEARCHED["secrets"] += len(haystack.secrets)
+    SEARCHED["hits"] += len(hits)
+    assert not hits, f"a secret appears in {hits}"

@@ -1,0 +1,587 @@
+"""The import: files of posts become rows of the table, and a report says what was in them.
+
+A file is read by one process, from where it was left: rows, counts and position are saved in one transaction.
+Imported posts never become coverage, since nobody knows what is missing between them.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+
+from tweetcrawler import __version__, archive
+from tweetcrawler.archive import Archive, Document, Piece, Position
+from tweetcrawler.errors import ConfigurationError, DatabaseUnreachable, TweetcrawlerError
+from tweetcrawler.flatten import KEPT, Flattened, flatten
+from tweetcrawler.flatten_v1 import flatten_statuses, is_cut
+from tweetcrawler.pool import Event, Pool
+from tweetcrawler.sentiment import scorer
+from tweetcrawler.settings import Settings
+
+if TYPE_CHECKING:
+    from tweetcrawler.db import Database, ImportState, Session
+
+ROWS_A_BATCH = 5_000
+# A batch is saved after this time also when it is small, as when posts trickle in through a pipe.
+BATCH_S = 5.0
+# How often a file whose process died is handed out again.
+DEATHS = 2
+GRACE_S = 10.0
+REJECT_SHOWN_BYTES = 500
+NAMED_MAX = 1_000
+
+REJECTED = "rejected"
+REPEATED = "repeated in its page"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one file: "imported", "imported before", "interrupted", "busy" or "failed", and why.
+
+    The counts are those of the whole file as far as it was read, in this run and before: `posts` gave a row,
+    `new` and `updated` of them changed the table, `others` counts by name what gave none. `went_on` says that
+    an earlier run had begun it.
+    """
+
+    path: str
+    state: str
+    reason: str = ""
+    posts: int = 0
+    new: int = 0
+    updated: int = 0
+    others: Mapping[str, int] = field(default_factory=dict)
+    went_on: bool = False
+    exit_code: int = 0
+
+
+@dataclass
+class ImportReport:
+    """All results of a run; `named` are those of files that are not simply done, at most `NAMED_MAX` of them."""
+
+    run: int = 0
+    seconds: float = 0.0
+    files: Counter[str] = field(default_factory=Counter)
+    posts: int = 0
+    new: int = 0
+    updated: int = 0
+    others: Counter[str] = field(default_factory=Counter)
+    went_on: int = 0
+    named: list[Result] = field(default_factory=list)
+    rejects_file: Path = Path()
+    exit_code: int = 0
+    ended: str = ""
+
+    def add(self, result: Result) -> None:
+        """Counts a result. What an earlier run read whole is not counted once more, only its file."""
+        self.files[result.state] += 1
+        if result.state == "imported before":
+            return
+        self.posts += result.posts
+        self.new += result.new
+        self.updated += result.updated
+        self.others.update(result.others)
+        self.went_on += result.went_on
+        if result.state != "imported" and len(self.named) < NAMED_MAX:
+            self.named.append(result)
+        if result.state in ("failed", "busy") or self.refused:
+            self.exit_code = max(self.exit_code, result.exit_code, 1)
+
+    @property
+    def refused(self) -> int:
+        """How many posts, lines and formats were wanted and not taken."""
+        return sum(self.others[name] for name in (REJECTED, *archive.REFUSED))
+
+    def as_plain(self) -> dict[str, Any]:
+        """The report as JSON can hold it, for the run's record."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "files": dict(self.files),
+            "posts": self.posts,
+            "new": self.new,
+            "updated": self.updated,
+            "others": dict(self.others),
+            "ended": self.ended,
+        }
+
+
+@dataclass
+class ImportProgress:
+    """A running import as a display wants to see it; counts are of this run, bytes are of the files as stored."""
+
+    started_at: float
+    files: int = 0
+    bytes: int = 0
+    files_done: int = 0
+    bytes_done: int = 0
+    posts: int = 0
+    new: int = 0
+    rejected: int = 0
+    busy: int = 0
+    reading: dict[str, int] = field(default_factory=dict)  # path -> bytes read of it
+
+    @property
+    def bytes_read(self) -> int:
+        """Of files that are done, and of those under way."""
+        return self.bytes_done + sum(self.reading.values())
+
+
+class Display(Protocol):
+    """Shows a running import; called at least twice a second."""
+
+    def update(self, progress: ImportProgress) -> None: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process of a run needs to know."""
+
+    settings: Settings
+    database: Database
+    run: int
+
+
+Tell = Callable[[tuple[Any, ...]], None]
+Stopping = Callable[[], bool]
+
+
+# -- in the parent ---------------------------------------------------------------------------------------
+
+
+def import_files(
+    settings: Settings, database: Database, *, display: Display, stopped: Callable[[], int | None]
+) -> ImportReport:
+    """Imports all files of the settings, and reports.
+
+    `stopped()` gives the exit code once the operator wants the run to end; what was read is then saved.
+
+    **Errors**: `ConfigurationError` for a file that is not there, before anything is read; `DatabaseError` when
+    the run cannot be begun. What ends a file or the run later stands in the report.
+    """
+    archives = _found(settings.imports.files)
+    _check_rejects(settings.imports.rejects_file)
+    with database.session() as session:
+        run, _ = session.begin_run(
+            version=__version__,
+            arguments=settings.arguments_without_secrets(),
+            host=socket.gethostname(),
+            credentials=[],
+        )
+    report = ImportReport(run=run, rejects_file=settings.imports.rejects_file)
+    progress = ImportProgress(time.monotonic(), len(archives), sum(each.size for each in archives))
+    dispatch = _Dispatch(Job(settings, database, run), report, progress, display, stopped)
+    # The standard input of this process is nobody else's.
+    here = [each for each in archives if each.path == "-"]
+    files = [each for each in archives if each.path != "-"]
+    size = min(len(files), settings.threads or os.cpu_count() or 1)
+    if size <= 1:
+        here, files = here + files, []
+    if here:
+        dispatch.read_here(here)
+    if files:
+        dispatch.read_in_pool(files, size)
+    return _closed(database, report, progress)
+
+
+def _found(files: Sequence[Path | None]) -> list[Archive]:
+    """The files, each once. Reading begins with the largest, so that no process is left alone with it."""
+    found: dict[str, Archive] = {}
+    for file in files:
+        if file is None:
+            found["-"] = archive.STANDARD_INPUT
+            continue
+        try:
+            inside = [archive.identify(each.resolve()) for each in archive.find(file)]
+        except OSError as error:
+            raise ConfigurationError(
+                f"{error.filename or file} cannot be read: {error.strerror}; correct the name or leave it out"
+            ) from None
+        if not inside:
+            raise ConfigurationError(
+                f"the folder {file} holds no file of posts (.json, .jsonl, .tar, .gz, .bz2, .xz, .zst, …); name the "
+                "files themselves if they are called otherwise"
+            )
+        found.update({each.path: each for each in inside})
+    return sorted(found.values(), key=lambda each: -each.size)
+
+
+def _check_rejects(file: Path) -> None:
+    folder_is_usable = file.parent.is_dir() and os.access(file.parent, os.W_OK)
+    if file.is_dir() or not (os.access(file, os.W_OK) if file.exists() else folder_is_usable):
+        raise ConfigurationError(f"the file of rejects {file} cannot be written; name another with --rejects")
+
+
+def _closed(database: Database, report: ImportReport, progress: ImportProgress) -> ImportReport:
+    report.seconds = time.monotonic() - progress.started_at
+    try:
+        with database.session(stopping=lambda: True) as session:
+            session.end_run(report.run, exit_code=report.exit_code, report=report.as_plain())
+    except TweetcrawlerError as error:
+        log.warning("the run's report could not be stored: %s", error)
+        report.exit_code = report.exit_code or error.exit_code
+    return report
+
+
+class _Dispatch:
+    """Hands out the files, and puts together what comes back."""
+
+    def __init__(
+        self,
+        job: Job,
+        report: ImportReport,
+        progress: ImportProgress,
+        display: Display,
+        stopped: Callable[[], int | None],
+    ) -> None:
+        self._job = job
+        self._report = report
+        self._progress = progress
+        self._display = display
+        self._stopped = stopped
+        self._deaths: Counter[str] = Counter()
+        self._ending = False
+
+    def read_here(self, archives: Sequence[Archive]) -> None:
+        """One after the other, in this process."""
+
+        def tell(news: tuple[Any, ...]) -> None:
+            self._take_news(news)
+            self._display.update(self._progress)
+
+        read = _reader(lambda: self._stopped() is not None, tell, self._job)
+        for number, each in enumerate([*archives, None]):
+            self._look()
+            if self._ending:
+                self._leave(archives[number:])
+            self._progress.busy = 1
+            if done := read(None if self._ending else each):
+                self._settle(*done)
+            else:
+                break
+
+    def read_in_pool(self, archives: Sequence[Archive], size: int) -> None:
+        """As many at a time as there are processes."""
+        waiting = deque(archives)
+        pool = Pool(start_worker, self._job, size=size, preload="tweetcrawler.importing")
+        kill_at: float | None = None
+        try:
+            while waiting or pool.busy:
+                self._look()
+                if self._ending and kill_at is None:
+                    pool.stop()
+                    kill_at = time.monotonic() + GRACE_S
+                if self._ending and (pool.busy == 0 or time.monotonic() > (kill_at or 0)):
+                    break
+                for worker in [] if self._ending else list(pool.idle):
+                    if waiting:
+                        pool.give(worker, waiting.popleft())
+                self._progress.busy = pool.busy
+                for event in pool.events(0.25):
+                    self._take(event, waiting)
+                self._display.update(self._progress)
+            self._leave(waiting)
+            pool.close()
+        finally:
+            pool.kill()
+
+    def _look(self) -> None:
+        code = self._stopped()
+        if code is not None and not self._ending:
+            self._ending = True
+            self._report.ended = "stopped by the operator"
+        if code is not None:
+            self._report.exit_code = code
+
+    def _leave(self, archives: Sequence[Archive] | deque[Archive]) -> None:
+        if archives:
+            self._report.files["not begun"] += len(archives)
+
+    def _take(self, event: Event, waiting: deque[Archive]) -> None:
+        if event.kind == "news":
+            self._take_news(event.value)
+        elif event.kind == "result":
+            self._settle(*event.value)
+        else:
+            each = event.value
+            self._deaths[each.path] += 1
+            if self._ending:
+                self._settle(each, Result(each.path, "interrupted"))
+            elif self._deaths[each.path] > DEATHS:
+                self._settle(each, Result(each.path, "failed", f"its process died {DEATHS + 1} times"))
+            else:
+                log.warning("a process died; %s goes on in another one", each.path)
+                waiting.append(each)
+
+    def _take_news(self, news: tuple[Any, ...]) -> None:
+        what, *rest = news
+        if what == "read":
+            path, bytes_read, posts, new, rejected = rest
+            self._progress.reading[path] = bytes_read
+            self._progress.posts += posts
+            self._progress.new += new
+            self._progress.rejected += rejected
+        elif what == "log":
+            name, level, text = rest
+            logging.getLogger(name).log(level, "%s", text)
+
+    def _settle(self, each: Archive, result: Result) -> None:
+        self._progress.reading.pop(each.path, None)
+        self._progress.files_done += 1
+        self._progress.bytes_done += each.size
+        self._report.add(result)
+        if result.exit_code == DatabaseUnreachable.exit_code and not self._ending:
+            self._ending = True
+            self._report.ended = result.reason
+
+
+# -- in a worker -----------------------------------------------------------------------------------------
+
+
+def start_worker(
+    _number: int, stopping: Stopping, tell: Tell, job: Job
+) -> Callable[[Archive | None], tuple[Archive, Result] | None]:
+    """What a process of its own does with each file; see `pool.Pool`."""
+    root = logging.getLogger()
+    root.handlers[:] = [_ToParent(tell)]
+    root.setLevel(job.settings.log_level.upper())
+    return _reader(stopping, tell, job)
+
+
+def _reader(
+    stopping: Stopping, tell: Tell, job: Job
+) -> Callable[[Archive | None], tuple[Archive, Result] | None]:
+    """Imports one file after the other over one connection, which ends with None."""
+    # A batch is some hundred thousand objects, none of them in a ring: looking for rings takes much time.
+    gc.set_threshold(1_000_000, 20, 100)
+    score = scorer() if job.settings.sentiment else None
+    open_ = ExitStack()
+    session = open_.enter_context(job.database.session(stopping=stopping))
+
+    def read(each: Archive | None) -> tuple[Archive, Result] | None:
+        if each is None:
+            open_.close()
+            return None
+        return each, _import_archive(each, session, job, score=score, stopping=stopping, tell=tell)
+
+    return read
+
+
+class _ToParent(logging.Handler):
+    """Log lines of a worker: the parent writes them, so that they do not run into its display."""
+
+    def __init__(self, tell: Tell) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(("log", record.name, record.levelno, record.getMessage()))
+
+
+def _import_archive(
+    each: Archive,
+    session: Session,
+    job: Job,
+    *,
+    score: Callable[[str], float] | None,
+    stopping: Stopping,
+    tell: Tell,
+) -> Result:
+    wanted = job.settings.imports
+    # Nobody knows where standard input was left: it is another file each time.
+    identity = (each.fingerprint, each.head) if each.path != "-" else (f"run {job.run}", f"run {job.run}")
+    reading: _Reading | None = None
+    try:
+        state = session.begin_import(
+            job.run, each.path, size=each.size, fingerprint=identity[0], head=identity[1], again=wanted.again
+        )
+        if state.finished:
+            return _result(each.path, "imported before", state)
+        reading = _Reading(each, session, state, wanted.rejects_file, score, tell)
+        reading.read(stopping)
+    except TweetcrawlerError as error:
+        reason, code = str(error), error.exit_code
+    except (OSError, MemoryError) as error:
+        reason, code = f"{type(error).__name__}: {error}", 1
+    else:
+        return reading.result()
+    failed = reading.result() if reading is not None else Result(each.path, "")
+    return replace(failed, state="failed", reason=reason, exit_code=code)
+
+
+def _result(path: str, name: str, state: ImportState, reason: str = "") -> Result:
+    return Result(path, name, reason, state.posts, state.new, state.updated, dict(state.others))
+
+
+class _Reading:
+    """One file on its way into the table: the batch that is being filled, and what is saved already."""
+
+    def __init__(
+        self,
+        each: Archive,
+        session: Session,
+        state: ImportState,
+        rejects_file: Path,
+        score: Callable[[str], float] | None,
+        tell: Tell,
+    ) -> None:
+        self._each = each
+        self._session = session
+        self._saved = state
+        self._went_on = state.position != Position()
+        self._rejects_file = rejects_file
+        self._score = score
+        self._tell = tell
+        self._reached: tuple[int, int, int] = state.position
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._cut: set[int] = set()
+        self._posts = state.posts
+        self._others = Counter(state.others)
+        self._rejects: list[bytes] = []
+        self._named = {kind for kind in archive.REFUSED if self._others[kind]}
+        self._lost = False
+
+    def read(self, stopping: Stopping) -> None:
+        """From where the file was left to its end, or until `stopping()`."""
+        with archive.documents(self._each, Position(*self._saved.position), stopping=stopping) as (
+            documents,
+            bytes_read,
+        ):
+            save_at = time.monotonic() + BATCH_S
+            try:
+                for document in documents:
+                    self._take(document)
+                    if len(self._rows) >= ROWS_A_BATCH or time.monotonic() >= save_at:
+                        if not self._save(bytes_read(), finished=False):
+                            return
+                        save_at = time.monotonic() + BATCH_S
+                    if stopping():
+                        break
+                else:
+                    self._save(bytes_read(), finished=True)
+                    return
+            except archive.Stopped:
+                pass
+            self._save(bytes_read(), finished=False)
+
+    def result(self) -> Result:
+        """How far it came."""
+        if self._lost:
+            reason = "another process imports it at this moment"
+            return replace(_result(self._each.path, "busy", self._saved, reason), exit_code=1)
+        name = "imported" if self._saved.finished else "interrupted"
+        return replace(_result(self._each.path, name, self._saved), went_on=self._went_on)
+
+    def _take(self, document: Document) -> None:
+        self._reached = document.end
+        problem = document.problem
+        if not problem:
+            for piece in archive.recognise(document.value):
+                self._take_piece(piece, document)
+        elif problem in _COUNTED:
+            self._count(problem)
+        else:
+            self._reject(document, problem)
+
+    def _take_piece(self, piece: Piece, document: Document) -> None:
+        kind, thing = piece
+        if kind == archive.STATUS:
+            self._keep(flatten_statuses((thing,), score=self._score), 1, document, cut=is_cut(thing))
+        elif kind == archive.PAGE:
+            data = thing["data"]
+            self._keep(
+                flatten(thing, score=self._score), len(data) if isinstance(data, list) else 1, document
+            )
+        elif kind == archive.UNKNOWN:
+            self._reject(document, thing)
+        else:
+            self._count(kind)
+
+    def _keep(self, flattened: Flattened, posts: int, document: Document, *, cut: bool = False) -> None:
+        rows, refused = flattened
+        self._posts += len(rows)
+        if repeated := posts - len(rows) - len(refused):
+            self._others[REPEATED] += repeated
+        for tweet_id, reason in refused:
+            self._reject(document, f"post {tweet_id}: {reason}" if tweet_id else f"a post: {reason}")
+        for row in rows:
+            tweet_id = row["id"]
+            known = self._rows.get(tweet_id)
+            if cut and known is not None:
+                continue
+            if known is not None:
+                row |= {column: known[column] for column in KEPT if row[column] is None}
+            self._rows[tweet_id] = row
+            if cut:
+                self._cut.add(tweet_id)
+            else:
+                self._cut.discard(tweet_id)
+
+    def _count(self, kind: str) -> None:
+        self._others[kind] += 1
+        if kind in archive.REFUSED and kind not in self._named:
+            self._named.add(kind)
+            said = f"{self._each.path} holds {kind}, not imported: {archive.REFUSED[kind]}"
+            self._tell(("log", __name__, logging.WARNING, said))
+
+    def _reject(self, document: Document, reason: str) -> None:
+        self._others[REJECTED] += 1
+        line = {
+            "file": self._each.path,
+            "member": document.member or None,
+            "line": document.line,
+            "reason": reason,
+            "begins": document.raw[:REJECT_SHOWN_BYTES].decode(errors="replace"),
+        }
+        self._rejects.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+    def _save(self, bytes_read: int, *, finished: bool) -> bool:
+        """Saves the batch; False when somebody else has read on in this file."""
+        if finished or self._reached != self._saved.position:
+            # Before the counts are saved: rather twice in the file than never.
+            self._write_rejects()
+            reached = replace(
+                self._saved,
+                position=self._reached,
+                posts=self._posts,
+                others=dict(self._others),
+                finished=finished,
+            )
+            rows = [self._rows[tweet_id] for tweet_id in sorted(self._rows)]
+            loaded = self._session.load(self._saved, rows, reached, cut=self._cut)
+            if loaded is None:
+                self._lost = True
+                return False
+            before, self._saved, self._rows, self._cut = self._saved, loaded, {}, set()
+            rejected = loaded.others.get(REJECTED, 0) - before.others.get(REJECTED, 0)
+            self._tell(
+                (
+                    "read",
+                    self._each.path,
+                    bytes_read,
+                    loaded.posts - before.posts,
+                    loaded.new - before.new,
+                    rejected,
+                )
+            )
+        return True
+
+    def _write_rejects(self) -> None:
+        if self._rejects:
+            with self._rejects_file.open("ab", buffering=0) as file:
+                file.write(b"".join(self._rejects))  # in one call, which keeps processes apart
+            self._rejects = []
+
+
+_COUNTED = frozenset({archive.EMPTY, archive.OTHER_FILE, archive.ACCOUNT_DOWNLOAD})

@@ -1,0 +1,87 @@
+"""Search queries: one form for each, a key that tells them apart, and a name for a file.
+
+Two spellings of white space are one query; everything else may mean something to X and stays.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from hashlib import sha256
+
+from tweetcrawler import coverage
+
+# An entry of a PostgreSQL index holds about 2,700 bytes; a query of 1,024 signs may have 4,096.
+_KEY_MAX_BYTES = 1_000
+_SLUG_MAX = 40
+_ID = re.compile(r"[0-9]{10,19}", re.ASCII)
+_QUOTED_OR_SPACE = re.compile(r'("[^"]*")|\s+')
+_HASHTAG = re.compile(r"[#$]\w+")
+# Ids hold a time since this day only; those before it were given out one after the other.
+_FIRST_DATED_ID = datetime(2010, 11, 5, tzinfo=UTC)
+
+
+def normalised(query: str) -> str:
+    """The query without needless white space; inside quotes it stays."""
+    return _QUOTED_OR_SPACE.sub(lambda found: found[1] or " ", query).strip()
+
+
+def key_of(query: str) -> str:
+    """What tells a normalised query from another: itself, or its digest when it is long."""
+    encoded = query.encode()
+    return query if len(encoded) <= _KEY_MAX_BYTES else f"sha256:{sha256(encoded).hexdigest()}"
+
+
+def slug_of(query: str) -> str:
+    """A name of letters, digits and dashes that is the query's own, and no user's."""
+    plain = unicodedata.normalize("NFKD", query.lower()).encode("ascii", "ignore").decode()
+    words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_SLUG_MAX].strip("-")
+    return "-".join(filter(None, ("search", words, sha256(query.encode()).hexdigest()[:8])))
+
+
+def from_user(username: str) -> str:
+    """The query for all posts of a user."""
+    return f"from:{username}"
+
+
+def for_trend(name: str, lang: str | None) -> str:
+    """The query for the posts of a trend: its hashtag, or its words as a phrase; optionally in one language."""
+    found = name.strip()
+    if not _HASHTAG.fullmatch(found):
+        found = f'"{" ".join(found.replace(chr(34), " ").split())}"'
+    return f"{found} lang:{lang}" if lang else found
+
+
+def lowest_id(text: str) -> int:
+    """The lowest id that is wanted, from an id (the wanted ones are newer) or a date (UTC, it is in).
+
+    **Errors**: ValueError with what it must be.
+    """
+    if _ID.fullmatch(text.strip()):
+        return int(text) + 1
+    moment = _moment(text)
+    return 1 if moment < _FIRST_DATED_ID else coverage.id_at(int(moment.timestamp() * 1000))
+
+
+def end_id(text: str) -> int:
+    """The lowest id that is not wanted any more, from an id (the wanted ones are older) or a date (UTC, not in).
+
+    **Errors**: ValueError with what it must be.
+    """
+    if _ID.fullmatch(text.strip()):
+        return int(text)
+    moment = _moment(text)
+    if moment < _FIRST_DATED_ID:
+        raise ValueError("must not be a date before 2010-11-05: ids tell no time before; give an id")
+    return coverage.id_at(int(moment.timestamp() * 1000))
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        moment = None
+    if moment is None or text.strip().isdigit():
+        raise ValueError("must be an id, or a date such as 2024-01-31 or 2024-01-31T12:00:00Z (UTC)")
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
