@@ -17,7 +17,7 @@ from simulated_x import Clock, SimulatedX, credentials, run_processes, utilisati
 from tweetcrawler.errors import WindowClosed
 
 REQUEST_S = 0.4
-WINDOWS = 8
+WINDOWS = 4
 EQUAL = (900,)
 UNEQUAL = (900, 300, 75, 15)
 _TIMELINE = "/2/users/:id/tweets"

@@ -1,4 +1,4 @@
-"""Writes the lists of options into docs/reference.md, from the grammars that read them.
+"""Writes the lists of commands and options into docs/reference.md, from the grammars that read them.
 
     python docs/make_reference.py            rewrites the lists
     python docs/make_reference.py --check    says whether they are as they should be (exit 1 when not)
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tweetcrawler import settings
@@ -25,11 +25,13 @@ _NOTHING = "-"
 def main() -> int:
     """Rewrites the lists, or checks them; gives the exit code."""
     old = REFERENCE.read_text("utf-8")
-    new = _with_list(_with_list(old, "options", _options()), "options of the sandbox", _sandbox_options())
+    new = old
+    for name, lines in _LISTS.items():
+        new = _with_list(new, name, lines())
     if "--check" in sys.argv[1:]:
         if new == old:
             return 0
-        sys.exit("docs/reference.md is behind the options: run `python docs/make_reference.py`")
+        sys.exit("docs/reference.md is behind the program: run `python docs/make_reference.py`")
     REFERENCE.write_text(new, "utf-8")
     return 0
 
@@ -41,6 +43,18 @@ def _with_list(text: str, name: str, lines: Iterator[str]) -> str:
     if not found or not found_end:
         sys.exit(f"{REFERENCE} has no place for the {name}: it must hold the lines {begin}{end}")
     return before + begin + "\n".join(lines) + "\n\n" + end + after
+
+
+def _commands() -> Iterator[str]:
+    yield "\n| command | does |"
+    yield "|---|---|"
+    parser = settings._Grammar(Path(), {}).parser
+    [command] = [action for action in parser._actions if action.dest == "command"]
+    for entry in _help(parser, command).split("; "):
+        words, _, meaning = entry.partition(": ")
+        word, _, remark = words.partition(" (")
+        remark = f" ({remark}" if remark else ""
+        yield _cells(_code(word) + remark, meaning or f"the same as `--{word}`")
 
 
 def _options() -> Iterator[str]:
@@ -108,6 +122,12 @@ def _sandbox_options() -> Iterator[str]:
 def _cells(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
+
+_LISTS: dict[str, Callable[[], Iterator[str]]] = {
+    "commands": _commands,
+    "options": _options,
+    "options of the sandbox": _sandbox_options,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -604,6 +604,8 @@ ENTRY = re.compile(
     r"^  (?P<spellings>-.*?)(?:  +(?P<first>\S.*))?\n(?P<more>(?: {20,}\S.*\n)*)", re.MULTILINE
 )
 COMMAND_LINE_ONLY = {"help", "version", "config", "keep"}
+COMMAND_LINE_ONLY |= {"format", "output", "columns", "where", "view", "pages", "excel-safe"}
+COMMAND_LINE_ONLY |= {"rejects", "again"}
 COMMAND_LINE_ONLY |= {"query", "queries", "archive", "since", "until", "count"}
 COMMAND_LINE_ONLY |= {"trending", "lang", "timelines", "every"}
 COMMAND_LINE_ONLY |= {"retweeted", "by", "mincount", "limit", "depth", "stdout", "refresh", "age"}
@@ -614,7 +616,7 @@ def documented() -> dict[str, tuple[str, str]]:
     found = {}
     for entry in ENTRY.finditer(help_text()):
         text = " ".join(f"{entry['first'] or ''} {entry['more']}".split())
-        for name, metavar in re.findall(r"--(\w+)(?: ([^\s,]+))?", entry["spellings"]):
+        for name, metavar in re.findall(r"--([\w-]+)(?: ([^\s,]+))?", entry["spellings"]):
             found[name] = (metavar, text)
     return found
 

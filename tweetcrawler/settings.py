@@ -221,8 +221,9 @@ def parse(argv: Sequence[str], *, environ: Mapping[str, str], folder: Path) -> S
     values, more_notes = _read_file(path, grammar) if path else ({}, ())
     arguments = [f"{name}={value}" if value else name for name, value in line.options.items()]
     arguments += [f"{name}={value}" for name, value in line.repeated]
-    files = line.words[1:] if command == "import" else ()
-    words = line.words[:1] if command == "import" else line.words
+    takes_files = command in ("import", "hydrate")
+    files = line.words[1:] if takes_files else ()
+    words = line.words[:1] if takes_files else line.words
     given = grammar.given([*words, *arguments], variables, values)
     return _settings(
         given, grammar, config_file=path, files=files, rest=line.rest, notes=notes + more_notes
@@ -298,7 +299,7 @@ def _settings(
             stdout=given.stdout,
         ),
         hydrate=Hydrate(
-            ids_file=None if given.action in (None, "-") else grammar.path(given.action),
+            ids_file=None if files in ((), ("-",)) else grammar.path(files[0]),
             refresh=given.refresh,
             age_s=given.age_s,
         ),
@@ -472,7 +473,7 @@ class _Grammar:
             f"{', '.join(DATABASE_ACTIONS)}; sandbox: a local server like X (its own options follow: "
             "sandbox --help); demo: a crawl of the sandbox, to look at; help; version",
         )
-        self.parser.add_argument("action", nargs="?", metavar="action", help="what db shall do; the file of ids of hydrate")
+        self.parser.add_argument("action", nargs="?", metavar="action", help="what db shall do; files of import and hydrate")
         add = self._group("general")
         add("-h", "--help", action="store_true", places="command line", help="print this text")
         add("--version", action="store_true", places="command line", help="print the version")

@@ -51,6 +51,7 @@ def downgrade() -> None:
     # The tweets stay: they were paid for.
     op.execute("DROP VIEW tweets")
     op.execute("DROP TABLE crawl_trend, crawl_found, crawl_lookup, crawl_metrics")
+    op.execute("DROP TABLE crawl_plan, crawl_reserved, crawl_budget")
     op.execute("DROP TABLE crawl_import, crawl_page, crawl_target, crawl_run, api_bucket, api_credential")
 
 
@@ -289,4 +290,45 @@ _CRAWL_TABLES = [
         UNIQUE NULLS NOT DISTINCT (tweet_id, seen_at)
     )
     """,
+    # The accounts by day read this index alone; the second holds the few pages with posts that were bought before.
+    "CREATE INDEX crawl_page_time ON crawl_page (fetched_at) "
+    "INCLUDE (run_id, credential, endpoint, post_count, user_count, new_count)",
+    "CREATE INDEX crawl_page_again ON crawl_page (fetched_at) WHERE post_count > new_count",
+    # Leases are renewed by every page and must stay out of every index; the state changes once in a while.
+    "CREATE INDEX crawl_target_state ON crawl_target (kind, state)",
+    # What was spent of a budget: of a run, of a UTC day, of a month; counted anew from the pages by and by.
+    """
+    CREATE TABLE crawl_budget (
+        scope text NOT NULL,
+        period text NOT NULL,
+        posts bigint NOT NULL DEFAULT 0,
+        micro_usd bigint NOT NULL DEFAULT 0,
+        counted_at timestamptz,
+        PRIMARY KEY (scope, period)
+    ) WITH (fillfactor = 50)
+    """,
+    # What requests under way may cost at most; `id` is that of the page which will be stored. A row that stays
+    # is of a process that was killed: nobody knows what its request brought.
+    """
+    CREATE TABLE crawl_reserved (
+        id uuid PRIMARY KEY,
+        run_id bigint NOT NULL REFERENCES crawl_run,
+        owner text NOT NULL,
+        endpoint text NOT NULL,
+        reserved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        posts bigint NOT NULL,
+        micro_usd bigint NOT NULL
+    ) WITH (fillfactor = 50)
+    """,
+    "CREATE INDEX crawl_reserved_time ON crawl_reserved (reserved_at)",
+    # What was foretold of a kind of run, to stand beside what it then took.
+    """
+    CREATE TABLE crawl_plan (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        subject text NOT NULL,
+        plan jsonb NOT NULL
+    )
+    """,
+    "CREATE INDEX crawl_plan_subject ON crawl_plan (subject, made_at)",
 ]

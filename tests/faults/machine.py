@@ -67,8 +67,8 @@ class SmallDisk:
 class OwnServer:
     """A PostgreSQL server for one test: it may be crashed, stopped and started again at its port."""
 
-    def __init__(self, folder: Path) -> None:
-        self._server = embedded.Server(folder)
+    def __init__(self, folder: Path, binaries: Path | None = None) -> None:
+        self._server = embedded.Server(folder, binaries)
         self._cluster = folder / "cluster"
         self.url = self._server.start()
 
