@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from crawls import Crawler, ended, kill_tree, truth
+from crawls import PROGRAM, Crawler, ended, kill_tree, truth
 from sandbox_server import Sandbox
 from searches import lost, requests_to
 
@@ -37,10 +37,15 @@ def test_ids_become_rows_and_those_that_are_gone_are_noted_with_the_reason(
     deleted, hidden = there[5], int(sandbox.truth_ids("protected_one")["ids"][0])
     writer = next(w for w in WRITERS if deleted in truth(sandbox, [w]))
     sandbox.control("POST", "/sandbox/world", {"user": writer, "delete": [str(deleted)]})
-    ids = write_ids(crawler, [*there, hidden, there[0], f"https://x.com/a/status/{there[1]}?s=20", "# note", "", "x1"])
+    ids = write_ids(
+        crawler, [*there, hidden, there[0], f"https://x.com/a/status/{there[1]}?s=20", "# note", "", "x1"]
+    )
     done = crawler.run("hydrate", ids)
     assert crawler.stored_ids() == [i for i in there if i != deleted]
-    states = {i: (state, reason) for i, state, reason in crawler.select("SELECT tweet_id, state, reason FROM crawl_lookup")}
+    states = {
+        i: (state, reason)
+        for i, state, reason in crawler.select("SELECT tweet_id, state, reason FROM crawl_lookup")
+    }
     assert {i: state for i, (state, _) in states.items()} == {deleted: "missing", hidden: "protected"}
     assert f"Could not find tweet with ids: [{deleted}]" in states[deleted][1]
     assert f"{deleted}: gone: missing" in done.stdout
@@ -53,9 +58,7 @@ def test_ids_become_rows_and_those_that_are_gone_are_noted_with_the_reason(
     assert requests_to(sandbox.books(), TWEETS) == before, "neither stored nor gone ones are asked again"
 
 
-def test_posts_that_a_crawl_stored_are_not_bought_again(
-    sandbox: Sandbox, dsn: str, tmp_path: Path
-) -> None:
+def test_posts_that_a_crawl_stored_are_not_bought_again(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, WRITERS[:2])
     crawler.run()
     sold = sandbox.books()["posts_sold"]
@@ -68,18 +71,15 @@ def test_ids_come_from_stdin_too(sandbox: Sandbox, dsn: str, tmp_path: Path) -> 
     crawler = Crawler.on(sandbox, tmp_path, dsn, [])
     there = truth(sandbox, WRITERS[:1])
     done = subprocess.run(
-        ["python", "-m", "tweetcrawler", "-c", "tweet.ini", "hydrate", "-"],
-        cwd=tmp_path, input="".join(f'"{i}"\r\n' for i in there), capture_output=True, text=True, timeout=60,
-        executable=_python(),
-    )  # fmt: skip
+        [*PROGRAM, "-c", "tweet.ini", "hydrate", "-"],
+        cwd=tmp_path,
+        input="".join(f'"{i}"\r\n' for i in there),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     assert crawler.stored_ids() == there
-
-
-def _python() -> str:
-    import sys
-
-    return sys.executable
 
 
 def test_two_runs_at_once_buy_each_post_once(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
@@ -120,7 +120,9 @@ def test_killed_it_goes_on_and_buys_at_most_a_page_a_process_again(dsn: str, tmp
 
 
 def test_windows_are_kept_by_lookups(dsn: str, tmp_path: Path) -> None:
-    with Sandbox("--credentials", "1", "--posts", "100-100", "--window-s", "3", "--limit", f"{TWEETS}=2/2") as sandbox:
+    with Sandbox(
+        "--credentials", "1", "--posts", "100-100", "--window-s", "3", "--limit", f"{TWEETS}=2/2"
+    ) as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, dsn, [])
         crawler.run("hydrate", write_ids(crawler, truth(sandbox, WRITERS)))
         assert crawler.stored_ids() == truth(sandbox, WRITERS)
@@ -131,9 +133,7 @@ def test_windows_are_kept_by_lookups(dsn: str, tmp_path: Path) -> None:
 # -- refresh ---------------------------------------------------------------------------------------------
 
 
-def test_refresh_reads_counts_anew_and_keeps_the_old_ones(
-    sandbox: Sandbox, dsn: str, tmp_path: Path
-) -> None:
+def test_refresh_reads_counts_anew_and_keeps_the_old_ones(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, WRITERS[:1])
     crawler.run()
     there = crawler.stored_ids()
@@ -155,7 +155,13 @@ def test_refresh_reads_counts_anew_and_keeps_the_old_ones(
     for number, i in enumerate(sorted(there)):
         m = expected[i]
         assert observed[2 * number] == (i, 0, 0, None, None)
-        assert observed[2 * number + 1] == (i, m["like_count"], m["retweet_count"], m["reply_count"], m["quote_count"])
+        assert observed[2 * number + 1] == (
+            i,
+            m["like_count"],
+            m["retweet_count"],
+            m["reply_count"],
+            m["quote_count"],
+        )
     assert len(observed) == 2 * len(there)
     # The first purchase has the time of its page.
     assert crawler.select("SELECT count(*) FROM crawl_metrics WHERE seen_at IS NULL") == [(0,)]
@@ -201,7 +207,9 @@ def test_a_block_holds_an_id_once() -> None:
     assert list(lists.blocks([3, 1, 3, 2, 4, 4], 2)) == [(3, 1), (3, 2), (4,)]
 
 
-@pytest.mark.parametrize("line", ["0", "-1", "12.0", "9223372036854775808", "1e5", "a,1", "https://x.com/ada"])
+@pytest.mark.parametrize(
+    "line", ["0", "-1", "12.0", "9223372036854775808", "1e5", "a,1", "https://x.com/ada"]
+)
 def test_what_is_no_id_is_told_by_its_line(tmp_path: Path, line: str) -> None:
     (tmp_path / "ids").write_text(f"7\n{line}\n8\n")
     bad: list[tuple[int, str]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -108,7 +109,14 @@ def test_what_is_neither_date_nor_id_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "woeid"),
-    [("worldwide", 1), ("India", 23424848), ("SÃO PAULO", 455827), ("Türkiye", 23424969), (" 44418 ", 44418), ("123", 123)],
+    [
+        ("worldwide", 1),
+        ("India", 23424848),
+        ("SÃO PAULO", 455827),
+        ("Türkiye", 23424969),
+        (" 44418 ", 44418),
+        ("123", 123),
+    ],
 )
 def test_places_are_known_by_name_or_number(text: str, woeid: int) -> None:
     assert places.place(text).woeid == woeid
@@ -134,4 +142,4 @@ def test_spaced_permits_never_lie_closer_than_their_spacing(gaps: list[float], l
         else:
             assert windows.opens_at(bucket, now) > now or now + windows.QUEUE_S < bucket.next_at
     assert len(moments) <= limit
-    assert all(b - a >= 1.1 - 1e-9 for a, b in zip(moments, moments[1:], strict=False))
+    assert all(b - a >= 1.1 - 1e-9 for a, b in pairwise(moments))

@@ -61,9 +61,7 @@ def test_a_week_is_collected_once_and_what_is_older_is_marked(
     assert requests_to(after, RECENT)["200"] - requests_to(before, RECENT)["200"] == len(WORDS)
 
 
-def test_a_later_search_buys_what_is_new_and_nothing_else(
-    sandbox: Sandbox, dsn: str, tmp_path: Path
-) -> None:
+def test_a_later_search_buys_what_is_new_and_nothing_else(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, [])
     sandbox.truth_ids("newsy")
     crawler.run("search", "-q", "from:newsy")

@@ -151,7 +151,9 @@ def search(
 ) -> Report:
     """Collects the posts of normalised queries, and reports. For the rest see `crawl`."""
     run = _Run(settings, sink, credentials, display, stopped)
-    return run.do(lambda session: {"crawl": session.open_searches(queries)}, total=len(queries))
+    return run.do(
+        lambda session: {"crawl": session.open_searches(queries)}, total=len(queries), units=len(queries)
+    )
 
 
 def count(
@@ -165,7 +167,9 @@ def count(
 ) -> Report:
     """Asks how many posts the queries have, and buys none; `Report.counted` tells. For the rest see `crawl`."""
     run = _Run(settings, sink, credentials, display, stopped)
-    return run.do(lambda _: {"count": [Counting(query) for query in queries]}, total=len(queries))
+    return run.do(
+        lambda _: {"count": [Counting(query) for query in queries]}, total=len(queries), units=len(queries)
+    )
 
 
 def collect_trends(
@@ -216,8 +220,14 @@ class _Run:
     stopped: Callable[[], int | None]
 
     def do(
-        self, work_of: Callable[[Session], Work], *, total: int | None = None, cap: int | None = None
+        self,
+        work_of: Callable[[Session], Work],
+        *,
+        total: int | None = None,
+        units: int | None = None,
+        cap: int | None = None,
     ) -> Report:
+        """The report of the run; `units` is how many processes could have something to do at most."""
         with self.sink.session() as session:
             run, since = session.begin_run(
                 version=__version__,
@@ -228,6 +238,7 @@ class _Run:
             work = work_of(session)
         job = Job(self.settings, self.sink, self.credentials, run, since, cap)
         size = self.settings.threads or default_processes(len(self.credentials))
+        size = min(size, units or size)
         pool = Pool(start_worker, job, size=size, preload="tweetcrawler.walk", farewell=True)
         dispatch = _Dispatch(pool, self.sink, work, Report(run=run), Progress(time.monotonic(), total))
         try:

@@ -35,7 +35,9 @@ def read_queries(given: Sequence[str], path: Path | None) -> list[str]:
     found += [line for line in lines if line.strip() and not re.match(r"\s*#(\s|$)", line)]
     queries = list(dict.fromkeys(normalised(query) for query in found))
     if not queries:
-        raise ConfigurationError(f"there is no query in {path}; write one a line" if path else "the query is empty")
+        raise ConfigurationError(
+            f"there is no query in {path}; write one a line" if path else "the query is empty"
+        )
     return queries
 
 

@@ -99,9 +99,9 @@ def place(text: str) -> Place:
 
     near = difflib.get_close_matches(name, [*_NUMBERS, *_OTHER_NAMES], n=3)
     advice = f"did you mean {' or '.join(near)}?" if near else "give its number (WOEID)."
-    raise ConfigurationError(f"No place of trends is known as {ascii(text.strip()[:40])}; {advice}")
+    raise ConfigurationError(f"No place of trends is known as {text.strip()[:40]!a}; {advice}")
 
 
 def _folded(text: str) -> str:
-    plain = unicodedata.normalize("NFKD", text.replace("ı", "i")).encode("ascii", "ignore").decode().lower()
+    plain = unicodedata.normalize("NFKD", text.replace("\u0131", "i")).encode("ascii", "ignore").decode().lower()
     return " ".join(re.findall(r"[a-z]+", plain))

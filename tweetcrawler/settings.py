@@ -25,7 +25,7 @@ from tweetcrawler.secret import Credential as Credential  # a value of the setti
 from tweetcrawler.secret import Secret as Secret
 from tweetcrawler.secret import harmless_name, read_by_others, read_text
 
-COMMANDS = ("crawl", "db", "sandbox", "demo", "export", "import", "search", "trending", "snowball", "hydrate", "help", "version")
+COMMANDS = ("crawl", "db", "sandbox", "demo", "export", "import", "search", "trending", "snowball", "hydrate", "plan", "status", "report", "watch", "help", "version")
 DATABASE_ACTIONS = ("url", "start", "stop", "upgrade")
 DEFAULT_FILE = "tweet.ini"
 DEFAULT_TABLE = "tweet_articles_tweepy"
@@ -35,7 +35,7 @@ EMBEDDED = "embedded"
 VARIABLE_PREFIX = "TWEETCRAWLER_"
 EXPORT_FORMATS = ("csv", "jsonl", "parquet", "xlsx")
 
-_READ_DEFAULT_FILE = ("crawl", "search", "trending", "snowball", "hydrate", "export", "import", "db")  # the others take nothing from it, so it may be broken for them
+_READ_DEFAULT_FILE = ("crawl", "search", "trending", "snowball", "hydrate", "plan", "status", "report", "watch", "export", "import", "db")  # the others take nothing from it, so it may be broken for them
 _LONGEST_S = 3600.0
 
 _EXIT_CODES = """\
@@ -128,6 +128,50 @@ class Hydrate:
 
 
 @dataclass(frozen=True)
+class Money:
+    """What X charges, and how much of it may be spent; amounts are in USD, None: no limit, or the tariff's own.
+
+    `budget` and `max_posts` are of one run, the others of a UTC day and month over all runs on the database.
+    """
+
+    prices_file: Path | None = None
+    tariff: str | None = None
+    price_post: float | None = None
+    price_user: float | None = None
+    budget: float | None = None
+    max_posts: int | None = None
+    budget_per_day: float | None = None
+    budget_per_month: float | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether any spending is limited."""
+        return (self.budget, self.max_posts, self.budget_per_day, self.budget_per_month) != (None,) * 4
+
+
+@dataclass(frozen=True)
+class Look:
+    """What `plan`, `status` and `report` shall show, and how; `ask` lets them ask X."""
+
+    handle: str | None = None
+    as_json: bool = False
+    refresh: bool = False
+    ask: bool = False
+    trending: bool = False
+    html: Path | None = None
+    markdown: Path | None = None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How `watch` keeps a list fresh: the shortest and longest time between two visits of a target."""
+
+    once: bool = False
+    min_s: float = 900.0
+    max_s: float = 7 * 86_400.0
+
+
+@dataclass(frozen=True)
 class Export:
     """What `export` shall write, as it was said; None and empty leave it to the other options.
 
@@ -162,7 +206,7 @@ class Settings:
 
     `database` is None exactly when `sink` is "csv"; `csv_folder` is then always a path. `threads` None leaves
     the number of processes to the pool. `rest` is what stood behind `sandbox`. `notes` are sentences for the
-    operator. Prices are USD for one.
+    operator.
     """
 
     command: str
@@ -180,8 +224,6 @@ class Settings:
     connect_timeout_s: float
     read_timeout_s: float
     total_timeout_s: float
-    price_post: float
-    price_user: float
     recheck_days: int
     data_folder: Path | None
     log_level: Literal["info", "debug"]
@@ -192,6 +234,9 @@ class Settings:
     trending: Trending = field(default_factory=Trending)
     snowball: Snowball = field(default_factory=Snowball)
     hydrate: Hydrate = field(default_factory=Hydrate)
+    money: Money = field(default_factory=Money)
+    look: Look = field(default_factory=Look)
+    watch: Watch = field(default_factory=Watch)
     export: Export = field(default_factory=Export)
     imports: Import = field(default_factory=lambda: Import((), Path(DEFAULT_REJECTS), again=False))
     rest: tuple[str, ...] = field(default=(), repr=False)
@@ -199,7 +244,7 @@ class Settings:
 
     def arguments_without_secrets(self) -> dict[str, object]:
         """The settings as plain values that JSON can hold; `***` stands for a secret that was given."""
-        return {name: value for name, value in _plain(self).items() if name not in ("export", "imports", "rest", "notes")}
+        return {name: value for name, value in _plain(self).items() if name not in ("export", "imports", "look", "rest", "notes")}
 
 
 def parse(argv: Sequence[str], *, environ: Mapping[str, str], folder: Path) -> Settings:
@@ -252,7 +297,11 @@ def _settings(
 ) -> Settings:
     sink = _sink(given)
     default_folder = grammar.path(DEFAULT_CSV_FOLDER) if sink == "csv" else None
-    command = "trending" if given.trending else "snowball" if given.retweeted else given.command
+    command = given.command
+    if command == "crawl":
+        command = "trending" if given.trending else "snowball" if given.retweeted else command
+    if given.watch_min_s > given.watch_max_s:
+        raise ConfigurationError("watchMin is longer than watchMax; correct one of them.")
     return Settings(
         command=command,
         action=given.action,
@@ -269,8 +318,6 @@ def _settings(
         connect_timeout_s=given.connect_timeout_s,
         read_timeout_s=given.read_timeout_s,
         total_timeout_s=given.total_timeout_s,
-        price_post=given.price_post,
-        price_user=given.price_user,
         recheck_days=given.recheck_days,
         data_folder=given.data_folder,
         log_level=given.log_level,
@@ -303,6 +350,26 @@ def _settings(
             refresh=given.refresh,
             age_s=given.age_s,
         ),
+        money=Money(
+            prices_file=given.prices_file,
+            tariff=given.tariff,
+            price_post=given.price_post,
+            price_user=given.price_user,
+            budget=given.budget,
+            max_posts=given.max_posts,
+            budget_per_day=given.budget_per_day,
+            budget_per_month=given.budget_per_month,
+        ),
+        look=Look(
+            handle=given.handle,
+            as_json=given.json,
+            refresh=given.watch,
+            ask=given.ask,
+            trending=given.trending,
+            html=given.html,
+            markdown=given.markdown,
+        ),
+        watch=Watch(once=given.once, min_s=given.watch_min_s, max_s=given.watch_max_s),
         export=Export(
             format=given.format,
             output=None if given.output in (None, "-") else grammar.path(given.output),
@@ -365,7 +432,7 @@ def _is_conninfo(text: str) -> bool:
 def _plain(value: object) -> Any:
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
-    if isinstance(value, Settings | Database | Search | Trending | Snowball | Hydrate | Bounds):
+    if isinstance(value, Settings | Database | Search | Trending | Snowball | Hydrate | Money | Watch | Bounds):
         return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
     return value if value is None or isinstance(value, bool | int | float) else str(value)
 
@@ -435,6 +502,9 @@ class _Grammar:
         self._trending()
         self._snowball()
         self._hydrate()
+        self._money()
+        self._look()
+        self._watch()
         self._x()
         self._database()
         self._csv()
@@ -468,7 +538,9 @@ class _Grammar:
             metavar="command",
             help="crawl (default): walk the timelines of the handles; search: collect the posts of queries; "
             "trending: the posts of what is trending; snowball: make the next level of handles; hydrate FILE: "
-            "buy the posts of ids; export: write the stored posts to a file "
+            "buy the posts of ids; plan: what a crawl, a search (-q) or --trending will take, before anything is bought; "
+            "status: what is stored, spent and open; report: the same as a page for readers; watch: keep the handles "
+            "fresh; export: write the stored posts to a file "
             "or to stdout; import: take in posts from files; db: the database, one of "
             f"{', '.join(DATABASE_ACTIONS)}; sandbox: a local server like X (its own options follow: "
             "sandbox --help); demo: a crawl of the sandbox, to look at; help; version",
@@ -729,6 +801,117 @@ class _Grammar:
             help="with --refresh: leave out posts whose counts were read so short ago, as 12h or 7d (default: 24h)",
         )
 
+    def _money(self) -> None:
+        add = self._group(
+            "money",
+            "Budgets hold over all runs and machines that use the database. What a request may cost at most is set\n"
+            "aside before it is sent, and its answer settles it: a budget is never exceeded, not even by one post.\n"
+            "At its end a run stops with exit code 5, and the same command goes on from there.",
+        )
+        add(
+            "--budget",
+            metavar="USD",
+            type=_number(0, 10_000_000),
+            help="spend at most so much in one run, in USD (default: no limit)",
+        )
+        add(
+            "--maxPosts",
+            metavar="NUMBER",
+            type=_whole(0, 999_999_999),
+            dest="max_posts",
+            help="buy at most so many posts in one run (default: no limit)",
+        )
+        for name, dest, period in (
+            ("--budgetPerDay", "budget_per_day", "day"),
+            ("--budgetPerMonth", "budget_per_month", "month"),
+        ):
+            add(
+                name,
+                metavar="USD",
+                type=_number(0, 10_000_000),
+                dest=dest,
+                help=f"spend at most so much in a UTC {period}, in USD, all runs together (default: no limit)",
+            )
+        add(
+            "--tariff",
+            metavar="NAME",
+            type=_text,
+            help="what X charges you by: pay-per-use, basic, pro, or one of your own file (default: what the file "
+            "of prices says, pay-per-use)",
+        )
+        add(
+            "--prices",
+            metavar="FILE",
+            type=self.path,
+            dest="prices_file",
+            help="file of tariffs: prices, caps, first guesses of limits (default: the file prices.toml in the "
+            "package)",
+        )
+        for name, dest, what in (("--pricePost", "price_post", "post"), ("--priceUser", "price_user", "user")):
+            add(
+                name,
+                metavar="USD",
+                type=_number(0, 1000),
+                dest=dest,
+                help=f"price of a {what}, in USD, in place of the tariff's (default: the tariff's)",
+            )
+
+    def _look(self) -> None:
+        add = self._group(
+            "plan, status, report",
+            "plan buys nothing, and remembers what it says: the report of the next run shows both.",
+        )
+        add(
+            "--ask",
+            action="store_true",
+            places="command line",
+            help="plan: buy the users that are not known, for the number of their posts, and have the posts of queries "
+            "counted; status: let X tell what it has counted itself (free)",
+        )
+        add("--json", action="store_true", places="command line", help="plan, status: print JSON")
+        add(
+            "--handle",
+            metavar="NAME",
+            type=_text,
+            places="command line",
+            help="status: everything about this handle or query",
+        )
+        add("--watch", action="store_true", places="command line", help="status: show it anew every two seconds")
+        add(
+            "--html",
+            metavar="FILE",
+            type=self.path,
+            places="command line",
+            help="report: file of the page to write, with everything in it (default: report.html)",
+        )
+        add(
+            "--markdown",
+            metavar="FILE",
+            type=self.path,
+            places="command line",
+            help="report: file to write as Markdown, without pictures",
+        )
+
+    def _watch(self) -> None:
+        add = self._group(
+            "watch",
+            "Each handle has a next visit of its own: often for those who post often. A visit that finds nothing new\n"
+            "costs a request and no money.",
+        )
+        add("--once", action="store_true", places="command line", help="do what is due, and end")
+        for name, dest, default, shown, what in (
+            ("--watchMin", "watch_min_s", 900.0, "15m", "shortest"),
+            ("--watchMax", "watch_max_s", 7 * 86_400.0, "7d", "longest"),
+        ):
+            add(
+                name,
+                metavar="TIME",
+                type=_duration,
+                default=default,
+                dest=dest,
+                help=f"{what} time between two visits of a handle, as 30m or 7d (default: {shown})",
+            )
+
     def _x(self) -> None:
         add = self._group("X")
         add(
@@ -752,22 +935,6 @@ class _Grammar:
                 dest=dest,
                 help=f"longest time {meaning}, in seconds (default: {default_s:g} s)",
             )
-        add(
-            "--pricePost",
-            metavar="USD",
-            type=_number(0, 1000),
-            default=0.005,
-            dest="price_post",
-            help="price of a post, in USD, for the report (default: %(default)s USD)",
-        )
-        add(
-            "--priceUser",
-            metavar="USD",
-            type=_number(0, 1000),
-            default=0.01,
-            dest="price_user",
-            help="price of a user, in USD, for the report (default: 0.010 USD)",
-        )
 
     def _database(self) -> None:
         add = self._group(
@@ -1032,10 +1199,16 @@ def _checked_argument(option: _Option, value: str | None) -> str | None:
 
 # What makes no sense elsewhere is refused elsewhere, before anything is bought.
 _BELONGS_TO = {
-    "--archive": ("search", "crawl", "snowball"),
-    **dict.fromkeys(("--query", "--queries", "--since", "--until", "--count"), ("search",)),
+    "--archive": ("search", "crawl", "snowball", "plan"),
+    **dict.fromkeys(("--query", "--queries"), ("search", "plan")),
+    **dict.fromkeys(("--since", "--until", "--count"), ("search",)),
+    **dict.fromkeys(("--handle", "--watch"), ("status",)),
+    "--json": ("status", "plan"),
+    "--ask": ("status", "plan"),
+    **dict.fromkeys(("--html", "--markdown"), ("report",)),
+    "--once": ("watch",),
     **dict.fromkeys(
-        ("--woeid", "--maxTrends", "--maxPerTrend", "--lang", "--timelines", "--every"), ("trending",)
+        ("--woeid", "--maxTrends", "--maxPerTrend", "--lang", "--timelines", "--every"), ("trending", "plan")
     ),
     **dict.fromkeys(("--by", "--minCount", "--limit", "--depth", "--stdout"), ("snowball",)),
     **dict.fromkeys(("--refresh", "--age"), ("hydrate",)),
@@ -1046,7 +1219,7 @@ def _command_of(line: _CommandLine) -> str:
     """The command, whether it was said as a word or as an option; what does not belong to it is refused."""
     command = _known_words(line.words)
     for name, other in (("--trending", "trending"), ("--retweeted", "snowball")):
-        if name in line.options:
+        if name in line.options and (command, name) != ("plan", "--trending"):
             if command not in ("crawl", other):
                 raise ConfigurationError(f"{name} is a command of its own; leave it or {command} out.")
             command = other

@@ -56,7 +56,11 @@ def _quoted(bodies: Iterable[bytes]) -> Counter[str]:
             for reference in _dicts(post.get("referenced_tweets") or post.get("referenced_posts")):
                 handle = str(authors.get(reference.get("id")) or "").lower()
                 number = str(post.get("id"))
-                if reference.get("type") != "quoted" or not _HANDLE.fullmatch(handle) or not number.isdecimal():
+                if (
+                    reference.get("type") != "quoted"
+                    or not _HANDLE.fullmatch(handle)
+                    or not number.isdecimal()
+                ):
                     continue
                 if int(number) not in seen:
                     seen.add(int(number))

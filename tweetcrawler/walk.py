@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -88,7 +88,9 @@ _APP: tuple[Kind, ...] = ("app",)
 
 RECENT_REASON = "recent search looks back 7 days"
 _RECENT_NOTE = "recent search looks back 7 days; what is older is marked as unreachable, --archive reads it"
-_RETWEETS_NOTE = "a search for words or hashtags brings no retweets, since X leaves them out (from May 2026 on)"
+_RETWEETS_NOTE = (
+    "a search for words or hashtags brings no retweets, since X leaves them out (from May 2026 on)"
+)
 _CAP_NOTE = "trends that have had --maxPerTrend posts within a week get no more for now"
 
 log = logging.getLogger(__name__)
@@ -273,10 +275,11 @@ class Worker:
         """Does the units one after the other; what cannot be done now is left or for later."""
         result = _result(kind)
         for position, unit in enumerate(units):
+            if self._stopping():
+                result["left"] = units[position:]
+                break
             self._unit = unit
             try:
-                if self._stopping():
-                    raise _Stopping
                 step(unit, result)
             except LeaseLost:
                 result["later"].append(([unit], BUSY_S, ""))
@@ -436,9 +439,7 @@ class Worker:
         """Walks to the end of a hole, to the last post that may be bought, or to a moment."""
         session, target = descent.session, descent.target
         while (
-            walk.ask is not None
-            and (descent.left is None or descent.left > 0)
-            and time.monotonic() < until_s
+            walk.ask is not None and (descent.left is None or descent.left > 0) and time.monotonic() < until_s
         ):
             if self._stopping():
                 raise _Stopping
@@ -551,9 +552,7 @@ class Worker:
                     rest_s=0.0,
                 )
                 self._tell(("page", credential, 0, 0))
-                counting = replace(
-                    counting, posts=counting.posts + _total_of(page), token=page.next_token
-                )
+                counting = replace(counting, posts=counting.posts + _total_of(page), token=page.next_token)
                 self._unit = counting
                 if counting.token is None:
                     break
@@ -736,9 +735,7 @@ def _count_page(
     since_id: int,
     until_id: int | None,
 ) -> Page:
-    return x.counts(
-        endpoint, counting.query, since_id=since_id, until_id=until_id, token=counting.token
-    )
+    return x.counts(endpoint, counting.query, since_id=since_id, until_id=until_id, token=counting.token)
 
 
 def _total_of(page: Page) -> int:
@@ -861,7 +858,9 @@ def _trends_of(page: Page, lang: str | None) -> list[Trend]:
 
 def _gone(page: Page, ids: Sequence[int], refused: Mapping[str | None, str]) -> list[Gone]:
     """Why X did not give these posts; one that it passes over in silence counts as missing."""
-    errors = {str(e.get("value") or e.get("resource_id")): e for e in page.errors if e.get("parameter") == "ids"}
+    errors = {
+        str(e.get("value") or e.get("resource_id")): e for e in page.errors if e.get("parameter") == "ids"
+    }
     gone = []
     for tweet_id in ids:
         text = str(tweet_id)

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from crawls import Crawler, kill_tree
 from machine import OwnServer, SmallDisk, lacking, need
 from promises import Figure, Figures, fault_of
 from sandbox_server import Sandbox
@@ -165,9 +166,21 @@ def no_secret_leaks(
         haystack.secrets |= {row[c].encode() for row in sandbox.credentials for c in SECRET_COLUMNS if row.get(c)}
         return sandbox
 
+    started: list[Any] = []
+    start = Crawler.start
+
+    def starting(crawler: Crawler, *arguments: str, **more: Any) -> Any:
+        started.append(start(crawler, *arguments, **more))
+        return started[-1]
+
+    monkeypatch.setattr(Crawler, "start", starting)
     monkeypatch.setattr(subprocess.Popen, "communicate", recorded)
     monkeypatch.setattr(Sandbox, "__enter__", entering)
     yield
+    for process in started:  # of a test that failed
+        if process.poll() is None:
+            kill_tree(process.pid)
+            process.communicate()
     if not haystack.secrets:
         return
     if "dsn" in places:

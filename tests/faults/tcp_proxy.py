@@ -22,13 +22,14 @@ _LOOK_AGAIN_S = 0.02
 
 @dataclass
 class Trap:
-    """Cuts or holds the next `count` connections whose client sends `pattern`, after letting `skip` pass."""
+    """Cuts or holds `count` connections whose client sends `pattern`: after letting `skip` pass, every `every`-th."""
 
     pattern: bytes
     moment: Literal["before", "answer"]
     action: Literal["cut", "hold"]
     count: int = 1
     skip: int = 0
+    every: int = 1
     sprung: threading.Event = field(default_factory=threading.Event)
     let_go: threading.Event = field(default_factory=threading.Event)
     times: int = 0
@@ -227,6 +228,7 @@ class TcpProxy:
                         trap.skip -= 1
                         link.seen = b""
                         return None
+                    trap.skip = trap.every - 1
                     trap.times += 1
                     return trap
         return None

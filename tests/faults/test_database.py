@@ -272,14 +272,14 @@ def test_D2_connections_ended_by_the_server_during_a_crawl(
 
 def test_D3_lost_answers_to_commits_do_no_harm(sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any) -> None:
     with before_database(dsn) as proxy:
-        lost = [proxy.trap(Trap(b"INSERT INTO crawl_page", "answer", "cut", count=12)),
-                proxy.trap(Trap(b"crawled_at = CASE", "answer", "cut", count=4)),
-                proxy.trap(Trap(b"COMMIT", "answer", "cut", count=4, skip=20)),
-                proxy.trap(Trap(b"lease_until = clock_timestamp() + ", "answer", "cut", count=4))]  # fmt: skip
+        lost = [
+            proxy.trap(Trap(pattern, "answer", "cut", count=6, skip=2, every=3))
+            for pattern in (b"INSERT INTO crawl_page", b"crawled_at = CASE", b"COMMIT", b"lease_until = clock_timestamp() + ")
+        ]
         behind = Crawler.on(sandbox, tmp_path, through(dsn, proxy), HANDLES)
         behind.run()
         crawler = Crawler.on(sandbox, tmp_path / "direct", dsn, HANDLES)
-        measure("answers lost", sum(trap.times for trap in lost), at_least=20)
+        measure("answers lost", sum(trap.times for trap in lost), at_least=12)
     measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
     measure("posts bought twice", bought_twice(sandbox), at_most=0)
     [(posts, pages)] = crawler.select("SELECT sum(post_count), count(*) FROM crawl_page WHERE target_id IS NOT NULL")

@@ -1,0 +1,167 @@
+"""What is still to come: posts and requests of a target, the time that windows allow; foretold from what is stored."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tweetcrawler.accounts import Known
+from tweetcrawler.coverage import DEPTH_LIMIT, time_ms_of
+
+# How many of the posts that X counts for an account it then gives: some were deleted, some are not shown.
+GIVEN_LEAST = 0.9
+# X gives pages with fewer posts than were asked for, although more follow: in so many pages out of 100, about.
+SHORT_PAGES = 0.03
+PAGE = 100
+# Usual duration of a request with the saving of its page, and the longest time that one process may well need.
+REQUEST_S = 0.4
+
+
+@dataclass(frozen=True)
+class Span:
+    """A number that is not known yet: at least, likely (None when nothing tells) and at most."""
+
+    low: float = 0.0
+    likely: float | None = 0.0
+    high: float = 0.0
+
+    def __add__(self, other: Span) -> Span:
+        likely = None if self.likely is None or other.likely is None else self.likely + other.likely
+        return Span(self.low + other.low, likely, self.high + other.high)
+
+    def times(self, factor: float) -> Span:
+        return Span(self.low * factor, None if self.likely is None else self.likely * factor, self.high * factor)
+
+    def as_plain(self) -> dict[str, float | None]:
+        """The whole numbers, as JSON can hold them."""
+        likely = None if self.likely is None else math.ceil(self.likely)
+        return {"low": math.floor(self.low), "likely": likely, "high": math.ceil(self.high)}
+
+
+NOTHING = Span()
+
+
+@dataclass(frozen=True)
+class Need:
+    """What the next visit of a target takes: users to look up, pages to ask for, posts to buy."""
+
+    users: Span = NOTHING
+    posts: Span = NOTHING
+    requests: Span = NOTHING
+
+    def __add__(self, other: Need) -> Need:
+        return Need(self.users + other.users, self.posts + other.posts, self.requests + other.requests)
+
+
+def of_timeline(known: Known | None, now: float, *, typical: float | None, resting: Iterable[str]) -> Need:
+    """What a user's timeline takes; `typical` is how many posts an unknown one has, None when nothing tells.
+
+    Who is in one of the states `resting` is left alone until asked for again.
+    """
+    if known is None or known.key is None:
+        if known is not None and known.state in resting and (known.due_in_s or 0) > 0:
+            return Need()
+        return Need(Span(0, 1, 1), *_pages(Span(0, _at_most(typical), DEPTH_LIMIT)))
+    if known.state in resting and (known.due_in_s or 0) > 0:
+        return Need()
+    total = _total(known, typical)
+    need = Need()
+    for hole in known.holes:
+        if hole.until_id is None and known.covered:
+            need += Need(NOTHING, *_pages(_fresh(known, now)))
+        else:
+            need += Need(NOTHING, *_pages(_rest(known, total)))
+    return need
+
+
+def of_search(known: Known | None, now: float, *, counted: int | None, page: int = PAGE) -> Need:
+    """What a search takes; `counted` is what X says of the number of its posts, if it was asked."""
+    if counted is not None and not (known and known.covered):
+        return Need(NOTHING, *_pages(Span(counted * GIVEN_LEAST, counted, counted * 1.02 + 5), page))
+    if known is None or not known.covered:
+        return Need(NOTHING, Span(0, None, math.inf), Span(1, None, math.inf))
+    need = Need()
+    for hole in known.holes:
+        if hole.until_id is None:
+            need += Need(NOTHING, *_pages(_fresh(known, now), page))
+    return need
+
+
+def _total(known: Known, typical: float | None) -> Span:
+    """How many posts X gives of the account, all in all."""
+    if known.account_posts is None:
+        return Span(0, _at_most(typical), DEPTH_LIMIT)
+    count = min(known.account_posts, DEPTH_LIMIT)
+    return Span(count * GIVEN_LEAST, count, count)
+
+
+def _at_most(typical: float | None) -> float | None:
+    return None if typical is None else min(typical, DEPTH_LIMIT)
+
+
+def _rest(known: Known, total: Span) -> Span:
+    """What is left below the newest known post, or of the whole timeline."""
+    have = known.posts
+    likely = None if total.likely is None else max(0.0, total.likely - have)
+    return Span(max(0.0, total.low - have), likely, max(0.0, total.high - have))
+
+
+def _fresh(known: Known, now: float) -> Span:
+    """What was written since everything up to the top was stored."""
+    top_id = known.top_id
+    rate = known.posts_per_s(now)
+    if top_id is None or rate is None:
+        return Span(0, 0, 10)
+    likely = rate * max(0.0, now - time_ms_of(top_id) / 1000)
+    return Span(max(0.0, likely / 4 - 3), likely, likely * 4 + 10)
+
+
+def _pages(posts: Span, page: int = PAGE) -> tuple[Span, Span]:
+    """The posts, and the requests that bring them: one at least, since an end must be seen."""
+
+    def requests(count: float, short: float) -> float:
+        return max(1.0, math.ceil(count / page) + short * (count // page)) if math.isfinite(count) else count
+
+    return posts, Span(
+        requests(posts.low, 0.0),
+        None if posts.likely is None else requests(posts.likely, SHORT_PAGES),
+        requests(posts.high, 4 * SHORT_PAGES),
+    )
+
+
+@dataclass(frozen=True)
+class Door:
+    """A bucket as a plan sees it: `left` requests now, `limit` more in `turns_in_s` and in every `window_s` after."""
+
+    left: int
+    limit: int
+    turns_in_s: float
+    window_s: float
+
+
+def time_s(requests: float, doors: Sequence[Door], *, processes: int) -> float:
+    """How long so many requests take: by the windows of one endpoint, or by the speed of the processes.
+
+    Infinite when no door is ever open.
+    """
+    at_work_s = requests * REQUEST_S / max(1, processes)
+    left = requests - sum(door.left for door in doors)
+    if left <= 0:
+        return at_work_s
+    if not any(door.limit for door in doors) or not math.isfinite(requests):
+        return math.inf
+    turns = [(max(0.0, door.turns_in_s), number) for number, door in enumerate(doors) if door.limit]
+    heapq.heapify(turns)
+    period = max(door.window_s for door in doors)
+    in_a_period = sum(door.limit * period / door.window_s for door in doors if door.limit)
+    skipped = max(0, math.floor(left / in_a_period) - 2)
+    left -= skipped * in_a_period
+    now_s = 0.0
+    while left > 0:
+        now_s, number = heapq.heappop(turns)
+        left -= doors[number].limit
+        heapq.heappush(turns, (now_s + doors[number].window_s, number))
+    last = min(doors[number].limit, max(1.0, left + doors[number].limit))
+    return max(at_work_s, skipped * period + now_s + last * REQUEST_S / max(1, processes))
