@@ -32,7 +32,10 @@ def alembic(*arguments: str, expect: int = 0, **environ: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "alembic", *arguments],
         cwd=ROOT,
-        env={k: v for k, v in os.environ.items() if not k.startswith("TWEETCRAWLER_DB")} | environ,
+        # A tweet.ini in the checkout is the operator's own: it must not be read here.
+        env={k: v for k, v in os.environ.items() if not k.startswith("TWEETCRAWLER_DB")}
+        | {"TWEETCRAWLER_CONFIG": os.devnull}
+        | environ,
         capture_output=True,
         text=True,
         check=False,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
 from tweetcrawler import coverage
@@ -81,6 +81,12 @@ def summed(purchases: Iterable[Purchase], tariff: Tariff, by: Callable[[Purchase
     for bought in purchases:
         sums[by(bought)].add(bought, tariff)
     return dict(sums)
+
+
+def month_began(now: float) -> float:
+    """The beginning of the UTC month."""
+    moment_ = datetime.fromtimestamp(now, UTC)
+    return moment_.replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import getpass
+import json
 import logging
 import os
 import re
@@ -17,8 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from tweetcrawler import inputs, settings
+from tweetcrawler import inputs, prices, settings
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
+from tweetcrawler.prices import Tariff
 from tweetcrawler.secret import Credential
 from tweetcrawler.settings import Settings
 
@@ -27,26 +29,41 @@ if TYPE_CHECKING:
 
     from tweetcrawler.crawl import Report
     from tweetcrawler.csvfiles import CsvFolder
-    from tweetcrawler.db import Database
+    from tweetcrawler.db import Accounts, Database
     from tweetcrawler.display import LivePicture, LogLines
+    from tweetcrawler.plan import Plan
+    from tweetcrawler.sections import Section
 
 log = logging.getLogger("tweetcrawler")
+
+STATUS_EVERY_S = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code, see `--help`."""
     try:
         chosen = settings.parse(sys.argv[1:] if argv is None else argv, environ=os.environ, folder=Path.cwd())
-        return _COMMANDS[chosen.command](chosen)
+        code = _COMMANDS[chosen.command](chosen)
+        sys.stdout.flush()
     except TweetcrawlerError as error:
         print(f"tweetcrawler: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return 1
+    except OSError as error:
+        _forget_stdout()
+        with contextlib.suppress(OSError):
+            print(f"tweetcrawler: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    return code
+
+
+def _forget_stdout() -> None:
+    """Whoever read our output has gone, or there is no room for it; Python would try, and complain, once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _help(_: Settings) -> int:
@@ -90,7 +107,7 @@ def _search(chosen: Settings) -> int:
             report = run(chosen, desk.sink, desk.credentials, queries, display=shown, stopped=desk.stop)
         if chosen.search.count:
             page_size = xapi.SEARCH_ALL_MAX if chosen.archive else xapi.SEARCH_RECENT_MAX
-            display.print_counts(report, Console(), price_post=chosen.price_post, page_size=page_size)
+            display.print_counts(report, Console(), tariff=_tariff(chosen), page_size=page_size)
         return desk.told(report)
 
 
@@ -232,8 +249,7 @@ class _Desk:
 
         from tweetcrawler import display
 
-        prices = {"price_post": self.chosen.price_post, "price_user": self.chosen.price_user}
-        display.print_report(report, Console(), **prices)
+        display.print_report(report, Console(), tariff=_tariff(self.chosen))
         return report.exit_code
 
 
@@ -249,11 +265,120 @@ def _prepared(chosen: Settings, *, before: Callable[[], object] = lambda: None) 
         yield _Desk(chosen, credentials, sink, stop)
 
 
+def _tariff(chosen: Settings) -> Tariff:
+    money = chosen.money
+    return prices.load(money.prices_file, money.tariff, post=money.price_post, user=money.price_user)
+
+
 def _needs_database(chosen: Settings, why: str) -> None:
     if chosen.database is None:
         raise ConfigurationError(
             f"{why}, and the settings say CSV; leave out --csv and CSVFolder, or name a database."
         )
+
+
+def _plan(chosen: Settings) -> int:
+    from tweetcrawler import display, plan
+
+    _needs_database(chosen, "plan reads what is stored in a database")
+    tariff = _tariff(chosen)
+    _log_to_stderr(chosen, ())
+    credentials = _credentials(chosen) if chosen.auth_csv is not None else ()
+    with _database(chosen) as database:
+        subject = plan.subject_of(_planned_run(chosen))
+        with database.accounts() as accounts:
+            made = _made_plan(chosen, accounts, tariff, subject)
+            plan.priced(made, tariff)
+            processes = chosen.threads or _processes(len(credentials))
+            plan.timed(made, credentials, accounts.windows(), tariff, processes=processes)
+            plan.noted(made, accounts, tariff)
+        database.keep_plan(subject, made.as_plain())
+    if chosen.look.as_json:
+        print(json.dumps(made.as_plain()))
+    else:
+        display.print_sections(plan.sections(made, tariff), _stdout())
+    return 0
+
+
+def _planned_run(chosen: Settings) -> dict[str, object]:
+    """The arguments of the run that is planned."""
+    command = "crawl"
+    if chosen.look.trending:
+        command = "trending"
+    elif chosen.search.queries or chosen.search.queries_file:
+        command = "search"
+    return {**chosen.arguments_without_secrets(), "command": command}
+
+
+def _made_plan(chosen: Settings, accounts: Accounts, tariff: Tariff, subject: str) -> Plan:
+    from tweetcrawler import lists, places, plan
+
+    if chosen.look.trending:
+        wanted = chosen.trending
+        count = len([places.place(name) for name in wanted.places])
+        return plan.of_trends(
+            accounts, count, trends=wanted.max_trends, per_trend=wanted.max_per_trend, subject=subject
+        )
+    if chosen.search.queries or chosen.search.queries_file:
+        queries = lists.read_queries(chosen.search.queries, chosen.search.queries_file)
+        return plan.of_queries(accounts, queries, {}, archive=chosen.archive, subject=subject)
+    handles = inputs.read_handles(chosen.handles_file, on_bad=_BadLines(chosen.handles_file))
+    return plan.of_handles(accounts, handles, tariff, subject=subject)
+
+
+def _status(chosen: Settings) -> int:
+    from tweetcrawler import display
+
+    _needs_database(chosen, "status reads a database")
+    tariff = _tariff(chosen)
+    console = _stdout()
+    with _database(chosen) as database:
+        if not chosen.look.refresh:
+            state, sections = _looked(chosen, database, tariff)
+            if chosen.look.as_json:
+                print(json.dumps(state))
+            else:
+                display.print_sections(sections, console)
+            return 0
+        if not console.is_terminal:
+            raise ConfigurationError("status --watch draws on a terminal, and this is none; leave out --watch")
+        with display.Changing(console) as changing:
+            while True:
+                changing.show(_looked(chosen, database, tariff)[1])
+                time.sleep(STATUS_EVERY_S)
+
+
+def _looked(chosen: Settings, database: Database, tariff: Tariff) -> tuple[object, Sequence[Section]]:
+    """The state of things, as plain values and for readers."""
+    from tweetcrawler import plan, status
+
+    with database.accounts() as accounts:
+        if chosen.look.handle is None:
+            next_run = plan.next_run(accounts, tariff)
+            everything = status.of_all(accounts, tariff, next_run=next_run.as_plain())
+            return everything, status.sections(everything)
+        found = accounts.named(chosen.look.handle.strip().removeprefix("@"))
+        if not found:
+            raise ConfigurationError(
+                "the database knows no target of that name: handles as they are listed, queries as they were searched"
+            )
+        details = [
+            status.in_detail(accounts, known, next_run=plan.of_one(known, accounts, tariff).as_plain())
+            for known in found
+        ]
+        return details, [section for detail in details for section in status.detail_sections(detail)]
+
+
+def _processes(credentials: int) -> int:
+    from tweetcrawler import crawl
+
+    return crawl.default_processes(max(1, credentials))
+
+
+def _stdout() -> Console:
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=200)
 
 
 def _db(chosen: Settings) -> int:
@@ -352,6 +477,8 @@ _COMMANDS: dict[str, Callable[[Settings], int]] = {
     "demo": _demo,
     "export": _export,
     "import": _import,
+    "plan": _plan,
+    "status": _status,
     "search": _search,
     "trending": _trending,
     "snowball": _snowball,
@@ -359,6 +486,16 @@ _COMMANDS: dict[str, Callable[[Settings], int]] = {
     "help": _help,
     "version": _version,
 }
+
+
+@contextlib.contextmanager
+def _database(chosen: Settings) -> Iterator[Database]:
+    """The database of a command that has called `_needs_database`."""
+    from tweetcrawler.db import Database
+
+    with _sink(chosen) as sink:
+        assert isinstance(sink, Database)  # noqa: S101 - see above
+        yield sink
 
 
 @contextlib.contextmanager

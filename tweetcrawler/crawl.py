@@ -294,6 +294,10 @@ class _Queue:
     def __bool__(self) -> bool:
         return bool(self.waiting) or self._more
 
+    def count_left(self) -> int:
+        """How many units are left; uses up the source."""
+        return len(self.waiting) + sum(1 for _ in self._source)
+
     def take(self, workers: int, alone: Callable[[Any], bool]) -> list[Any]:
         """The next chunk: a fair share of what is left, or one unit that is better done `alone`."""
         self._fill(2 * self.kind.most)
@@ -514,6 +518,16 @@ class _Dispatch:
 
     def _conclude(self) -> None:
         report = self.report
-        report.seconds = time.monotonic() - self._progress.started_at
+        now = time.monotonic()
+        report.seconds = now - self._progress.started_at
+        for reason, until in self._progress.waits.items():
+            report.waited_s[reason] -= max(0.0, until - now)  # what was foreseen and not waited any more
+        if self._ending:
+            # Ids come in blocks, and from a pipe that may never end.
+            names = [name for name in self._queues if name != "look_up"]
+            left = sum(self._queues[name].count_left() for name in names)
+            left += sum(len(units) for _, _, name, units in self._later if name in names)
+            if left:
+                report.outcomes["not reached"] += left
         if not report.exit_code and any(not Outcome("", state).done for state in report.outcomes):
             report.exit_code = 1

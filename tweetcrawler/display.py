@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -16,7 +16,8 @@ from rich.text import Text
 from tweetcrawler.archive import REFUSED
 from tweetcrawler.crawl import Progress, Report
 from tweetcrawler.importing import REJECTED, ImportProgress, ImportReport
-from tweetcrawler.xapi import REQUEST_PRICES
+from tweetcrawler.prices import Tariff, usd
+from tweetcrawler.sections import Section
 
 LINE_EVERY_S = 60.0
 REFRESH_S = 0.25
@@ -134,16 +135,19 @@ def _picture(progress: Progress, now: float) -> Group:
     return Group(Text(_summary(progress, now), "bold"), table)
 
 
-def print_report(report: Report, console: Console, *, price_post: float, price_user: float) -> None:
+def print_report(report: Report, console: Console, *, tariff: Tariff) -> None:
     """The table at the end of a run: outcomes, rows, requests and posts by credential, waits, money."""
     console.print()
     _print_outcomes(report, console)
     _print_credentials(report, console)
     posts, users, again = report.total("posts"), report.total("users"), report.total("again")
-    requests = sum(int(row["pages"]) * REQUEST_PRICES.get(row["endpoint"], 0.0) for row in report.totals)
+    cost = sum(
+        tariff.cost(row["endpoint"], requests=int(row["pages"]), posts=int(row["posts"]), users=int(row["users"]))
+        for row in report.totals
+    )
     console.print(
         f"{report.total('new'):,} new rows, {report.total('updated'):,} updated; "
-        f"{posts:,} posts and {users:,} users read, about ${posts * price_post + users * price_user + requests:,.2f}"
+        f"{posts:,} posts and {users:,} users read, about {usd(cost)}"
         + (f" ({again:,} of the posts were stored already)" if again else "")
         + f"; {_duration(report.seconds)}",
         highlight=False,
@@ -166,7 +170,7 @@ def print_report(report: Report, console: Console, *, price_post: float, price_u
         )
 
 
-def print_counts(report: Report, console: Console, *, price_post: float, page_size: int) -> None:
+def print_counts(report: Report, console: Console, *, tariff: Tariff, page_size: int) -> None:
     """What the queries would bring and cost: posts, requests, money."""
     table = Table(title="posts that X counts", title_justify="left", header_style="bold")
     table.add_column("query")
@@ -174,9 +178,48 @@ def print_counts(report: Report, console: Console, *, price_post: float, page_si
         table.add_column(heading, justify="right")
     for query, posts in report.counted:
         table.add_row(
-            Text(query), f"{posts:,}", f"{max(1, -(-posts // page_size)):,}", f"{posts * price_post:,.2f}"
+            Text(query), f"{posts:,}", f"{max(1, -(-posts // page_size)):,}", usd(posts * tariff.post)
         )
     console.print(table)
+
+
+def print_sections(sections: Sequence[Section], console: Console) -> None:
+    """Answers with their tables."""
+    for section in sections:
+        console.print(_section(section))
+
+
+class Changing:
+    """Sections on a terminal that are replaced by newer ones in their place."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, auto_refresh=False, screen=True)
+
+    def __enter__(self) -> Changing:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, sections: Sequence[Section]) -> None:
+        """Draws them."""
+        self._live.update(Group(*map(_section, sections)), refresh=True)
+
+
+def _section(section: Section) -> Group:
+    parts: list[RenderableType] = [Text(section.title, "bold")]
+    if section.rows:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_header=any(section.headings))
+        for number, heading in enumerate(section.headings):
+            table.add_column(Text(heading), justify="right" if number in section.right else "left")
+        for row in section.rows:
+            table.add_row(*map(Text, row))
+        parts.append(table)
+    elif section.headings:
+        parts.append(Text("nothing yet"))
+    parts += [Text(sentence) for sentence in section.sentences]
+    return Group(*parts, Text(""))
 
 
 def _print_outcomes(report: Report, console: Console) -> None:

@@ -32,12 +32,9 @@ class Span:
         return Span(self.low + other.low, likely, self.high + other.high)
 
     def times(self, factor: float) -> Span:
+        if factor == 0:
+            return Span()
         return Span(self.low * factor, None if self.likely is None else self.likely * factor, self.high * factor)
-
-    def as_plain(self) -> dict[str, float | None]:
-        """The whole numbers, as JSON can hold them."""
-        likely = None if self.likely is None else math.ceil(self.likely)
-        return {"low": math.floor(self.low), "likely": likely, "high": math.ceil(self.high)}
 
 
 NOTHING = Span()
@@ -66,13 +63,14 @@ def of_timeline(known: Known | None, now: float, *, typical: float | None, resti
         return Need(Span(0, 1, 1), *_pages(Span(0, _at_most(typical), DEPTH_LIMIT)))
     if known.state in resting and (known.due_in_s or 0) > 0:
         return Need()
-    total = _total(known, typical)
     need = Need()
+    rest = _rest(known, _total(known, typical))
     for hole in known.holes:
         if hole.until_id is None and known.covered:
             need += Need(NOTHING, *_pages(_fresh(known, now)))
         else:
-            need += Need(NOTHING, *_pages(_rest(known, total)))
+            need += Need(NOTHING, *_pages(rest))
+            rest = NOTHING  # nobody knows in which of several holes it is
     return need
 
 

@@ -310,7 +310,7 @@ def _settings(
         database=_database(given) if sink == "postgresql" else None,
         csv_folder=given.csv_folder or default_folder,
         auth_csv=given.auth_csv,
-        handles_file=given.handles_file,
+        handles_file=given.handles_file or (config_file.parent if config_file else grammar.path(".")) / "handles.txt",
         threads=given.threads,
         api_url=given.api_url,
         raw=given.raw,
@@ -583,9 +583,8 @@ class _Grammar:
             "--handlesFile",
             metavar="FILE",
             type=self.path,
-            default="handles.txt",
             dest="handles_file",
-            help="file of handles, one a line (default: %(default)s)",
+            help="file of handles, one a line (default: handles.txt beside tweet.ini)",
         )
         add(
             "--threads",

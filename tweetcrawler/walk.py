@@ -9,6 +9,7 @@ coverage; nothing else is remembered.
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -173,6 +174,9 @@ def start_worker(
     number: int, stopping: Callable[[], bool], tell: Callable[[Any], None], job: Job
 ) -> Callable[[tuple[str, list[Any]] | None], dict[str, Any]]:
     """Makes the handler of tasks of one worker process; see `pool.Pool`."""
+    # A page is thousands of objects without a cycle: to look for one after every 700 costs and finds nothing.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     _log_to_parent(tell, job.settings.log_level)
     return Worker(number, stopping, tell, job).do
 

@@ -70,16 +70,17 @@ def _say_answer(names: list[str], rows: list[tuple[object, ...]], *, say: Say) -
 
 
 def _next_steps(keep: Path | None, folder: Path) -> str:
+    program = "tweetcrawler" if shutil.which("tweetcrawler") else f"{sys.executable} -m tweetcrawler"
     own = (
-        "With your own keys: write them to auth.csv and your handles to handles.txt, copy tweet.ini.example to "
-        "tweet.ini, and run: tweetcrawler -c tweet.ini"
+        "With your own keys: in a folder of your own write a tweet.ini (the example is tweet.ini.example), an "
+        f"auth.csv with the columns of the demo's, and a handles.txt, and run: {program} -c tweet.ini"
     )
     if keep is None:
-        return f"\nTo keep the files and the rows: tweetcrawler demo --keep demo\n{own}"
+        return f"\nTo keep the files and the rows: {program} demo --keep demo\n{own}"
     config = folder / "tweet.ini"
     return (
-        f"\nThe rows stay. To query them: tweetcrawler -c {config} db start, then psql with the URL that it prints "
-        f"(and db stop at the end).\nRun the demo again: nothing is bought twice.\n{own}"
+        f"\nThe rows and files stay in {folder}. To query them: {program} -c {config} db start, then psql with "
+        f"the URL that it prints (and db stop at the end).\nRun the demo again: nothing is bought twice.\n{own}"
     )
 
 
@@ -106,9 +107,8 @@ def _data_folder(folder: Path) -> Path:
 
 
 def _write_settings(folder: Path, api_url: str) -> None:
-    (folder / "handles.txt").write_text(
-        resources.files(__name__).joinpath("handles.txt").read_text("utf-8"), "utf-8"
-    )
+    for name in ("handles.txt", "tweet.ini.example"):
+        (folder / name).write_text(resources.files(__name__).joinpath(name).read_text("utf-8"), "utf-8")
     (folder / "tweet.ini").write_text(
         "[Database]\n"
         "dbhost = embedded        # a private PostgreSQL; name your own with dbhost, dbname, dbuser, dbpass\n"

@@ -1,0 +1,252 @@
+"""Fuzz: whatever comes in, by the network or as a file, only our own errors come out."""
+# ruff: noqa: N802 - a test carries the id of its fault, so that `-k A10_` is that fault
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from sandbox_server import Sandbox
+
+from tweetcrawler import inputs, settings
+from tweetcrawler.coverage import Hole, Walk, settled_below
+from tweetcrawler.errors import ConfigurationError, TargetRefused, TweetcrawlerError, XError
+from tweetcrawler.flatten import flatten
+from tweetcrawler.sentiment import scorer
+from tweetcrawler.xapi import Timeouts, X
+
+CANARY = "canarySecret0123456789abcdef"
+SERVER = Path(__file__).with_name("hostile_server.py")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """True pages, one a line: the sandbox's, and recorded ones of X where they are at hand."""
+    lines = []
+    with Sandbox("--credentials", "1", "--posts", "40-90") as sandbox:
+        asked = {"tweet.fields": "author_id,created_at,entities,public_metrics,referenced_tweets,lang,note_tweet,"
+                 "in_reply_to_user_id,attachments", "expansions": "author_id,referenced_tweets.id,"
+                 "referenced_tweets.id.author_id,attachments.media_keys,in_reply_to_user_id",
+                 "user.fields": "username,name,public_metrics", "media.fields": "url,type", "max_results": "15"}  # fmt: skip
+        for handle in ("writer_0", "writer_1", "gone_one", "protected_one"):
+            found = sandbox.get(f"/2/users/{sandbox.id_of(handle)}/tweets", asked)
+            lines.append(found.content)
+        lines.append(sandbox.get("/2/users/by", {"usernames": "writer_0,gone_one"}).content)
+    recorded = os.environ.get("TWEETCRAWLER_RECORDED")
+    if recorded:
+        for path in sorted((Path(recorded) / "v2").rglob("*.json*")):
+            first = path.read_bytes().splitlines()[:2]
+            lines += [line for line in first if 100 < len(line) < 60_000 and line.startswith(b"{")]
+            if len(lines) >= 25:
+                break
+    file = tmp_path_factory.mktemp("pages") / "pages.jsonl"
+    file.write_bytes(b"\n".join(line.replace(b"\n", b" ") for line in lines))
+    return file
+
+
+@contextmanager
+def hostile(pages: Path, seed: str) -> Iterator[int]:
+    """The port of a server that mutates these pages."""
+    process = subprocess.Popen(
+        [sys.executable, str(SERVER), str(pages), seed], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def test_A10_mutated_answers_bring_out_nothing_but_our_own_errors(pages: Path, tmp_path: Path, measure: Any) -> None:
+    _answers(pages, tmp_path, measure, count=10_000)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_A10_a_hundred_thousand_mutated_answers(pages: Path, tmp_path: Path, measure: Any) -> None:
+    _answers(pages, tmp_path, measure, count=100_000)
+
+
+def _answers(pages: Path, folder: Path, measure: Any, *, count: int) -> None:
+    auth = folder / "auth.csv"
+    auth.write_text(
+        f"consumer_key,consumer_secret,access_token,access_token_secret,bearer_token\nk{CANARY},s{CANARY},"
+        f"t{CANARY},u{CANARY},b{CANARY}\n"
+    )
+    auth.chmod(0o600)
+    [credential] = inputs.read_credentials(auth).credentials
+    score = scorer()
+    came: Counter[str] = Counter()
+    strange: list[str] = []
+    leaks, longest = 0, 0.0
+    before = psutil.Process().memory_info().rss
+    with hostile(pages, "1") as port:
+        client = X(credential, api_url=f"http://127.0.0.1:{port}", timeouts=Timeouts(2.0, 2.0, 3.0))
+        for number in range(count):
+            begun = time.monotonic()
+            try:
+                page = (
+                    client.users_by(["writer_0"], user_auth=number % 2 == 0)
+                    if number % 7 == 0
+                    else client.user_tweets("12", since_id=None, until_id=None, token=None, user_auth=number % 2 == 0)
+                )
+                _use(page, score)
+                came["page"] += 1
+            except (XError, TargetRefused) as error:
+                came[type(error).__name__] += 1
+                leaks += CANARY in f"{error} {error!r} {vars(error)}"
+            except Exception as error:  # noqa: BLE001 - the very thing that is looked for
+                strange.append(f"answer {number}: {type(error).__name__}: {error}"[:300])
+            longest = max(longest, time.monotonic() - begun)
+    grown = max(0, psutil.Process().memory_info().rss - before)
+    print(dict(came))
+    assert came["page"] > count / 20, "some mutations must still be pages"
+    assert len(came) >= 8, "all kinds of errors must come"
+    assert not strange, strange[:5]
+    measure(f"kinds of strange errors in {count:,} answers", len(strange), at_most=0)
+    measure("errors that hold a secret", leaks, at_most=0)
+    measure("longest answer in seconds, total timeout 3", longest, at_most=4)
+    measure("MB grown", grown / 1e6, at_most=200)
+
+
+def _use(page: Any, score: Callable[[str], float]) -> None:
+    """Everything that is done with a page before it is saved."""
+    flattened = flatten(page.answer, score=score)
+    for row in flattened.rows:
+        assert isinstance(row["id"], int)
+        assert 0 < row["id"] < 2**63
+    walk = Walk(Hole(0, None))
+    learned = walk.learn(
+        [row["id"] for row in flattened.rows], page.next_token, settled_below_id=settled_below(page.server_time_s)
+    )
+    assert learned.covered is None or 0 <= learned.covered[0] < learned.covered[1]
+    assert isinstance(page.params, dict)
+    assert all(isinstance(error, dict) for error in page.errors)
+
+
+def test_A16_the_largest_answer_that_is_taken_takes_bounded_memory(tmp_path: Path, pages: Path, measure: Any) -> None:
+    """Just below the limit, and the worst for a parser: millions of empty objects."""
+    program = (
+        "import sys, resource, orjson\nfrom tweetcrawler import xapi\n"
+        "body = b'{\"data\":[' + b'{},' * ((xapi.ANSWER_MAX_BYTES - 20) // 3) + b'{}]}'\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "xapi._parse(body)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    measure("MB for the worst 16 MB", int(done.stdout) / 1e3, at_most=600)
+
+
+# -- files -----------------------------------------------------------------------------------------------
+
+
+def mutations(seed: str, originals: list[bytes], count: int) -> Iterator[bytes]:
+    """Files with bytes flipped, cut, doubled, in other encodings."""
+    chance = random.Random(seed)
+    for _ in range(count):
+        data = bytearray(chance.choice(originals))
+        for _ in range(chance.choice((1, 1, 2, 8))):
+            match chance.randrange(8):
+                case 0:
+                    data = data[: chance.randrange(len(data) + 1)]
+                case 1:
+                    at = chance.randrange(len(data) + 1)
+                    data[at:at] = chance.choice((b'"', b"'", b",", b"\n", b"\r", b"\0", b"\xff", b"\xef\xbb\xbf", b"=", b"["))
+                case 2 if data:
+                    data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+                case 3:
+                    data = bytearray(bytes(data).decode(errors="replace").encode(chance.choice(("utf-16", "utf-32", "utf-8-sig"))))
+                case 4:
+                    at = chance.randrange(len(data) + 1)
+                    data[at:at] = data[chance.randrange(len(data) + 1) :]
+                case 5:
+                    data = data.replace(b"\n", chance.choice((b"\r\n", b"\r", b"\n\n", b"")))
+                case 6:
+                    at = chance.randrange(len(data) + 1)
+                    data[at:at] = bytes(chance.randrange(256) for _ in range(chance.choice((1, 5, 200))))
+                case _:
+                    data += b"x" * chance.choice((1, 2_000, 20_000))
+        yield bytes(data[:200_000])
+
+
+def _fuzz_files(
+    folder: Path, originals: list[bytes], read: Callable[[Path], Any], *, count: int
+) -> tuple[int, list[str], int]:
+    """(files that were refused, strange errors, sentences with the canary)."""
+    path = folder / "file"
+    refused, strange, leaks = 0, [], 0
+    for number, data in enumerate(mutations(f"{read.__name__}", originals, count)):
+        path.write_bytes(data)
+        path.chmod(0o600)
+        try:
+            said = str(read(path) or "")
+        except ConfigurationError as error:
+            refused += 1
+            said = str(error)
+        except TweetcrawlerError as error:
+            said = str(error)
+        except Exception as error:  # noqa: BLE001 - the very thing that is looked for
+            strange.append(f"file {number}: {type(error).__name__}: {error}"[:300])
+            continue
+        leaks += CANARY in said
+    return refused, strange, leaks
+
+
+def test_F1_mutated_auth_files_bring_out_sentences_without_values(tmp_path: Path, measure: Any) -> None:
+    header = b"consumer_key,consumer_secret,access_token,access_token_secret,bearer_token,name,proxy\n"
+    rows = b"".join(b",".join(b"%b%d%d" % (CANARY.encode(), n, c) for c in range(5)) + b",n%d,\n" % n for n in range(4))
+
+    def read(path: Path) -> str:
+        return " ".join(inputs.read_credentials(path).notes)
+
+    refused, strange, leaks = _fuzz_files(tmp_path, [header + rows, header + rows[:200]], read, count=3_000)
+    print(f"{refused} of 3,000 refused")
+    assert not strange, strange[:5]
+    assert 100 < refused < 2_900
+    measure("sentences with a value in 3,000 files", leaks, at_most=0)
+
+
+def test_F1_mutated_tweet_ini_brings_out_sentences_without_values(tmp_path: Path, measure: Any) -> None:
+    example = (Path(__file__).resolve().parents[2] / "tweet.ini.example").read_bytes()
+    small = (
+        f"[Database]\ndbname = \"tweets\"\ndbuser = u\ndbpass = \"{CANARY}\"  # it\ndbhost = localhost\ndbport = 5432\n"
+        "[Twitter]\nauthCSV = a.csv\nhandlesFile = handles.txt\n[System]\nThreads = 4\nlogLevel = debug\n"
+    ).encode()
+
+    def read(path: Path) -> str:
+        chosen = settings.parse(["-c", str(path)], environ={}, folder=tmp_path)
+        return f"{chosen!r} {chosen.notes} {chosen.arguments_without_secrets()}"
+
+    refused, strange, leaks = _fuzz_files(tmp_path, [small, small, example], read, count=1_200)
+    print(f"{refused} of 1,200 refused")
+    assert not strange, strange[:5]
+    assert refused > 100
+    measure("sentences with the password in 1,200 files", leaks, at_most=0)
+
+
+def test_F3_mutated_lists_give_handles_and_reasons_only(tmp_path: Path, measure: Any) -> None:
+    lines = "ada\n@Grace_H\nhttps://x.com/alan\n# who\n../../etc/passwd\n\u202eevil\n\U0001f600\n" + "x" * 300 + "\n"
+
+    def read(path: Path) -> None:
+        reasons: list[str] = []
+        found = list(inputs.read_handles(path, on_bad=lambda _, reason: reasons.append(reason)))
+        assert all(handle.isascii() and 1 <= len(handle) <= 15 for handle in found)
+        assert all(handle.replace("_", "a").isalnum() and handle == handle.lower() for handle in found)
+        assert len(found) == len(set(found))
+        assert all(len(reason) < 200 and reason.isprintable() for reason in reasons)
+        inputs.count_lines(path)
+
+    _, strange, _ = _fuzz_files(tmp_path, [lines.encode(), b"ada\r\nbob\r\n"], read, count=3_000)
+    assert not strange, strange[:5]
+    measure("strange errors or handles in 3,000 files", len(strange), at_most=0)

@@ -1,0 +1,120 @@
+"""The arithmetic of budgets: how much a request may bring, so that no limit is ever exceeded.
+
+Before a request is sent, what it may cost at most is set aside; its answer settles it. Money is in millionths of a
+USD. All functions are pure: who sets aside at the same time is kept apart by whoever calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+RUN, DAY, MONTH = "run", "day", "month"
+# What other requests hold is free again as soon as they are answered: look again this often.
+LOOK_AGAIN_S = 0.2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be spent by one run, and by all runs in a UTC day and month; None: no limit."""
+
+    run: int | None = None
+    run_posts: int | None = None
+    day: int | None = None
+    month: int | None = None
+
+    @property
+    def scopes(self) -> list[str]:
+        """Those that limit anything."""
+        of_run = self.run is not None or self.run_posts is not None
+        return [RUN] * of_run + [DAY] * (self.day is not None) + [MONTH] * (self.month is not None)
+
+    def of(self, scope: str) -> tuple[int | None, int | None]:
+        """The limits of a scope: money and posts."""
+        money = {RUN: self.run, DAY: self.day, MONTH: self.month}[scope]
+        return money, self.run_posts if scope == RUN else None
+
+
+@dataclass(frozen=True)
+class Want:
+    """A request as its cost sees it: up to `most` units, of which fewer than `fewest` make no sense.
+
+    A unit is what X sells, a post or a user, at `price`; the request itself costs `fee`.
+    """
+
+    endpoint: str
+    most: int
+    fewest: int
+    price: int
+    fee: int = 0
+    are_posts: bool = True
+
+    def cost(self, units: int) -> int:
+        """What so many units cost."""
+        return self.fee + units * self.price
+
+    def posts(self, units: int) -> int:
+        """How many posts so many units are."""
+        return units if self.are_posts else 0
+
+
+@dataclass(frozen=True)
+class Room:
+    """One limit and what is gone of it: spent for good, and held by requests under way."""
+
+    scope: str
+    money: int | None
+    posts: int | None
+    spent: int = 0
+    spent_posts: int = 0
+    held: int = 0
+    held_posts: int = 0
+
+    def units(self, want: Want, *, when_all_is_back: bool = False) -> int | None:
+        """How many units fit in, None when not even the request does.
+
+        `when_all_is_back`: if every request under way brought nothing.
+        """
+        units = want.most
+        if self.money is not None:
+            left = self.money - self.spent - (0 if when_all_is_back else self.held) - want.fee
+            if left < 0:
+                return None
+            if want.price > 0:
+                units = min(units, left // want.price)
+        if self.posts is not None and want.are_posts:
+            units = min(
+                units, max(0, self.posts - self.spent_posts - (0 if when_all_is_back else self.held_posts))
+            )
+        return units
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a request may bring: `units`; or None, and then `full` names the limit that is used up for good.
+
+    Without either it has to wait for requests under way.
+    """
+
+    units: int | None
+    full: str | None = None
+
+
+def grant(want: Want, rooms: Sequence[Room]) -> Grant:
+    """As many units as fit into every room."""
+    found = _fit(want, [room.units(want) for room in rooms])
+    if found is not None:
+        return Grant(found)
+    for room in rooms:
+        if _fit(want, [room.units(want, when_all_is_back=True)]) is None:
+            return Grant(None, room.scope)
+    return Grant(None)
+
+
+def _fit(want: Want, units: Sequence[int | None]) -> int | None:
+    least = want.most
+    for one in units:
+        if one is None:
+            return None
+        least = min(least, one)
+    return least if least >= want.fewest else None

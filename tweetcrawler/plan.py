@@ -1,0 +1,347 @@
+"""A plan: what a run will take in requests, posts, money and time, before anything is bought.
+
+It is made of what is stored: coverage, how often targets posted, what the windows hold. What nothing tells is a
+range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol
+
+from tweetcrawler.accounts import Known, Window, added_up, month_began
+from tweetcrawler.db import Accounts
+from tweetcrawler.forecast import Door, Need, Span, of_search, of_timeline, time_s
+from tweetcrawler.prices import MICRO, Tariff, usd
+from tweetcrawler.sections import Section, duration, moment
+from tweetcrawler.xapi import (
+    SEARCH_ALL,
+    SEARCH_ALL_MAX,
+    SEARCH_RECENT,
+    SEARCH_RECENT_MAX,
+    TRENDS,
+    USER_TWEETS,
+    USERS_BY,
+)
+
+# States of targets that are left alone for recheckDays.
+RESTING = ("missing", "suspended", "protected", "refused")
+HANDLES_A_LOOKUP = 100
+SAMPLE = 400
+_USER_AND_APP = ("user", "app")
+
+
+class Keys(Protocol):
+    """What a plan needs to know of a credential."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def has_user_context(self) -> bool: ...
+    @property
+    def has_app(self) -> bool: ...
+
+
+@dataclass
+class Plan:
+    """What a run will take. `requests` are by endpoint; `known` says how many of the `targets` are stored already.
+
+    `time_s` is None where nothing tells the number of requests; `narrow` is the endpoint that takes longest.
+    """
+
+    subject: str
+    made_at: float
+    targets: int = 0
+    known: int = 0
+    posts_stored: int = 0
+    users: Span = field(default_factory=Span)
+    posts: Span = field(default_factory=Span)
+    requests: dict[str, Span] = field(default_factory=dict)
+    cost: Span = field(default_factory=Span)  # millionths of a USD
+    time_s: Span | None = None
+    narrow: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, endpoint: str, requests: Span) -> None:
+        self.requests[endpoint] = self.requests.get(endpoint, Span()) + requests
+
+    def as_plain(self) -> dict[str, Any]:
+        """The plan as JSON can hold it; money in USD."""
+        return {
+            "subject": self.subject,
+            "made_at": self.made_at,
+            "targets": self.targets,
+            "known": self.known,
+            "posts_stored": self.posts_stored,
+            "users": _plain(self.users),
+            "posts": _plain(self.posts),
+            "requests": {endpoint: _plain(span) for endpoint, span in self.requests.items()},
+            "requests_total": _plain(sum(self.requests.values(), Span())),
+            "usd": {
+                name: None if value is None or math.isinf(value) else round(value / MICRO, 6)
+                for name, value in (("low", self.cost.low), ("likely", self.cost.likely), ("high", self.cost.high))
+            },
+            "time_s": None if self.time_s is None else _plain(self.time_s),
+            "narrowest_window": self.narrow,
+            "notes": self.notes,
+        }
+
+
+def subject_of(arguments: Mapping[str, Any]) -> str:
+    """What tells one kind of run from another: the command and what it works on."""
+    command = str(arguments.get("command", "crawl"))
+    if command == "search":
+        search = arguments.get("search") or {}
+        return f"search {search.get('queries_file') or ''} {' | '.join(search.get('queries') or ())}"
+    if command == "trending":
+        return f"trending {','.join((arguments.get('trending') or {}).get('places') or ())}"
+    return f"crawl {arguments.get('handles_file')}"
+
+
+def of_handles(accounts: Accounts, handles: Iterator[str], tariff: Tariff, *, subject: str) -> Plan:
+    """The plan of a crawl of these handles."""
+    plan = Plan(subject, accounts.now())
+    typical = typical_posts(accounts)
+    need = Need()
+    lookups = Span()
+    while block := list(islice(handles, HANDLES_A_LOOKUP)):
+        found = accounts.known(block)
+        plan.targets += len(block)
+        plan.known += len(found)
+        plan.posts_stored += sum(known.posts for known in found.values())
+        here = sum(
+            (of_timeline(found.get(h), plan.made_at, typical=typical, resting=RESTING) for h in block), Need()
+        )
+        lookups += Span(float(here.users.high > 0), float(here.users.high > 0), float(here.users.high > 0))
+        need += here
+    plan.users, plan.posts = need.users, need.posts
+    if lookups.high:
+        plan.add(USERS_BY, lookups)
+    plan.add(USER_TWEETS, need.requests)
+    unknown = plan.targets - plan.known
+    if unknown:
+        plan.notes.append(
+            f"{unknown:,} handles are not known yet: how many posts they have is a guess; --ask buys these users "
+            f"(at most {usd(unknown * tariff.user)}) and tells"
+        )
+    return plan
+
+
+def of_queries(
+    accounts: Accounts, queries: Sequence[str], counted: Mapping[str, int], *, archive: bool, subject: str
+) -> Plan:
+    """The plan of a search for these normalised queries; `counted` is what X said of the number of their posts."""
+    plan = Plan(subject, accounts.now(), targets=len(queries))
+    found = accounts.known_searches(queries)
+    plan.known = len(found)
+    page = SEARCH_ALL_MAX if archive else SEARCH_RECENT_MAX
+    need = Need()
+    for query in queries:
+        known = found.get(query)
+        plan.posts_stored += known.posts if known else 0
+        need += of_search(known, plan.made_at, counted=counted.get(query), page=page)
+    plan.posts = need.posts
+    plan.add(SEARCH_ALL if archive else SEARCH_RECENT, need.requests)
+    if need.posts.likely is None:
+        plan.notes.append("queries that were never searched for may have any number of posts; --ask lets X count them")
+    return plan
+
+
+def of_trends(accounts: Accounts, places: int, *, trends: int, per_trend: int, subject: str) -> Plan:
+    """The plan of one look at the trends of so many places."""
+    plan = Plan(subject, accounts.now(), targets=places)
+    plan.add(TRENDS, Span(places, places, places))
+    most = places * trends
+    plan.posts = Span(0, None, most * per_trend)
+    plan.add(SEARCH_RECENT, Span(0, None, most * (per_trend / SEARCH_RECENT_MAX + 1)))
+    plan.notes.append("how much is said about a trend is not known before; --maxPerTrend bounds it")
+    return plan
+
+
+def priced(plan: Plan, tariff: Tariff) -> Plan:
+    """The plan with its costs."""
+    by_request = sum(
+        (span.times(tariff.requests.get(endpoint, 0)) for endpoint, span in plan.requests.items()), Span()
+    )
+    plan.cost = plan.posts.times(tariff.post) + plan.users.times(tariff.user) + by_request
+    return plan
+
+
+def timed(
+    plan: Plan, credentials: Sequence[Keys], windows: Sequence[Window], tariff: Tariff, *, processes: int
+) -> Plan:
+    """The plan with the time that it takes, by what the windows hold now."""
+    if not credentials:
+        plan.notes.append("without credentials nothing can be said of the time")
+        return plan
+    times: list[tuple[float, str, Span]] = []
+    for endpoint, requests in plan.requests.items():
+        doors = list(_doors(endpoint, credentials, windows, tariff))
+        if not doors:
+            plan.notes.append(f"no credential is known to open {endpoint}")
+            continue
+
+        def time(count: float | None, doors: list[Door] = doors) -> float | None:
+            return None if count is None else time_s(count, doors, processes=processes)
+
+        span = Span(time(requests.low) or 0.0, time(requests.likely), time(requests.high) or 0.0)
+        # The endpoints are used at the same time; the slowest decides, and of the others what it waits for.
+        times.append((span.high if span.likely is None else span.likely, endpoint, span))
+    if times:
+        _, plan.narrow, plan.time_s = max(times, key=lambda one: one[0])
+    return plan
+
+
+def noted(plan: Plan, accounts: Accounts, tariff: Tariff) -> Plan:
+    """The plan with a note when the month's cap is in its way."""
+    if tariff.posts_per_month is None:
+        return plan
+    used = added_up(accounts.purchases(since=month_began(plan.made_at)), tariff).charged
+    likely = plan.posts.high if plan.posts.likely is None else plan.posts.likely
+    if used + likely > tariff.posts_per_month:
+        plan.notes.append(
+            f"the tariff {tariff.title} allows {tariff.posts_per_month:,} posts a month and project, and {used:,} "
+            "were bought in this one: the run may end there"
+        )
+    return plan
+
+
+def typical_posts(accounts: Accounts) -> float | None:
+    """How many posts the crawled timelines of the store have on average; None when there are too few."""
+    counts = [known.posts for known in accounts.sampled(SAMPLE) if known.kind == "timeline" and known.crawled_at]
+    return sum(counts) / len(counts) if len(counts) >= 5 else None
+
+
+def of_one(known: Known, accounts: Accounts, tariff: Tariff) -> Plan:
+    """What the next visit of one target takes."""
+    plan = Plan(known.name, accounts.now(), targets=1, known=1, posts_stored=known.posts)
+    if known.kind == "timeline":
+        need = of_timeline(known, plan.made_at, typical=None, resting=RESTING)
+    else:
+        need = of_search(known, plan.made_at, counted=None)
+    plan.users, plan.posts = need.users, need.posts
+    plan.add(USER_TWEETS if known.kind == "timeline" else SEARCH_RECENT, need.requests)
+    return priced(plan, tariff)
+
+
+def next_run(accounts: Accounts, tariff: Tariff) -> Plan:
+    """What one more run over all timelines of the store takes; by a sample when there are many."""
+    targets = sum(
+        count for kind, state, count in accounts.states() if kind == "timeline" and state not in RESTING
+    )
+    plan = Plan("next run", accounts.now(), targets=targets, known=targets)
+    found = [known for known in accounts.sampled(SAMPLE) if known.kind == "timeline" and known.key]
+    if not found:
+        return priced(plan, tariff)
+    need = sum((of_timeline(k, plan.made_at, typical=None, resting=RESTING) for k in found), Need())
+    factor = max(1.0, targets / len(found))
+    plan.posts = need.posts.times(factor)
+    plan.add(USER_TWEETS, need.requests.times(factor))
+    if factor > 1:
+        plan.notes.append(f"reckoned from {len(found):,} of the targets")
+    return priced(plan, tariff)
+
+
+def sections(plan: Plan, tariff: Tariff) -> list[Section]:
+    """The plan for readers."""
+    rows = [["targets", f"{plan.targets:,}", "", ""]]
+    rows.append(["  known already", f"{plan.known:,}", "", ""])
+    rows.append(["  posts of them that are stored", f"{plan.posts_stored:,}", "", ""])
+    for endpoint, span in plan.requests.items():
+        rows.append([f"requests to {endpoint}", *_cells(span)])
+    rows.append(["posts to buy", *_cells(plan.posts)])
+    rows.append(["users to buy", *_cells(plan.users)])
+    rows.append([f"money ({tariff.title})", *_cells(plan.cost, money=True)])
+    if plan.time_s is not None:
+        rows.append(["time", *_cells(plan.time_s, time=True)])
+    sentences = list(plan.notes)
+    if plan.narrow:
+        sentences.insert(0, f"the narrowest window is that of {plan.narrow}")
+    return [Section("plan", sentences, ["", "likely", "at least", "at most"], rows, frozenset({1, 2, 3}))]
+
+
+def beside(planned: Mapping[str, Any], took: Mapping[str, float]) -> Section:
+    """What was planned beside what it took: requests, posts, users, usd."""
+    rows = []
+    for name, key in (("requests", "requests_total"), ("posts", "posts"), ("users", "users"), ("USD", "usd")):
+        span = planned.get(key) or {}
+        real = took.get(name.lower(), 0)
+        likely = span.get("likely")
+        off = f"{(real - likely) / likely:+.0%}" if likely else "-"
+        rows.append([name, _said(likely), _said(span.get("low")), _said(span.get("high")), _said(real), off])
+    return Section(
+        "plan and run",
+        [f"planned at {moment(planned.get('made_at'))} UTC"],
+        ["", "likely", "at least", "at most", "it took", "off by"],
+        rows,
+        frozenset(range(1, 6)),
+    )
+
+
+def _said(value: float | None) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
+
+
+def _doors(
+    endpoint: str, credentials: Sequence[Keys], windows: Sequence[Window], tariff: Tariff
+) -> Iterable[Door]:
+    """What each credential opens of an endpoint: as learned, else as the tariff says. Apps count once."""
+    guess = tariff.limits.get(endpoint)
+    seen: set[str] = set()
+    for credential in credentials:
+        for kind in _USER_AND_APP:
+            if not (credential.has_user_context if kind == "user" else credential.has_app):
+                continue
+            window = next(
+                (
+                    w
+                    for w in windows
+                    if w.endpoint == endpoint and w.kind == kind and credential.name in w.label.split(", ")
+                ),
+                None,
+            )
+            if window is not None and window.limit is not None:
+                if window.label in seen and kind == "app":
+                    continue
+                seen |= {window.label} if kind == "app" else set()
+                if not window.shut_why or window.shut_for_s <= 0:
+                    yield _door(window)
+            elif guess is not None:
+                limit = guess.user if kind == "user" else guess.app
+                a_day = guess.user_day if kind == "user" else guess.app_day
+                if a_day is not None and (limit is None or a_day < limit * 96):
+                    yield Door(a_day, a_day, 86_400.0, 86_400.0)
+                elif limit:
+                    yield Door(limit, limit, 900.0, 900.0)
+
+
+def _door(window: Window) -> Door:
+    limit = window.limit or 0
+    if window.day_limit is not None and window.day_limit < limit * 86_400 / window.window_s:
+        return Door(window.left or 0, window.day_limit, window.day_resets_in_s or 86_400.0, 86_400.0)
+    return Door(window.left or 0, limit, window.resets_in_s or window.window_s, window.window_s)
+
+
+def _plain(span: Span) -> dict[str, float | None]:
+    def whole(value: float | None, upward: bool) -> int | None:
+        if value is None or math.isinf(value):
+            return None
+        return math.ceil(value - 1e-9) if upward else math.floor(value + 1e-9)
+
+    return {"low": whole(span.low, False), "likely": whole(span.likely, True), "high": whole(span.high, True)}
+
+
+def _cells(span: Span, *, money: bool = False, time: bool = False) -> list[str]:
+    def cell(value: float | None) -> str:
+        if value is None:
+            return "unknown"
+        if math.isinf(value):
+            return "no bound"
+        return usd(round(value)) if money else duration(value) if time else f"{math.ceil(value - 1e-9):,}"
+
+    return [cell(span.likely), cell(span.low), cell(span.high)]

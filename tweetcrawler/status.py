@@ -1,0 +1,407 @@
+"""The state of things: what is stored, spent and open, as plain values that JSON can hold, and as sections.
+
+Fast on a million targets: they are counted through an index, listed a few at a time, and sampled for what a run
+would take next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from tweetcrawler import coverage
+from tweetcrawler.accounts import (
+    FIRST_DATED_ID,
+    Known,
+    Purchase,
+    Reserved,
+    Sum,
+    Usage,
+    Window,
+    added_up,
+    month_began,
+    summed,
+)
+from tweetcrawler.coverage import Range
+from tweetcrawler.db import Accounts
+from tweetcrawler.identity import is_gone
+from tweetcrawler.prices import MICRO, Tariff, usd
+from tweetcrawler.sections import Section, duration, moment
+
+LISTED = 20
+RUNS_SHOWN = 10
+PAGES_SHOWN = 20
+DONE = ("ok", "renamed")
+# X's own count lags by minutes.
+USAGE_LAG_S = 600.0
+
+Json = dict[str, Any]
+
+
+def of_all(accounts: Accounts, tariff: Tariff, *, next_run: Mapping[str, Any]) -> Json:
+    """Everything at a glance. `next_run` is the plan of one more run over all targets."""
+    now = accounts.now()
+    states = accounts.states()
+    month = accounts.purchases(since=month_began(now))
+    others = [state for state in {state for _, state, _ in states} if state not in DONE]
+    listed = accounts.listed(others, LISTED)
+    listed += accounts.listed(DONE, LISTED - len(listed))
+    runs = accounts.runs(limit=RUNS_SHOWN)
+    by_run = summed(month, tariff, lambda bought: bought.run)
+    today = datetime.fromtimestamp(now, UTC).date()
+    return {
+        "at": now,
+        "targets": [{"kind": kind, "state": state, "count": count} for kind, state, count in states],
+        "listed": [of_target(known) for known in listed],
+        "windows": [_window(window) for window in accounts.windows()],
+        "spent": {
+            "today": _sum(added_up([b for b in month if b.day == today], tariff)),
+            "month": _sum(added_up(month, tariff)),
+            "by_credential": {
+                name: _sum(s) for name, s in sorted(summed(month, tariff, lambda bought: bought.credential).items())
+            },
+            "by_run": [
+                {"run": run.id, "command": run.command, "started_at": run.started_at, "ended_at": run.ended_at,
+                 "exit_code": run.exit_code, "spent": _sum(by_run.get(run.id, Sum()))}
+                for run in runs
+            ],
+            "reserved": _reserved(accounts.reserved(), now),
+        },
+        "tariff": tariff.title,
+        "posts_per_month": tariff.posts_per_month,
+        "usage": [_compared(usage, accounts, tariff) for usage in accounts.usages()],
+        "next_run": dict(next_run),
+    }  # fmt: skip
+
+
+def of_target(known: Known) -> Json:
+    """All that is known of a target; times are seconds since 1970, None where an id tells none."""
+    return {
+        "name": known.name,
+        "kind": known.kind,
+        "key": known.key,
+        "username": known.username,
+        "state": known.state,
+        "reason": known.reason,
+        "since": known.state_at,
+        "covered": [_times(one) for one in known.covered],
+        "complete_until": _time(known.top_id),
+        "holes": [
+            {**_times((hole.since_id + 1, hole.until_id)), "why": why_open(known, hole.until_id)}
+            for hole in known.holes
+        ],
+        "unreachable": [{**_times(one), "why": known.unreachable_reason} for one in known.lost],
+        "posts": known.posts,
+        "account_posts": known.account_posts,
+        "crawled_at": known.crawled_at,
+        "next_visit_in_s": known.due_in_s,
+    }
+
+
+def in_detail(accounts: Accounts, known: Known, *, next_run: Mapping[str, Any]) -> Json:
+    """A target with its newest pages, and what its next visit takes."""
+    return {
+        **of_target(known),
+        "pages": accounts.pages_of(known.id, PAGES_SHOWN),
+        "next_run": dict(next_run),
+    }
+
+
+def why_open(known: Known, until_id: int | None) -> str:
+    """Why a hole is there: what has to happen for it to be filled."""
+    if known.state in ("missing", "suspended", "protected", "refused"):
+        return f"{known.state}: {known.reason}" if known.reason else known.state
+    if known.state == "failed":
+        return f"failed: {known.reason}"
+    if until_id is None:
+        return "newer than the last visit" if known.covered else "never crawled"
+    return "a walk was interrupted here; the next run goes on"
+
+
+def sections(status: Mapping[str, Any]) -> list[Section]:
+    """What `of_all` gave, for readers."""
+    now = status["at"]
+    return [
+        Section(
+            "targets",
+            headings=["kind", "state", "targets"],
+            rows=[[t["kind"], t["state"], f"{t['count']:,}"] for t in status["targets"]],
+            right=frozenset({2}),
+        ),
+        Section(
+            "coverage",
+            [] if len(status["listed"]) < LISTED else [f"{LISTED} targets; --handle shows any other one"],
+            ["target", "state", "posts", "complete from", "until", "holes", "out of reach"],
+            [_target_row(target) for target in status["listed"]],
+            frozenset({2, 5}),
+        ),
+        Section(
+            "windows now",
+            headings=["credential", "as", "endpoint", "left", "of", "turns in", "closed"],
+            rows=[_window_row(window) for window in status["windows"]],
+            right=frozenset({3, 4}),
+        ),
+        _spent_section(status),
+        Section(
+            "runs",
+            headings=["run", "command", "began (UTC)", "took", "ended", "requests", "posts", "spent"],
+            rows=[_run_row(run, now) for run in status["spent"]["by_run"]],
+            right=frozenset({0, 5, 6, 7}),
+        ),
+        *([_usage_section(status["usage"])] if status["usage"] else []),
+        _next_section(status["next_run"]),
+    ]
+
+
+def detail_sections(detail: Mapping[str, Any]) -> list[Section]:
+    """What `in_detail` gave, for readers."""
+    about = [f"state: {detail['state']}" + (f" ({detail['reason']})" if detail["reason"] else "")]
+    about.append(f"since: {moment(detail['since'])} UTC; last crawled: {moment(detail['crawled_at'])} UTC")
+    if detail["username"] and detail["kind"] == "timeline":
+        about.append(f"X's name and id: @{detail['username']}, {detail['key']}")
+    of_all_posts = f" of about {detail['account_posts']:,}" if detail["account_posts"] is not None else ""
+    about.append(f"posts bought: {detail['posts']:,}{of_all_posts}")
+    if detail["next_visit_in_s"] is not None:
+        about.append(f"next visit: in {duration(max(0.0, detail['next_visit_in_s']))}")
+    spans = [["covered", *_span_cells(one), ""] for one in detail["covered"]]
+    spans += [["hole", *_span_cells(one), one["why"]] for one in detail["holes"]]
+    spans += [["out of reach", *_span_cells(one), one["why"]] for one in detail["unreachable"]]
+    pages = [
+        [str(p["run"]), moment(p["at"]), p["endpoint"], p["credential"], f"{p['posts']:,}", f"{p['new']:,}"]
+        for p in detail["pages"]
+    ]
+    return [
+        Section(detail["name"], about, ["", "from (UTC)", "until (UTC)", "why"], spans),
+        Section(
+            "newest pages", [], ["run", "bought (UTC)", "endpoint", "credential", "posts", "new"], pages,
+            frozenset({0, 4, 5}),
+        ),
+        _next_section(detail["next_run"]),
+    ]  # fmt: skip
+
+
+# -- values ----------------------------------------------------------------------------------------------
+
+
+def _sum(total: Sum) -> Json:
+    return {
+        "requests": total.pages,
+        "posts": total.posts,
+        "posts_charged": total.charged,
+        "posts_again": total.again,
+        "users": total.users,
+        "usd": total.micro_usd / MICRO,
+    }
+
+
+def _reserved(rows: Sequence[Reserved], now: float) -> Json:
+    """What is set aside: for requests under way, and for those whose processes were killed."""
+    lost = [row for row in rows if is_lost(row, now)]
+    alive = [row for row in rows if row not in lost]
+    return {
+        "under_way": {"requests": len(alive), "posts": sum(r.posts for r in alive),
+                      "usd": sum(r.micro_usd for r in alive) / MICRO},
+        "without_answer": {"requests": len(lost), "posts": sum(r.posts for r in lost),
+                           "usd": sum(r.micro_usd for r in lost) / MICRO},
+    }  # fmt: skip
+
+
+def is_lost(row: Reserved, now: float) -> bool:
+    """Whether nobody will ever tell what this request brought: its process is gone, or silent for long."""
+    return is_gone(row.owner) or row.reserved_at < now - 900.0
+
+
+def _window(window: Window) -> Json:
+    return {
+        "credential": window.label,
+        "as": window.kind,
+        "endpoint": window.endpoint,
+        "limit": window.limit,
+        "left": window.left,
+        "turns_in_s": window.resets_in_s,
+        "day_limit": window.day_limit,
+        "blocked_for_s": window.blocked_for_s,
+        "shut_for_s": window.shut_for_s,
+        "shut_why": window.shut_why if window.shut_for_s > 0 else "",
+    }
+
+
+def _compared(usage: Usage, accounts: Accounts, tariff: Tariff) -> Json:
+    """X's count of a project beside ours, for the UTC days that X told of.
+
+    Ours is of all credentials of the app; other apps of the project, other programs and answers that were lost on
+    their way are in X's count only.
+    """
+    apps = accounts.apps()
+    same = {label for label, app in apps.items() if app == apps.get(usage.credential)} | {usage.credential}
+    days = sorted(usage.by_day)
+    ours: dict[date, int] = {}
+    if days:
+        bought = accounts.purchases(
+            since=_midnight(days[0]), until=min(usage.asked_at, _midnight(days[-1] + timedelta(days=1)))
+        )
+        by_day = summed([b for b in bought if b.credential in same], tariff, _day_of)
+        ours = {day: total.charged for day, total in by_day.items()}
+    x_count = sum(usage.by_day.values())
+    our_count = sum(ours.get(day, 0) for day in days)
+    return {
+        "credential": usage.credential,
+        "asked_at": usage.asked_at,
+        "cap": usage.cap,
+        "used": usage.used,
+        "cycle_day": usage.cycle_day,
+        "days": [{"day": day.isoformat(), "x": usage.by_day[day], "ours": ours.get(day, 0)} for day in days],
+        "x": x_count,
+        "ours": our_count,
+        "difference": x_count - our_count,
+    }
+
+
+def _day_of(bought: Purchase) -> date:
+    return bought.day
+
+
+def _midnight(day: date) -> float:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
+
+
+def _times(one: tuple[int, int | None] | Range) -> Json:
+    lower, upper = one
+    return {"from_id": str(lower), "until_id": None if upper is None else str(upper), "from": _time(lower), "until": _time(upper)}
+
+
+def _time(tweet_id: int | None) -> float | None:
+    if tweet_id is None or tweet_id < FIRST_DATED_ID:
+        return None
+    return coverage.time_ms_of(tweet_id) / 1000
+
+
+# -- for readers -----------------------------------------------------------------------------------------
+
+
+def _target_row(target: Mapping[str, Any]) -> list[str]:
+    state = target["state"] + (f" ({target['reason']})" if target["reason"] else "")
+    begin = "-"
+    if target["covered"]:
+        begin = moment(target["covered"][0]["from"]) if target["covered"][0]["from"] else "the beginning"
+    # The hole that reaches to the present is always there.
+    inner = sum(hole["until_id"] is not None for hole in target["holes"])
+    lost = "; ".join(f"until {moment(one['until'])}: {one['why']}" for one in target["unreachable"])
+    return [
+        target["name"], state, f"{target['posts']:,}", begin, moment(target["complete_until"]),
+        f"{inner:,}", lost or "-",
+    ]  # fmt: skip
+
+
+def _window_row(window: Mapping[str, Any]) -> list[str]:
+    closed = ""
+    if window["shut_why"]:
+        why = {"cap": "cap reached", "credits": "no credits left"}.get(window["shut_why"], window["shut_why"])
+        closed = f"{why}, {duration(window['shut_for_s'])}"
+    elif window["blocked_for_s"] > 0:
+        closed = f"waits {duration(window['blocked_for_s'])}"
+    meant = {"*keys": "everything", "*account": "everything of its account"}
+    unknown = window["limit"] is None
+    return [
+        window["credential"],
+        window["as"],
+        meant.get(window["endpoint"], window["endpoint"]),
+        "?" if unknown else f"{window['left']:,}",
+        "?" if unknown else f"{window['limit']:,}",
+        duration(window["turns_in_s"]) if window["turns_in_s"] > 0 else "-",
+        closed,
+    ]
+
+
+def _spent_section(status: Mapping[str, Any]) -> Section:
+    spent = status["spent"]
+    rows = [["today (UTC)", *_sum_cells(spent["today"])], ["this month", *_sum_cells(spent["month"])]]
+    rows += [[f"  with {name}", *_sum_cells(total)] for name, total in spent["by_credential"].items()]
+    sentences = [f"by the tariff {status['tariff']}; what is read again on one UTC day is charged once"]
+    cap = status["posts_per_month"]
+    if cap:
+        sentences.append(f"the tariff allows {cap:,} posts a month and project")
+    lost = spent["reserved"]["without_answer"]
+    if lost["requests"]:
+        sentences.append(
+            f"{lost['requests']:,} requests whose process was killed may have brought up to {lost['posts']:,} posts "
+            f"(${lost['usd']:,.2f}); the budget counts them as spent"
+        )
+    under_way = spent["reserved"]["under_way"]
+    if under_way["requests"]:
+        sentences.append(f"requests under way may cost up to ${under_way['usd']:,.2f}")
+    return Section(
+        "spent", sentences, ["", "requests", "posts", "of them charged", "users", "USD"], rows, frozenset(range(1, 6))
+    )
+
+
+def _sum_cells(total: Mapping[str, Any]) -> list[str]:
+    counts = (total["requests"], total["posts"], total["posts_charged"], total["users"])
+    return [*(f"{count:,}" for count in counts), usd(round(total["usd"] * MICRO))]
+
+
+def _run_row(run: Mapping[str, Any], now: float) -> list[str]:
+    ended = run["ended_at"]
+    took = duration((ended or now) - run["started_at"])
+    code = run["exit_code"]
+    end = "under way or killed" if ended is None else _ENDS.get(code, f"exit {code}")
+    spent = run["spent"]
+    return [
+        str(run["run"]), run["command"], moment(run["started_at"]), took if ended else "-", end,
+        f"{spent['requests']:,}", f"{spent['posts']:,}", usd(round(spent["usd"] * MICRO)),
+    ]  # fmt: skip
+
+
+_ENDS = {
+    0: "all done",
+    1: "some targets not done",
+    3: "database failed",
+    4: "no usable credential",
+    5: "budget or cap",
+    130: "interrupted",
+    143: "terminated",
+}
+
+
+def _usage_section(usages: Sequence[Mapping[str, Any]]) -> Section:
+    rows = []
+    for usage in usages:
+        days = f"{usage['days'][0]['day']} to {usage['days'][-1]['day']}" if usage["days"] else "-"
+        said = "agree"
+        if usage["difference"] > 0:
+            said = f"X counts {usage['difference']:,} more"
+        elif usage["difference"] < 0:
+            said = f"X counts {-usage['difference']:,} fewer"
+        rows.append(
+            [usage["credential"], moment(usage["asked_at"]), days, f"{usage['x']:,}", f"{usage['ours']:,}", said,
+             f"{usage['used'] or 0:,} of {usage['cap'] or 0:,}, turns on day {usage['cycle_day'] or '?'}"]
+        )  # fmt: skip
+    return Section(
+        "X's own count of posts",
+        [
+            f"X's count lags by about {duration(USAGE_LAG_S)}; it also holds what other programs read with these keys",
+            "and what was sent but lost on its way",
+        ],
+        ["credential", "asked (UTC)", "days", "X", "stored here", "difference", "cap"],
+        rows,
+        frozenset({3, 4}),
+    )
+
+
+def _next_section(plan: Mapping[str, Any]) -> Section:
+    rows = []
+    for name, key in (("requests", "requests_total"), ("posts", "posts"), ("users", "users")):
+        span = plan[key]
+        rows.append([name, *("unknown" if span[k] is None else f"{span[k]:,}" for k in ("likely", "low", "high"))])
+    money = plan["usd"]
+    rows.append(["USD", *("unknown" if money[k] is None else f"{money[k]:,.2f}" for k in ("likely", "low", "high"))])
+    return Section(
+        "the next run would take", plan["notes"], ["", "likely", "at least", "at most"], rows, frozenset({1, 2, 3})
+    )
+
+
+def _span_cells(one: Mapping[str, Any]) -> list[str]:
+    begin = moment(one["from"]) if one["from"] is not None else "the beginning"
+    end = "now" if one["until_id"] is None else moment(one["until"]) if one["until"] is not None else "before 2010-11"
+    return [begin, end]
