@@ -18,6 +18,14 @@ lint: $(VENV)/to-develop
 slow: $(VENV)/to-develop
 	$(VENV)/bin/pytest -m slow --timeout 3600
 
+# Every fault in its long form, some two hours; prints fault, promise and figure.
+chaos: $(VENV)/to-develop
+	$(VENV)/bin/pytest tests/faults -m "slow or not slow" --timeout 7200
+
+# BENCH="crawl --full" chooses measurements and their size; docs/performance.md shows what came out.
+bench: $(VENV)/to-develop
+	$(VENV)/bin/python -m benchmarks $(BENCH)
+
 # With pip-tools or uv; neither lock names where packages come from.
 lock:
 	uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header \

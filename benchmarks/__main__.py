@@ -29,7 +29,9 @@ def main() -> None:
     """Runs the chosen measurements, all by default."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
-    parser.add_argument("--full", action="store_true", help="the big sizes and the peers; takes an hour and more")
+    parser.add_argument(
+        "--full", action="store_true", help="the big sizes and the peers; takes an hour and more"
+    )
     given = parser.parse_args()
     unknown = set(given.names) - set(NAMES)
     if unknown:

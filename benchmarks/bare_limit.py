@@ -49,7 +49,11 @@ def main() -> None:
 
 def _work(url: str, bearer: str, dsn: str, handles: list[str]) -> None:
     http = urllib3.PoolManager(headers={"Authorization": f"Bearer {bearer}"})
-    ids = [user["id"] for start in range(0, len(handles), 100) for user in _users(http, url, handles[start:][:100])]
+    ids = [
+        user["id"]
+        for start in range(0, len(handles), 100)
+        for user in _users(http, url, handles[start:][:100])
+    ]
     if dsn == REQUESTS_ONLY:
         for user_id in ids:
             _page(http, url, user_id, f"&since_id={2**62}")

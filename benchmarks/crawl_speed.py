@@ -14,7 +14,7 @@ from benchmarks.figures import Figure, Table, interleaved, ratio
 from benchmarks.stage import POSTS_OF_A_USER, Cost, Sandbox, Server
 
 # Users a run of each way, so that all of them take about the same time.
-_USERS = {"original": 5, "crawler": 20, "limit": 40, "twarc2": 20}
+_USERS = {"original": 8, "crawler": 30, "limit": 60, "twarc2": 30}
 
 
 def measure(server: Server, *, full: bool) -> list[Table]:
@@ -127,10 +127,12 @@ def _targets(table: Table, speed: dict[str, list[float]]) -> None:
             )
         found = ratio(speed[f"crawler, {processes}"], speed[f"bare limit, {processes}"])
         table.target(
-            f"crawler, {processes} process(es): {found.shown()} x the bare limit, at least 0.4", found.median >= 0.4
+            f"crawler, {processes} process(es): {found.shown()} x the bare limit, at least 0.4",
+            found.median >= 0.4,
         )
     if "twarc2, 1" in speed:
         found = ratio(speed["crawler, 2"], speed["twarc2, 1"])
         table.target(
-            f"crawler with 2 processes to rows: {found.shown()} x twarc2 to JSONL, at least 1", found.median >= 1
+            f"crawler with 2 processes to rows: {found.shown()} x twarc2 to JSONL, at least 1",
+            found.median >= 1,
         )

@@ -26,7 +26,11 @@ class Figure:
 
     def shown(self, digits: int = 2) -> str:
         """`3.42 (3.10-3.61)`; without a spread where there is one value."""
-        spread = f" ({min(self.values):,.{digits}f}-{max(self.values):,.{digits}f})" if len(self.values) > 1 else ""
+        spread = (
+            f" ({min(self.values):,.{digits}f}-{max(self.values):,.{digits}f})"
+            if len(self.values) > 1
+            else ""
+        )
         return f"{self.median:,.{digits}f}{spread}"
 
 
@@ -39,7 +43,7 @@ def interleaved(ways: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, l
     """Runs every way once a round: what disturbs the machine disturbs all of them."""
     results: dict[str, list[T]] = {name: [] for name in ways}
     for number in range(rounds):
-        names = list(ways) if number % 2 == 0 else list(reversed(ways))
+        names = sorted(ways, key=list(ways).index, reverse=number % 2 == 1)
         for name in names:
             begun = time.perf_counter()
             results[name].append(ways[name]())

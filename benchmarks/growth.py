@@ -12,7 +12,6 @@ import psycopg
 
 from benchmarks.figures import Table
 from benchmarks.stage import Server
-
 from tweetcrawler.batch import Batch, Bought
 from tweetcrawler.db import Database, Session
 from tweetcrawler.flatten import COLUMNS
@@ -44,7 +43,9 @@ def _rows(server: Server, sizes: tuple[int, ...]) -> Table:
             server.checkpoint()
             wal, took = server.wal_bytes(), _save_pages(dsn, size)
             wal_a_row = (server.wal_bytes() - wal) / (_PAGES * 100)
-            [disk] = connection.execute("SELECT pg_total_relation_size('tweet_articles_tweepy')").fetchone() or (0,)
+            [disk] = connection.execute(
+                "SELECT pg_total_relation_size('tweet_articles_tweepy')"
+            ).fetchone() or (0,)
             costs.append(statistics.median(took) * 1000)
             table.rows.append([
                 f"{size:,}", f"{costs[-1]:.2f}", f"{100 / statistics.median(took):,.0f}", f"{wal_a_row:,.0f}",
@@ -103,7 +104,9 @@ def _page(size: int, number: int) -> Batch:
 
 
 def _targets(server: Server, sizes: tuple[int, ...]) -> Table:
-    table = Table("growth-targets", "Statements on many targets, ms (median)", ["statement", *(f"{s:,}" for s in sizes)])
+    table = Table(
+        "growth-targets", "Statements on many targets, ms (median)", ["statement", *(f"{s:,}" for s in sizes)]
+    )
     worst = 0.0
     with server.database() as dsn, psycopg.connect(dsn, autocommit=True) as connection:
         found: dict[str, list[float]] = {}
@@ -143,7 +146,8 @@ def _statements(dsn: str, size: int) -> dict[str, float]:
             "finish of a target": _median(lambda: _finish(session, claimed[-1])),
             "release of an owner's targets": _median(lambda: session.release(_OWNER)),
             "claim of 100 unknown handles": _median(
-                lambda: session.claim_handles([f"new_{time.monotonic_ns()}_{n}" for n in range(100)], _OWNER), 5
+                lambda: session.claim_handles([f"new_{time.monotonic_ns()}_{n}" for n in range(100)], _OWNER),
+                5,
             ),
             "totals of the run": _median(lambda: session.totals(run)),
         }

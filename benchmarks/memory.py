@@ -19,7 +19,11 @@ _MILLION = 1_000_000
 def measure(server: Server, *, full: bool) -> list[Table]:
     """The table of the memory."""
     early = 200_000 if full else 12_800
-    table = Table("memory", "Resident memory, MB", ["process", f"after {early:,} tweets", f"after {25 * early:,} tweets"])
+    table = Table(
+        "memory",
+        "Resident memory, MB",
+        ["process", f"after {early:,} tweets", f"after {25 * early:,} tweets"],
+    )
     grown = _grown(server, early)
     for name, (before, after) in grown.items():
         table.rows.append([name, f"{before:.1f}", f"{after:.1f}"])

@@ -33,9 +33,9 @@ class _Elsewhere(requests.adapters.HTTPAdapter):
         super().__init__()
         self._url = url
 
-    def send(self, request: Any, **more: Any) -> Any:
+    def send(self, request: Any, *given: Any, **more: Any) -> Any:
         request.url = request.url.replace("https://api.twitter.com", self._url)
-        return super().send(request, **more)
+        return super().send(request, *given, **more)
 
 
 _client: tweepy.Client
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _begin(url: str, bearer: str, dsn: str) -> None:
-    global _client, _dsn  # noqa: PLW0603 - as pools are commonly used
+    global _client, _dsn
     _client, _dsn = tweepy.Client(bearer), dsn
     _client.session.mount("https://api.twitter.com", _Elsewhere(url))
 

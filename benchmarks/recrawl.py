@@ -13,7 +13,6 @@ import psycopg
 from benchmarks import stage
 from benchmarks.figures import Figure, Table, interleaved, ratio
 from benchmarks.stage import Sandbox, Server
-
 from tweetcrawler.batch import Batch, Bought
 from tweetcrawler.db import Database
 from tweetcrawler.flatten import flatten
@@ -28,7 +27,9 @@ def measure(server: Server, *, full: bool) -> list[Table]:
     targets, rounds = (5_000, 5) if full else (400, 3)
     names = stage.handles(targets, "reader")
     table = Table(
-        "recrawl", f"Re-crawl of {targets:,} users without news ({rounds} interleaved rounds)", ["what", "figure"]
+        "recrawl",
+        f"Re-crawl of {targets:,} users without news ({rounds} interleaved rounds)",
+        ["what", "figure"],
     )
     with (
         Sandbox(*_SANDBOX) as sandbox,
@@ -76,9 +77,15 @@ def _report(table: Table, runs: dict[str, list[dict[str, float]]], wal_again: tu
         ["targets a second, 2 processes", Figure(tuple(rates["two"])).shown(0)],
         ["1 process by bare requests", one.shown()],
         ["2 processes by bare requests of one", two.shown()],
-        ["WAL bytes a target (its page, lease and state)", Figure(tuple(r["wal"] for r in runs["one"])).shown(0)],
+        [
+            "WAL bytes a target (its page, lease and state)",
+            Figure(tuple(r["wal"] for r in runs["one"])).shown(0),
+        ],
         ["rows of tweets inserted, updated or deleted", f"{touched:.0f}"],
-        ["WAL bytes of saving a known page of 100 again / the same page without rows", f"{with_rows} / {without_rows}"],
+        [
+            "WAL bytes of saving a known page of 100 again / the same page without rows",
+            f"{with_rows} / {without_rows}",
+        ],
     ]
     table.values = {"rates": rates, "requests": requests, "wal_again": wal_again, "touched": touched}
     table.target(f"{max(requests):.3f} requests a target, 1 is right", max(requests) <= 1.001)

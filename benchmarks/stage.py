@@ -23,8 +23,8 @@ from psycopg.conninfo import make_conninfo
 TESTS = Path(__file__).parent.parent / "tests"
 sys.path.insert(0, str(TESTS))
 
-from crawls import Crawler  # noqa: E402 - it lies beside the tests
-from sandbox_server import Sandbox  # noqa: E402
+from crawls import Crawler as Crawler  # noqa: E402 - it lies beside the tests
+from sandbox_server import Sandbox as Sandbox  # noqa: E402
 
 from tweetcrawler import embedded  # noqa: E402
 from tweetcrawler.db import Database  # noqa: E402
@@ -148,7 +148,7 @@ def run(
     **Errors**: RuntimeError with what it printed when it fails.
     """
     ctypes.CDLL(None).prctl(_SUBREAPER, 1)  # processes that the program leaves behind are counted here
-    reap()
+    known = _children()
     before = _spent(sandbox, server)
     begun = time.perf_counter()
     with tempfile.TemporaryFile("w+") as printed:
@@ -160,35 +160,24 @@ def run(
         if code:
             printed.seek(0)
             raise RuntimeError(f"{command[0]} ended with {code}:\n{printed.read()[-4000:]}")
-    reap()
+    _reap(known)
     program_s, sandbox_s, postgres_s = (
         after - b for after, b in zip(_spent(sandbox, server), before, strict=True)
     )
     return Cost(wall_s, program_s, sandbox_s, postgres_s)
 
 
-def reap() -> None:
-    """Waits for processes that ended programs left behind, those of a process pool, so that they are counted."""
-    known = {psutil.Process().pid}
-    ends_at = time.monotonic() + 2.0
-    while time.monotonic() < ends_at:
-        left = [
-            child
-            for child in psutil.Process().children()
-            if child.pid not in known and "multiprocessing" in " ".join(_cmdline(child))
-        ]
-        if not left:
-            return
-        for child in left:
-            os.waitpid(child.pid, os.WNOHANG)
+def _reap(known: set[int]) -> None:
+    """Waits for processes that an ended program left behind, those of a process pool, so that they are counted."""
+    ends_at = time.monotonic() + 10.0
+    while (left := _children() - known) and time.monotonic() < ends_at:
+        for pid in left:
+            os.waitpid(pid, os.WNOHANG)
         time.sleep(0.02)
 
 
-def _cmdline(process: psutil.Process) -> list[str]:
-    try:
-        return ["multiprocessing"] if process.status() == psutil.STATUS_ZOMBIE else process.cmdline()
-    except psutil.NoSuchProcess:
-        return []
+def _children() -> set[int]:
+    return {child.pid for child in psutil.Process().children()}
 
 
 def _spent(sandbox: Sandbox | None, server: Server | None) -> tuple[float, float, float]:

@@ -46,6 +46,20 @@ def install() -> Path:
     return HOME / "bin/python"
 
 
+_UNKNOWN_TO_TWARC = (
+    "author.public_metrics.like_count", "author.public_metrics.media_count", "note_tweet.text",
+    "author.most_recent_tweet_id",
+)  # fmt: skip
+
+
+def csv_command(pages: Path, made: Path) -> list[str | Path]:
+    """The command that makes a CSV file of pages; columns that twarc2 does not know would cost it whole batches."""
+    return [
+        install().parent / "twarc2", "--bearer-token", "unused", "csv", "--hide-progress",
+        "--extra-input-columns", ",".join(_UNKNOWN_TO_TWARC), pages, made,
+    ]  # fmt: skip
+
+
 def timelines(sandbox: Sandbox, names: Sequence[str], folder: Path) -> tuple[int, Cost]:
     """How many posts `twarc2 timelines` wrote as JSONL, and what it cost."""
     (folder / "names.txt").write_text("\n".join(names) + "\n")

@@ -15,6 +15,7 @@ from benchmarks.stage import Crawler, Sandbox, Server
 from simulated_x import Clock, SimulatedX, credentials, run_processes, utilisation  # isort: skip  # from tests/
 
 from tweetcrawler.errors import WindowClosed
+from tweetcrawler.windows import Rate
 
 REQUEST_S = 0.4
 WINDOWS = 4
@@ -101,7 +102,8 @@ def _sleep_s(x: SimulatedX, credential: int) -> float:
     try:
         x.answer(f"user{credential}")
     except WindowClosed as error:
-        return float(error.rate.reset_in_s) + 1.0  # type: ignore[union-attr] # X's answer has one
+        assert isinstance(error.rate, Rate)  # X's answer has one
+        return error.rate.reset_in_s + 1.0
     return 0.0
 
 

@@ -97,7 +97,7 @@ def test_a_changed_row_is_updated_and_a_known_value_outlives_a_missing_include(b
 
 @pytest.mark.parametrize("text", ["", 'it\'s "quoted" \\ {a,b}', "line\nbreak\r\t", "🦉 שלום", "�"])
 def test_any_text_comes_back_as_it_was(begun: Any, dsn: str, text: str) -> None:
-    database, run, since = begun
+    database, run, _since = begun
     with database.session() as session:
         target = resolved(session, run)
         session.save(run, "w", Batch(target, page(posts=1), [row(2**63 - 1, text=text, sentiment=-0.9999)]))

@@ -100,7 +100,7 @@ def test_two_runs_at_once_buy_each_post_once(sandbox: Sandbox, dsn: str, tmp_pat
 
 def test_killed_it_goes_on_and_buys_at_most_a_page_a_process_again(dsn: str, tmp_path: Path) -> None:
     chance = random.Random(2)
-    kills = 3
+    kills = 2
     with Sandbox("--credentials", "2", "--posts", "300-350", "--latency-ms", "150") as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, dsn, [])
         there = truth(sandbox, WRITERS)
@@ -119,6 +119,7 @@ def test_killed_it_goes_on_and_buys_at_most_a_page_a_process_again(dsn: str, tmp
         assert books["closed_window_requests"] == 0
 
 
+@pytest.mark.slow
 def test_windows_are_kept_by_lookups(dsn: str, tmp_path: Path) -> None:
     with Sandbox(
         "--credentials", "1", "--posts", "100-100", "--window-s", "3", "--limit", f"{TWEETS}=2/2"
@@ -172,6 +173,7 @@ def test_refresh_reads_counts_anew_and_keeps_the_old_ones(sandbox: Sandbox, dsn:
     assert sandbox.books()["posts_sold"] == sold + len(there)
 
 
+@pytest.mark.slow
 def test_a_killed_refresh_goes_on(dsn: str, tmp_path: Path) -> None:
     with Sandbox("--credentials", "2", "--posts", "300-300", "--latency-ms", "200") as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, dsn, WRITERS[:4])

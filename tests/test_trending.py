@@ -76,6 +76,7 @@ def test_what_is_left_of_the_allowance_shrinks_the_last_page_down_to_the_least_o
     assert min(n for (n,) in asked) >= 10
 
 
+@pytest.mark.slow
 def test_only_the_language_that_was_asked_for_is_searched(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, [])
     crawler.run("--trending", "--maxTrends", "1", "--maxPerTrend", "20", "--lang", "de")
@@ -84,6 +85,7 @@ def test_only_the_language_that_was_asked_for_is_searched(sandbox: Sandbox, dsn:
     is_exact(crawler, sandbox, query)
 
 
+@pytest.mark.slow
 def test_the_busiest_authors_of_the_trends_are_crawled_too(dsn: str, tmp_path: Path) -> None:
     with Sandbox("--credentials", "2") as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, dsn, [])
@@ -134,7 +136,7 @@ def test_every_begins_again_until_it_is_stopped(sandbox: Sandbox, dsn: str, tmp_
 
 def test_killed_trends_go_on_within_their_allowance(dsn: str, tmp_path: Path) -> None:
     chance = random.Random(5)
-    kills = 3
+    kills = 2
     options = ["--trending", "--maxTrends", "16", "--maxPerTrend", "70"]
     with Sandbox("--credentials", "2", "--latency-ms", "100") as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, dsn, [])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
 from tweetcrawler import coverage
@@ -247,9 +247,20 @@ def usage_of(credential: str, asked_at: float, answer: Mapping[str, Any]) -> Usa
         asked_at,
         _number(data.get("project_cap")),
         _number(data.get("project_usage")),
-        _number(data.get("cap_reset_day")),
+        cycle_day if (cycle_day := _number(data.get("cap_reset_day"))) and cycle_day <= 31 else None,
         by_day,
     )
+
+
+def until_day_of_month(now: float, day: int) -> float:
+    """Seconds until the next UTC day of this number begins; in a month that lacks it, its last day."""
+    today = datetime.fromtimestamp(now, UTC).date()
+    for ahead in range(1, 63):
+        coming = today + timedelta(days=ahead)
+        last = (coming + timedelta(days=1)).month != coming.month
+        if coming.day == day or (last and coming.day < day):
+            return datetime(coming.year, coming.month, coming.day, tzinfo=UTC).timestamp() - now
+    raise ValueError(f"no month has a day {day}")
 
 
 def _number(value: object) -> int | None:

@@ -54,7 +54,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Bought:
-    """One answer of X as it was paid for; `body` is the answer's JSON as received."""
+    """One answer of X as it was paid for; `body` is the answer's JSON as received.
+
+    `cost` is what it takes from the budgets, in millionths of a USD; None where nothing was set aside for it.
+    """
 
     endpoint: str
     params: Mapping[str, str]
@@ -63,6 +66,7 @@ class Bought:
     posts: int = 0
     users: int = 0
     id: uuid.UUID = field(default_factory=uuid.uuid4)
+    cost: int | None = None
 
 
 @dataclass(frozen=True)

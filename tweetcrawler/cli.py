@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import getpass
+import itertools
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("tweetcrawler")
 
 STATUS_EVERY_S = 2.0
+# While nothing is due the list is read again this often: handles may have been added to it.
+WATCH_LOOKS_S = 60.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -256,6 +259,8 @@ class _Desk:
 @contextlib.contextmanager
 def _prepared(chosen: Settings, *, before: Callable[[], object] = lambda: None) -> Iterator[_Desk]:
     """A desk; `before` looks at what the operator handed over, when the keys are known and nothing is begun."""
+    if chosen.money.is_limited:
+        _needs_database(chosen, "a budget is kept in a database, for all runs together")
     credentials = _credentials(chosen)
     _log_to_stderr(chosen, credentials)
     for note in chosen.notes:
@@ -282,12 +287,16 @@ def _plan(chosen: Settings) -> int:
 
     _needs_database(chosen, "plan reads what is stored in a database")
     tariff = _tariff(chosen)
-    _log_to_stderr(chosen, ())
+    counted: dict[str, int] = {}
+    if chosen.look.ask:
+        counted = _asked(chosen)
+    else:
+        _log_to_stderr(chosen, ())
     credentials = _credentials(chosen) if chosen.auth_csv is not None else ()
     with _database(chosen) as database:
         subject = plan.subject_of(_planned_run(chosen))
         with database.accounts() as accounts:
-            made = _made_plan(chosen, accounts, tariff, subject)
+            made = _made_plan(chosen, accounts, tariff, subject, counted)
             plan.priced(made, tariff)
             processes = chosen.threads or _processes(len(credentials))
             plan.timed(made, credentials, accounts.windows(), tariff, processes=processes)
@@ -300,6 +309,117 @@ def _plan(chosen: Settings) -> int:
     return 0
 
 
+def _report(chosen: Settings) -> int:
+    from tweetcrawler import report
+
+    _needs_database(chosen, "report reads a database")
+    page = chosen.look.html
+    if page is None and chosen.look.markdown is None:
+        page = Path.cwd() / "report.html"
+    with _end_in_order_on_sigterm(), _database(chosen) as database, database.accounts() as accounts:
+        findings = report.gather(accounts, _tariff(chosen), place=database.place)
+    for path, made in ((page, report.as_page), (chosen.look.markdown, report.as_text)):
+        if path is not None:
+            _write_whole(path, made(findings))
+            print(path)
+    return 0
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """The file is the old one or the new one, never a part."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, "utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise ConfigurationError(f"{path} cannot be written ({error.strerror}); name another place") from None
+
+
+def _watch(chosen: Settings) -> int:
+    from tweetcrawler import crawl
+
+    _needs_database(chosen, "watch keeps the next visit of each handle in a database")
+    with _prepared(chosen, before=lambda: inputs.count_lines(chosen.handles_file)) as desk:
+        database = desk.database()
+        while True:
+            due, next_s = _due(chosen, database)
+            code = 0
+            if due:
+                with desk.display() as shown:
+                    report = crawl.crawl(
+                        chosen, database, desk.credentials, iter(due), display=shown, stopped=desk.stop,
+                        handle_count=len(due),
+                    )  # fmt: skip
+                with database.session() as session:
+                    session.schedule(report.run, least_s=chosen.watch.min_s, longest_s=chosen.watch.max_s)
+                code = desk.told(report)
+            elif chosen.watch.once:
+                log.info("nothing is due%s", "" if next_s is None else f"; the next visit is in {next_s:.0f} s")
+            if chosen.watch.once or code not in (0, 1, 5):
+                return code
+            if not due or code:
+                pause_s = WATCH_LOOKS_S if code != 5 else _until_midnight_s()
+                if not due and next_s is not None:
+                    pause_s = min(pause_s, next_s + 0.1)
+                if (stopped := _pause(desk.stop, pause_s)) is not None:
+                    return stopped
+            elif (stopped := desk.stop()) is not None:
+                return stopped
+
+
+def _due(chosen: Settings, database: Database) -> tuple[list[str], float | None]:
+    """The handles of the list that are to be visited now, and how long it is until the next one is."""
+    due: list[str] = []
+    waits: list[float] = []
+    handles = inputs.read_handles(chosen.handles_file, on_bad=_BadLines(chosen.handles_file))
+    with database.accounts() as accounts:
+        while block := list(itertools.islice(handles, 5_000)):
+            now, next_s = accounts.due(block)
+            due += now
+            waits += [] if next_s is None else [next_s]
+    return due, min(waits, default=None)
+
+
+def _until_midnight_s() -> float:
+    """Until the UTC day turns, when a budget may begin anew."""
+    return 86_400.0 - time.time() % 86_400.0 + 5.0
+
+
+def _pause(stop: Callable[[], int | None], seconds: float) -> int | None:
+    """Waits; gives the exit code at once when the operator wants to end."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if (stopped := stop()) is not None:
+            return stopped
+        time.sleep(min(0.2, seconds))
+    return stop()
+
+
+def _asked(chosen: Settings) -> dict[str, int]:
+    """Asks X what a plan wants to know: buys unknown users, or has the posts of queries counted."""
+    from tweetcrawler import crawl, lists
+
+    with _prepared(chosen) as desk:
+        if chosen.search.queries or chosen.search.queries_file:
+            queries = lists.read_queries(chosen.search.queries, chosen.search.queries_file)
+            with desk.display() as shown:
+                report = crawl.count(
+                    chosen, desk.sink, desk.credentials, queries, display=shown, stopped=desk.stop
+                )
+        elif not chosen.look.trending:
+            handles = inputs.read_handles(chosen.handles_file, on_bad=_BadLines(chosen.handles_file))
+            with desk.display() as shown:
+                report = crawl.find_users(
+                    chosen, desk.database(), desk.credentials, handles, display=shown, stopped=desk.stop
+                )
+        else:
+            return {}
+    if report.ended:
+        log.warning("X was not asked everything: %s", report.ended)
+    return dict(report.counted)
+
+
 def _planned_run(chosen: Settings) -> dict[str, object]:
     """The arguments of the run that is planned."""
     command = "crawl"
@@ -310,7 +430,9 @@ def _planned_run(chosen: Settings) -> dict[str, object]:
     return {**chosen.arguments_without_secrets(), "command": command}
 
 
-def _made_plan(chosen: Settings, accounts: Accounts, tariff: Tariff, subject: str) -> Plan:
+def _made_plan(
+    chosen: Settings, accounts: Accounts, tariff: Tariff, subject: str, counted: Mapping[str, int]
+) -> Plan:
     from tweetcrawler import lists, places, plan
 
     if chosen.look.trending:
@@ -321,7 +443,7 @@ def _made_plan(chosen: Settings, accounts: Accounts, tariff: Tariff, subject: st
         )
     if chosen.search.queries or chosen.search.queries_file:
         queries = lists.read_queries(chosen.search.queries, chosen.search.queries_file)
-        return plan.of_queries(accounts, queries, {}, archive=chosen.archive, subject=subject)
+        return plan.of_queries(accounts, queries, counted, archive=chosen.archive, subject=subject)
     handles = inputs.read_handles(chosen.handles_file, on_bad=_BadLines(chosen.handles_file))
     return plan.of_handles(accounts, handles, tariff, subject=subject)
 
@@ -332,6 +454,8 @@ def _status(chosen: Settings) -> int:
     _needs_database(chosen, "status reads a database")
     tariff = _tariff(chosen)
     console = _stdout()
+    if chosen.look.ask:
+        _ask_usage(chosen)
     with _database(chosen) as database:
         if not chosen.look.refresh:
             state, sections = _looked(chosen, database, tariff)
@@ -346,6 +470,17 @@ def _status(chosen: Settings) -> int:
             while True:
                 changing.show(_looked(chosen, database, tariff)[1])
                 time.sleep(STATUS_EVERY_S)
+
+
+def _ask_usage(chosen: Settings) -> None:
+    from tweetcrawler import crawl
+
+    with _prepared(chosen) as desk, desk.display() as shown:
+        report = crawl.ask_usage(
+            chosen, desk.database(), desk.credentials, display=shown, stopped=desk.stop
+        )
+    for outcome in report.named:
+        log.warning("%s: %s", outcome.name, outcome.reason)
 
 
 def _looked(chosen: Settings, database: Database, tariff: Tariff) -> tuple[object, Sequence[Section]]:
@@ -478,7 +613,9 @@ _COMMANDS: dict[str, Callable[[Settings], int]] = {
     "export": _export,
     "import": _import,
     "plan": _plan,
+    "report": _report,
     "status": _status,
+    "watch": _watch,
     "search": _search,
     "trending": _trending,
     "snowball": _snowball,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tweetcrawler import __version__
+from tweetcrawler import __version__, prices
 from tweetcrawler.batch import Place
 from tweetcrawler.errors import TweetcrawlerError
 from tweetcrawler.pool import Event, Pool
@@ -200,6 +200,34 @@ def look_up(
     return run.do(lambda _: {"look_up": blocks})
 
 
+def find_users(
+    settings: Settings,
+    sink: Database,
+    credentials: Sequence[Credential],
+    handles: Iterator[str],
+    *,
+    display: Display,
+    stopped: Callable[[], int | None],
+) -> Report:
+    """Buys the users of those handles that are not known, and walks nothing. For the rest see `crawl`."""
+    run = _Run(settings, sink, credentials, display, stopped)
+    return run.do(lambda _: {"resolve": handles}, walks=False)
+
+
+def ask_usage(
+    settings: Settings,
+    sink: Database,
+    credentials: Sequence[Credential],
+    *,
+    display: Display,
+    stopped: Callable[[], int | None],
+) -> Report:
+    """Stores what X itself has counted of each app's project; free. For the rest see `crawl`."""
+    apps = {keys.app_fingerprint: number for number, keys in enumerate(credentials) if keys.has_app}
+    run = _Run(settings, sink, credentials, display, stopped)
+    return run.do(lambda _: {"usage": list(apps.values())}, total=len(apps), units=len(apps))
+
+
 def default_processes(credentials: int) -> int:
     """As many processes as can use the credentials up, by X's usual limits, and as this machine carries.
 
@@ -226,8 +254,11 @@ class _Run:
         total: int | None = None,
         units: int | None = None,
         cap: int | None = None,
+        walks: bool = True,
     ) -> Report:
         """The report of the run; `units` is how many processes could have something to do at most."""
+        money = self.settings.money
+        tariff = prices.load(money.prices_file, money.tariff, post=money.price_post, user=money.price_user)
         with self.sink.session() as session:
             run, since = session.begin_run(
                 version=__version__,
@@ -236,11 +267,11 @@ class _Run:
                 credentials=self.credentials,
             )
             work = work_of(session)
-        job = Job(self.settings, self.sink, self.credentials, run, since, cap)
+        job = Job(self.settings, self.sink, self.credentials, run, since, cap, tariff)
         size = self.settings.threads or default_processes(len(self.credentials))
         size = min(size, units or size)
         pool = Pool(start_worker, job, size=size, preload="tweetcrawler.walk", farewell=True)
-        dispatch = _Dispatch(pool, self.sink, work, Report(run=run), Progress(time.monotonic(), total))
+        dispatch = _Dispatch(pool, self.sink, work, Report(run=run), Progress(time.monotonic(), total), walks=walks)
         try:
             dispatch.run(self.display, self.stopped)
             pool.close()
@@ -278,6 +309,7 @@ _KINDS = {
     "crawl": _Kind(TARGETS_A_CHUNK, 1, False, lambda target: str(target.name)),
     "look_up": _Kind(10, 1, False, lambda ids: f"{len(ids)} ids from {ids[0]} on"),
     "count": _Kind(1, 1, False, lambda counting: str(counting.query)),
+    "usage": _Kind(1, 1, False, lambda number: f"X's count for credential {number + 1}"),
 }
 _FEEDING_AT_ONCE = 2
 
@@ -329,8 +361,11 @@ class _Dispatch:
     queue; that worker gets no more of the kind until then, while the others use up what they hold.
     """
 
-    def __init__(self, pool: Pool, sink: Sink, work: Work, report: Report, progress: Progress) -> None:
+    def __init__(
+        self, pool: Pool, sink: Sink, work: Work, report: Report, progress: Progress, *, walks: bool
+    ) -> None:
         self.report = report
+        self._walks = walks
         self._pool = pool
         self._sink = sink
         self._progress = progress
@@ -464,7 +499,11 @@ class _Dispatch:
     def _take_result(self, worker: int, result: dict[str, Any]) -> None:
         name = result["kind"]
         self._feeding -= _KINDS[name].feeds
-        self._queues["crawl"].waiting.extend(result["targets"])
+        if self._walks:
+            self._queues["crawl"].waiting.extend(result["targets"])
+        else:
+            for target in result["targets"]:
+                self._settle(Outcome(target.name, "ok"))
         self._queues[name].waiting.extendleft(reversed(result["left"]))
         now = time.monotonic()
         for units, wait_s, failed in result["later"]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from tweetcrawler import coverage, queries, settings
+from tweetcrawler import budget, coverage, queries, settings
 from tweetcrawler.accounts import Known, Purchase, Reserved, Run, Usage, Window, usage_of
 from tweetcrawler.batch import (
     SEARCH,
@@ -46,6 +47,7 @@ from tweetcrawler.batch import (
     Target,
     Trend,
 )
+from tweetcrawler.budget import Grant, Limits, Room, Want
 from tweetcrawler.errors import (
     ConfigurationError,
     DatabaseError,
@@ -54,6 +56,7 @@ from tweetcrawler.errors import (
 )
 from tweetcrawler.flatten import COLUMNS, KEPT
 from tweetcrawler.identity import is_gone
+from tweetcrawler.prices import Tariff
 from tweetcrawler.windows import Bucket
 
 # The revision of `migrations/` that this program was written for.
@@ -392,7 +395,9 @@ class Session:
         def work(connection: psycopg.Connection[Any]) -> dict[str, Target]:
             rows = connection.execute(
                 "SELECT named.handle, t.id, t.key, t.username, t.state, t.state_reason, "
-                "greatest(0, extract(epoch FROM t.due_at - clock_timestamp()))::float8 "
+                # Of a target that can be crawled it is the time that `watch` has for it, and holds nobody else up.
+                "CASE WHEN t.state = ANY('{new,ok,renamed,failed}') THEN 0 "
+                "ELSE greatest(0, extract(epoch FROM t.due_at - clock_timestamp())) END::float8 "
                 "FROM crawl_target named JOIN crawl_target t ON t.id = coalesce(named.same_as, named.id) "
                 "WHERE named.kind = %s AND named.handle = ANY(%s)",
                 [TIMELINE, list(handles)],
@@ -479,6 +484,7 @@ class Session:
                         "kind": TIMELINE,
                     },
                 )
+                _spend(connection, bought)
 
         self._lasting(work)
 
@@ -519,9 +525,11 @@ class Session:
     def save(self, run: int, owner: str, batch: Batch, *, keep_body: bool = True) -> Saved:
         """Saves a page in one transaction: its rows, itself, the coverage it adds; renews the lease."""
         given = _save_parameters(run, owner, batch, keep_body)
+        statement = self._save if batch.rows else _save_empty_statement()
 
         def work(connection: psycopg.Connection[Any]) -> Saved:
-            row = connection.execute(self._save, given).fetchone()
+            with _spending(connection, batch.bought):
+                row = connection.execute(statement, given).fetchone()
             assert row is not None  # noqa: S101 - a SELECT of aggregates gives a row
             return Saved(row[0], row[1], bool(row[2]))
 
@@ -569,6 +577,17 @@ class Session:
 
         self._lasting(work)
 
+    def schedule(self, run: int, *, least_s: float, longest_s: float) -> None:
+        """Sets the next visit of the timelines that a run read, by how often they post lately.
+
+        It comes when about `_POSTS_A_VISIT` new posts may be there, later for who has fallen silent.
+        """
+        self._lasting(
+            lambda c: c.execute(
+                _SCHEDULE, {"run": run, "least": least_s, "longest": longest_s, "posts": _POSTS_A_VISIT}
+            )
+        )
+
     # -- searches and trends ---------------------------------------------------------------------------
 
     def open_searches(self, asked: Sequence[str]) -> list[Target]:
@@ -613,6 +632,7 @@ class Session:
                         for trend, target in zip(trends, targets, strict=True)
                     ],
                 )
+                _spend(connection, bought)
                 return list({target.id: target for target in targets}.values())
 
         return self._lasting(work)
@@ -757,6 +777,7 @@ class Session:
                 connection.execute(
                     "DELETE FROM crawl_lookup WHERE tweet_id = ANY(%s)", [[row["id"] for row in batch.rows]]
                 )
+                _spend(connection, batch.bought)
             assert row is not None  # noqa: S101 - a SELECT of aggregates gives a row
             return Saved(row[0], row[1], leased=True)
 
@@ -871,6 +892,38 @@ class Session:
 
         return self._lasting(work)
 
+    # -- budgets ---------------------------------------------------------------------------------------
+
+    def set_aside(
+        self, run: int, owner: str, page: uuid.UUID, want: Want, limits: Limits, tariff: Tariff
+    ) -> Grant:
+        """How much a request may bring, set aside under the id of the page that will be saved.
+
+        Saving that page with its `cost` settles it; `take_back` and `give_up_money` are for what brought none.
+        """
+
+        def work(connection: psycopg.Connection[Any]) -> Grant:
+            with connection.transaction():
+                granted = budget.grant(want, _rooms(connection, run, page, limits, tariff))
+                if granted.units is not None:
+                    connection.execute(
+                        "INSERT INTO crawl_reserved (id, run_id, owner, endpoint, posts, micro_usd) "
+                        "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (id) DO UPDATE "
+                        "SET posts = excluded.posts, micro_usd = excluded.micro_usd",
+                        [page, run, owner, want.endpoint, want.posts(granted.units), want.cost(granted.units)],
+                    )
+                return granted
+
+        return self._lasting(work)
+
+    def take_back(self, page: uuid.UUID) -> None:
+        """Frees what was set aside for a request that brought nothing."""
+        self._lasting(lambda c: c.execute("DELETE FROM crawl_reserved WHERE id = %s", [page]))
+
+    def give_up_money(self, page: uuid.UUID) -> None:
+        """Leaves it set aside for good: nobody knows what the request brought, and it may be charged."""
+        self._lasting(lambda c: c.execute("UPDATE crawl_reserved SET owner = '' WHERE id = %s", [page]))
+
     # -- lasting ---------------------------------------------------------------------------------------
 
     def _lasting(self, work: Callable[[psycopg.Connection[Any]], T]) -> T:
@@ -915,6 +968,130 @@ def _passes(error: psycopg.Error) -> bool:
     if error.sqlstate in _PERMANENT:
         return False
     return isinstance(error, _PASSING) or error.sqlstate in _PASSING_STATES
+
+
+@contextmanager
+def _spending(connection: psycopg.Connection[Any], bought: Bought) -> Iterator[None]:
+    """What is done within is one transaction with taking the page's cost from the budgets."""
+    if bought.cost is None:
+        yield
+        return
+    with connection.transaction():
+        yield
+        _spend(connection, bought)
+
+
+def _spend(connection: psycopg.Connection[Any], bought: Bought) -> None:
+    """Settles what was set aside. Always the last of a transaction: others wait for these rows."""
+    if bought.cost is None:
+        return
+    connection.execute(
+        "WITH gone AS (DELETE FROM crawl_reserved WHERE id = %(id)s RETURNING run_id), "
+        "today AS (SELECT clock_timestamp() AT TIME ZONE 'UTC' AS at), "
+        "locked AS (SELECT b.scope, b.period FROM crawl_budget b, gone, today WHERE (b.scope, b.period) IN "
+        "(('run', gone.run_id::text), ('day', to_char(today.at, 'YYYY-MM-DD')), "
+        "('month', to_char(today.at, 'YYYY-MM'))) ORDER BY 1, 2 FOR UPDATE OF b) "
+        "UPDATE crawl_budget b SET posts = b.posts + %(posts)s, micro_usd = b.micro_usd + %(cost)s FROM locked "
+        "WHERE b.scope = locked.scope AND b.period = locked.period",
+        {"id": bought.id, "posts": bought.posts, "cost": bought.cost},
+    )
+
+
+def _rooms(
+    connection: psycopg.Connection[Any], run: int, page: uuid.UUID, limits: Limits, tariff: Tariff
+) -> list[Room]:
+    """The limits with what is gone of them; locked until the transaction ends."""
+    row = connection.execute(
+        "SELECT to_char(at, 'YYYY-MM-DD'), to_char(at, 'YYYY-MM') FROM (SELECT clock_timestamp() "
+        "AT TIME ZONE 'UTC' AS at) today"
+    ).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without a condition gives a row
+    periods = {budget.RUN: str(run), budget.DAY: row[0], budget.MONTH: row[1]}
+    keys = [(scope, periods[scope]) for scope in sorted(limits.scopes)]
+    spent = _spent(connection, keys)
+    if len(spent) < len(keys):
+        connection.cursor().executemany(
+            "INSERT INTO crawl_budget (scope, period) VALUES (%s, %s) ON CONFLICT DO NOTHING", keys
+        )
+        spent = _spent(connection, keys)
+    for key in keys:
+        if spent[key][2]:
+            spent[key] = (*_counted_anew(connection, *key, tariff), False)
+    held = connection.execute(
+        "SELECT run_id::text, to_char(reserved_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), owner, "
+        "reserved_at < clock_timestamp() - interval '15 min', posts, micro_usd FROM crawl_reserved "
+        "WHERE id <> %s AND reserved_at > clock_timestamp() - interval '32 days'",
+        [page],
+    ).fetchall()
+    return [
+        _room(scope, limits.of(scope), spent[scope, period][:2], held, period=period) for scope, period in keys
+    ]
+
+
+def _room(
+    scope: str,
+    limit: tuple[int | None, int | None],
+    spent: tuple[int, int],
+    reserved: Sequence[tuple[str, str, str, bool, int, int]],
+    *,
+    period: str,
+) -> Room:
+    posts, money = spent
+    held = held_posts = 0
+    for of_run, day, owner, is_old, its_posts, its_money in reserved:
+        is_lost = is_old or not owner or is_gone(owner)
+        of_period = of_run if scope == budget.RUN else day[: len(period)]
+        if is_lost and of_period == period:
+            posts, money = posts + its_posts, money + its_money
+        elif not is_lost and (scope != budget.RUN or of_run == period):
+            # Its page may be saved, and charged, after midnight: so it counts today, whenever it was sent.
+            held, held_posts = held + its_money, held_posts + its_posts
+    return Room(scope, *limit, spent=money, spent_posts=posts, held=held, held_posts=held_posts)
+
+
+def _spent(
+    connection: psycopg.Connection[Any], keys: Sequence[Key]
+) -> dict[Key, tuple[int, int, bool]]:
+    """Posts and money of the periods, locked, and whether they are to be counted anew."""
+    rows = connection.execute(
+        "SELECT scope, period, posts, micro_usd, coalesce(counted_at < clock_timestamp() - interval '60 s', true) "
+        "FROM crawl_budget WHERE (scope, period) IN (SELECT * FROM unnest(%s::text[], %s::text[])) "
+        "ORDER BY 1, 2 FOR UPDATE",
+        [[key[0] for key in keys], [key[1] for key in keys]],
+    ).fetchall()
+    return {(scope, period): (posts, money, stale) for scope, period, posts, money, stale in rows}
+
+
+def _counted_anew(
+    connection: psycopg.Connection[Any], scope: str, period: str, tariff: Tariff
+) -> tuple[int, int]:
+    """What the stored pages of the period cost: those of runs without a budget, too.
+
+    The period's row is locked, and whoever takes from a budget changes it in the transaction that saves the page:
+    so no page is counted twice or left out.
+    """
+    chosen: LiteralString = "run_id = %(period)s::bigint"
+    if scope != budget.RUN:
+        chosen = (
+            "fetched_at >= %(begin)s::timestamp AT TIME ZONE 'UTC' "
+            "AND fetched_at < (%(begin)s::timestamp + %(length)s::interval) AT TIME ZONE 'UTC'"
+        )
+    rows = connection.execute(
+        "SELECT endpoint, count(*), sum(post_count), sum(user_count) FROM crawl_page WHERE " + chosen + " GROUP BY 1",
+        {
+            "period": period,
+            "begin": period if scope == budget.DAY else f"{period}-01",
+            "length": "1 day" if scope == budget.DAY else "1 month",
+        },
+    ).fetchall()
+    posts = sum(row[2] for row in rows)
+    money = sum(tariff.cost(e, requests=pages, posts=p, users=users) for e, pages, p, users in rows)
+    connection.execute(
+        "UPDATE crawl_budget SET posts = %s, micro_usd = %s, counted_at = clock_timestamp() "
+        "WHERE scope = %s AND period = %s",
+        [posts, money, scope, period],
+    )
+    return posts, money
 
 
 def _import_state(connection: psycopg.Connection[Any], number: int) -> ImportState:
@@ -997,6 +1174,22 @@ def _open_searches(connection: psycopg.Connection[Any], asked: Sequence[str]) ->
     }
     return [found[queries.key_of(query)] for query in asked]
 
+
+_POSTS_A_VISIT = 10
+_SCHEDULE: LiteralString = (
+    "UPDATE crawl_target t SET due_at = clock_timestamp() + interval '1 s' * CASE "
+    "WHEN t.crawled_at IS DISTINCT FROM greatest(t.crawled_at, r.started_at) THEN %(least)s "
+    "WHEN l.posts IS NULL OR l.oldest < 30000000000 THEN %(longest)s "
+    "ELSE least(%(longest)s, greatest(%(least)s, (extract(epoch FROM clock_timestamp()) - l.newest_s) / 2, "
+    "%(posts)s * (extract(epoch FROM clock_timestamp()) - l.oldest_s) / l.posts)) END::float8 "
+    "FROM crawl_run r, (SELECT DISTINCT target_id FROM crawl_page WHERE run_id = %(run)s AND target_id IS NOT NULL) v "
+    "LEFT JOIN LATERAL (SELECT sum(post_count) AS posts, min(oldest_id) AS oldest, "
+    "((min(oldest_id) >> 22) + 1288834974657) / 1000.0 AS oldest_s, "
+    "((max(newest_id) >> 22) + 1288834974657) / 1000.0 AS newest_s FROM (SELECT post_count, oldest_id, newest_id "
+    "FROM crawl_page WHERE target_id = v.target_id AND oldest_id IS NOT NULL ORDER BY oldest_id DESC LIMIT 2) p"
+    ") l ON true WHERE r.id = %(run)s AND t.id = v.target_id AND t.kind = 'timeline' "
+    "AND t.state = ANY('{new,ok,renamed,failed}')"
+)
 
 # The handles that posts name, each as often as it is named.
 _REFERENCES: Mapping[str, LiteralString] = {
@@ -1082,8 +1275,25 @@ def _save_statement(table: str) -> bytes:
     Only rows that are new or differ are written: a page that is saved again writes nothing. The row is sorted
     by id before it is written, so that two writers of the same ids never wait for each other in a ring.
     """
+    batch = sql.SQL("batch AS (SELECT * FROM json_to_recordset(%(rows)s::json) AS r({}))").format(_ROW_TYPES)
+    return _page_statement(sql.SQL("{}, {}").format(batch, _upserted(table)))
+
+
+@cache
+def _save_empty_statement() -> bytes:
+    """The same for a page without rows: to plan what would be done with them is most of the work."""
+    return _page_statement(
+        sql.SQL(
+            "batch AS (SELECT 0::bigint AS id WHERE false), "
+            "counted AS (SELECT 0::bigint AS new, 0::bigint AS updated)"
+        )
+    )
+
+
+def _page_statement(counted: sql.Composable) -> bytes:
+    """`counted` gives the rows of the page as `batch`, and what became of them as `counted` (new, updated)."""
     composed = sql.SQL(
-        "WITH batch AS (SELECT * FROM json_to_recordset(%(rows)s::json) AS r({typed})), {upserted}, "
+        "WITH {counted}, "
         "page AS (INSERT INTO crawl_page (id, run_id, target_id, endpoint, params, credential, post_count, "
         "user_count, new_count, updated_count, newest_id, oldest_id, refused, body) "
         "SELECT %(page)s, %(run)s, %(target)s::bigint, %(endpoint)s, %(params)s, %(credential)s, %(posts)s, "
@@ -1104,7 +1314,7 @@ def _save_statement(table: str) -> bytes:
         "found AS (INSERT INTO crawl_found (target_id, tweet_id) SELECT %(target)s::bigint, id FROM batch "
         "WHERE %(searched)s::boolean ORDER BY id ON CONFLICT DO NOTHING) "
         "SELECT new, updated, (SELECT leased FROM target) FROM counted"
-    ).format(typed=_ROW_TYPES, upserted=_upserted(table))
+    ).format(counted=counted)
     return composed.as_bytes(None)
 
 
@@ -1215,6 +1425,16 @@ class Accounts:
         ).fetchall()
         return {row[0]: _known(row[1:]) for row in rows}
 
+    def due(self, handles: Sequence[str]) -> tuple[list[str], float | None]:
+        """Those of the handles (folded) that are to be visited now, and the seconds until the next one is."""
+        rows = self._connection.execute(
+            "SELECT h, coalesce(extract(epoch FROM t.due_at - clock_timestamp()), 0)::float8 "
+            "FROM unnest(%s::text[]) h LEFT JOIN crawl_target named ON named.kind = 'timeline' AND named.handle = h "
+            "LEFT JOIN crawl_target t ON t.id = coalesce(named.same_as, named.id)",
+            [list(handles)],
+        ).fetchall()
+        return [h for h, wait_s in rows if wait_s <= 0], min((w for _, w in rows if w > 0), default=None)
+
     def known_searches(self, asked: Sequence[str]) -> dict[str, Known]:
         """The targets of these normalised queries, by query."""
         by_key = {queries.key_of(query): query for query in asked}
@@ -1320,12 +1540,21 @@ class Accounts:
             [max(lowest, 30_000_000_000)],
         ).fetchall()
 
+    def first_ids(self, targets: Sequence[int]) -> dict[int, int]:
+        """The lowest id that was bought of each target."""
+        rows = self._connection.execute(
+            "SELECT t, (SELECT min(oldest_id) FROM crawl_page WHERE target_id = t) FROM unnest(%s::bigint[]) t",
+            [list(targets)],
+        ).fetchall()
+        return {target: lowest for target, lowest in rows if lowest is not None}
+
     def queries_of(self, runs: Sequence[int], limit: int) -> list[tuple[str, str]]:
         """The kinds of request that the runs sent, each with its parameters but for ids, tokens and names."""
         return self._connection.execute(
             "SELECT endpoint, params::text FROM (SELECT DISTINCT endpoint, params - ARRAY['since_id', 'until_id', "
             "'start_time', 'end_time', 'pagination_token', 'next_token', 'max_results', 'usernames', 'ids'] AS params "
-            "FROM crawl_page WHERE run_id = ANY(%s)) d ORDER BY 1, 2 LIMIT %s",
+            "FROM (SELECT endpoint, params FROM crawl_page WHERE run_id = ANY(%s) LIMIT 20000) some) d "
+            "ORDER BY 1, 2 LIMIT %s",
             [list(runs), limit],
         ).fetchall()
 

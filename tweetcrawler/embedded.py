@@ -467,7 +467,7 @@ def _send_guardian(folder: _Folder, binaries: Path) -> None:
     reader, writer = os.pipe()
     try:
         try:
-            subprocess.run(  # noqa: S603 - our own interpreter and module, no shell
+            subprocess.run(
                 [sys.executable, "-S", "-P", "-m", "tweetcrawler.embedded", "guard", folder.data, binaries],
                 stdin=subprocess.DEVNULL,
                 stdout=writer,
@@ -927,7 +927,7 @@ def _call(
     environment = {name: os.environ[name] for name in kept if name in os.environ}
     with tempfile.TemporaryFile() as said:
         try:
-            done = subprocess.run(  # noqa: S603 - paths found by us, no shell
+            done = subprocess.run(
                 command,
                 input=text.encode(),
                 stdout=said,

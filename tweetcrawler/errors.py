@@ -8,6 +8,7 @@
     ├── NoCredentialLeft        4  X refused every credential
     ├── MustWait                   nothing may be sent yet; says how long
     ├── LeaseLost                  another process walks this target now
+    ├── BudgetReached           5  what may be spent is spent
     ├── TargetRefused              X says why this target cannot be read
     └── XError                     one request to X did not give a page
         ├── WindowClosed              429: the bucket is empty
@@ -72,6 +73,12 @@ class LeaseLost(TweetcrawlerError):
     """Another process holds the lease of this target."""
 
 
+class BudgetReached(TweetcrawlerError):
+    """What may be spent is spent."""
+
+    exit_code = 5
+
+
 class TargetRefused(TweetcrawlerError):
     """X answers, but not with this target's posts: it is missing, suspended or protected."""
 
@@ -106,7 +113,8 @@ class Overloaded(XError):
 class CapReached(XError):
     """The posts or credits of the project or account are used up.
 
-    `reason` is "cap" or "credits"; `for_s` says how long X will go on refusing, as far as is known.
+    `reason` is "cap" or "credits"; `for_s` says how long X will go on refusing, as far as is known. A cap that is not
+    `daily` turns on a day of the month that X tells when asked.
     """
 
     exit_code = 5
@@ -117,12 +125,14 @@ class CapReached(XError):
         *,
         reason: str = "cap",
         for_s: float = 86_400.0,
+        daily: bool = False,
         rate: object | None = None,
         status: int | None = None,
     ) -> None:
         super().__init__(message, rate=rate, status=status)
         self.reason = reason
         self.for_s = for_s
+        self.daily = daily
 
 
 class CredentialRefused(XError):
@@ -138,4 +148,14 @@ class RequestRefused(XError):
 
 
 class XUnavailable(XError):
-    """X gave no answer in time, or none that can be read."""
+    """X gave no answer in time, or none that can be read.
+
+    `unsent` says that the request did not even reach X.
+    """
+
+    unsent = False
+
+    @property
+    def may_be_charged(self) -> bool:
+        """Whether X may have sold something all the same: what it refuses is free, what is lost on its way is not."""
+        return not self.unsent and self.status in (None, 200)

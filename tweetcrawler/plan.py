@@ -200,7 +200,7 @@ def noted(plan: Plan, accounts: Accounts, tariff: Tariff) -> Plan:
     if tariff.posts_per_month is None:
         return plan
     used = added_up(accounts.purchases(since=month_began(plan.made_at)), tariff).charged
-    likely = plan.posts.high if plan.posts.likely is None else plan.posts.likely
+    likely = plan.posts.low if plan.posts.likely is None else plan.posts.likely
     if used + likely > tariff.posts_per_month:
         plan.notes.append(
             f"the tariff {tariff.title} allows {tariff.posts_per_month:,} posts a month and project, and {used:,} "

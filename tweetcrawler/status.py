@@ -54,7 +54,11 @@ def of_all(accounts: Accounts, tariff: Tariff, *, next_run: Mapping[str, Any]) -
         "at": now,
         "targets": [{"kind": kind, "state": state, "count": count} for kind, state, count in states],
         "listed": [of_target(known) for known in listed],
-        "windows": [_window(window) for window in accounts.windows()],
+        "windows": [
+            _window(window)
+            for window in accounts.windows()
+            if not window.endpoint.startswith("*") or window.shut_for_s > 0
+        ],
         "spent": {
             "today": _sum(added_up([b for b in month if b.day == today], tariff)),
             "month": _sum(added_up(month, tariff)),

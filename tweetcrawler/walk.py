@@ -12,13 +12,15 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from tweetcrawler import coverage, queries
+from tweetcrawler.accounts import until_day_of_month, usage_of
 from tweetcrawler.batch import (
     SEARCH,
     Absent,
@@ -33,11 +35,15 @@ from tweetcrawler.batch import (
     Target,
     Trend,
 )
+from tweetcrawler.budget import LOOK_AGAIN_S, Limits, Want
 from tweetcrawler.coverage import Ask, Bounds, Hole, Range, Walk
 from tweetcrawler.errors import (
+    BudgetReached,
+    CapReached,
     CredentialRefused,
     LeaseLost,
     MustWait,
+    NoCredentialLeft,
     RequestRefused,
     TargetRefused,
     TweetcrawlerError,
@@ -47,9 +53,10 @@ from tweetcrawler.errors import (
 from tweetcrawler.flatten import flatten
 from tweetcrawler.identity import new_owner
 from tweetcrawler.permits import Kind, Ledger
+from tweetcrawler.prices import MICRO, Tariff, usd
 from tweetcrawler.secret import Credential
 from tweetcrawler.sentiment import scorer
-from tweetcrawler.settings import Settings
+from tweetcrawler.settings import Money, Settings
 from tweetcrawler.windows import Rate
 from tweetcrawler.xapi import (
     COUNTS_ALL,
@@ -61,8 +68,10 @@ from tweetcrawler.xapi import (
     SEARCH_RECENT,
     SEARCH_RECENT_MAX,
     SPACING_S,
+    TIMELINE_MIN,
     TRENDS,
     TWEETS,
+    USAGE,
     USER_TWEETS,
     USERS_BY,
     Page,
@@ -84,6 +93,8 @@ BUSY_S = 2.0
 EDGE_S = 90.0
 # The cap of a search counts what was bought in as many seconds as recent search looks back.
 CAP_S = 7 * 86_400.0
+# As many days of X's own count as it is asked for: a month and its turn.
+USAGE_DAYS = 35
 _BOTH: tuple[Kind, ...] = ("user", "app")
 _APP: tuple[Kind, ...] = ("app",)
 
@@ -156,7 +167,7 @@ class Counting:
 class Job:
     """What every process of a run needs to know; goes to a worker through the pipe that starts it.
 
-    `cap` is how many posts of one search may be bought in a week, None for all.
+    `cap` is how many posts of one search may be bought in a week, None for all. Budgets need a `tariff`.
     """
 
     settings: Settings
@@ -165,6 +176,7 @@ class Job:
     run: int
     since: float
     cap: int | None = None
+    tariff: Tariff | None = None
 
 
 # -- tasks -----------------------------------------------------------------------------------------------
@@ -216,6 +228,7 @@ class Worker:
         self._x_ahead_s = 0.0
         self._score = scorer() if job.settings.sentiment else None
         self._rest_s = job.settings.recheck_days * 86_400.0
+        self._limits = _limits_of(job.settings.money) if job.settings.money.is_limited else None
         # What is left to do of the unit under way, should it be interrupted.
         self._unit: Any = None
 
@@ -232,6 +245,7 @@ class Worker:
             "trends": self._see_trends,
             "look_up": self._look_up,
             "count": lambda counting, _: self._count(counting),
+            "usage": lambda number, _: self._tell_usage(number),
         }
         return self._one_by_one(kind, units, steps[kind])
 
@@ -317,22 +331,29 @@ class Worker:
                 result["targets"].append(target)
         if not unknown:
             return
-        mine = session.claim_handles(unknown, self._owner)
-        others = [handle for handle in unknown if handle not in mine]
-        if others:
-            result["later"].append((others, BUSY_S, ""))
-        if not mine:
-            return
-        names = [handle for handle in unknown if handle in mine]
-        try:
-            page, credential = self._fetch(
-                session, USERS_BY, lambda x, user_auth: x.users_by(names, user_auth=user_auth)
-            )
-        except TweetcrawlerError:
-            session.release(self._owner)
-            raise
+        with self._allowance(session, USERS_BY, len(unknown), what="users") as allowed:
+            unknown, rest = unknown[: allowed.units], unknown[allowed.units :]
+            if rest:
+                result["later"].append((rest, 0.0, ""))
+            mine = session.claim_handles(unknown, self._owner)
+            others = [handle for handle in unknown if handle not in mine]
+            if others:
+                result["later"].append((others, BUSY_S, ""))
+            if not mine:
+                allowed.unused = True
+                return
+            names = [handle for handle in unknown if handle in mine]
+            try:
+                page, credential = self._fetch(
+                    session, USERS_BY, lambda x, user_auth: x.users_by(names, user_auth=user_auth)
+                )
+            except TweetcrawlerError:
+                session.release(self._owner)
+                raise
         found, absent = _resolved(page, names)
-        bought = Bought(page.endpoint, page.params, credential, page.body, users=len(page.data))
+        bought = allowed.priced(
+            Bought(page.endpoint, page.params, credential, page.body, users=len(page.data))
+        )
         session.remember(self._job.run, bought, found, absent, rest_s=self._rest_s)
         self._tell(("page", credential, 0, 0))
         for one in absent:
@@ -448,8 +469,9 @@ class Worker:
             if self._stopping():
                 raise _Stopping
             descent.lease.hold()
-            page, credential = self._ask(descent, walk)
+            page, credential, allowed = self._ask(descent, walk)
             batch = self._batch(descent, walk, page, credential)
+            batch = replace(batch, bought=allowed.priced(batch.bought))
             saved = session.save(self._job.run, self._owner, batch, keep_body=self._job.settings.raw)
             descent.lease.renewed(saved)
             self._tell(("page", credential, batch.bought.posts, saved.new))
@@ -461,7 +483,7 @@ class Worker:
         descent.stalled = descent.stalled or walk.stalled
         log.debug("%s: %s", target.name, "stalled" if walk.stalled else "at the end of a hole")
 
-    def _ask(self, descent: _Descent, walk: Walk) -> tuple[Page, str]:
+    def _ask(self, descent: _Descent, walk: Walk) -> tuple[Page, str, _Allowance]:
         source = descent.source
         count = source.largest
         if descent.left is not None:
@@ -470,15 +492,18 @@ class Worker:
             ask = walk.ask
             assert ask is not None  # noqa: S101 - the caller looked
             try:
-                return self._fetch(
-                    descent.session,
-                    source.endpoint,
-                    lambda x, user_auth: source.fetch(x, ask, user_auth, count),  # noqa: B023 - called at once
-                    kinds=source.kinds,
-                )
+                with self._allowance(descent.session, source.endpoint, count, fewest=source.smallest) as allowed:
+                    page, credential = self._fetch(
+                        descent.session,
+                        source.endpoint,
+                        lambda x, user_auth: source.fetch(x, ask, user_auth, allowed.units),  # noqa: B023 - called at once
+                        kinds=source.kinds,
+                    )
             except RequestRefused:
                 if not walk.forget_token():
                     raise
+            else:
+                return page, credential, allowed
 
     def _batch(self, descent: _Descent, walk: Walk, page: Page, credential: str) -> Batch:
         target = descent.target
@@ -513,16 +538,17 @@ class Worker:
         wanted = self._job.settings.trending
         with self._sql_session() as session:
             try:
-                page, credential = self._fetch(
-                    session,
-                    TRENDS,
-                    lambda x, _: x.trends(place.woeid, max_trends=wanted.max_trends),
-                    kinds=_APP,
-                )
+                with self._allowance(session, TRENDS, 0) as allowed:
+                    page, credential = self._fetch(
+                        session,
+                        TRENDS,
+                        lambda x, _: x.trends(place.woeid, max_trends=wanted.max_trends),
+                        kinds=_APP,
+                    )
             except RequestRefused as error:
                 self._tell_outcome(Outcome(f"trends of {place.name}", "failed", str(error)))
                 return
-            bought = Bought(page.endpoint, page.params, credential, page.body)
+            bought = allowed.priced(Bought(page.endpoint, page.params, credential, page.body))
             trends = _trends_of(page, wanted.lang)
             result["targets"].extend(session.save_trends(self._job.run, bought, place, trends))
         self._tell(("page", credential, 0, 0))
@@ -544,13 +570,14 @@ class Worker:
                     _count_page, endpoint=endpoint, counting=counting, since_id=since_id, until_id=until_id
                 )
                 try:
-                    page, credential = self._fetch(session, endpoint, ask, kinds=_APP)
+                    with self._allowance(session, endpoint, 0) as allowed:
+                        page, credential = self._fetch(session, endpoint, ask, kinds=_APP)
                 except RequestRefused as error:
                     self._tell_outcome(Outcome(counting.query, "failed", str(error)))
                     return
                 session.remember(
                     self._job.run,
-                    Bought(page.endpoint, page.params, credential, page.body),
+                    allowed.priced(Bought(page.endpoint, page.params, credential, page.body)),
                     [],
                     [],
                     rest_s=0.0,
@@ -568,20 +595,26 @@ class Worker:
         refresh = self._job.settings.hydrate.refresh
         age_s = self._job.settings.hydrate.age_s if refresh else None
         with self._sql_session() as session:
-            lookup = session.claim_ids(ids, self._owner, age_s=age_s, rest_s=self._rest_s)
-            if lookup.others:
-                result["later"].append(([tuple(lookup.others)], BUSY_S, ""))
-            self._tell(("looked up", "known", len(lookup.known), []))
-            self._unit = tuple(lookup.mine)
-            if not lookup.mine:
-                return
-            try:
-                page, credential = self._fetch(
-                    session, TWEETS, lambda x, user_auth: x.tweets(lookup.mine, user_auth=user_auth)
+            with self._allowance(session, TWEETS, len(ids)) as allowed:
+                if rest := ids[allowed.units :]:
+                    result["later"].append(([rest], 0.0, ""))
+                lookup = session.claim_ids(
+                    ids[: allowed.units], self._owner, age_s=age_s, rest_s=self._rest_s
                 )
-            except TweetcrawlerError:
-                session.release(self._owner)
-                raise
+                if lookup.others:
+                    result["later"].append(([tuple(lookup.others)], BUSY_S, ""))
+                self._tell(("looked up", "known", len(lookup.known), []))
+                self._unit = tuple(lookup.mine)
+                if not lookup.mine:
+                    allowed.unused = True
+                    return
+                try:
+                    page, credential = self._fetch(
+                        session, TWEETS, lambda x, user_auth: x.tweets(lookup.mine, user_auth=user_auth)
+                    )
+                except TweetcrawlerError:
+                    session.release(self._owner)
+                    raise
             flattened = flatten(page.answer, score=self._score)
             wanted = set(lookup.mine)
             rows = [row for row in flattened.rows if row["id"] in wanted]
@@ -590,7 +623,9 @@ class Worker:
             gone = _gone(page, sorted(wanted - stored), refused)
             batch = Batch(
                 target=None,
-                bought=Bought(page.endpoint, page.params, credential, page.body, posts=len(page.data)),
+                bought=allowed.priced(
+                    Bought(page.endpoint, page.params, credential, page.body, posts=len(page.data))
+                ),
                 rows=rows,
                 refused=list(refused.items()),
             )
@@ -610,6 +645,49 @@ class Worker:
         return cast("Database", self._job.sink).session(stopping=self._stopping)
 
     # -- requests ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _allowance(
+        self, session: Session, endpoint: str, most: int, *, fewest: int = 1, what: str = "posts"
+    ) -> Iterator[_Allowance]:
+        """What one request may bring, at most so many posts or users: set aside from the budgets while it is sent.
+
+        **Errors**: `BudgetReached` when not even the fewest may be bought any more; `MustWait` while only
+        requests under way are in between.
+        """
+        tariff = self._job.tariff
+        if self._limits is None or tariff is None:
+            yield _Allowance(most)
+            return
+        budgets = cast("SqlSession", session)  # the commands see to it that there is a database
+        want = Want(
+            endpoint,
+            most,
+            min(most, fewest),
+            tariff.post if what == "posts" else tariff.user,
+            fee=tariff.requests.get(endpoint, 0),
+            are_posts=what == "posts",
+        )
+        page = uuid.uuid4()
+        granted = budgets.set_aside(self._job.run, self._owner, page, want, self._limits, tariff)
+        if granted.units is None:
+            if granted.full is None:
+                raise MustWait(LOOK_AGAIN_S, "the rest of the budget is set aside for requests under way")
+            raise BudgetReached(_reached(granted.full, self._job.settings.money))
+        allowed = _Allowance(granted.units, page, tariff)
+        try:
+            yield allowed
+        except XUnavailable as error:
+            if error.may_be_charged:
+                budgets.give_up_money(page)
+            else:
+                budgets.take_back(page)
+            raise
+        except TweetcrawlerError:
+            budgets.take_back(page)
+            raise
+        if allowed.unused:
+            budgets.take_back(page)
 
     def _fetch(
         self,
@@ -638,6 +716,8 @@ class Worker:
                 self._tell_refusal(name, error, str(error))
                 raise
             except XError as error:
+                if isinstance(error, CapReached) and error.reason == "cap" and not error.daily:
+                    error.for_s = self._until_cycle_turns(session, permit.credential) or error.for_s
                 self._tell_refusal(name, error, self._ledger.refused(session, permit, error))
                 if isinstance(error, XUnavailable):
                     raise
@@ -646,6 +726,48 @@ class Worker:
                 self._x_ahead_s = client.ahead_s
             self._ledger.settle(session, permit, page.rate)
             return page, name
+
+    def _tell_usage(self, number: int) -> None:
+        """Lets X tell one credential what it has counted itself, and stores it."""
+        name = self._job.credentials[number].name
+        with self._job.sink.session(stopping=self._stopping) as session:
+            try:
+                self._usage(session, number)
+            except (NoCredentialLeft, XError) as error:
+                self._tell_outcome(Outcome(f"X's count for {name}", "failed", str(error)))
+                return
+        self._tell_outcome(Outcome(f"X's count for {name}", "ok"))
+
+    def _usage(self, session: Session, number: int) -> Page:
+        """X's own count of the posts of one app's project, as a page of the run."""
+        credential = self._job.credentials[number]
+        ledger = Ledger([credential], own=0, since=self._job.since)
+        permit = ledger.reserve(session, USAGE, _APP)
+        try:
+            page = _confirmed(lambda: self._client(number).usage(days=USAGE_DAYS))
+        except XError as error:
+            ledger.refused(session, permit, error)
+            raise
+        ledger.settle(session, permit, page.rate)
+        ledger.give_back(session)
+        bought = Bought(page.endpoint, page.params, credential.name, page.body)
+        session.remember(self._job.run, bought, [], [], rest_s=0.0)
+        self._tell(("page", credential.name, 0, 0))
+        return page
+
+    def _until_cycle_turns(self, session: Session, number: int) -> float | None:
+        """How long a used-up cap lasts, by the day that X names; None when it names none."""
+        if not self._job.credentials[number].has_app:
+            return None
+        try:
+            page = self._usage(session, number)
+        except (MustWait, NoCredentialLeft, XError) as error:
+            log.debug("X does not tell when the cap turns: %s", error)
+            return None
+        usage = usage_of("", page.server_time_s, page.answer)
+        if usage is None or usage.cycle_day is None:
+            return None
+        return until_day_of_month(page.server_time_s, usage.cycle_day)
 
     def _client(self, number: int) -> X:
         if number not in self._clients:
@@ -664,12 +786,33 @@ class Worker:
         self._tell(("refusal", name, type(error).__name__, sentence))
 
 
+@dataclass
+class _Allowance:
+    """What a request may bring: so many units. `page` is the id under which its cost was set aside, if it was.
+
+    Who sends no request after all says that it is `unused`.
+    """
+
+    units: int
+    page: uuid.UUID | None = None
+    tariff: Tariff | None = None
+    unused: bool = False
+
+    def priced(self, bought: Bought) -> Bought:
+        """The purchase as the one that settles what was set aside."""
+        if self.page is None or self.tariff is None:
+            return bought
+        cost = self.tariff.cost(bought.endpoint, requests=1, posts=bought.posts, users=bought.users)
+        return replace(bought, id=self.page, cost=cost)
+
+
 @dataclass(frozen=True)
 class _Source:
     """Where the posts of a target come from: `fetch(x, ask, user_auth, max_results)` gives a page."""
 
     endpoint: str
     kinds: tuple[Kind, ...]
+    smallest: int
     largest: int
     fetch: Callable[[X, Ask, bool, int], Page]
 
@@ -704,7 +847,7 @@ def _timeline_of(target: Target) -> _Source:
             max_results=count,
         )
 
-    return _Source(USER_TWEETS, _BOTH, 100, fetch)
+    return _Source(USER_TWEETS, _BOTH, TIMELINE_MIN, 100, fetch)
 
 
 def _recent_of(query: str) -> _Source:
@@ -718,7 +861,7 @@ def _recent_of(query: str) -> _Source:
             max_results=count,
         )
 
-    return _Source(SEARCH_RECENT, _BOTH, SEARCH_RECENT_MAX, fetch)
+    return _Source(SEARCH_RECENT, _BOTH, SEARCH_MIN, SEARCH_RECENT_MAX, fetch)
 
 
 def _archive_of(query: str) -> _Source:
@@ -727,7 +870,7 @@ def _archive_of(query: str) -> _Source:
             query, since_id=ask.since_id, until_id=ask.until_id, token=ask.token, max_results=count
         )
 
-    return _Source(SEARCH_ALL, _APP, SEARCH_ALL_MAX, fetch)
+    return _Source(SEARCH_ALL, _APP, SEARCH_MIN, SEARCH_ALL_MAX, fetch)
 
 
 def _count_page(
@@ -788,6 +931,29 @@ class _Lease:
     def renewed(self, saved: Saved) -> None:
         """Takes note of what saving said of the lease."""
         self._ends_at = self._asked_at + LEASE_S if saved.leased else 0.0
+
+
+def _limits_of(money: Money) -> Limits:
+    def micro(amount: float | None) -> int | None:
+        return None if amount is None else round(amount * MICRO)
+
+    return Limits(
+        run=micro(money.budget),
+        run_posts=money.max_posts,
+        day=micro(money.budget_per_day),
+        month=micro(money.budget_per_month),
+    )
+
+
+def _reached(scope: str, money: Money) -> str:
+    """Which limit is met, and when the same command can go on."""
+    if scope == "run":
+        parts = [f"{usd(round(money.budget * MICRO))}"] if money.budget is not None else []
+        parts += [f"{money.max_posts:,} posts"] if money.max_posts is not None else []
+        return f"the budget of this run ({' and '.join(parts)}) is used up"
+    amount = money.budget_per_day if scope == "day" else money.budget_per_month
+    turns = "at midnight UTC" if scope == "day" else "with the next UTC month"
+    return f"the budget of the {scope} ({usd(round((amount or 0) * MICRO))}) is used up; a new one begins {turns}"
 
 
 def _confirmed(ask: Callable[[], Page]) -> Page:

@@ -22,6 +22,7 @@ import orjson
 import requests
 import tweepy
 from requests_oauthlib import OAuth1
+from urllib3.exceptions import NewConnectionError
 
 from tweetcrawler import __version__, coverage, flatten
 from tweetcrawler.errors import (
@@ -46,6 +47,7 @@ SEARCH_ALL = "/2/tweets/search/all"
 COUNTS_RECENT = "/2/tweets/counts/recent"
 COUNTS_ALL = "/2/tweets/counts/all"
 TRENDS = "/2/trends/by/woeid/:woeid"
+USAGE = "/2/usage/tweets"
 
 # X counts the archive by the second, too; the rest is for requests that overtake each other on their way.
 SPACING_S = {SEARCH_ALL: 1.1}
@@ -56,7 +58,7 @@ _ARCHIVE_DEFAULT_MS = 29 * 86_400_000
 _FIRST_POST = "2006-03-21T00:00:00Z"
 # Older ids were given out one after the other and hold no time.
 _FIRST_DATED_ID = 30_000_000_000
-SEARCH_MIN, SEARCH_RECENT_MAX, SEARCH_ALL_MAX = 10, 100, 500
+TIMELINE_MIN, SEARCH_MIN, SEARCH_RECENT_MAX, SEARCH_ALL_MAX = 5, 10, 100, 500
 IDS_A_LOOKUP = 100
 
 # An answer of 100 full posts has about 250 kB; what is far beyond that is no answer of X.
@@ -242,6 +244,14 @@ class X:
         answered = self._client.request("GET", TRENDS.replace(":woeid", str(woeid)), params=params)
         return self._page(TRENDS, answered)
 
+    def usage(self, *, days: int) -> Page:
+        """How many posts the app's project has read, in all and on the last days, by X's own count; free, as the app.
+
+        tweepy has no method for it.
+        """
+        fields = "cap_reset_day,daily_project_usage,project_cap,project_id,project_usage"
+        return self._page(USAGE, self._client.request("GET", USAGE, params={"days": days, "usage.fields": fields}))
+
     @staticmethod
     def _page(endpoint: str, answered: _Answer) -> Page:
         return Page(
@@ -406,7 +416,9 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
             # Their texts and fields hold the request with its secrets: only the kind of failure goes on.
             self.session.close()
             self.session = self._new_session()
-            raise XUnavailable(_sentence_of(error, self._timeouts)) from None
+            unavailable = XUnavailable(_sentence_of(error, self._timeouts))
+            unavailable.unsent = _was_not_sent(error)
+            raise unavailable from None
         server_time_s = _server_time(answered)
         self.clock_ahead_s = server_time_s - time.time()
         return _Answer(status, answered, params, body, {}, server_time_s, _rate(answered, server_time_s))
@@ -452,7 +464,7 @@ def _error_of(answer: _Answer, body: Mapping[str, Any]) -> XError | TargetRefuse
         return CapReached(f"{said}: the account has no credits", reason="credits", **about)
     if title in ("UsageCapExceeded", "SpendCapReached") or kind == "usage-capped":
         daily = str(body.get("period")).lower() == "daily"
-        return CapReached(said, for_s=_until_next(answer.server_time_s, daily=daily), **about)
+        return CapReached(said, for_s=_until_next(answer.server_time_s, daily=daily), daily=daily, **about)
     if status == 429:
         if rate is not None and rate.remaining > 0:
             return Overloaded(said, **about)
@@ -586,6 +598,15 @@ def _deadline(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _was_not_sent(error: BaseException) -> bool:
+    """Whether there was no connection that could have carried the request to X."""
+    failures = (requests.ConnectTimeout, requests.exceptions.SSLError, requests.exceptions.ProxyError)
+    if isinstance(error, failures):
+        return True
+    cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
+    return isinstance(getattr(cause, "reason", None), NewConnectionError)
 
 
 def _sentence_of(error: BaseException, timeouts: Timeouts) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from crawls import Crawler, kill_tree
+from crawls import kill_tree
 from machine import OwnServer, SmallDisk, lacking, need
 from promises import Figure, Figures, fault_of
 from sandbox_server import Sandbox
@@ -167,20 +167,20 @@ def no_secret_leaks(
         return sandbox
 
     started: list[Any] = []
-    start = Crawler.start
+    begin = subprocess.Popen.__init__
 
-    def starting(crawler: Crawler, *arguments: str, **more: Any) -> Any:
-        started.append(start(crawler, *arguments, **more))
-        return started[-1]
+    def beginning(process: Any, *arguments: Any, **more: Any) -> None:
+        begin(process, *arguments, **more)
+        started.append(process)
 
-    monkeypatch.setattr(Crawler, "start", starting)
+    monkeypatch.setattr(subprocess.Popen, "__init__", beginning)
     monkeypatch.setattr(subprocess.Popen, "communicate", recorded)
     monkeypatch.setattr(Sandbox, "__enter__", entering)
     yield
     for process in started:  # of a test that failed
         if process.poll() is None:
             kill_tree(process.pid)
-            process.communicate()
+            communicate(process)
     if not haystack.secrets:
         return
     if "dsn" in places:

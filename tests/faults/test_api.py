@@ -80,7 +80,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def test_A1_a_closed_window_is_not_asked_and_others_go_on(dsn: str, tmp_path: Path, measure: Any) -> None:
-    handles = [f"writer_{n}" for n in range(60)]
+    handles = [f"writer_{n}" for n in range(40)]
     with Sandbox(
         "--credentials", "2", "--posts", "0-150", "--window-s", "4", "--limit", f"{TIMELINE}=9/12"
     ) as sandbox:
@@ -217,7 +217,7 @@ def _changed(crawler: Crawler, statement: str) -> list[Any]:
 
 
 def test_A6_a_burst_of_503_is_probed_ever_more_slowly(sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any) -> None:
-    _burst(sandbox, dsn, tmp_path, measure, 8.0)
+    _burst(sandbox, dsn, tmp_path, measure, 5.0)
 
 
 @pytest.mark.slow
@@ -348,7 +348,11 @@ def test_A10_whatever_comes_as_200_is_one_kind_of_error(
     measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
 
 
-@pytest.mark.parametrize("skew", ["server +1 h", "server -1 h", "machine +1 h", "machine -1 h", "reset in ms"])
+@pytest.mark.parametrize(
+    "skew",
+    ["server +1 h", "machine -1 h", "reset in ms",
+     *(pytest.param(name, marks=pytest.mark.slow) for name in ("server -1 h", "machine +1 h"))],
+)  # fmt: skip
 def test_A11_waits_follow_the_clock_of_x(dsn: str, tmp_path: Path, measure: Any, faketime: str, skew: str) -> None:
     handles = [f"writer_{n}" for n in range(24)]
     whose, _, hour = skew.partition(" ")
