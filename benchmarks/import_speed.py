@@ -98,8 +98,8 @@ def _import(server: Server, folder: Path, files: list[Path], threads: int, posts
     with server.database() as dsn:
         (folder / "tweet.ini").write_text(f'[Database]\ndbname = "{dsn}"\n[System]\nThreads = {threads}\n')
         server.checkpoint()
-        command = [sys.executable, "-m", "tweetcrawler", "import", *files, "-c", "tweet.ini", "--quiet"]
-        cost = stage.run([*command, "--sentiment", "off"], folder=folder, server=server)
+        command: list[str | Path] = [sys.executable, "-m", "tweetcrawler", "import", *files, "-c", "tweet.ini"]
+        cost = stage.run([*command, "--quiet", "--sentiment", "off"], folder=folder, server=server)
         return _checked(dsn, "tweet_articles_tweepy", posts), cost
 
 

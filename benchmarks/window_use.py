@@ -102,8 +102,7 @@ def _sleep_s(x: SimulatedX, credential: int) -> float:
     try:
         x.answer(f"user{credential}")
     except WindowClosed as error:
-        assert isinstance(error.rate, Rate)  # X's answer has one
-        return error.rate.reset_in_s + 1.0
+        return (error.rate.reset_in_s if isinstance(error.rate, Rate) else x.window_s) + 1.0
     return 0.0
 
 

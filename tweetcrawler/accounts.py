@@ -188,9 +188,11 @@ class Known:
         if self.covered:
             seen_until = min(now, coverage.time_ms_of(self.covered[-1][1]) / 1000)
         span_s = seen_until - coverage.time_ms_of(oldest) / 1000
-        return posts / span_s if span_s > 0 else None
+        return posts / max(span_s, BURST_S)
 
 
+# A few posts in a row tell nothing of the hours after them.
+BURST_S = 6 * 3600.0
 # Ids below were given out one after the other and hold no time.
 FIRST_DATED_ID = 30_000_000_000
 

@@ -253,7 +253,23 @@ class _Desk:
         from tweetcrawler import display
 
         display.print_report(report, Console(), tariff=_tariff(self.chosen))
+        if (planned := self._beside_its_plan(report)) is not None:
+            display.print_sections([planned], Console())
         return report.exit_code
+
+    def _beside_its_plan(self, report: Report) -> Section | None:
+        """What the run took beside what was planned of it; None when there was no plan since the last such run."""
+        from tweetcrawler import plan
+        from tweetcrawler.db import Database
+
+        if not isinstance(self.sink, Database):
+            return None
+        try:
+            with self.sink.accounts() as accounts:
+                return plan.kept_beside(accounts, report.run, _tariff(self.chosen))
+        except TweetcrawlerError as error:
+            log.debug("the plan cannot be read: %s", error)
+            return None
 
 
 @contextlib.contextmanager

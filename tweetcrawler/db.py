@@ -1553,7 +1553,7 @@ class Accounts:
         return self._connection.execute(
             "SELECT endpoint, params::text FROM (SELECT DISTINCT endpoint, params - ARRAY['since_id', 'until_id', "
             "'start_time', 'end_time', 'pagination_token', 'next_token', 'max_results', 'usernames', 'ids'] AS params "
-            "FROM (SELECT endpoint, params FROM crawl_page WHERE run_id = ANY(%s) LIMIT 20000) some) d "
+            "FROM (SELECT endpoint, params FROM crawl_page WHERE run_id = ANY(%s) LIMIT 20000) s) d "
             "ORDER BY 1, 2 LIMIT %s",
             [list(runs), limit],
         ).fetchall()

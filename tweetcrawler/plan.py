@@ -30,6 +30,7 @@ from tweetcrawler.xapi import (
 # States of targets that are left alone for recheckDays.
 RESTING = ("missing", "suspended", "protected", "refused")
 HANDLES_A_LOOKUP = 100
+RUNS_SEARCHED = 50
 SAMPLE = 400
 _USER_AND_APP = ("user", "app")
 
@@ -261,6 +262,28 @@ def sections(plan: Plan, tariff: Tariff) -> list[Section]:
     if plan.narrow:
         sentences.insert(0, f"the narrowest window is that of {plan.narrow}")
     return [Section("plan", sentences, ["", "likely", "at least", "at most"], rows, frozenset({1, 2, 3}))]
+
+
+def kept_beside(accounts: Accounts, number: int, tariff: Tariff) -> Section | None:
+    """A run beside the plan that was made of it; None when there is none since the last run of its kind."""
+    found = accounts.runs(run=number)
+    if not found:
+        return None
+    [run] = found
+    subject = subject_of(run.arguments)
+    kept = accounts.plan(subject, before=run.started_at)
+    if kept is None:
+        return None
+    made_at, planned = kept
+    for other in accounts.runs(limit=RUNS_SEARCHED):
+        is_between = other.id < run.id and other.started_at > made_at and other.command == run.command
+        if is_between and subject_of(other.arguments) == subject:
+            return None
+    took = added_up(accounts.purchases(run=number), tariff)
+    return beside(
+        planned,
+        {"requests": took.pages, "posts": took.posts, "users": took.users, "usd": took.micro_usd / MICRO},
+    )
 
 
 def beside(planned: Mapping[str, Any], took: Mapping[str, float]) -> Section:

@@ -75,7 +75,7 @@ def load(
 
 
 def usd(micro: int) -> str:
-    """An amount as a reader wants it: `$12.34`, and `$0.005` where cents would hide it."""
+    """An amount as a reader wants it: `$12.34`, and `$0.125` where cents would hide it."""
     amount = micro / MICRO
     return f"${amount:,.2f}" if micro % 10_000 == 0 or abs(micro) >= MICRO else f"${amount:.3f}"
 

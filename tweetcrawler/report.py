@@ -157,7 +157,7 @@ def _how(findings: Findings) -> Section:
     rows = []
     for endpoint, text in findings.queries:
         given: dict[str, Any] = json.loads(text)
-        rows += [[endpoint, name, str(value)] for name, value in sorted(given.items())]
+        rows += [[endpoint, name, str(value).replace(",", ", ")] for name, value in sorted(given.items())]
     return Section("how", sentences, ["endpoint", "parameter", "value"], rows)
 
 
@@ -181,7 +181,7 @@ def _completeness(findings: Findings) -> Section:
     sentences = []
     total = sum(count for _, _, count in findings.states)
     if total > len(rows):
-        sentences.append(f"{len(rows):,} of {total:,} targets are shown, those with something to say first")
+        sentences.append(f"{len(rows):,} of {total:,} targets are shown, those with holes first; who has no posts is not")
     return Section(
         "completeness", sentences, ["target", "posts", "complete from (UTC)", "until", "holes", "not given by X"], rows,
         frozenset({1}),
@@ -325,9 +325,10 @@ def _completeness_picture(findings: Findings) -> str:
     ]
     if not values:
         return ""
+    values.sort(key=lambda value: value["is"] == "hole")  # what is drawn last lies on top
     return _figure(
         {
-            "height": {"step": 14},
+            "height": {"step": 16},
             "data": {"values": values},
             "mark": {"type": "bar", "height": {"band": 0.7}},
             "encoding": {
@@ -341,6 +342,9 @@ def _completeness_picture(findings: Findings) -> str:
                     "scale": {"domain": list(_LABELS), "range": list(_LABELS.values())},
                     "legend": {"orient": "top"},
                 },
+                # An hour in years would be too thin to be seen.
+                "stroke": {"condition": {"test": "datum.is === 'hole'", "value": "var(--hole)"}, "value": None},
+                "strokeWidth": {"value": 3},
             },
         },
         "From when to when each target is complete. What X does not give begins before the picture does.",
@@ -365,6 +369,7 @@ def _days_picture(findings: Findings) -> str:
                 "x": {"field": "from", "type": "temporal", "scale": {"type": "utc"}, "title": None},
                 "x2": {"field": "until"},
                 "y": {"field": "posts", "type": "quantitative", "title": f"posts a {unit}"},
+                "y2": {"datum": 0},
             },
         },
         f"Stored posts by the {unit} in which they were written.",
@@ -391,6 +396,7 @@ def _spent_picture(findings: Findings) -> str:
                 },
                 "x2": {"field": "until"},
                 "y": {"field": "usd", "type": "quantitative", "title": "USD a day"},
+                "y2": {"datum": 0},
             },
         },
         "Money by the UTC day on which it was spent.",
@@ -418,8 +424,9 @@ _CONFIG = {
     "axis": {
         "labelColor": "currentColor", "titleColor": "currentColor", "gridColor": "var(--grid)",
         "domainColor": "var(--line)", "tickColor": "var(--line)", "labelLimit": 220, "titleFontWeight": "normal",
+        "labelFontSize": 11, "titleFontSize": 11,
     },
-    "legend": {"labelColor": "currentColor", "titleColor": "currentColor"},
+    "legend": {"labelColor": "currentColor", "titleColor": "currentColor", "labelFontSize": 12},
 }  # fmt: skip
 
 

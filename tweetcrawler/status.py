@@ -200,7 +200,7 @@ def _sum(total: Sum) -> Json:
 
 
 def _reserved(rows: Sequence[Reserved], now: float) -> Json:
-    """What is set aside: for requests under way, and for those whose processes were killed."""
+    """What is set aside: for requests under way, and for those whose answer nobody saw."""
     lost = [row for row in rows if is_lost(row, now)]
     alive = [row for row in rows if row not in lost]
     return {
@@ -213,7 +213,7 @@ def _reserved(rows: Sequence[Reserved], now: float) -> Json:
 
 def is_lost(row: Reserved, now: float) -> bool:
     """Whether nobody will ever tell what this request brought: its process is gone, or silent for long."""
-    return is_gone(row.owner) or row.reserved_at < now - 900.0
+    return not row.owner or is_gone(row.owner) or row.reserved_at < now - 900.0
 
 
 def _window(window: Window) -> Json:
@@ -329,8 +329,8 @@ def _spent_section(status: Mapping[str, Any]) -> Section:
     lost = spent["reserved"]["without_answer"]
     if lost["requests"]:
         sentences.append(
-            f"{lost['requests']:,} requests whose process was killed may have brought up to {lost['posts']:,} posts "
-            f"(${lost['usd']:,.2f}); the budget counts them as spent"
+            f"{lost['requests']:,} requests were sent whose answer nobody saw (a killed process, a cut connection): they "
+            f"may have brought up to {lost['posts']:,} posts (${lost['usd']:,.2f}), which budgets count as spent"
         )
     under_way = spent["reserved"]["under_way"]
     if under_way["requests"]:
