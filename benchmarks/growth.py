@@ -70,8 +70,8 @@ def _fill(connection: psycopg.Connection[Any], first: int, last: int) -> None:
     connection.execute(
         "INSERT INTO tweet_articles_tweepy (id, tweet_from, created_at, hashtags, urls, user_mentions_id, media, "
         "user_mentions_name, origin_device, favorite_count, text, retweet_count) "
-        "SELECT 1000000000000000000 + n * 4194304, 'writer_' || n % 1000, '2024-06-10T09:00:00.000Z', '{harbour}', "
-        "'{https://tides.example/' || n || '}', '{}', '{}', '{}', 'Web', n % 1000, repeat(md5(n::text), 5), n % 100 "
+        "SELECT 1000000000000000000 + n * 4194304, 'writer_' || n %% 1000, '2024-06-10T09:00:00.000Z', '{harbour}', "
+        "'{https://tides.example/' || n || '}', '{}', '{}', '{}', 'Web', n %% 1000, repeat(md5(n::text), 5), n %% 100 "
         "FROM generate_series(%s::bigint, %s) n ON CONFLICT DO NOTHING",
         [first, last],
     )

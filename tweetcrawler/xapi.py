@@ -16,13 +16,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 from typing import Any
 
 import orjson
 import requests
 import tweepy
 from requests_oauthlib import OAuth1
-from urllib3.exceptions import NewConnectionError
+from urllib3.exceptions import HTTPError, NewConnectionError
 
 from tweetcrawler import __version__, coverage, flatten
 from tweetcrawler.errors import (
@@ -412,7 +413,7 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
             ):
                 body = _read(response)
                 status, answered = response.status_code, response.headers
-        except (requests.RequestException, OSError, ValueError, EOFError, _DeadlinePassed) as error:
+        except (requests.RequestException, HTTPError, *_LEAKED, _DeadlinePassed) as error:
             # Their texts and fields hold the request with its secrets: only the kind of failure goes on.
             self.session.close()
             self.session = self._new_session()
@@ -571,6 +572,11 @@ def _parse(body: bytes) -> Any:
             return json.loads(body)
         except RecursionError:
             raise ValueError("the answer is nested deeper than any page") from None
+
+
+# What requests and urllib3 let out of themselves when an answer is malformed: urllib3 raises RuntimeError when a
+# body that broke off while it was decompressed is closed.
+_LEAKED = (OSError, ValueError, EOFError, RuntimeError, HTTPException)
 
 
 class _DeadlinePassed(Exception):

@@ -217,7 +217,7 @@ def _changed(crawler: Crawler, statement: str) -> list[Any]:
 
 
 def test_A6_a_burst_of_503_is_probed_ever_more_slowly(sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any) -> None:
-    _burst(sandbox, dsn, tmp_path, measure, 5.0)
+    _burst(sandbox, dsn, tmp_path, measure, 3.0)
 
 
 @pytest.mark.slow

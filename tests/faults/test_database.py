@@ -87,7 +87,7 @@ def test_D1_pages_in_hand_wait_for_the_server(
     own_server.crash()
     time.sleep(0.5)
     gone = requests(sandbox)
-    time.sleep(4)
+    time.sleep(2.5)
     measure("requests while it was away", requests(sandbox) - gone, at_most=0)
     own_server.start()
     ended(process)

@@ -110,7 +110,7 @@ def test_P1_a_worker_killed_at_each_named_point(dsn: str, tmp_path: Path, measur
 
 
 def test_P1_workers_killed_at_random_points(dsn: str, tmp_path: Path, measure: Any) -> None:
-    _random_kills(dsn, tmp_path, measure, kills=12, users=14)
+    _random_kills(dsn, tmp_path, measure, kills=8, users=10)
 
 
 @pytest.mark.slow
