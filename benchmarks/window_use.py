@@ -129,7 +129,7 @@ def _real(server: Server, *, rounds: int) -> Table:
 
 def _windows_of_a_crawl(server: Server, count: int, processes: int) -> tuple[int, int, int, int]:
     """Used and permitted requests in windows that ended while work remained, how many these were, and offences."""
-    names = stage.handles(40 * count, "writer")
+    names = stage.handles(100 * count, "writer")
     with (
         Sandbox("--credentials", str(count), "--posts", "0-120", "--window-s", "6", "--limit", f"{_TIMELINE}=9/12")
         as sandbox,

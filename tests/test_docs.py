@@ -172,6 +172,16 @@ def test_every_command_line_is_understood(page: Path, line: str, tmp_path: Path)
         parse_sandbox(list(chosen.rest))
 
 
+def test_every_command_has_an_example_in_the_how_to(tmp_path: Path) -> None:
+    shown = set()
+    for page, line in command_lines():
+        if page.name == "how-to.md":
+            words = [str(tmp_path / "tweet.ini") if word.endswith(".ini") else word for word in arguments_of(line)]
+            (tmp_path / "tweet.ini").write_text("dbhost = embedded\n")
+            shown.add(settings.parse(words, environ={}, folder=tmp_path).command)
+    assert shown >= set(settings.COMMANDS) - {"demo", "help", "version"}
+
+
 def test_command_lines_are_found() -> None:
     """The test above must not pass because nothing was found."""
     lines = {line for _, line in command_lines()}

@@ -180,8 +180,11 @@ class Known:
 
     def posts_per_s(self, now: float) -> float | None:
         """How often it posts, by its newest pages; None when they tell nothing."""
-        posts = sum(count for count, _, _ in self.latest)
-        oldest = min((oldest for _, _, oldest in self.latest), default=0)
+        posts, oldest = 0, 0
+        for count, _, lowest in self.latest:
+            posts, oldest = posts + count, lowest
+            if posts >= TELLING:
+                break
         if posts < 2 or oldest < FIRST_DATED_ID:
             return None
         seen_until = now
@@ -191,6 +194,8 @@ class Known:
         return posts / max(span_s, BURST_S)
 
 
+# As many of the newest posts as tell how often somebody posts now.
+TELLING = 20
 # A few posts in a row tell nothing of the hours after them.
 BURST_S = 6 * 3600.0
 # Ids below were given out one after the other and hold no time.

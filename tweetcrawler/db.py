@@ -1178,17 +1178,19 @@ def _open_searches(connection: psycopg.Connection[Any], asked: Sequence[str]) ->
 _POSTS_A_VISIT = 10
 _SCHEDULE: LiteralString = (
     "UPDATE crawl_target t SET due_at = clock_timestamp() + interval '1 s' * CASE "
-    "WHEN t.crawled_at IS DISTINCT FROM greatest(t.crawled_at, r.started_at) THEN %(least)s "
+    "WHEN t.state = 'failed' THEN %(least)s "
     "WHEN l.posts IS NULL OR l.oldest < 30000000000 THEN %(longest)s "
     "ELSE least(%(longest)s, greatest(%(least)s, (extract(epoch FROM clock_timestamp()) - l.newest_s) / 2, "
     "%(posts)s * (extract(epoch FROM clock_timestamp()) - l.oldest_s) / l.posts)) END::float8 "
     "FROM crawl_run r, (SELECT DISTINCT target_id FROM crawl_page WHERE run_id = %(run)s AND target_id IS NOT NULL) v "
     "LEFT JOIN LATERAL (SELECT sum(post_count) AS posts, min(oldest_id) AS oldest, "
     "((min(oldest_id) >> 22) + 1288834974657) / 1000.0 AS oldest_s, "
-    "((max(newest_id) >> 22) + 1288834974657) / 1000.0 AS newest_s FROM (SELECT post_count, oldest_id, newest_id "
-    "FROM crawl_page WHERE target_id = v.target_id AND oldest_id IS NOT NULL ORDER BY oldest_id DESC LIMIT 2) p"
+    "((max(newest_id) >> 22) + 1288834974657) / 1000.0 AS newest_s FROM (SELECT post_count, oldest_id, newest_id, "
+    "sum(post_count) OVER (ORDER BY oldest_id DESC) - post_count AS newer FROM (SELECT * FROM crawl_page "
+    "WHERE target_id = v.target_id AND oldest_id IS NOT NULL ORDER BY oldest_id DESC LIMIT 3) p) p WHERE newer < 20"
     ") l ON true WHERE r.id = %(run)s AND t.id = v.target_id AND t.kind = 'timeline' "
-    "AND t.state = ANY('{new,ok,renamed,failed}')"
+    # A walk that a budget or a signal stopped stays due.
+    "AND (t.state = 'failed' OR (t.state = ANY('{ok,renamed}') AND t.crawled_at >= r.started_at))"
 )
 
 # The handles that posts name, each as often as it is named.
