@@ -321,6 +321,7 @@ class Session:
         self._place = place
         self._stopping = stopping
         self._connection: psycopg.Connection[Any] | None = None
+        self._gave_up = False
         self._save = _save_statement(table)
         self._load = _load_statement(table)
         self._leased: set[int] = set()
@@ -928,7 +929,8 @@ class Session:
 
     def _lasting(self, work: Callable[[psycopg.Connection[Any]], T]) -> T:
         """Does the work, again and again while the server is away, restarting, full or in conflict."""
-        gives_up_at = time.monotonic() + PATIENCE_S
+        # Who waited that long for the server once does not wait for it again to clear up.
+        gives_up_at = time.monotonic() + (0.0 if self._gave_up else PATIENCE_S)
         delay_s = 0.05
         while True:
             try:
@@ -942,6 +944,7 @@ class Session:
                     self.close()
                     log.warning("the %s does not work: %s; trying again", self._place, _first_line(error))
                 if self._stopping() or time.monotonic() >= gives_up_at:
+                    self._gave_up = True
                     raise DatabaseUnreachable(
                         f"the {self._place} does not work: {_first_line(error)}; everything saved is safe, "
                         "run again when it is back"

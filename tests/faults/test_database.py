@@ -107,6 +107,10 @@ def test_D1_a_server_that_stays_away_is_a_dead_end_that_is_said(
         with pytest.raises(DatabaseUnreachable, match="everything saved is safe, run again") as caught:
             session.end_run(run, exit_code=0, report={})
         measure("seconds until it is said, patience 2 s", time.monotonic() - begun, at_most=8)
+        begun = time.monotonic()
+        with pytest.raises(DatabaseUnreachable):
+            session.release("w")
+        measure("seconds until it is said once more", time.monotonic() - begun, at_most=1)
     assert caught.value.exit_code == 3
     assert "\n" not in str(caught.value)
 
