@@ -9,7 +9,7 @@ demo: $(VENV)/to-run
 	$(VENV)/bin/tweetcrawler demo --keep demo
 
 test: $(VENV)/to-develop
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n 3
 
 lint: $(VENV)/to-develop
 	$(VENV)/bin/ruff check

@@ -281,6 +281,9 @@ def test_two_runs_share_the_budget_of_the_day(sandbox: Sandbox, dsn: str, tmp_pa
     cost = books["posts_sold"] * POST + books["users_sold"] * 10_000
     assert 6_500_000 - FEWEST * POST < cost <= 6_500_000
     assert books["posts_sold"] == books["posts_distinct"] == posts_in_accounts(crawlers[0])
+    [left] = json.loads(crawlers[0].run("status", "--json").stdout)["budgets"]
+    assert left["left_usd"] == pytest.approx(6.5 - cost / 1e6, abs=1e-6)
+    assert "budget of the day: $0.0" in crawlers[0].run("status").stdout
     done = crawlers[0].run(expect=5)
     assert "the budget of the day ($6.50) is used up; a new one begins at midnight UTC" in done.stdout
     assert sandbox.books()["posts_sold"] == books["posts_sold"]

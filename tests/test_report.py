@@ -163,7 +163,7 @@ def test_a_browser_shows_it_without_complaint_in_light_and_dark(page: Path, tmp_
         address = f"http://127.0.0.1:{server.server_address[1]}/{page.name}"
         for name, scheme in (("light", "1"), ("dark", "0")):
             done = browse(
-                tmp_path, f"--screenshot={tmp_path / name}.png", "--window-size=1000,2600", "--hide-scrollbars",
+                tmp_path, f"--screenshot={tmp_path / name}.png", "--window-size=1000,1350", "--hide-scrollbars",
                 "--enable-logging=stderr", f"--blink-settings=preferredColorScheme={scheme}", address,
             )  # fmt: skip
             assert "CONSOLE" not in done.stderr, done.stderr

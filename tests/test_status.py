@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import signal
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,7 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from crawls import Crawler
+from crawls import PROGRAM, Crawler
 from sandbox_server import Sandbox
 
 from tweetcrawler import prices
@@ -77,6 +82,26 @@ def test_holes_and_losses_have_times_and_reasons(dsn: str, tmp_path: Path) -> No
         assert "out of reach" in said
         assert "posts bought: 3,200 of about 3,600" in said
         assert "no target" in crawler.run("status", "--handle", "nobody", expect=2).stderr
+
+
+def test_a_picture_that_changes_needs_a_terminal(dsn: str, tmp_path: Path) -> None:
+    crawler = Crawler(tmp_path, dsn=dsn)
+    assert "draws on a terminal" in crawler.run("status", "--watch", expect=2).stderr
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, "-c", "tweet.ini", "status", "--watch"],
+        cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm"},
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    while b"windows now" not in seen:
+        seen += os.read(ours, 4096)
+    process.send_signal(signal.SIGINT)
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            os.read(ours, 4096)
+    os.close(ours)
+    assert process.returncode == 130
 
 
 def test_no_secret_is_shown(world: Sandbox, dsn: str, tmp_path: Path) -> None:

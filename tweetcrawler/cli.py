@@ -506,7 +506,8 @@ def _looked(chosen: Settings, database: Database, tariff: Tariff) -> tuple[objec
     with database.accounts() as accounts:
         if chosen.look.handle is None:
             next_run = plan.next_run(accounts, tariff)
-            everything = status.of_all(accounts, tariff, next_run=next_run.as_plain())
+            budgets = {"day": chosen.money.budget_per_day, "month": chosen.money.budget_per_month}
+            everything = status.of_all(accounts, tariff, next_run=next_run.as_plain(), budgets=budgets)
             return everything, status.sections(everything)
         found = accounts.named(chosen.look.handle.strip().removeprefix("@"))
         if not found:

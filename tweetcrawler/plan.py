@@ -96,9 +96,13 @@ def subject_of(arguments: Mapping[str, Any]) -> str:
     command = str(arguments.get("command", "crawl"))
     if command == "search":
         search = arguments.get("search") or {}
+        if search.get("count"):
+            return "count"
         return f"search {search.get('queries_file') or ''} {' | '.join(search.get('queries') or ())}"
     if command == "trending":
         return f"trending {','.join((arguments.get('trending') or {}).get('places') or ())}"
+    if command == "hydrate":
+        return command
     return f"crawl {arguments.get('handles_file')}"
 
 

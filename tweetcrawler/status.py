@@ -39,8 +39,17 @@ USAGE_LAG_S = 600.0
 Json = dict[str, Any]
 
 
-def of_all(accounts: Accounts, tariff: Tariff, *, next_run: Mapping[str, Any]) -> Json:
-    """Everything at a glance. `next_run` is the plan of one more run over all targets."""
+def of_all(
+    accounts: Accounts,
+    tariff: Tariff,
+    *,
+    next_run: Mapping[str, Any],
+    budgets: Mapping[str, float | None],
+) -> Json:
+    """Everything at a glance.
+
+    `next_run` is the plan of one more run over all targets, `budgets` what may be spent, in USD, by "day" and "month".
+    """
     now = accounts.now()
     states = accounts.states()
     month = accounts.purchases(since=month_began(now))
@@ -50,6 +59,8 @@ def of_all(accounts: Accounts, tariff: Tariff, *, next_run: Mapping[str, Any]) -
     runs = accounts.runs(limit=RUNS_SHOWN)
     by_run = summed(month, tariff, lambda bought: bought.run)
     today = datetime.fromtimestamp(now, UTC).date()
+    of_day = [bought for bought in month if bought.day == today]
+    reserved = accounts.reserved()
     return {
         "at": now,
         "targets": [{"kind": kind, "state": state, "count": count} for kind, state, count in states],
@@ -60,7 +71,7 @@ def of_all(accounts: Accounts, tariff: Tariff, *, next_run: Mapping[str, Any]) -
             if not window.endpoint.startswith("*") or window.shut_for_s > 0
         ],
         "spent": {
-            "today": _sum(added_up([b for b in month if b.day == today], tariff)),
+            "today": _sum(added_up(of_day, tariff)),
             "month": _sum(added_up(month, tariff)),
             "by_credential": {
                 name: _sum(s) for name, s in sorted(summed(month, tariff, lambda bought: bought.credential).items())
@@ -70,8 +81,15 @@ def of_all(accounts: Accounts, tariff: Tariff, *, next_run: Mapping[str, Any]) -
                  "exit_code": run.exit_code, "spent": _sum(by_run.get(run.id, Sum()))}
                 for run in runs
             ],
-            "reserved": _reserved(accounts.reserved(), now),
+            "reserved": _reserved(reserved, now),
         },
+        "budgets": [
+            {"of": scope, "usd": limit, "left_usd": limit - _taken(bought, reserved, tariff, since=since) / MICRO}
+            for scope, bought, since in (
+                ("day", of_day, _midnight(today)), ("month", month, month_began(now))
+            )
+            if (limit := budgets.get(scope)) is not None
+        ],
         "tariff": tariff.title,
         "posts_per_month": tariff.posts_per_month,
         "usage": [_compared(usage, accounts, tariff) for usage in accounts.usages()],
@@ -216,6 +234,14 @@ def is_lost(row: Reserved, now: float) -> bool:
     return not row.owner or is_gone(row.owner) or row.reserved_at < now - 900.0
 
 
+def _taken(
+    purchases: Sequence[Purchase], reserved: Sequence[Reserved], tariff: Tariff, *, since: float
+) -> int:
+    """What is gone of a budget: all that came back at its full price, and what is set aside."""
+    bought = sum(tariff.cost(b.endpoint, requests=b.pages, posts=b.posts, users=b.users) for b in purchases)
+    return bought + sum(row.micro_usd for row in reserved if row.reserved_at >= since)
+
+
 def _window(window: Window) -> Json:
     return {
         "credential": window.label,
@@ -326,6 +352,10 @@ def _spent_section(status: Mapping[str, Any]) -> Section:
     cap = status["posts_per_month"]
     if cap:
         sentences.append(f"the tariff allows {cap:,} posts a month and project")
+    sentences += [
+        f"budget of the {budget['of']}: ${max(0.0, budget['left_usd']):,.2f} of ${budget['usd']:,.2f} are left"
+        for budget in status["budgets"]
+    ]
     lost = spent["reserved"]["without_answer"]
     if lost["requests"]:
         sentences.append(
