@@ -143,3 +143,11 @@ def test_no_handle_is_lost_however_often_a_level_is_written(
     kept = handles_in(backup) if backup.exists() else []
     everyone = [handle for level in [seeds, *levels] for handle in level]
     assert [h for h in [*kept, *handles_in(path)] if h] == [h for h in everyone if h]
+
+
+def test_a_budget_is_one_for_all_levels(dsn: str, tmp_path: Path) -> None:
+    with Sandbox("--credentials", "2", "--posts", "60-90") as sandbox:
+        crawler = Crawler.on(sandbox, tmp_path, dsn, SEEDS[:1], settings="raw = off\nsentiment = off")
+        crawler.run("-r", "--depth", "3", "--limit", "2", "--maxPosts", "150", expect=5)
+        assert 60 <= sandbox.books()["posts_sold"] <= 150
+        assert len(crawler.stored_ids()) == sandbox.books()["posts_sold"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import getpass
 import itertools
@@ -128,6 +129,7 @@ def _trending(chosen: Settings) -> int:
                     chosen, database, desk.credentials, wanted, display=shown, stopped=desk.stop
                 )
             code = desk.told(report)
+            chosen = desk.rest(chosen, report)
             if chosen.trending.timelines and code in (0, 1):
                 with database.session() as session:
                     authors = session.trending_authors(report.run, chosen.trending.timelines)
@@ -137,6 +139,7 @@ def _trending(chosen: Settings) -> int:
                         handle_count=len(authors),
                     )  # fmt: skip
                 code = desk.told(report) or code
+                chosen = desk.rest(chosen, report)
             if chosen.trending.every_s is None or code not in (0, 1):
                 return code
             while time.monotonic() < began_at + chosen.trending.every_s:
@@ -149,7 +152,8 @@ def _snowball(chosen: Settings) -> int:
     from tweetcrawler import lists
 
     _needs_database(chosen, "snowball asks a table whom its posts refer to")
-    if chosen.snowball.depth is None:
+    depth = chosen.snowball.depth
+    if depth is None:
         _log_to_stderr(chosen, ())
         with _sink(chosen) as sink:
             return 0 if _next_level(chosen, sink) else _no_next_level()
@@ -157,8 +161,10 @@ def _snowball(chosen: Settings) -> int:
         raise ConfigurationError("--stdout leaves the handles file as it is, so --depth has nothing to crawl.")
     with _prepared(chosen, before=lambda: inputs.count_lines(chosen.handles_file)) as desk:
         while True:
-            code = desk.told(_timelines(chosen, desk))
-            if code not in (0, 1) or lists.level_of(chosen.handles_file) >= chosen.snowball.depth:
+            report = _timelines(chosen, desk)
+            code = desk.told(report)
+            chosen = desk.rest(chosen, report)
+            if code not in (0, 1) or lists.level_of(chosen.handles_file) >= depth:
                 return code
             if not _next_level(chosen, desk.sink):
                 return _no_next_level()
@@ -256,6 +262,17 @@ class _Desk:
         if (planned := self._beside_its_plan(report)) is not None:
             display.print_sections([planned], Console())
         return report.exit_code
+
+    def rest(self, chosen: Settings, report: Report) -> Settings:
+        """The settings for the command's next run: a budget is the command's, however many runs it makes."""
+        money, tariff = chosen.money, _tariff(chosen)
+        cost = sum(
+            tariff.cost(r["endpoint"], requests=int(r["pages"]), posts=int(r["posts"]), users=int(r["users"]))
+            for r in report.totals
+        )
+        budget = None if money.budget is None else max(0.0, money.budget - cost / 1_000_000)
+        posts = None if money.max_posts is None else max(0, money.max_posts - report.total("posts"))
+        return dataclasses.replace(chosen, money=dataclasses.replace(money, budget=budget, max_posts=posts))
 
     def _beside_its_plan(self, report: Report) -> Section | None:
         """What the run took beside what was planned of it; None when there was no plan since the last such run."""
@@ -370,10 +387,13 @@ def _watch(chosen: Settings) -> int:
                 with database.session() as session:
                     session.schedule(report.run, least_s=chosen.watch.min_s, longest_s=chosen.watch.max_s)
                 code = desk.told(report)
+                chosen = desk.rest(chosen, report)
             elif chosen.watch.once:
                 log.info("nothing is due%s", "" if next_s is None else f"; the next visit is in {next_s:.0f} s")
             if chosen.watch.once or code not in (0, 1, 5):
                 return code
+            if code == 5 and 0 in (chosen.money.max_posts, chosen.money.budget):
+                return code  # its own budget does not come back with the next day
             if not due or code:
                 pause_s = WATCH_LOOKS_S if code != 5 else _until_midnight_s()
                 if not due and next_s is not None:

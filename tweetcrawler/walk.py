@@ -393,7 +393,10 @@ class Worker:
         if claim.crawled:
             return target.username, False
         descent = _Descent(session, target, lease, _timeline_of(target), target.username, claim.account_posts)
-        for hole in coverage.holes(claim.covered, claim.unreachable):
+        # The hole at the top stays open: asked first, it would cost a request, perhaps a window's only one, after
+        # every interruption, and the holes below it would never be reached.
+        holes = coverage.holes(claim.covered, claim.unreachable)
+        for hole in sorted(holes, key=lambda each: each.until_id is None):
             above = session.posts_above(target.id, hole.until_id) if hole.until_id is not None else 0
             self._descend(descent, Walk(hole, above, descent.account_posts))
         if self._job.settings.archive:

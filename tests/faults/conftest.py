@@ -28,8 +28,9 @@ SECRET_COLUMNS = ("consumer_key", "consumer_secret", "access_token", "access_tok
 class Measure:
     """Notes a figure of the running test's fault, and fails the test when it breaks its bound."""
 
-    def __init__(self, fault: str) -> None:
+    def __init__(self, fault: str, noted: list[tuple[str, object]]) -> None:
         self._fault = fault
+        self._noted = noted
 
     def __call__(
         self, what: str, value: float, *, at_most: float | None = None, at_least: float | None = None
@@ -38,14 +39,25 @@ class Measure:
         bounds += [f">= {at_least:g}"] if at_least is not None else []
         kept = (at_most is None or value <= at_most) and (at_least is None or value >= at_least)
         shown = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
-        FIGURES.measured.append(Figure(self._fault, what, shown, " and ".join(bounds), kept))
+        self._noted.append(("figure", (self._fault, what, shown, " and ".join(bounds), kept)))
         print(f"{self._fault}: {what}: {shown} (promised {' and '.join(bounds)})")
         assert kept, f"{self._fault}: {what} is {shown}, promised {' and '.join(bounds)}"
 
 
 @pytest.fixture
 def measure(request: pytest.FixtureRequest) -> Measure:
-    return Measure(fault_of(request.node.originalname))
+    return Measure(fault_of(request.node.originalname), request.node.user_properties)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    # Reports come from wherever the tests run, other processes too.
+    if report.when == "teardown":
+        for name, value in report.user_properties:
+            if name == "figure":
+                FIGURES.measured.append(Figure(*value))
+            elif name == "searched":
+                for key, count in value.items():
+                    SEARCHED[key] += count
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -188,8 +200,11 @@ def no_secret_leaks(
     if "tmp_path" in places:
         haystack.add_folder(places["tmp_path"])
     hits = haystack.hits()
-    SEARCHED["bytes"] += sum(len(text) for _, text in haystack.texts)
-    SEARCHED["outputs"] += len(haystack.texts)
-    SEARCHED["secrets"] += len(haystack.secrets)
-    SEARCHED["hits"] += len(hits)
+    searched = {
+        "bytes": sum(len(text) for _, text in haystack.texts),
+        "outputs": len(haystack.texts),
+        "secrets": len(haystack.secrets),
+        "hits": len(hits),
+    }
+    request.node.user_properties.append(("searched", searched))
     assert not hits, f"a secret appears in {hits}"

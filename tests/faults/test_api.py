@@ -103,6 +103,21 @@ def test_A1_a_thousand_windows_are_not_overrun(measure: Any) -> None:
     measure("429 answers per 1,000 windows", x.closed / windows * 1000, at_most=1)
 
 
+def test_A1_one_request_a_window_is_enough_to_come_to_the_end(dsn: str, tmp_path: Path, measure: Any) -> None:
+    with Sandbox("--credentials", "1", "--posts", "150-150", "--window-s", "4", "--limit", f"{TIMELINE}=1/1") as sandbox:
+        auth = tmp_path / "auth.csv"
+        auth.write_text(f"bearer_token\n{sandbox.credentials[0]['bearer_token']}\n")
+        auth.chmod(0o600)
+        crawler = Crawler(
+            tmp_path, dsn=dsn, auth_csv=auth, api_url=sandbox.url, handles=["writer_0"], threads=1
+        )
+        crawler.run(timeout_s=60)
+        books = sandbox.books()
+        measure("posts missing, one request a window", missing(crawler, sandbox, ["writer_0"]), at_most=0)
+        asked = sum(of.get(TIMELINE, {}).get("200", 0) for of in books["requests"].values())
+        measure("requests for two pages and a look at the top", asked, at_most=4)
+
+
 def test_A2_a_used_up_month_rests_its_account_only(dsn: str, tmp_path: Path, measure: Any) -> None:
     handles = [f"writer_{n}" for n in range(16)]
     with Sandbox("--credentials", "2", "--posts", "60-300", "--latency-ms", "10") as sandbox:

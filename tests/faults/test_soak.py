@@ -145,12 +145,10 @@ def _soak(server: OwnServer, folder: Path, measure: Any, *, seconds: float) -> N
         ends_at = time.monotonic() + seconds
         while time.monotonic() < ends_at:
             rounds += 1
-            # Time passes for X, so that new posts are newer than those that are covered.
-            sandbox.control("POST", "/sandbox/clock", {"skew_s": rounds * 200})
             # Those of before are asked for news, and some new ones keep it busy; old ones rest in the end.
             handles = [*handles[-10:], *(f"soak_{rounds}_{n}" for n in range(4))]
-            for handle in handles[:4]:
-                sandbox.control("POST", "/sandbox/world", {"user": handle, "add_posts": 30, "age_s": 120})
+            for handle in handles[:4]:  # a round takes longer than three seconds: they are newer than what is covered
+                sandbox.control("POST", "/sandbox/world", {"user": handle, "add_posts": 3, "age_s": 120})
             behind.write_handles(handles)
             process = behind.start()
             for name in chance.sample(sorted(trouble.names), 2):
