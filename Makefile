@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint slow chaos bench lock clean
+.PHONY: demo test lint slow faults chaos bench lock clean
 
 demo: $(VENV)/to-run
 	$(VENV)/bin/tweetcrawler demo --keep demo
@@ -16,7 +16,11 @@ lint: $(VENV)/to-develop
 	$(VENV)/bin/mypy
 
 slow: $(VENV)/to-develop
-	$(VENV)/bin/pytest -m slow --timeout 3600
+	$(VENV)/bin/pytest -m "slow and not fault" --timeout 3600
+
+# Every fault that must be survived, in its short form.
+faults: $(VENV)/to-develop
+	$(VENV)/bin/pytest tests/faults -m "fault and not slow"
 
 # Every fault in its long form, some two hours; prints fault, promise and figure.
 chaos: $(VENV)/to-develop

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from databases import made
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -53,24 +54,13 @@ def template(server_dsn: str) -> Iterator[str]:
 @pytest.fixture
 def empty_dsn(server_dsn: str) -> Iterator[str]:
     """A database without any table."""
-    yield from _made(server_dsn, None)
+    yield from made(server_dsn, None)
 
 
 @pytest.fixture
 def dsn(server_dsn: str, template: str) -> Iterator[str]:
     """A database at the newest revision, with no rows."""
-    yield from _made(server_dsn, template)
-
-
-def _made(server_dsn: str, template: str | None) -> Iterator[str]:
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server_dsn, autocommit=True) as connection:
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-            sql.Identifier(name), sql.Identifier(template or "template0")
-        )
-        connection.execute(statement)
-        yield make_conninfo(server_dsn, dbname=name)
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    yield from made(server_dsn, template)
 
 
 @pytest.fixture

@@ -152,9 +152,9 @@ def stored_kinds() -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def kinds(server_dsn: str, template: str) -> Iterator[str]:
     """A database that only filters read."""
-    from conftest import _made
+    from databases import made
 
-    for dsn in _made(server_dsn, template):
+    for dsn in made(server_dsn, template):
         store(dsn, *stored_kinds())
         yield dsn
 
@@ -734,9 +734,9 @@ class Slow:
 @pytest.fixture(scope="module")
 def large(server_dsn: str, template: str) -> Iterator[str]:
     """A database with 200,000 posts that nobody changes."""
-    from conftest import _made
+    from databases import made
 
-    for dsn in _made(server_dsn, template):
+    for dsn in made(server_dsn, template):
         store_many(dsn, 200_000)
         yield dsn
 

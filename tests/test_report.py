@@ -34,9 +34,9 @@ EVIL = "<script>alert(1)</script> & \"quotes\" | $title"
 @pytest.fixture(scope="module")
 def collected(server_dsn: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawler]:
     """A collection with a depth limit, an interrupted walk, a missing user, a search and two days of spending."""
-    from conftest import _made
+    from databases import made
 
-    for dsn in _made(server_dsn, template):
+    for dsn in made(server_dsn, template):
         with Sandbox("--credentials", "2", "--posts", "30-400") as sandbox:
             crawler = Crawler.on(sandbox, tmp_path_factory.mktemp("report"), dsn, HANDLES)
             crawler.run(expect=1)

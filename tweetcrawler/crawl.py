@@ -37,6 +37,7 @@ TRIES = 8
 DEATHS = 2
 NAMED_MAX = 1_000
 GRACE_S = 7.0
+REPORT_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -280,8 +281,10 @@ class _Run:
         return self._closed(dispatch.report)
 
     def _closed(self, report: Report) -> Report:
+        # Everything is saved; a database that is just restarting gets a moment to take the report, too.
+        gives_up_at = time.monotonic() + REPORT_S
         try:
-            with self.sink.session(stopping=lambda: True) as session:
+            with self.sink.session(stopping=lambda: time.monotonic() > gives_up_at) as session:
                 report.totals = session.totals(report.run)
                 session.end_run(report.run, exit_code=report.exit_code, report=report.as_plain())
         except TweetcrawlerError as error:

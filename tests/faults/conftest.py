@@ -10,16 +10,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from crawls import kill_tree
+from haystack import SECRET_COLUMNS, Haystack
 from machine import OwnServer, SmallDisk, lacking, need
 from promises import Figure, Figures, fault_of
 from sandbox_server import Sandbox
 
 FIGURES = Figures()
 SEARCHED = {"bytes": 0, "outputs": 0, "secrets": 0, "hits": 0}
-SECRET_COLUMNS = ("consumer_key", "consumer_secret", "access_token", "access_token_secret", "bearer_token")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Faults are run on their own (`make faults`): they want a machine that does nothing else."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.fault)
 
 
 # -- figures ---------------------------------------------------------------------------------------------
@@ -119,37 +126,6 @@ def own_server() -> Iterator[OwnServer]:
 
 
 # -- the search for secrets ------------------------------------------------------------------------------
-
-
-class Haystack:
-    """Everything that a test's programs printed, stored and wrote, and the secrets they knew."""
-
-    def __init__(self) -> None:
-        self.texts: list[tuple[str, bytes]] = []
-        self.secrets: set[bytes] = set()
-
-    def add(self, where: str, text: str | bytes) -> None:
-        self.texts.append((where, text if isinstance(text, bytes) else text.encode(errors="replace")))
-
-    def add_database(self, dsn: str) -> None:
-        with psycopg.connect(dsn) as connection:
-            tables = connection.execute(
-                "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables "
-                "WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
-            ).fetchall()
-            for (table,) in tables:
-                columns = "t.*" if "crawl_page" not in table else "id, params, credential, refused"
-                rows = connection.execute(f"SELECT row({columns})::text FROM {table} t".encode()).fetchall()
-                self.add(f"{table} of the database", "\n".join(row[0] for row in rows))
-
-    def add_folder(self, folder: Path) -> None:
-        for path in folder.rglob("*"):
-            # What the operator wrote holds the secrets by his own will.
-            if path.is_file() and path.name not in ("auth.csv", "tweet.ini", "pgpass", "pg_service.conf"):
-                self.add(str(path), path.read_bytes())
-
-    def hits(self) -> list[str]:
-        return [where for where, text in self.texts if any(secret in text for secret in self.secrets)]
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import Haystack
 from crawls import PROGRAM, Crawler, ended, truth, wait_until
+from haystack import Haystack
 from machine import SmallDisk
 from sandbox_server import Sandbox
 

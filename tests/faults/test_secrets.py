@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
-from conftest import SEARCHED, Haystack
 from crawls import Crawler, ended, wait_until, workers_of
+from haystack import Haystack
 from machine import before_database, through
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sandbox_server import Sandbox
@@ -209,9 +209,3 @@ def test_S1_an_auth_file_that_others_can_read_is_complained_of(dsn: str, tmp_pat
         sandbox.auth_csv.chmod(0o644)
         result = Crawler.on(sandbox, tmp_path, dsn, HANDLES[:1]).run()
     measure("warnings", result.stderr.count("chmod 600"), at_least=1)
-
-
-def test_S1_the_search_of_all_tests_before_this_one_found_nothing(measure: Any) -> None:
-    """Every test of this folder is searched at its end; see `no_secret_leaks`."""
-    print(f"{SEARCHED['bytes']:,} bytes in {SEARCHED['outputs']:,} outputs, {SEARCHED['secrets']:,} secrets")
-    measure("hits in all tests so far", SEARCHED["hits"], at_most=0)
