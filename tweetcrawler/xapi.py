@@ -417,9 +417,7 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
             # Their texts and fields hold the request with its secrets: only the kind of failure goes on.
             self.session.close()
             self.session = self._new_session()
-            unavailable = XUnavailable(_sentence_of(error, self._timeouts))
-            unavailable.unsent = _was_not_sent(error)
-            raise unavailable from None
+            raise _unavailable(error, self._timeouts) from None
         server_time_s = _server_time(answered)
         self.clock_ahead_s = server_time_s - time.time()
         return _Answer(status, answered, params, body, {}, server_time_s, _rate(answered, server_time_s))
@@ -604,6 +602,13 @@ def _deadline(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _unavailable(error: BaseException, timeouts: Timeouts) -> XUnavailable:
+    """Made here, so that no frame of the request keeps hold of it: together they would keep the socket open."""
+    unavailable = XUnavailable(_sentence_of(error, timeouts))
+    unavailable.unsent = _was_not_sent(error)
+    return unavailable
 
 
 def _was_not_sent(error: BaseException) -> bool:
