@@ -283,6 +283,8 @@ class _Draft:
         self.link(f"https://twitter.com/{username}/status/{id_}", f"twitter.com/{username[:9]}/s…")
 
     def answer(self, person: MadePerson, id_: int, k: int) -> None:
+        if id_ <= 0:
+            return  # that person had posted nothing yet
         self.refs.append(Ref("replied_to", id_, person.key, k))
         self.answered = person.key
         self.extra["in_reply_to_user_id"] = str(person.id)
