@@ -140,12 +140,12 @@ def test_refused_credential_is_out_for_this_run_and_tried_again_by_the_next() ->
     Ledger(credentials(1), own=0, since=clock.now, monotonic=clock).reserve(books, ENDPOINT)
 
 
-def test_refused_user_token_leaves_the_app_usable() -> None:
+def test_refused_token_leaves_the_other_of_its_credential_usable() -> None:
     clock = Clock()
     books = MemoryBooks(clock)
     ledger = Ledger(credentials(1, app=True), own=0, since=0.0, monotonic=clock)
-    assert refused(ledger, books, CredentialRefused("401")).kind == "user"
-    assert ledger.reserve(books, ENDPOINT).kind == "app"
+    assert refused(ledger, books, CredentialRefused("401")).kind == "app"
+    assert ledger.reserve(books, ENDPOINT).kind == "user"
 
 
 def test_forbidden_endpoint_is_closed_for_that_credential_only() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ import zstandard
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 
 from tweetcrawler import budget, coverage, queries, settings
 from tweetcrawler.accounts import Known, Purchase, Reserved, Run, Usage, Window, usage_of
@@ -530,7 +531,7 @@ class Session:
 
         def work(connection: psycopg.Connection[Any]) -> Saved:
             with _spending(connection, batch.bought):
-                row = connection.execute(statement, given).fetchone()
+                row = statement.run(connection, given).fetchone()
             assert row is not None  # noqa: S101 - a SELECT of aggregates gives a row
             return Saved(row[0], row[1], bool(row[2]))
 
@@ -762,7 +763,7 @@ class Session:
             with connection.transaction():
                 if metrics:
                     connection.execute(before, seen)
-                row = connection.execute(self._save, given).fetchone()
+                row = self._save.run(connection, given).fetchone()
                 cursor = connection.cursor()
                 cursor.executemany(
                     "INSERT INTO crawl_metrics VALUES (%s, to_timestamp(%s), %s, %s, %s, %s, %s, %s) "
@@ -1242,7 +1243,7 @@ def _save_parameters(run: int, owner: str, batch: Batch, keep_body: bool) -> dic
     bought = batch.bought
     ids = [row["id"] for row in batch.rows]
     return {
-        "rows": orjson.dumps(list(batch.rows)).decode(),
+        "rows": Json(list(batch.rows), dumps=orjson.dumps),
         "page": bought.id,
         "run": run,
         "target": batch.target,
@@ -1273,8 +1274,24 @@ def _compressed(body: bytes) -> bytes:
     return zstandard.compress(body, level=1)
 
 
+class _Numbered:
+    """A statement whose named parameters were numbered once, not at each run: psycopg remembers short ones only."""
+
+    def __init__(self, statement: sql.Composed) -> None:
+        numbers: dict[str, int] = {}
+
+        def numbered(name: re.Match[str]) -> str:
+            return f"${numbers.setdefault(name[1], len(numbers) + 1)}"
+
+        self._text = re.sub(r"%\((\w+)\)s", numbered, statement.as_string(None)).encode()
+        self._names = list(numbers)
+
+    def run(self, connection: psycopg.Connection[Any], given: Mapping[str, Any]) -> psycopg.RawCursor[Any]:
+        return psycopg.RawCursor(connection).execute(self._text, [given[name] for name in self._names])
+
+
 @cache
-def _save_statement(table: str) -> bytes:
+def _save_statement(table: str) -> _Numbered:
     """One statement, so one transaction and one round trip.
 
     Only rows that are new or differ are written: a page that is saved again writes nothing. The row is sorted
@@ -1285,7 +1302,7 @@ def _save_statement(table: str) -> bytes:
 
 
 @cache
-def _save_empty_statement() -> bytes:
+def _save_empty_statement() -> _Numbered:
     """The same for a page without rows: to plan what would be done with them is most of the work."""
     return _page_statement(
         sql.SQL(
@@ -1295,7 +1312,7 @@ def _save_empty_statement() -> bytes:
     )
 
 
-def _page_statement(counted: sql.Composable) -> bytes:
+def _page_statement(counted: sql.Composable) -> _Numbered:
     """`counted` gives the rows of the page as `batch`, and what became of them as `counted` (new, updated)."""
     composed = sql.SQL(
         "WITH {counted}, "
@@ -1320,7 +1337,7 @@ def _page_statement(counted: sql.Composable) -> bytes:
         "WHERE %(searched)s::boolean ORDER BY id ON CONFLICT DO NOTHING) "
         "SELECT new, updated, (SELECT leased FROM target) FROM counted"
     ).format(counted=counted)
-    return composed.as_bytes(None)
+    return _Numbered(composed)
 
 
 @cache

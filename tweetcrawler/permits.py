@@ -122,10 +122,11 @@ class Ledger:
         self._doors: list[Permit] = []
         for number in sorted(range(len(credentials)), key=lambda n: (n - own) % len(credentials)):
             keys = credentials[number]
-            if keys.user_fingerprint is not None:
-                self._doors.append(Permit(number, "user", "", keys.user_fingerprint, keys.app_fingerprint))
+            # The app first: its requests need no signature, which costs as much as flattening half a page.
             if keys.has_app:
                 self._doors.append(Permit(number, "app", "", keys.app_fingerprint, keys.app_fingerprint))
+            if keys.user_fingerprint is not None:
+                self._doors.append(Permit(number, "user", "", keys.user_fingerprint, keys.app_fingerprint))
         self._own = own % len(credentials)
         self._since = since
         self._spacing_s = spacing_s or {}

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 import requests
@@ -400,8 +401,7 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
                 _deadline(self._timeouts.total_s),
                 self.session.request(
                     method,
-                    self._api_url + route,
-                    params=params,
+                    self._api_url + route + _query(params),
                     json=json_body,
                     data=data,
                     headers=headers,
@@ -452,6 +452,15 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
             proxy = self._credential.proxy.reveal()
             session.proxies = {"http": proxy, "https": proxy}
         return session
+
+
+def _query(params: Mapping[str, Any]) -> str:
+    """The parameters as they stand in the URL.
+
+    A query may hold commas as they are. Written as %2C, the hundred of them in the lists of fields would be taken
+    apart and put together again by each layer below: a third of a request's own cost.
+    """
+    return f"?{urlencode(params, safe=',')}" if params else ""
 
 
 def _error_of(answer: _Answer, body: Mapping[str, Any]) -> XError | TargetRefused:

@@ -7,7 +7,11 @@ bills) works as in the ordinary world, for timelines.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
+from operator import itemgetter
 
 import orjson
 
@@ -23,6 +27,14 @@ _MODELS = 8
 _SLOT = re.compile(rb"@@([ITAN])([0-9]*)@@")
 
 
+@dataclass(frozen=True)
+class _Model:
+    """A page without what differs: its texts, and the choice from texts and fillings that makes it whole."""
+
+    texts: tuple[bytes, ...]
+    choose: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
+
+
 class FastPages:
     """Fills prepared pages with fresh ids."""
 
@@ -30,7 +42,7 @@ class FastPages:
         self._world = world
         self._newest_ms = newest_ms // 1000 * 1000
         self._oldest_ms = WORLD_BEGAN_MS if posts is None else self._newest_ms - 1000 * (posts - 1)
-        self._prepared: dict[tuple[Asked, int], list[list[bytes]]] = {}
+        self._prepared: dict[tuple[Asked, int], list[_Model]] = {}
 
     def timeline(self, person: MadePerson, asked: Asked, count: int, above: int, below: int) -> Answer:
         """The page of `count` posts below one id and above another, newest first."""
@@ -57,22 +69,12 @@ class FastPages:
         """The id of the post that is so many places below the person's newest."""
         return lowest_id(self._newest_ms - slot * 1000) | person.tag
 
-    def _filled(self, model: list[bytes], person: MadePerson, ids: list[int]) -> bytes:
-        parts = model.copy()
-        own = {b"A": str(person.id).encode(), b"N": person.username.encode()}
-        for at in range(1, len(parts), 3):
-            kind, number = parts[at], parts[at + 1]
-            if kind == b"I":
-                parts[at] = str(ids[int(number)]).encode()
-            elif kind == b"T":
-                seconds = ms_of_id(ids[int(number)]) // 1000
-                parts[at] = datetime.fromtimestamp(seconds, UTC).isoformat()[:19].encode() + b".000Z"
-            else:
-                parts[at] = own[kind]
-            parts[at + 1] = b""
-        return b"".join(parts)
+    @staticmethod
+    def _filled(model: _Model, person: MadePerson, ids: list[int]) -> bytes:
+        own = (str(person.id).encode(), person.username.encode())
+        return b"".join(model.choose((*model.texts, *own, *(b"%d" % id_ for id_ in ids), *map(_created_at, ids))))
 
-    def _models(self, asked: Asked, count: int) -> list[list[bytes]]:
+    def _models(self, asked: Asked, count: int) -> list[_Model]:
         key = (asked, count)
         if key not in self._prepared:
             if len(self._prepared) > 64:
@@ -80,8 +82,7 @@ class FastPages:
             self._prepared[key] = [self._model(asked, number, count) for number in range(_MODELS)]
         return self._prepared[key]
 
-    def _model(self, asked: Asked, number: int, count: int) -> list[bytes]:
-        """A page split at the places to fill: text, kind, number, text, kind, number, ..., text."""
+    def _model(self, asked: Asked, number: int, count: int) -> _Model:
         author = self._world.person(f"model_{number}")
         tweets, posts = [], []
         for place in range(count):
@@ -97,4 +98,26 @@ class FastPages:
         body = b'{"data":[' + b",".join(tweets) + b"]" + (b"," + orjson.dumps(rest)[1:] if rest else b"}")
         body = body.replace(str(author.id).encode(), b"@@A@@")
         body = body.replace(b'"username":"%s"' % author.username.encode(), b'"username":"@@N@@"')
-        return _SLOT.split(body)
+        return _model_of(body, count)
+
+
+def _model_of(body: bytes, count: int) -> _Model:
+    """The model of a body in which `_SLOT` marks the places to fill."""
+    text, *rest = _SLOT.split(body)
+    texts = [text, *rest[2::3]]
+    # Behind the texts come the author's id and name, then the ids of the posts, then their times.
+    first = {b"A": len(texts), b"N": len(texts) + 1, b"I": len(texts) + 2, b"T": len(texts) + 2 + count}
+    order = [0]
+    for at, (kind, number) in enumerate(zip(rest[::3], rest[1::3], strict=True), start=1):
+        order += [first[kind] + int(number or 0), at]
+    return _Model(tuple(texts), itemgetter(*order))
+
+
+def _created_at(id_: int) -> bytes:
+    minute, second = divmod(ms_of_id(id_) // 1000, 60)
+    return b"%s:%02d.000Z" % (_minute(minute), second)
+
+
+@lru_cache(1024)
+def _minute(minute: int) -> bytes:
+    return datetime.fromtimestamp(minute * 60, UTC).isoformat()[:16].encode()
