@@ -23,7 +23,7 @@ from tweetcrawler.xapi import Page, Timeouts, X
 
 # Steps a post, on pages of 100, by CPython 3.11. Other versions differ by a tenth.
 FLATTEN = 790
-SENTIMENT = 2860
+SENTIMENT = 415
 SAVE = 80
 REQUEST_AS_APP = 732
 REQUEST_AS_USER = 1214
