@@ -90,6 +90,22 @@ class Batch:
     account_posts: int | None = None
     searched: bool = False
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of it would be missed: no post was paid for, and nothing was learned."""
+        learned = (self.covered, self.unreachable, self.username, self.account_posts, self.bought.cost)
+        return not (self.rows or self.refused or self.bought.posts) and learned == (None,) * len(learned)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """The end of a walk whose last page brought nothing, so that it may be noted a little later than it was seen."""
+
+    target: int
+    bought: Bought
+    state: str
+    reason: str
+
 
 @dataclass(frozen=True)
 class Saved:

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 import orjson
 
 from tweetcrawler import coverage, queries
-from tweetcrawler.batch import SEARCH, TIMELINE, Absent, Batch, Bought, Claim, Found, Saved, Target
+from tweetcrawler.batch import SEARCH, TIMELINE, Absent, Batch, Bought, Claim, Found, Saved, Target, Visit
 from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseNotMigrated
 from tweetcrawler.flatten import COLUMNS, KEPT
 from tweetcrawler.identity import is_gone
@@ -257,6 +257,10 @@ class Session:
 
         return self._write(work)
 
+    def claim_all(self, targets: Sequence[int], owner: str, since: float) -> dict[int, Claim]:  # noqa: ARG002
+        """None: the file of a target is looked at when its turn comes."""
+        return {}
+
     def posts_above(self, target: int, tweet_id: int) -> int:
         """How many posts of the target were received that are not older than this id."""
 
@@ -343,23 +347,34 @@ class Session:
             )
         )
 
-    def release(self, owner: str) -> None:
-        """Gives back every lease of this owner, and writes the files of what it saved."""
-        held = self._read(
+    def note(
+        self, run: int, owner: str, visits: Sequence[Visit], *, keep_body: bool = True  # noqa: ARG002 - see `save`
+    ) -> None:
+        """Saves the pages of walks that ended without news, and their ends."""
+        for visit in visits:
+            self.save(run, owner, Batch(visit.target, visit.bought, rows=()))
+            self.finish(visit.target, owner, state=visit.state, reason=visit.reason, crawled=True)
+
+    def release(self, owner: str, targets: Sequence[int] | None = None) -> None:
+        """Gives back the owner's leases of these targets, by default all, and writes the files of what it saved."""
+        found = self._read(
             lambda c: c.execute(
                 "SELECT id FROM crawl_target WHERE lease_owner = ? AND lease_until IS NOT NULL", [owner]
             ).fetchall()
         )
+        held = {row[0] for row in found}
+        if targets is not None:
+            held &= set(targets)
         try:
             # A page that was saved after its lease was lost waits, too.
-            for target in sorted(self._saved_to.union(row[0] for row in held)):
+            for target in sorted(self._saved_to | held):
                 self._write_out(target)
                 self._saved_to.discard(target)
         finally:
             self._write(
-                lambda c: c.execute(
-                    "UPDATE crawl_target SET lease_until = NULL WHERE lease_owner = ? AND lease_until IS NOT NULL",
-                    [owner],
+                lambda c: c.executemany(
+                    "UPDATE crawl_target SET lease_until = NULL WHERE lease_owner = ? AND id = ?",
+                    [(owner, target) for target in held],
                 )
             )
 

@@ -47,6 +47,7 @@ from tweetcrawler.batch import (
     Saved,
     Target,
     Trend,
+    Visit,
 )
 from tweetcrawler.budget import Grant, Limits, Room, Want
 from tweetcrawler.errors import (
@@ -492,23 +493,27 @@ class Session:
 
     def claim(self, target: int, owner: str, since: float) -> Claim | None:
         """The lease of a target, with what is known of it; None while another process has it."""
+        return self.claim_all([target], owner, since).get(target)
 
-        def work(connection: psycopg.Connection[Any]) -> Claim | None:
-            while True:
-                row = connection.execute(
-                    "UPDATE crawl_target SET lease_owner = %(owner)s, "
-                    "lease_until = clock_timestamp() + %(lease)s * interval '1 s' WHERE id = %(id)s "
-                    "AND (lease_owner = %(owner)s OR lease_until IS NULL OR lease_until <= clock_timestamp()) "
-                    "RETURNING covered::text, unreachable::text, account_posts, "
-                    "coalesce(crawled_at >= to_timestamp(%(since)s), false)",
-                    {"id": target, "owner": owner, "lease": LEASE_S, "since": since},
-                ).fetchone()
-                if row is not None:
-                    break
-                if not _free_from_the_dead(connection, "id = ANY(%(which)s)", [target]):
-                    return None
-            self._leased.add(target)
-            return Claim(coverage.from_text(row[0]), coverage.from_text(row[1]), row[2], row[3])
+    def claim_all(self, targets: Sequence[int], owner: str, since: float) -> dict[int, Claim]:
+        """The leases of those targets that no other process has, with what is known of each."""
+
+        def take(connection: psycopg.Connection[Any], wanted: Sequence[int]) -> dict[int, Claim]:
+            rows = connection.execute(
+                _CLAIM, {"ids": list(wanted), "owner": owner, "lease": LEASE_S, "since": since}
+            ).fetchall()
+            return {
+                number: Claim(coverage.from_text(covered), coverage.from_text(unreachable), posts, crawled)
+                for number, covered, unreachable, posts, crawled in rows
+            }
+
+        def work(connection: psycopg.Connection[Any]) -> dict[int, Claim]:
+            claims = take(connection, targets)
+            others = [target for target in targets if target not in claims]
+            if others and _free_from_the_dead(connection, "id = ANY(%(which)s)", others):
+                claims |= take(connection, others)
+            self._leased.update(claims)
+            return claims
 
         return self._lasting(work)
 
@@ -554,14 +559,31 @@ class Session:
             )
         )  # fmt: skip
 
-    def release(self, owner: str) -> None:
-        """Gives back the leases that this session took, or every lease of the owner when it took none.
+    def note(self, run: int, owner: str, visits: Sequence[Visit], *, keep_body: bool = True) -> None:
+        """Saves the pages of walks that ended without news, and their ends, in one transaction."""
+        given = {
+            "run": run,
+            "owner": owner,
+            "targets": [visit.target for visit in visits],
+            "pages": [visit.bought.id for visit in visits],
+            "endpoints": [visit.bought.endpoint for visit in visits],
+            "params": [Jsonb(dict(visit.bought.params)) for visit in visits],
+            "credentials": [visit.bought.credential for visit in visits],
+            "bodies": [_compressed(visit.bought.body) if keep_body else None for visit in visits],
+            "states": [visit.state for visit in visits],
+            "reasons": [visit.reason for visit in visits],
+        }
+        self._lasting(lambda c: c.execute(_NOTE, given))
 
-        The latter, for owners that died, looks at every target: no index knows owners, since it would have to
+    def release(self, owner: str, targets: Sequence[int] | None = None) -> None:
+        """Gives back the leases of these targets, by default those that this session took, or all when it took none.
+
+        The last, for owners that died, looks at every target: no index knows owners, since it would have to
         change with every page.
         """
-        took_any = bool(self._leased or self._leased_posts)
-        given = {"owner": owner, "targets": sorted(self._leased), "posts": sorted(self._leased_posts)}
+        took_any = targets is not None or bool(self._leased or self._leased_posts)
+        leased = self._leased if targets is None else self._leased.intersection(targets)
+        given = {"owner": owner, "targets": sorted(leased), "posts": sorted(self._leased_posts)}
         of_these = " AND id = ANY(%(targets)s)" if took_any else ""
         posts_of_these = " AND tweet_id = ANY(%(posts)s)" if took_any else ""
 
@@ -1178,6 +1200,28 @@ def _open_searches(connection: psycopg.Connection[Any], asked: Sequence[str]) ->
     }
     return [found[queries.key_of(query)] for query in asked]
 
+
+# In the order of their ids, so that two processes that claim the same never wait for each other in a ring.
+_CLAIM: LiteralString = (
+    "UPDATE crawl_target t SET lease_owner = %(owner)s, lease_until = clock_timestamp() + %(lease)s * interval '1 s' "
+    "FROM (SELECT id FROM crawl_target WHERE id = ANY(%(ids)s) "
+    "AND (lease_owner = %(owner)s OR lease_until IS NULL OR lease_until <= clock_timestamp()) "
+    "ORDER BY id FOR UPDATE) free WHERE t.id = free.id RETURNING t.id, t.covered::text, t.unreachable::text, "
+    "t.account_posts, coalesce(t.crawled_at >= to_timestamp(%(since)s), false)"
+)
+_NOTE: LiteralString = (
+    "WITH visit AS (SELECT * FROM unnest(%(targets)s::bigint[], %(pages)s::uuid[], %(endpoints)s::text[], "
+    "%(params)s::jsonb[], %(credentials)s::text[], %(bodies)s::bytea[], %(states)s::text[], %(reasons)s::text[]) "
+    "AS v(target, page, endpoint, params, credential, body, state, reason)), "
+    "page AS (INSERT INTO crawl_page (id, run_id, target_id, endpoint, params, credential, post_count, user_count, "
+    "new_count, updated_count, body) SELECT page, %(run)s, target, endpoint, params, credential, 0, 0, 0, 0, body "
+    "FROM visit ON CONFLICT (id) DO NOTHING) "
+    "UPDATE crawl_target t SET state = v.state, state_reason = v.reason, "
+    "state_at = CASE WHEN t.state = v.state THEN t.state_at ELSE clock_timestamp() END, "
+    "crawled_at = clock_timestamp(), due_at = NULL, "
+    "lease_until = CASE WHEN t.lease_owner = %(owner)s THEN NULL ELSE t.lease_until END "
+    "FROM visit v WHERE t.id = v.target"
+)
 
 _POSTS_A_VISIT = 10
 _SCHEDULE: LiteralString = (

@@ -34,6 +34,7 @@ from tweetcrawler.batch import (
     Saved,
     Target,
     Trend,
+    Visit,
 )
 from tweetcrawler.budget import LOOK_AGAIN_S, Limits, Want
 from tweetcrawler.coverage import Ask, Bounds, Hole, Range, Walk
@@ -41,6 +42,7 @@ from tweetcrawler.errors import (
     BudgetReached,
     CapReached,
     CredentialRefused,
+    DatabaseUnreachable,
     LeaseLost,
     MustWait,
     NoCredentialLeft,
@@ -87,6 +89,8 @@ if TYPE_CHECKING:
 
 # The lease is looked at before every request: one that would end during it is renewed first.
 LEASE_S = 60.0
+# Visits that brought nothing are noted together, and no later than this.
+NOTE_S = 1.0
 # How long a target that another process holds is left alone.
 BUSY_S = 2.0
 # A walk through the last week is looked at anew when the edge of the week comes so near to its lower end.
@@ -122,12 +126,14 @@ class Session(Protocol):
         self, run: int, bought: Bought, found: Sequence[Found], absent: Sequence[Absent], *, rest_s: float
     ) -> None: ...
     def claim(self, target: int, owner: str, since: float) -> Claim | None: ...
+    def claim_all(self, targets: Sequence[int], owner: str, since: float) -> dict[int, Claim]: ...
     def posts_above(self, target: int, tweet_id: int) -> int: ...
     def save(self, run: int, owner: str, batch: Batch, *, keep_body: bool = True) -> Saved: ...
     def finish(
         self, target: int, owner: str, *, state: str, reason: str, crawled: bool, rest_s: float = 0.0
     ) -> None: ...
-    def release(self, owner: str) -> None: ...
+    def note(self, run: int, owner: str, visits: Sequence[Visit], *, keep_body: bool = True) -> None: ...
+    def release(self, owner: str, targets: Sequence[int] | None = None) -> None: ...
     def open_searches(self, asked: Sequence[str]) -> list[Target]: ...
     def give_up(self, target: int, unreachable: Range, reason: str) -> None: ...
     def posts_within(self, target: int, seconds: float) -> int: ...
@@ -240,8 +246,9 @@ class Worker:
         kind, units = task
         if kind == "resolve":
             return self.resolve_chunk(units)
+        if kind == "crawl":
+            return self.crawl_chunk(units)
         steps: dict[str, Callable[[Any, dict[str, Any]], None]] = {
-            "crawl": lambda target, _: self._tell_outcome(self.crawl_target(target)),
             "trends": self._see_trends,
             "look_up": self._look_up,
             "count": lambda counting, _: self._count(counting),
@@ -266,17 +273,46 @@ class Worker:
             result["fatal"] = (str(error), error.exit_code)
         return result
 
-    def crawl_target(self, target: Target) -> Outcome:
-        """Walks the holes of one target, newest first, over a connection of its own.
+    def crawl_chunk(self, targets: list[Target]) -> dict[str, Any]:
+        """Walks targets one after the other; those without news are noted together, without a connection each."""
+        with self._job.sink.session(stopping=lambda: self._stopping() or desk.is_cut_off) as session:
+            desk = _Desk(session, self._job, self._owner, targets)
+            result = self._one_by_one("crawl", targets, lambda target, _: self._visit(desk, target))
+            try:
+                self._note(desk)
+                if result["left"]:
+                    session.release(self._owner)
+            except TweetcrawlerError as error:
+                result["left"] += desk.unnoted
+                result["fatal"] = (str(error), error.exit_code)
+        return result
+
+    def _visit(self, desk: _Desk, target: Target) -> None:
+        outcome = self.crawl_target(desk, target)
+        if outcome is not None:
+            self._tell_outcome(outcome)
+        if desk.is_full:
+            self._note(desk)
+
+    def _note(self, desk: _Desk) -> None:
+        for outcome in desk.note():
+            self._tell_outcome(outcome)
+
+    def crawl_target(self, desk: _Desk, target: Target) -> Outcome | None:
+        """Walks the holes of one target over a connection of its own, which is opened when there is news.
+
+        None when there is none: the visit is left with the desk.
 
         **Errors**: `LeaseLost` when another process walks it; `MustWait` when every window is closed;
         `XUnavailable` when X gives no answer; all leave what was saved, and the lease free.
         """
         with self._job.sink.session(stopping=self._stopping) as session:
             try:
-                return self._crawl_target(session, target)
-            except TweetcrawlerError:
-                session.release(self._owner)
+                return self._crawl_target(session, desk, target)
+            except TweetcrawlerError as error:
+                # Who waited for the database once does not wait for it again to clear up.
+                desk.is_cut_off = isinstance(error, DatabaseUnreachable)
+                desk.release(target)
                 raise
 
     def _give_back(self) -> None:
@@ -363,13 +399,14 @@ class Worker:
 
     # -- targets -----------------------------------------------------------------------------------------
 
-    def _crawl_target(self, session: Session, target: Target) -> Outcome:
-        lease = _Lease(session, target, self._owner, self._job.since)
+    def _crawl_target(self, session: Session, desk: _Desk, target: Target) -> Outcome | None:
+        source = _recent_of(target.username or "") if target.kind == SEARCH else _timeline_of(target)
+        descent = _Descent(session, desk, target, desk.lease_of(target), source, target.username)
         try:
             if target.kind == SEARCH:
-                username, stalled = None, self._walk_search(session, target, lease)
+                self._walk_search(descent)
             else:
-                username, stalled = self._walk_timeline(session, target, lease)
+                self._walk_timeline(descent)
         except TargetRefused as refusal:
             state, reason = refusal.state, refusal.reason
             session.finish(
@@ -380,58 +417,60 @@ class Worker:
             session.finish(target.id, self._owner, state="failed", reason=str(error), crawled=False)
             return Outcome(target.name, "failed", str(error))
         state, reason = "ok", ""
-        if stalled:
+        if descent.stalled:
             state, reason = "failed", "X repeats empty pages; the holes stay open for the next run"
-        elif username is not None and username.lower() != target.handle:
-            state, reason = "renamed", f"now @{username}, followed by its id"
-        session.finish(target.id, self._owner, state=state, reason=reason, crawled=not stalled)
-        return Outcome(target.name, state, reason)
+        elif target.kind != SEARCH and (descent.username or target.handle).lower() != target.handle:
+            state, reason = "renamed", f"now @{descent.username}, followed by its id"
+        outcome = Outcome(target.name, state, reason)
+        if descent.last is not None:
+            desk.leave(Visit(target.id, descent.last, state, reason), target, outcome)
+            return None
+        session.finish(target.id, self._owner, state=state, reason=reason, crawled=not descent.stalled)
+        return outcome
 
-    def _walk_timeline(self, session: Session, target: Target, lease: _Lease) -> tuple[str | None, bool]:
-        """Walks all holes; gives the account's name as X spells it now, and whether X stalled."""
-        claim = lease.take()
+    def _walk_timeline(self, descent: _Descent) -> None:
+        """Walks all holes."""
+        session, target = descent.session, descent.target
+        claim = descent.lease.take()
         if claim.crawled:
-            return target.username, False
-        descent = _Descent(session, target, lease, _timeline_of(target), target.username, claim.account_posts)
+            return
+        descent.account_posts = claim.account_posts
         # The hole at the top stays open: asked first, it would cost a request, perhaps a window's only one, after
         # every interruption, and the holes below it would never be reached.
         holes = coverage.holes(claim.covered, claim.unreachable)
         for hole in sorted(holes, key=lambda each: each.until_id is None):
             above = session.posts_above(target.id, hole.until_id) if hole.until_id is not None else 0
+            descent.may_wait = hole.until_id is None and not self._job.settings.archive
             self._descend(descent, Walk(hole, above, descent.account_posts))
         if self._job.settings.archive:
-            self._walk_beyond(lease, descent)
-        return descent.username, descent.stalled
+            self._walk_beyond(descent)
 
-    def _walk_beyond(self, lease: _Lease, descent: _Descent) -> None:
+    def _walk_beyond(self, descent: _Descent) -> None:
         """Reads from the archive what the timeline does not reach."""
-        claim = lease.take()
+        claim = descent.lease.take()
         query = queries.from_user(descent.username or descent.target.handle)
         descent.source = _archive_of(query)
         for lower, upper in reversed(coverage.difference(claim.unreachable, claim.covered)):
             self._descend(descent, Walk(Hole(lower - 1, upper), depth_limit=None))
 
-    def _walk_search(self, session: Session, target: Target, lease: _Lease) -> bool:
-        """Walks all holes of a search; gives whether X stalled."""
-        claim = lease.take()
+    def _walk_search(self, descent: _Descent) -> None:
+        """Walks all holes of a search."""
+        claim = descent.lease.take()
         if claim.crawled:
-            return False
+            return
         self._tell(("note", _RETWEETS_NOTE))
-        query = target.username or ""
-        descent = _Descent(session, target, lease, _recent_of(query))
         if self._job.cap is not None:
-            descent.left = self._job.cap - session.posts_within(target.id, CAP_S)
+            descent.left = self._job.cap - descent.session.posts_within(descent.target.id, CAP_S)
         bounds = self._job.settings.search.bounds
         if self._job.settings.archive:
-            descent.source = _archive_of(query)
+            descent.source = _archive_of(descent.target.username or "")
             for hole in coverage.holes(claim.covered, within=bounds):
                 self._descend(descent, Walk(hole, depth_limit=None))
         else:
             while not self._walk_recent(descent, claim, bounds):
-                claim = lease.take()
+                claim = descent.lease.take()
         if descent.left is not None and descent.left <= 0:
             self._tell(("note", _CAP_NOTE))
-        return descent.stalled
 
     def _walk_recent(self, descent: _Descent, claim: Claim, bounds: Bounds) -> bool:
         """Walks what recent search reaches; False when time or X's clock has moved the edge: look again."""
@@ -475,6 +514,10 @@ class Worker:
             page, credential, allowed = self._ask(descent, walk)
             batch = self._batch(descent, walk, page, credential)
             batch = replace(batch, bought=allowed.priced(batch.bought))
+            if descent.may_wait and walk.ask is None and batch.is_empty and not walk.stalled:
+                descent.last = batch.bought
+                self._tell(("page", credential, 0, 0))
+                break
             saved = session.save(self._job.run, self._owner, batch, keep_body=self._job.settings.raw)
             descent.lease.renewed(saved)
             self._tell(("page", credential, batch.bought.posts, saved.new))
@@ -497,7 +540,7 @@ class Worker:
             try:
                 with self._allowance(descent.session, source.endpoint, count, fewest=source.smallest) as allowed:
                     page, credential = self._fetch(
-                        descent.session,
+                        descent.desk.session,
                         source.endpoint,
                         lambda x, user_auth: source.fetch(x, ask, user_auth, allowed.units),  # noqa: B023 - called at once
                         kinds=source.kinds,
@@ -825,10 +868,11 @@ class _Descent:
     """One visit to a target, over all of its holes: what is known, and what was learned on the way.
 
     `left` is how many posts may still be bought, None for all; `beyond` are the ids below a hole that its source
-    does not reach.
+    does not reach. Where the last page brought nothing and `may_wait`, it is not saved yet, but is `last`.
     """
 
     session: Session
+    desk: _Desk
     target: Target
     lease: _Lease
     source: _Source
@@ -837,6 +881,8 @@ class _Descent:
     left: int | None = None
     beyond: Range | None = None
     stalled: bool = False
+    may_wait: bool = False
+    last: Bought | None = None
 
 
 def _timeline_of(target: Target) -> _Source:
@@ -898,20 +944,96 @@ class _Stopping(TweetcrawlerError):
     """The run ends; what is not walked is left."""
 
 
+class _Desk:
+    """What a chunk of targets shares: one claim on all of them, and one note of the visits that brought nothing.
+
+    `session` serves what concerns the process more than one target. A visit that is not noted when the process dies
+    is made again; it cost nothing but a request.
+    """
+
+    def __init__(self, session: Session, job: Job, owner: str, targets: Sequence[Target]) -> None:
+        self.session = session
+        self.is_cut_off = False
+        self._job = job
+        self._owner = owner
+        self._unclaimed = [target.id for target in targets]
+        self._claims: dict[int, Claim] = {}
+        self._claimed_at = 0.0
+        self._visits: list[tuple[Visit, Target, Outcome]] = []
+        self._note_at = 0.0
+
+    def lease_of(self, target: Target) -> _Lease:
+        """The lease of a target of the chunk."""
+        if self._unclaimed:
+            unclaimed, self._unclaimed = self._unclaimed, []
+            self._claimed_at = time.monotonic()
+            self._claims = self.session.claim_all(unclaimed, self._owner, self._job.since)
+        return _Lease(
+            self.session,
+            target,
+            self._owner,
+            self._job.since,
+            claim=self._claims.pop(target.id, None),
+            claimed_at=self._claimed_at,
+        )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to note what was left here."""
+        return bool(self._visits) and time.monotonic() >= self._note_at
+
+    @property
+    def unnoted(self) -> list[Target]:
+        """The targets whose visits were not noted."""
+        return [target for _, target, _ in self._visits]
+
+    def leave(self, visit: Visit, target: Target, outcome: Outcome) -> None:
+        """Keeps a visit for the next note, which comes within `NOTE_S`."""
+        if not self._visits:
+            self._note_at = time.monotonic() + NOTE_S
+        self._visits.append((visit, target, outcome))
+
+    def note(self) -> list[Outcome]:
+        """Notes all visits that were left; gives their outcomes."""
+        if self._visits:
+            visits = [visit for visit, _, _ in self._visits]
+            self.session.note(self._job.run, self._owner, visits, keep_body=self._job.settings.raw)
+        outcomes = [outcome for _, _, outcome in self._visits]
+        self._visits.clear()
+        return outcomes
+
+    def release(self, target: Target) -> None:
+        """Gives the lease of one target back."""
+        self.session.release(self._owner, [target.id])
+
+
 class _Lease:
     """The lease of one target, looked at before every request."""
 
-    def __init__(self, session: Session, target: Target, owner: str, since: float) -> None:
+    def __init__(
+        self,
+        session: Session,
+        target: Target,
+        owner: str,
+        since: float,
+        *,
+        claim: Claim | None,
+        claimed_at: float,
+    ) -> None:
         self._session = session
         self._target = target
         self._owner = owner
         self._since = since
-        self._asked_at = 0.0
-        self._ends_at = 0.0
+        self._claim = claim
+        self._asked_at = claimed_at
+        self._ends_at = claimed_at + LEASE_S if claim else 0.0
 
     def take(self) -> Claim:
         """The claim; raises `LeaseLost` while another process has the target."""
         asked_at = time.monotonic()
+        claim, self._claim = self._claim, None
+        if claim is not None and asked_at < self._ends_at - LEASE_S / 2:
+            return claim
         claim = self._session.claim(self._target.id, self._owner, self._since)
         if claim is None:
             raise LeaseLost(f"{self._target.name} is being walked by another process")
