@@ -101,7 +101,7 @@ class Batch:
 class Visit:
     """The end of a walk whose last page brought nothing, so that it may be noted a little later than it was seen."""
 
-    target: int
+    target: Target
     bought: Bought
     state: str
     reason: str

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tweetcrawler.csvfiles import CsvFolder
     from tweetcrawler.db import Database
 
-TARGETS_A_CHUNK = 25
+TARGETS_A_CHUNK = 50
 # How often one unit may fail to get an answer before it is reported as failed.
 TRIES = 8
 # How often work whose process died is handed out again.
@@ -451,13 +451,13 @@ class _Dispatch:
         if what == "owner":
             [self._owners[worker]] = rest
         elif what == "page":
-            credential, posts, new = rest
-            self._progress.requests += 1
-            self._progress.by_credential[credential] += 1
-            self._progress.posts += posts
-            self._progress.new += new
+            self._count_page(*rest)
         elif what == "outcome":
             self._settle(Outcome(*rest))
+        elif what == "noted":
+            for credential, outcome in rest[0]:
+                self._count_page(credential, 0, 0)
+                self._settle(Outcome(*outcome))
         elif what == "looked up":
             self._settle_posts(*rest)
         elif what == "counted":
@@ -473,6 +473,12 @@ class _Dispatch:
             self.report.refusals[credential, kind] += 1
             if self.report.refusals[credential, kind] <= 3 or kind not in ("XUnavailable", "WindowClosed"):
                 log.warning("%s", sentence)
+
+    def _count_page(self, credential: str, posts: int, new: int) -> None:
+        self._progress.requests += 1
+        self._progress.by_credential[credential] += 1
+        self._progress.posts += posts
+        self._progress.new += new
 
     def _take_death(self, worker: int, task: tuple[str, list[Any]]) -> None:
         name, units = task

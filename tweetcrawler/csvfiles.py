@@ -352,8 +352,8 @@ class Session:
     ) -> None:
         """Saves the pages of walks that ended without news, and their ends."""
         for visit in visits:
-            self.save(run, owner, Batch(visit.target, visit.bought, rows=()))
-            self.finish(visit.target, owner, state=visit.state, reason=visit.reason, crawled=True)
+            self.save(run, owner, Batch(visit.target.id, visit.bought, rows=()))
+            self.finish(visit.target.id, owner, state=visit.state, reason=visit.reason, crawled=True)
 
     def release(self, owner: str, targets: Sequence[int] | None = None) -> None:
         """Gives back the owner's leases of these targets, by default all, and writes the files of what it saved."""

@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 from datetime import date
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from string import Formatter
 from typing import Any, LiteralString, NamedTuple, TypeVar
@@ -103,9 +103,13 @@ _LINE: dict[str, str | int] = {
 
 def connect(conninfo: str) -> psycopg.Connection[Any]:
     """One connection, in autocommit, with nothing that a pooler between us and the server would mind."""
+    return psycopg.connect(_complete(conninfo), autocommit=True, prepare_threshold=None)
+
+
+@lru_cache(maxsize=8)
+def _complete(conninfo: str) -> str:
     # What the operator says of the line wins.
-    complete = make_conninfo("", **{**_LINE, **conninfo_to_dict(conninfo)})
-    return psycopg.connect(complete, autocommit=True, prepare_threshold=None)
+    return make_conninfo("", **{**_LINE, **conninfo_to_dict(conninfo)})
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class Database:
     def __repr__(self) -> str:
         return f"Database({self.place})"
 
-    @property
+    @cached_property
     def place(self) -> str:
         """Where the database is, for sentences: never the password."""
         known = conninfo_to_dict(self._conninfo)
@@ -564,7 +568,7 @@ class Session:
         given = {
             "run": run,
             "owner": owner,
-            "targets": [visit.target for visit in visits],
+            "targets": [visit.target.id for visit in visits],
             "pages": [visit.bought.id for visit in visits],
             "endpoints": [visit.bought.endpoint for visit in visits],
             "params": [Jsonb(dict(visit.bought.params)) for visit in visits],

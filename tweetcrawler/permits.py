@@ -27,7 +27,8 @@ from tweetcrawler.errors import (
 )
 from tweetcrawler.windows import Bucket, Rate
 
-BLOCK = 25
+# Permits of a block: a share of the window, so that a process that dies forfeits little of it.
+BLOCK, BLOCK_MAX, BLOCK_SHARE = 25, 100, 0.01
 # A refusal holds for the run; this bounds it for runs that never end.
 REFUSED_S = 7 * 86_400.0
 # While another process finds out what an unknown bucket holds, look again this often.
@@ -268,7 +269,7 @@ class Ledger:
                     return changed, (door, None, tried.failures > 0)
                 bucket, loan = windows.lend(
                     buckets[door.key],
-                    1 if tried.failures else BLOCK,
+                    1 if tried.failures else _block_of(buckets[door.key]),
                     now,
                     spacing_s=self._spacing_s.get(endpoint, 0.0),
                 )
@@ -355,6 +356,10 @@ class Ledger:
         if isinstance(error, EndpointRefused):
             return permit.key, lambda b, now: windows.refuse(b, now, for_s=REFUSED_S, reason="forbidden")
         return (_EVERYONE, permit.endpoint), lambda b, now: windows.trip(b, now, self._chance())
+
+
+def _block_of(bucket: Bucket) -> int:
+    return max(BLOCK, min(BLOCK_MAX, int((bucket.limit or 0) * BLOCK_SHARE)))
 
 
 def _unique(doors: Iterable[Permit]) -> list[Permit]:

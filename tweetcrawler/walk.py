@@ -295,8 +295,9 @@ class Worker:
             self._note(desk)
 
     def _note(self, desk: _Desk) -> None:
-        for outcome in desk.note():
-            self._tell_outcome(outcome)
+        noted = desk.note()
+        if noted:
+            self._tell(("noted", noted))
 
     def crawl_target(self, desk: _Desk, target: Target) -> Outcome | None:
         """Walks the holes of one target over a connection of its own, which is opened when there is news.
@@ -421,12 +422,11 @@ class Worker:
             state, reason = "failed", "X repeats empty pages; the holes stay open for the next run"
         elif target.kind != SEARCH and (descent.username or target.handle).lower() != target.handle:
             state, reason = "renamed", f"now @{descent.username}, followed by its id"
-        outcome = Outcome(target.name, state, reason)
         if descent.last is not None:
-            desk.leave(Visit(target.id, descent.last, state, reason), target, outcome)
+            desk.leave(Visit(target, descent.last, state, reason))
             return None
         session.finish(target.id, self._owner, state=state, reason=reason, crawled=not descent.stalled)
-        return outcome
+        return Outcome(target.name, state, reason)
 
     def _walk_timeline(self, descent: _Descent) -> None:
         """Walks all holes."""
@@ -516,7 +516,6 @@ class Worker:
             batch = replace(batch, bought=allowed.priced(batch.bought))
             if descent.may_wait and walk.ask is None and batch.is_empty and not walk.stalled:
                 descent.last = batch.bought
-                self._tell(("page", credential, 0, 0))
                 break
             saved = session.save(self._job.run, self._owner, batch, keep_body=self._job.settings.raw)
             descent.lease.renewed(saved)
@@ -959,7 +958,7 @@ class _Desk:
         self._unclaimed = [target.id for target in targets]
         self._claims: dict[int, Claim] = {}
         self._claimed_at = 0.0
-        self._visits: list[tuple[Visit, Target, Outcome]] = []
+        self._visits: list[Visit] = []
         self._note_at = 0.0
 
     def lease_of(self, target: Target) -> _Lease:
@@ -985,22 +984,21 @@ class _Desk:
     @property
     def unnoted(self) -> list[Target]:
         """The targets whose visits were not noted."""
-        return [target for _, target, _ in self._visits]
+        return [visit.target for visit in self._visits]
 
-    def leave(self, visit: Visit, target: Target, outcome: Outcome) -> None:
+    def leave(self, visit: Visit) -> None:
         """Keeps a visit for the next note, which comes within `NOTE_S`."""
         if not self._visits:
             self._note_at = time.monotonic() + NOTE_S
-        self._visits.append((visit, target, outcome))
+        self._visits.append(visit)
 
-    def note(self) -> list[Outcome]:
-        """Notes all visits that were left; gives their outcomes."""
-        if self._visits:
-            visits = [visit for visit, _, _ in self._visits]
+    def note(self) -> list[tuple[str, tuple[str, str, str]]]:
+        """Notes all visits that were left; gives the credential and the outcome of each."""
+        visits = self._visits
+        if visits:
             self.session.note(self._job.run, self._owner, visits, keep_body=self._job.settings.raw)
-        outcomes = [outcome for _, _, outcome in self._visits]
-        self._visits.clear()
-        return outcomes
+        self._visits = []
+        return [(visit.bought.credential, (visit.target.name, visit.state, visit.reason)) for visit in visits]
 
     def release(self, target: Target) -> None:
         """Gives the lease of one target back."""
