@@ -25,7 +25,7 @@ from tweetcrawler.archive import Archive, Document, Piece, Position
 from tweetcrawler.errors import ConfigurationError, DatabaseUnreachable, TweetcrawlerError
 from tweetcrawler.flatten import KEPT, Flattened, flatten
 from tweetcrawler.flatten_v1 import flatten_statuses, is_cut
-from tweetcrawler.pool import Event, Pool
+from tweetcrawler.pool import Event, Pool, log_to_parent
 from tweetcrawler.sentiment import scorer
 from tweetcrawler.settings import Settings
 
@@ -353,9 +353,7 @@ def start_worker(
     _number: int, stopping: Stopping, tell: Tell, job: Job
 ) -> Callable[[Archive | None], tuple[Archive, Result] | None]:
     """What a process of its own does with each file; see `pool.Pool`."""
-    root = logging.getLogger()
-    root.handlers[:] = [_ToParent(tell)]
-    root.setLevel(job.settings.log_level.upper())
+    log_to_parent(tell, job.settings.log_level)
     return _reader(stopping, tell, job)
 
 
@@ -376,17 +374,6 @@ def _reader(
         return each, _import_archive(each, session, job, score=score, stopping=stopping, tell=tell)
 
     return read
-
-
-class _ToParent(logging.Handler):
-    """Log lines of a worker: the parent writes them, so that they do not run into its display."""
-
-    def __init__(self, tell: Tell) -> None:
-        super().__init__()
-        self._tell = tell
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._tell(("log", record.name, record.levelno, record.getMessage()))
 
 
 def _import_archive(

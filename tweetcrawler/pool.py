@@ -153,6 +153,24 @@ class Pool:
         return Event(number, kind, value)
 
 
+class _ToParent(logging.Handler):
+    """Log lines of a worker: the parent writes them, so that they do not run into its display."""
+
+    def __init__(self, tell: Tell) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(("log", record.name, record.levelno, record.getMessage()))
+
+
+def log_to_parent(tell: Tell, level: str) -> None:
+    """For workers: from now on log lines become news, `("log", logger, level, text)`."""
+    root = logging.getLogger()
+    root.handlers[:] = [_ToParent(tell)]
+    root.setLevel(level.upper())
+
+
 def _method() -> str:
     """Named explicitly: plain fork copies threads' locks, and macOS' frameworks do not survive it."""
     methods = multiprocessing.get_all_start_methods()
