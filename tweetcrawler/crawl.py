@@ -271,7 +271,7 @@ class _Run:
         job = Job(self.settings, self.sink, self.credentials, run, since, cap, tariff)
         size = self.settings.threads or default_processes(len(self.credentials))
         size = min(size, units or size)
-        pool = Pool(start_worker, job, size=size, preload="tweetcrawler.walk", farewell=True)
+        pool = Pool(start_worker, job, size=size, farewell=True)
         dispatch = _Dispatch(pool, self.sink, work, Report(run=run), Progress(time.monotonic(), total), walks=walks)
         try:
             dispatch.run(self.display, self.stopped)
