@@ -299,6 +299,8 @@ _CRAWL_TABLES = [
     "CREATE INDEX crawl_target_state ON crawl_target (kind, state)",
     ("CREATE INDEX crawl_target_username ON crawl_target (lower(username)) "
     "WHERE kind = 'timeline' AND username IS NOT NULL"),
+    # An index of a part of the rows tells the planner nothing of how many share a value: it would not be taken.
+    "CREATE STATISTICS crawl_target_username_values ON lower(username) FROM crawl_target",
     # How many targets are of a kind and state is kept, since to count millions takes seconds. The sum over the slots
     # is the count; there are several so that processes seldom wait for each other.
     """
