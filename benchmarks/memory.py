@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import time
 from pathlib import Path
@@ -40,21 +41,30 @@ def measure(server: Server, *, full: bool) -> list[Table]:
 
 
 def _grown(server: Server, early: int) -> dict[str, tuple[float, float]]:
-    names = stage.handles(25 * early // POSTS_OF_A_USER, "writer")
+    # Some users more than are needed, so that all processes are still at work when it is over.
+    names = stage.handles(math.ceil(25 * early / POSTS_OF_A_USER) + 10, "writer")
     with (
         Sandbox("--credentials", "4", *stage.FAST) as sandbox,
         server.database() as dsn,
         stage.crawler(sandbox, dsn, names, threads=2) as crawler,
     ):
         process = crawler.start("--quiet", "--sentiment", "on")
-        while sandbox.books()["posts_sold"] < early:
-            time.sleep(0.05)
-        before = after = resident(process.pid)
-        while process.poll() is None and sandbox.books()["posts_sold"] < 25 * early:
-            after = resident(process.pid) or after
-            time.sleep(0.2)
+        _until_sold(early, sandbox, process)
+        before = resident(process.pid)
+        _until_sold(25 * early, sandbox, process)
+        after = resident(process.pid)
+        process.terminate()
         process.communicate()
-    return {name: (before[name], after[name]) for name in before if name in after}
+    if before.keys() != after.keys():
+        raise RuntimeError(f"processes came or went: {sorted(before)}, then {sorted(after)}")
+    return {name: (before[name], after[name]) for name in before}
+
+
+def _until_sold(posts: int, sandbox: Sandbox, process: subprocess.Popen[str]) -> None:
+    while sandbox.books()["posts_sold"] < posts:
+        if process.poll() is not None:
+            raise RuntimeError(f"the crawl ended with {process.returncode}:\n{process.communicate()[1][-4000:]}")
+        time.sleep(0.05)
 
 
 def _parent_of_a_million(server: Server) -> tuple[float, float]:

@@ -47,8 +47,12 @@ def install() -> Path:
 
 
 _UNKNOWN_TO_TWARC = (
-    "author.public_metrics.like_count", "author.public_metrics.media_count", "note_tweet.text",
-    "author.most_recent_tweet_id",
+    "article.plain_text", "article.preview_text", "article.title", "author.is_identity_verified",
+    "author.most_recent_tweet_id", "author.parody", "author.profile_banner_url",
+    "author.public_metrics.like_count", "author.public_metrics.media_count", "author.subscription_type",
+    "author.verified_followers_count", "card_uri", "community_id", "display_text_range",
+    "geo.contained_within", "note_tweet.entities.hashtags", "note_tweet.entities.mentions",
+    "note_tweet.entities.urls", "note_tweet.text", "scopes.followers",
 )  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -133,6 +135,91 @@ def test_a_leased_target_is_given_to_nobody_else(begun: Any) -> None:
         assert one.claim(target, "a", since) is not None
         one.release("a")
         assert other.claim(target, "b", since) is not None
+
+
+def test_what_a_dead_process_held_is_free_and_what_others_hold_is_not(begun: Any) -> None:
+    database, run, since = begun
+    with database.session() as dead, database.session() as living, database.session() as parent:
+        held = resolved(dead, run)
+        others = resolved(living, run, "bob", "43")
+        dead.claim(held, "dead", since)
+        living.claim(others, "living", since)
+        assert dead.claim_ids([7], "dead", age_s=None, rest_s=REST_S).mine == [7]
+        parent.free("dead", [held, others])
+        assert parent.claim(held, "next", since) is not None
+        assert parent.claim(others, "next", since) is None
+        assert parent.claim_ids([7], "next", age_s=None, rest_s=REST_S).mine == [7]
+
+
+def test_a_session_gives_back_what_it_took_and_no_other_lease_of_its_owner(begun: Any) -> None:
+    database, run, since = begun
+    with database.session() as session, database.session() as later, database.session() as other:
+        target = resolved(session, run)
+        session.claim(target, "a", since)
+        later.release("a")
+        assert other.claim(target, "b", since) is None
+
+
+def test_targets_are_counted_as_they_come_change_and_go(begun: Any, dsn: str) -> None:
+    """The kept counts are those that counting would give, also when many processes change states at once."""
+    database, run, _ = begun
+
+    def change(number: int) -> None:
+        with database.session() as session:
+            target = resolved(session, run, f"user_{number}", str(number))
+            for state in ("ok", "failed", "ok", "suspended")[: 1 + number % 4]:
+                session.finish(target, "w", state=state, reason="", crawled=True)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(change, range(1, 61)))
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("DELETE FROM crawl_target WHERE key::int % 7 = 0")
+        with connection.transaction(force_rollback=True):
+            connection.execute("UPDATE crawl_target SET state = 'failed'")
+    counted = "SELECT kind, state, count(*) FROM crawl_target GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2"
+    with database.accounts() as accounts:
+        assert accounts.states() == select(dsn, counted)
+    with psycopg.connect(dsn) as connection:
+        connection.execute("TRUNCATE crawl_target CASCADE")
+    with database.accounts() as accounts:
+        assert accounts.states() == []
+
+
+def test_handles_are_known_by_their_listed_and_by_their_present_name(begun: Any, dsn: str) -> None:
+    database, run, _ = begun
+    with database.session() as session:
+        resolved(session, run, "ada", "42")
+        with psycopg.connect(dsn) as connection:
+            connection.execute("UPDATE crawl_target SET username = 'Ada_Now'")
+        session.open_searches(["from:grace", "linus"])
+        assert session.known_handles(["ada", "ada_now", "grace", "linus"]) == {"ada", "ada_now"}
+
+
+def test_saving_a_page_changes_no_index_of_its_target(begun: Any, dsn: str) -> None:
+    """Leases are renewed with every page: a target that is read for hours must not fill the indexes."""
+    database, run, since = begun
+    with database.session() as session:
+        target = resolved(session, run)
+        session.claim(target, "w", since)
+        session.finish(target, "w", state="ok", reason="", crawled=True)
+    before, others = updates(dsn)
+    with database.session() as session:
+        for number in range(5):
+            session.claim(target, "w", since)
+            batch = Batch(target, page(posts=1), [row(10 + number)], covered=(10, 11 + number), username="Ada")
+            session.save(run, "w", batch)
+            session.finish(target, "w", state="ok", reason="", crawled=True)
+    assert updates(dsn) == (before + 15, others)
+
+
+def updates(dsn: str) -> tuple[int, int]:
+    """How many targets were updated, and how many of these updates changed an index, once the server counted them."""
+    statement = "SELECT n_tup_upd, n_tup_upd - n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'crawl_target'"
+    last, now = None, select(dsn, statement)
+    while last != now:
+        time.sleep(0.5)
+        last, now = now, select(dsn, statement)
+    return now[0][0], now[0][1]
 
 
 def test_a_lease_that_ended_is_lost_to_its_holder(begun: Any, dsn: str) -> None:

@@ -192,7 +192,7 @@ def test_file_that_cannot_be_read_is_refused_at_the_call(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("content", "count"),
-    [("", 0), ("a", 1), ("a\n", 1), ("a\nb", 2), ("\n \n# a\n", 0), ("a\n" * 3_000_000 + "x", 3_000_001)],
+    [("", 0), ("a", 1), ("a\n", 1), ("a\nb", 2), ("\n \n# a\n", 0), ("\r\n\t# x\r\n a #b\r\n\v\f\n", 1), ("a\n" * 3_000_000 + "x", 3_000_001)],
 )
 def test_lines_that_may_hold_a_handle_are_counted(tmp_path: Path, content: str, count: int) -> None:
     path = tmp_path / "handles.txt"

@@ -292,6 +292,8 @@ class _Desk:
 @contextlib.contextmanager
 def _prepared(chosen: Settings, *, before: Callable[[], object] = lambda: None) -> Iterator[_Desk]:
     """A desk; `before` looks at what the operator handed over, when the keys are known and nothing is begun."""
+    from tweetcrawler import pool
+
     if chosen.money.is_limited:
         _needs_database(chosen, "a budget is kept in a database, for all runs together")
     credentials = _credentials(chosen)
@@ -299,6 +301,8 @@ def _prepared(chosen: Settings, *, before: Callable[[], object] = lambda: None) 
     for note in chosen.notes:
         log.warning("%s", note)
     before()
+    # While the workers' modules load on another core, this process loads its own and looks at the database.
+    pool.prepare(["tweetcrawler.walk", "tweetcrawler.db" if chosen.database else "tweetcrawler.csvfiles"])
     with _sink(chosen) as sink, _Stop() as stop:
         yield _Desk(chosen, credentials, sink, stop)
 
@@ -777,8 +781,6 @@ def _terminal() -> Console:
 
 
 def _log_to_stderr(chosen: Settings, credentials: Sequence[Credential]) -> None:
-    from rich.logging import RichHandler
-
     secrets = [
         value.reveal()
         for credential in credentials
@@ -794,6 +796,8 @@ def _log_to_stderr(chosen: Settings, credentials: Sequence[Credential]) -> None:
     ]
     handler: logging.Handler
     if sys.stderr.isatty() and not chosen.quiet:
+        from rich.logging import RichHandler
+
         handler = RichHandler(console=_terminal(), show_path=False, markup=False)
     else:
         handler = logging.StreamHandler()

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tweetcrawler import __version__, prices
-from tweetcrawler.batch import Place
+from tweetcrawler.batch import Place, Target
 from tweetcrawler.errors import TweetcrawlerError
 from tweetcrawler.pool import Event, Pool
 from tweetcrawler.secret import Credential
@@ -271,7 +271,7 @@ class _Run:
         job = Job(self.settings, self.sink, self.credentials, run, since, cap, tariff)
         size = self.settings.threads or default_processes(len(self.credentials))
         size = min(size, units or size)
-        pool = Pool(start_worker, job, size=size, preload="tweetcrawler.walk", farewell=True)
+        pool = Pool(start_worker, job, size=size, farewell=True)
         dispatch = _Dispatch(pool, self.sink, work, Report(run=run), Progress(time.monotonic(), total), walks=walks)
         try:
             dispatch.run(self.display, self.stopped)
@@ -483,7 +483,7 @@ class _Dispatch:
     def _take_death(self, worker: int, task: tuple[str, list[Any]]) -> None:
         name, units = task
         log.warning("a worker process died; what it held, %d units of work, is handed out again", len(units))
-        self._free_leases(worker)
+        self._free_leases(worker, units)
         kind = _KINDS[name]
         self._feeding -= kind.feeds
         for unit in units:
@@ -494,14 +494,17 @@ class _Dispatch:
             else:
                 self._queues[name].waiting.append(unit)
 
-    def _free_leases(self, worker: int) -> None:
-        """The dead need no lease: without this its target would wait until the lease ends by itself."""
+    def _free_leases(self, worker: int, units: Sequence[Any]) -> None:
+        """The dead need no lease: without this its target would wait until the lease ends by itself.
+
+        A handle that was being resolved, or a search of a trend, is freed by whoever claims it next.
+        """
         owner = self._owners.pop(worker, None)
         if owner is None:
             return
         try:
             with self._sink.session(stopping=lambda: True) as session:
-                session.release(owner)
+                session.free(owner, [unit.id for unit in units if isinstance(unit, Target)])
         except TweetcrawlerError as error:
             log.debug("the leases of a dead process end by themselves: %s", error)
 

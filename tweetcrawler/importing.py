@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from tweetcrawler.archive import Archive, Document, Piece, Position
 from tweetcrawler.errors import ConfigurationError, DatabaseUnreachable, TweetcrawlerError
 from tweetcrawler.flatten import KEPT, Flattened, flatten
 from tweetcrawler.flatten_v1 import flatten_statuses, is_cut
-from tweetcrawler.pool import Event, Pool
+from tweetcrawler.pool import Event, Pool, log_to_parent, prepare
 from tweetcrawler.sentiment import scorer
 from tweetcrawler.settings import Settings
 
@@ -102,7 +102,17 @@ class ImportReport:
     @property
     def refused(self) -> int:
         """How many posts, lines and formats were wanted and not taken."""
-        return sum(self.others[name] for name in (REJECTED, *archive.REFUSED))
+        return self.rejected + sum(self.others[name] for name in archive.REFUSED)
+
+    @property
+    def rejected(self) -> int:
+        """How many of them are named in the file of rejects."""
+        return self.others[REJECTED]
+
+    @property
+    def refusals(self) -> Set[str]:
+        """Which of `others` are formats that are not taken."""
+        return self.others.keys() & archive.REFUSED.keys()
 
     def as_plain(self) -> dict[str, Any]:
         """The report as JSON can hold it, for the run's record."""
@@ -172,6 +182,14 @@ def import_files(
     """
     archives = _found(settings.imports.files)
     _check_rejects(settings.imports.rejects_file)
+    # The standard input of this process is nobody else's.
+    here = [each for each in archives if each.path == "-"]
+    files = [each for each in archives if each.path != "-"]
+    size = min(len(files), settings.threads or os.cpu_count() or 1)
+    if size <= 1:
+        here, files = here + files, []
+    else:
+        prepare(["tweetcrawler.importing", "tweetcrawler.db"])
     with database.session() as session:
         run, _ = session.begin_run(
             version=__version__,
@@ -182,12 +200,6 @@ def import_files(
     report = ImportReport(run=run, rejects_file=settings.imports.rejects_file)
     progress = ImportProgress(time.monotonic(), len(archives), sum(each.size for each in archives))
     dispatch = _Dispatch(Job(settings, database, run), report, progress, display, stopped)
-    # The standard input of this process is nobody else's.
-    here = [each for each in archives if each.path == "-"]
-    files = [each for each in archives if each.path != "-"]
-    size = min(len(files), settings.threads or os.cpu_count() or 1)
-    if size <= 1:
-        here, files = here + files, []
     if here:
         dispatch.read_here(here)
     if files:
@@ -274,7 +286,7 @@ class _Dispatch:
     def read_in_pool(self, archives: Sequence[Archive], size: int) -> None:
         """As many at a time as there are processes."""
         waiting = deque(archives)
-        pool = Pool(start_worker, self._job, size=size, preload="tweetcrawler.importing")
+        pool = Pool(start_worker, self._job, size=size)
         kill_at: float | None = None
         try:
             while waiting or pool.busy:
@@ -353,9 +365,7 @@ def start_worker(
     _number: int, stopping: Stopping, tell: Tell, job: Job
 ) -> Callable[[Archive | None], tuple[Archive, Result] | None]:
     """What a process of its own does with each file; see `pool.Pool`."""
-    root = logging.getLogger()
-    root.handlers[:] = [_ToParent(tell)]
-    root.setLevel(job.settings.log_level.upper())
+    log_to_parent(tell, job.settings.log_level)
     return _reader(stopping, tell, job)
 
 
@@ -376,17 +386,6 @@ def _reader(
         return each, _import_archive(each, session, job, score=score, stopping=stopping, tell=tell)
 
     return read
-
-
-class _ToParent(logging.Handler):
-    """Log lines of a worker: the parent writes them, so that they do not run into its display."""
-
-    def __init__(self, tell: Tell) -> None:
-        super().__init__()
-        self._tell = tell
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._tell(("log", record.name, record.levelno, record.getMessage()))
 
 
 def _import_archive(

@@ -274,6 +274,9 @@ def read_handles(path: Path, *, on_bad: Callable[[int, str], None]) -> Iterator[
     return _stream(_open(path), on_bad)
 
 
+_BLOCK_BYTES = 1 << 20
+
+
 def count_lines(path: Path) -> int | None:
     """The number of lines that are neither blank nor a comment: an upper bound of the handles, found quickly.
 
@@ -281,8 +284,13 @@ def count_lines(path: Path) -> int | None:
     """
     if path.is_fifo() or path.is_char_device():
         return None
+    count = 0
     with _open(path) as file:
-        return sum(1 for line in file if (text := line.strip()) and not text.startswith(b"#"))
+        while block := file.read(_BLOCK_BYTES) + file.readline():
+            # In the terms of C, since there may be millions of lines and the first request waits for this.
+            bare = (b"\n" + block).translate(None, b" \t\r\v\f")
+            count += len(list(filter(None, bare.split(b"\n")))) - bare.count(b"\n#")
+    return count
 
 
 def _open(path: Path) -> BufferedReader:

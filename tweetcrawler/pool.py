@@ -15,8 +15,9 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -57,13 +58,9 @@ class Pool:
     once no more tasks will come. No process of the pool leaves a core file, nor does the one that makes it.
     """
 
-    def __init__(
-        self, start: Starter, argument: Any, *, size: int, preload: str, farewell: bool = False
-    ) -> None:
+    def __init__(self, start: Starter, argument: Any, *, size: int, farewell: bool = False) -> None:
         _no_core_file()
         self._context = multiprocessing.get_context(_method())
-        if _method() == "forkserver":
-            self._context.set_forkserver_preload([preload])
         self._start = start
         self._argument = argument
         self._farewell = farewell
@@ -151,6 +148,41 @@ class Pool:
         if kind == "result":
             worker.task, worker.busy = None, False
         return Event(number, kind, value)
+
+
+def prepare(modules: Sequence[str]) -> None:
+    """Starts loading the modules that the workers of the next pool need, once for all of them, and returns at once.
+
+    Who says so early has it done on another core, beside its own work. A module that is not there is left out.
+    """
+    if _method() != "forkserver":
+        return
+    _no_core_file()
+    forkserver.set_forkserver_preload(list(modules))
+    # It ignores Ctrl-C only once it has loaded them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _ToParent(logging.Handler):
+    """Log lines of a worker: the parent writes them, so that they do not run into its display."""
+
+    def __init__(self, tell: Tell) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(("log", record.name, record.levelno, record.getMessage()))
+
+
+def log_to_parent(tell: Tell, level: str) -> None:
+    """For workers: from now on log lines become news, `("log", logger, level, text)`."""
+    root = logging.getLogger()
+    root.handlers[:] = [_ToParent(tell)]
+    root.setLevel(level.upper())
 
 
 def _method() -> str:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from tweetcrawler import coverage, queries
+from tweetcrawler import coverage, pool, queries
 from tweetcrawler.accounts import until_day_of_month, usage_of
 from tweetcrawler.batch import (
     SEARCH,
@@ -134,6 +134,7 @@ class Session(Protocol):
     ) -> None: ...
     def note(self, run: int, owner: str, visits: Sequence[Visit], *, keep_body: bool = True) -> None: ...
     def release(self, owner: str, targets: Sequence[int] | None = None) -> None: ...
+    def free(self, owner: str, targets: Sequence[int]) -> None: ...
     def open_searches(self, asked: Sequence[str]) -> list[Target]: ...
     def give_up(self, target: int, unreachable: Range, reason: str) -> None: ...
     def posts_within(self, target: int, seconds: float) -> int: ...
@@ -199,21 +200,8 @@ def start_worker(
     return Worker(number, stopping, tell, job).do
 
 
-class _ToParent(logging.Handler):
-    """Log lines of a worker: the parent writes them, so that they do not run into its display."""
-
-    def __init__(self, tell: Callable[[Any], None]) -> None:
-        super().__init__()
-        self._tell = tell
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._tell(("log", record.name, record.levelno, record.getMessage()))
-
-
 def _log_to_parent(tell: Callable[[Any], None], level: str) -> None:
-    root = logging.getLogger()
-    root.handlers[:] = [_ToParent(tell)]
-    root.setLevel(level.upper())
+    pool.log_to_parent(tell, level)
     for noisy in ("tweepy", "urllib3", "requests_oauthlib", "oauthlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)  # at DEBUG tweepy prints the token
 

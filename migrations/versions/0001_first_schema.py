@@ -52,7 +52,8 @@ def downgrade() -> None:
     op.execute("DROP VIEW tweets")
     op.execute("DROP TABLE crawl_trend, crawl_found, crawl_lookup, crawl_metrics")
     op.execute("DROP TABLE crawl_plan, crawl_reserved, crawl_budget")
-    op.execute("DROP TABLE crawl_import, crawl_page, crawl_target, crawl_run, api_bucket, api_credential")
+    op.execute("DROP TABLE crawl_import, crawl_page, crawl_target, crawl_target_count, crawl_run, api_bucket, api_credential")
+    op.execute("DROP FUNCTION crawl_count_targets")
 
 
 def _make_or_adopt(table: str) -> None:
@@ -294,8 +295,54 @@ _CRAWL_TABLES = [
     ("CREATE INDEX crawl_page_time ON crawl_page (fetched_at) "
     "INCLUDE (run_id, credential, endpoint, post_count, user_count, new_count)"),
     "CREATE INDEX crawl_page_again ON crawl_page (fetched_at) WHERE post_count > new_count",
-    # Leases are renewed by every page and must stay out of every index; the state changes once in a while.
+    # Leases are renewed by every page and must stay out of every index; state and name change once in a while.
     "CREATE INDEX crawl_target_state ON crawl_target (kind, state)",
+    ("CREATE INDEX crawl_target_username ON crawl_target (lower(username)) "
+    "WHERE kind = 'timeline' AND username IS NOT NULL"),
+    # An index of a part of the rows tells the planner nothing of how many share a value: it would not be taken.
+    "CREATE STATISTICS crawl_target_username_values ON lower(username) FROM crawl_target",
+    # How many targets are of a kind and state is kept, since to count millions takes seconds. The sum over the slots
+    # is the count; there are several so that processes seldom wait for each other.
+    """
+    CREATE TABLE crawl_target_count (
+        kind text NOT NULL,
+        state text NOT NULL,
+        slot integer NOT NULL,
+        targets bigint NOT NULL,
+        PRIMARY KEY (kind, state, slot)
+    ) WITH (fillfactor = 50)
+    """,
+    """
+    CREATE FUNCTION crawl_count_targets() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        own_slot integer := pg_backend_pid() % 256;
+    BEGIN
+        IF TG_OP = 'TRUNCATE' THEN
+            DELETE FROM crawl_target_count;
+        ELSIF TG_OP = 'UPDATE' THEN
+            INSERT INTO crawl_target_count AS c
+            SELECT n.kind, n.state, own_slot, n.targets
+            FROM (VALUES (OLD.kind, OLD.state, -1), (NEW.kind, NEW.state, 1)) AS n (kind, state, targets)
+            ORDER BY 1, 2
+            ON CONFLICT (kind, state, slot) DO UPDATE SET targets = c.targets + excluded.targets;
+        ELSE
+            INSERT INTO crawl_target_count AS c
+            SELECT n.kind, n.state, own_slot, count(*) * CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END
+            FROM changed n GROUP BY 1, 2 ORDER BY 1, 2
+            ON CONFLICT (kind, state, slot) DO UPDATE SET targets = c.targets + excluded.targets;
+        END IF;
+        RETURN NULL;
+    END $$
+    """,
+    ("CREATE TRIGGER count_new AFTER INSERT ON crawl_target REFERENCING NEW TABLE AS changed "
+    "FOR EACH STATEMENT EXECUTE FUNCTION crawl_count_targets()"),
+    ("CREATE TRIGGER count_gone AFTER DELETE ON crawl_target REFERENCING OLD TABLE AS changed "
+    "FOR EACH STATEMENT EXECUTE FUNCTION crawl_count_targets()"),
+    # Of a row, since one of a statement would also look at every page that is saved.
+    ("CREATE TRIGGER count_changed AFTER UPDATE OF kind, state ON crawl_target FOR EACH ROW "
+    "WHEN ((OLD.kind, OLD.state) IS DISTINCT FROM (NEW.kind, NEW.state)) EXECUTE FUNCTION crawl_count_targets()"),
+    ("CREATE TRIGGER count_nothing AFTER TRUNCATE ON crawl_target "
+    "FOR EACH STATEMENT EXECUTE FUNCTION crawl_count_targets()"),
     # What was spent of a budget: of a run, of a UTC day, of a month; counted anew from the pages by and by.
     """
     CREATE TABLE crawl_budget (
