@@ -139,6 +139,8 @@ def test_cut_file_gives_its_whole_lines_and_one_problem(tmp_path: Path, packing:
     [
         (b"PK\x03\x04" + bytes(40), "zip"),
         (b"\x89PNG\r\n\x1a\n" + bytes(90), "neither text"),
+        ('{"id_str":"1","text":"a"}\n'.encode("utf-16-le"), "neither text"),
+        ('{"id_str":"1","text":"a"}\n'.encode("utf-32-le"), "neither text"),
         (gzip.compress(b'{"id":1}\n') + b"rubbish", "behind the gzip data"),
         (b"\x1f\x8b\x08rubbish", "cannot be read further"),
     ],
@@ -241,6 +243,13 @@ def test_broken_line_costs_only_itself(tmp_path: Path, broken: bytes) -> None:
     found = read(written(tmp_path, b"\n".join(lines)))
     assert [value["id"] for value in values(found)] == ["1", "2", "3", "4"]
     assert [d.line for d in found if d.problem] == [2, 5]
+
+
+def test_a_nul_near_the_beginning_costs_only_its_line(tmp_path: Path) -> None:
+    """It passed for the sign of a file that is no text, and the whole of it was refused."""
+    found = read(written(tmp_path, b'{"id":"1"}\n{"id":"\0"}\n{"id":"3"}\n'))
+    assert values(found) == [{"id": "1"}, {"id": "3"}]
+    assert [d.line for d in found if d.problem] == [2]
 
 
 def test_broken_last_line_is_one_problem(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tweetcrawler.errors import ConfigurationError
-from tweetcrawler.inputs import count_lines, read_handles
+from tweetcrawler.inputs import _digest, _Seen, count_lines, read_handles
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -211,13 +211,36 @@ def test_a_pipe_is_read_once_and_not_counted(tmp_path: Path) -> None:
     writer.join(10)
 
 
+@pytest.mark.timeout(20)
+def test_the_lines_of_a_pipe_are_taken_as_they_come(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    go_on = threading.Event()
+
+    def write() -> None:
+        with pipe.open("w", buffering=1) as file:
+            file.write("ada\nb")
+            go_on.wait(10)
+            file.write("ob\n")
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    handles = read_handles(pipe, on_bad=print)
+    assert next(handles) == "ada"
+    go_on.set()
+    assert list(handles) == ["bob"]
+    writer.join(10)
+
+
 def test_repeated_handles_are_dropped_however_far_apart(tmp_path: Path) -> None:
     """More of them than the first sizes of the table hold, against a plain set."""
     drawn = random.Random(7)
     names = [f"{drawn.choice('aAbB')}{drawn.randrange(9000)}" for _ in range(30_000)]
     handles, bad = read(tmp_path, "\n".join(names))
-    assert handles == list(dict.fromkeys(name.lower() for name in names))
-    assert bad == []
+    expected = list(dict.fromkeys(name.lower() for name in names))
+    assert (handles, bad) == (expected, [])
+    # As on a machine of 32 bits, where Python's own digests would be too short.
+    assert _Seen(_digest).fresh([name.lower() for name in names]) == expected
 
 
 def test_a_million_lines_are_streamed(tmp_path: Path) -> None:

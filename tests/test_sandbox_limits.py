@@ -248,6 +248,18 @@ def test_the_date_header_is_the_servers_own_and_can_be_set_wrong(sandbox: Sandbo
         assert own.control("GET", "/sandbox/clock")["skew_s"] == 3600
 
 
+def test_open_windows_can_move_with_the_clock() -> None:
+    """As for a client whose own clock jumps: how long a window lasts is told as before."""
+    with Sandbox("--window-s", "600") as own:
+        for skew_s in (0, 7_200, -7_200):
+            own.control("POST", "/sandbox/clock", {"skew_s": skew_s, "move_windows": True})
+            answer = own.get("/2/users/by", {"usernames": "ada"})
+            shown = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+            assert shown == pytest.approx(time.time() + skew_s, abs=5)
+            assert 590 <= int(answer.headers["x-rate-limit-reset"]) - shown <= 600
+        assert int(answer.headers["x-rate-limit-remaining"]) == int(answer.headers["x-rate-limit-limit"]) - 3
+
+
 def test_the_archive_is_searched_once_a_second() -> None:
     with Sandbox() as sandbox:
         assert sandbox.get("/2/tweets/search/all", {"query": "from:ada"}).status_code == 200

@@ -339,6 +339,46 @@ def test_added_and_deleted_posts_and_names_and_states_take_effect_at_once(sandbo
     assert walk(sandbox, "torvald") == expected
 
 
+def test_a_post_that_was_added_and_deleted_again_is_gone_from_everywhere(sandbox: Sandbox) -> None:
+    """It stayed in its timeline, and to answer with it failed: it was the post of nobody any more."""
+    before = sandbox.truth_ids("hedy")["reachable"]
+    added = sandbox.control("POST", "/sandbox/world", {"user": "hedy", "add_posts": 4})["added"]
+    assert sandbox.control("POST", "/sandbox/world", {"user": "hedy", "delete": added[1::2]}) == {"deleted": 2}
+    expected = [added[2], added[0], *before]
+    assert walk(sandbox, "hedy") == sandbox.truth_ids("hedy")["reachable"] == expected
+    newest = sandbox.get(f"/2/users/{sandbox.id_of('hedy')}", {"user.fields": "most_recent_tweet_id,public_metrics"})
+    assert newest.json()["data"]["most_recent_tweet_id"] == added[2]
+    assert newest.json()["data"]["public_metrics"]["tweet_count"] == len(expected)
+    gone = sandbox.get("/2/tweets", {"ids": ",".join(added[1::2])}).json()
+    assert {error["value"] for error in gone["errors"]} == set(added[1::2])
+    assert "data" not in gone
+
+
+@given(steps=st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=12), cut=st.integers(0, 80))
+@settings(max_examples=60, deadline=None)
+def test_whatever_was_added_and_deleted_a_timeline_reads_the_same_both_ways(
+    steps: list[tuple[bool, int]], cut: int
+) -> None:
+    world = MadeWorld("seed", NOW_MS, (0, 40))
+    expected = set(ids_of(world, "hedy"))
+    for adds, number in steps:
+        if adds:
+            expected |= set(world.add_posts("hedy", number % 4, NOW_MS - number * 50_000))
+        else:
+            chosen = sorted(expected)[number::7]
+            assert world.delete("hedy", chosen) == len(chosen)
+            expected -= set(chosen)
+    person = world.anyone("hedy")
+    ids = sorted(expected, reverse=True)
+    assert ids_of(world, "hedy") == ids
+    assert list(world.oldest_first(person, 0)) == ids[::-1]
+    assert all(world.tweet_of(person, id_).id == id_ for id_ in ids)
+    if cut < len(ids):
+        assert list(world.newest_first(person, ids[cut], NO_ID)) == ids[:cut]
+        assert list(world.newest_first(person, 0, ids[cut])) == ids[cut + 1 :]
+        assert list(world.oldest_first(person, ids[cut])) == ids[:cut][::-1]
+
+
 def test_followers_are_listed_once_each_and_page_by_sixteen_sign_tokens(sandbox: Sandbox) -> None:
     name = next(name for number in range(99) if 20 < followers(sandbox, name := f"user{number}") < 900)
     found: list[str] = []

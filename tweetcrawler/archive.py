@@ -349,12 +349,14 @@ def _foreign_text(head: bytes) -> str:
     """Why a text is refused as a whole, by its first bytes; "" when it is not."""
     if _ACCOUNT_SCRIPT(head):
         return ACCOUNT_DOWNLOAD
-    if b"\x00" in head and not head.startswith(_UTF16):
+    # JSON in which a NUL went astray is broken in one place; UTF-16 without its mark has one in its first bytes.
+    if b"\x00" in (head[:4] if _BEGINS_JSON(head) else head) and not head.startswith(_UTF16):
         return "it is neither text nor compressed in a way that is known"
     return ""
 
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_BEGINS_JSON = re.compile(rb"(\xef\xbb\xbf)?\s*[\[{]").match
 _ACCOUNT_SCRIPT = re.compile(rb"(\xef\xbb\xbf)?\s*window\.YTD\.").match
 
 

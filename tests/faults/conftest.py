@@ -21,14 +21,6 @@ FIGURES = Figures()
 SEARCHED = {"bytes": 0, "outputs": 0, "secrets": 0, "hits": 0}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Faults are run on their own (`make faults`): they want a machine that does nothing else."""
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.fault)
-
-
 # -- figures ---------------------------------------------------------------------------------------------
 
 
@@ -68,7 +60,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if not FIGURES.measured:
+    if not FIGURES.measured or not os.environ.get("TWEETCRAWLER_FIGURES"):
         return
     terminalreporter.section("faults and what was promised of them")
     for line in FIGURES.table():

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import random
@@ -27,10 +28,11 @@ class Mutator:
         self._pages = pages
         self._seed = seed
 
-    def answer(self, number: int) -> bytes:
-        """A whole HTTP answer, or what is left of one."""
+    def answer(self, number: int) -> tuple[bytes, bool]:
+        """A whole HTTP answer, or what is left of one; and whether the next one may come over the same connection."""
         chance = random.Random(f"{self._seed} {number}")
-        body = self._body(chance)
+        # Millions of bytes and of objects take seconds, so they come as often as they must and not by chance.
+        body = b'{"data":[' + b"{}," * 600_000 + b"{}]}" if number % 2_500 == 1_999 else self._body(chance)
         status = chance.choice(STATUSES)
         headers = [f"HTTP/1.1 {status} Whatever".encode(), b"Content-Type: " + chance.choice(TYPES)]
         headers += [b"Date: " + chance.choice((b"Sat, 21 Nov 2026 03:00:00 GMT", b"yesterday", b"", b"\xff\xfe"))]
@@ -49,15 +51,15 @@ class Mutator:
         if chance.random() < 0.05:
             length = max(0, length + chance.choice((-50, -1, 1, 5_000)))
         headers.append(b"Content-Length: " + str(length).encode())
-        headers.append(b"Connection: close")
+        goes_on = length == len(body)
         if status in (301, 302):
             headers.append(b"Location: " + chance.choice((b"http://127.0.0.1:1/", b"//", b"\xff", b"/2/users/1/tweets")))
         whole = b"\r\n".join(headers) + b"\r\n\r\n" + body
         if chance.random() < 0.03:
-            whole = whole[: chance.randrange(len(whole))]
+            whole, goes_on = whole[: chance.randrange(len(whole))], False
         if chance.random() < 0.01:
-            whole = bytes(chance.randrange(256) for _ in range(400))
-        return whole
+            whole, goes_on = chance.randbytes(400), False
+        return whole, goes_on
 
     def _body(self, chance: random.Random) -> bytes:
         page = chance.choice(self._pages)
@@ -73,8 +75,6 @@ class Mutator:
             return b'{"data":' + b"[" * depth + b"]" * depth + b"}"
         if how == 5:
             return chance.choice((b"", b"null", b"[]", b"{}", b'"data"', b"<html>", b"\xef\xbb\xbf{}", page * 2, b"\0" * 99))
-        if how == 6 and chance.random() < 0.02:
-            return b'{"data":[' + b"{}," * 600_000 + b"{}]}"
         return self._with_wrong_values(page, chance)
 
     def _wrapped(self, page: bytes, chance: random.Random) -> bytes:
@@ -116,15 +116,30 @@ def main() -> None:
             client, _ = server.accept()
         except OSError:
             return
-        with client:
-            client.settimeout(5)
-            try:
-                client.recv(65_536)
-                client.sendall(mutator.answer(number))
-            except OSError:
-                continue
-            finally:
+        with client, contextlib.suppress(OSError):
+            client.settimeout(10)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            goes_on = True
+            while goes_on and client.recv(65_536):
+                answer, goes_on = mutator.answer(number)
                 number += 1
+                if number % 2_500 == 500:
+                    _hang(client, answer, drips=number % 5_000 == 500)
+                    break
+                client.sendall(answer)
+
+
+def _hang(client: socket.socket, answer: bytes, *, drips: bool) -> None:
+    """The end of the answer does not come; with `drips` each half second a byte of it does."""
+    client.sendall(answer[:20])
+    client.settimeout(0.5)
+    for byte in answer[20:40]:
+        try:
+            if not client.recv(1):
+                return  # the client gave up
+        except TimeoutError:
+            if drips:
+                client.sendall(bytes([byte]))
 
 
 if __name__ == "__main__":

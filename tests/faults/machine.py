@@ -118,6 +118,23 @@ class OwnServer:
         self._server.stop()
 
 
+def with_a_clock(folder: Path, faketime: str, clock: Path) -> Path:
+    """Binaries of a server whose time is what the file `clock` says, such as "+1h": to be given to `OwnServer`."""
+    real = embedded.find_binaries()
+    folder.mkdir()
+    folder.chmod(0o755)
+    for program in real.iterdir():
+        (folder / program.name).symlink_to(program)
+    (folder / "pg_ctl").unlink()
+    # PostgreSQL's programs look for each other beside the true file, and hand on what is in the environment.
+    (folder / "pg_ctl").write_text(
+        f"#!/bin/sh\nexport LD_PRELOAD={faketime} FAKETIME_TIMESTAMP_FILE={clock} FAKETIME_NO_CACHE=1 "
+        f'FAKETIME_DONT_FAKE_MONOTONIC=1\nexec {real / "pg_ctl"} "$@"\n'
+    )
+    (folder / "pg_ctl").chmod(0o755)
+    return folder
+
+
 def _speaks_tls(url: str) -> bool:
     try:
         psycopg.connect(url, sslmode="require").close()

@@ -48,6 +48,7 @@ PROMISES: dict[str, tuple[str, str]] = {
     "F3": ("hostile handles", "refused by line; no path or statement holds one"),
     "F4": ("cells that a spreadsheet would run", "exported safely when asked to"),
     "F5": ("a full disk, a read-only folder, no log", "one line; the database work goes on where it can"),
+    "F6": ("a broken file to import", "good posts around a bad place are imported; one line a bad place"),
     "S1": ("secrets in any output", "none anywhere"),
 }
 

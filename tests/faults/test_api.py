@@ -388,10 +388,10 @@ def test_A11_waits_follow_the_clock_of_x(dsn: str, tmp_path: Path, measure: Any,
         measure(f"requests into a closed window, {skew}", books["closed_window_requests"], at_most=0)
         measure(f"posts missing, {skew}", missing(crawler, sandbox, handles), at_most=0)
         windows = [w for w in books["past_windows"] + books["windows"] if w["endpoint"] == TIMELINE]
-        measure(f"longest wait beyond a window's end in seconds, {skew}", _longest_pause(windows), at_most=5)
+        measure(f"longest wait beyond a window's end in seconds, {skew}", longest_pause(windows), at_most=5)
 
 
-def _longest_pause(windows: list[dict[str, Any]]) -> float:
+def longest_pause(windows: list[dict[str, Any]]) -> float:
     """Of the windows of each subject, the longest time from the end of one to the beginning of the next."""
     by_subject: dict[str, list[dict[str, Any]]] = {}
     for window in sorted(windows, key=lambda w: float(w["opened_at"])):

@@ -7,8 +7,10 @@ import contextlib
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +20,10 @@ import psutil
 import psycopg
 import pytest
 from crawls import Crawler, alive, ended, truth, wait_until, workers_of
-from machine import before_database, through
+from machine import OwnServer, before_database, through, with_a_clock
 from sandbox_server import Sandbox
 from tcp_proxy import Trap
+from test_api import longest_pause
 from test_signals import Terminal
 
 from tweetcrawler import inputs, settings
@@ -340,6 +343,54 @@ def test_P6_the_machine_s_clock_jumps(
         measure("requests into a closed window", books["closed_window_requests"], at_most=0)
         measure("posts missing", missing(crawler, sandbox, handles), at_most=0)
         measure("posts bought twice", bought_twice(sandbox), at_most=0)
+
+
+@pytest.fixture
+def clock(faketime: str) -> Iterator[tuple[OwnServer, Path]]:
+    """A PostgreSQL server, and the file that sets its clock."""
+    folder = Path(tempfile.mkdtemp(prefix="tweetcrawler-clock-"))
+    folder.chmod(0o755)
+    file = folder / "clock"
+    file.write_text("+0\n")
+    server = OwnServer(folder / "data", with_a_clock(folder / "bin", faketime, file))
+    try:
+        yield server, file
+    finally:
+        server.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize("size", ["1h", "1d"])
+def test_P6_the_database_s_clock_jumps(
+    clock: tuple[OwnServer, Path], tmp_path: Path, measure: Any, size: str
+) -> None:
+    """Two runs of one list, whose leases and windows are kept by that clock."""
+    server, file = clock
+    handles = [f"writer_{n}" for n in range(40)]
+    window_s = 6.0
+    with Sandbox(
+        "--credentials", "2", "--posts", "0-250", "--window-s", f"{window_s:.0f}", "--limit", f"{TIMELINE}=12/12",
+        "--latency-ms", "30",
+    ) as sandbox:  # fmt: skip
+        dsn = server.database()
+        crawlers = [Crawler.on(sandbox, tmp_path / name, dsn, handles, threads=2) for name in "ab"]
+        processes = [crawler.start() for crawler in crawlers]
+        jumps = [f"+{size}", f"-{size}", "+0"]
+        for number, jump in enumerate(jumps, start=1):
+            wait_until(
+                lambda n=number: requests(sandbox) >= 16 * n or any(p.poll() is not None for p in processes),
+                timeout_s=60, what="more pages",
+            )  # fmt: skip
+            assert all(p.poll() is None for p in processes), "the work must last beyond the last jump"
+            file.write_text(f"{jump}\n")
+        for process in processes:
+            ended(process)
+        books = sandbox.books()
+        windows = [w for w in books["past_windows"] + books["windows"] if w["endpoint"] == TIMELINE]
+        measure(f"requests into a closed window, {size}", books["closed_window_requests"], at_most=0)
+        measure(f"posts missing, {size}", missing(crawlers[0], sandbox, handles), at_most=0)
+        measure(f"posts bought twice in 3 jumps, {size}", bought_twice(sandbox), at_most=0)
+        measure(f"longest wait beyond a window's end in seconds, {size}", longest_pause(windows), at_most=window_s)
 
 
 # -- P7, P8, P9: two of a kind, or out of reach ----------------------------------------------------------

@@ -82,7 +82,9 @@ class Control:
             case ("GET", "clock"):
                 return {"now": self.clock.now(), "skew_s": self.clock.skew_s}
             case ("POST", "clock"):
-                self.clock.skew_s = float(sent["skew_s"])
+                before_s, self.clock.skew_s = self.clock.skew_s, float(sent["skew_s"])
+                if sent.get("move_windows"):
+                    self.limits.move_resets(self.clock.skew_s - before_s)
                 return {"now": self.clock.now(), "skew_s": self.clock.skew_s}
         raise NotThere(f"there is no {method} /sandbox/{'/'.join(parts)}")
 

@@ -152,6 +152,11 @@ class Limits:
         self._last_archive_search[subject] = now
         return False
 
+    def move_resets(self, by_s: float) -> None:
+        """Windows that are open show another end from now on: as if the clock had been so all the time."""
+        for window in self._windows.values():
+            window.shown_reset += int(by_s)
+
     def listed(self) -> list[dict[str, object]]:
         """Every window that is open now."""
         now = self.clock.steady()

@@ -168,8 +168,7 @@ class MadeWorld:
     def newest_first(self, person: Person, above: int, below: int) -> Iterator[int]:
         """The ids of the person's posts that are above one id and below another, newest first."""
         made = self._own(person)
-        added = [] if made.changes is None else [id_ for id_ in made.changes.added if above < id_ < below]
-        deleted: set[int] = set() if made.changes is None else made.changes.deleted
+        added, deleted = _added_and_deleted(made, above, below)
         k = min(made.last_k, made.k_before(below)) if below < 2**63 else made.last_k
         while k >= made.first_k:
             id_ = made.id_of(k)
@@ -185,8 +184,8 @@ class MadeWorld:
     def oldest_first(self, person: Person, above: int) -> Iterator[int]:
         """The ids above one id, oldest first."""
         made = self._own(person)
-        added = [] if made.changes is None else [id_ for id_ in made.changes.added if id_ > above][::-1]
-        deleted: set[int] = set() if made.changes is None else made.changes.deleted
+        added, deleted = _added_and_deleted(made, above, 2**63)
+        added.reverse()
         k = max(made.first_k, made.k_before(above + 1) + 1)
         while k <= made.last_k:
             id_ = made.id_of(k)
@@ -353,3 +352,11 @@ class MadeWorld:
         self._posts.forget()
         self._floors.pop(key, None)
         self.version += 1
+
+
+def _added_and_deleted(person: MadePerson, above: int, below: int) -> tuple[list[int], set[int]]:
+    """The posts between these ids that were added and are still there, oldest first; and all that were deleted."""
+    if person.changes is None:
+        return [], set()
+    deleted = person.changes.deleted
+    return [id_ for id_ in person.changes.added if above < id_ < below and id_ not in deleted], deleted
