@@ -276,9 +276,6 @@ def read_handles(path: Path, *, on_bad: Callable[[int, str], None]) -> Iterator[
     return _stream(_open(path), on_bad)
 
 
-_BLOCK_BYTES = 1 << 20
-
-
 def count_lines(path: Path) -> int | None:
     """The number of lines that are neither blank nor a comment: an upper bound of the handles, found quickly.
 
