@@ -98,7 +98,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Visit:
+class NoNews:
     """The end of a walk whose last page brought nothing, so that it may be noted a little later than it was seen."""
 
     target: Target

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tweetcrawler import __version__, prices
 from tweetcrawler.batch import Place, Target
 from tweetcrawler.errors import TweetcrawlerError
+from tweetcrawler.job import Job, Outcome, Session, Sink
 from tweetcrawler.pool import Event, Pool
 from tweetcrawler.secret import Credential
 from tweetcrawler.settings import Settings
-from tweetcrawler.walk import Counting, Job, Outcome, Session, Sink, start_worker
+from tweetcrawler.walk import Counting, start_worker
 
 if TYPE_CHECKING:
     from tweetcrawler.csvfiles import CsvFolder

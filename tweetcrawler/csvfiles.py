@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 import orjson
 
 from tweetcrawler import coverage, queries
-from tweetcrawler.batch import SEARCH, TIMELINE, Absent, Batch, Bought, Claim, Found, Saved, Target, Visit
+from tweetcrawler.batch import SEARCH, TIMELINE, Absent, Batch, Bought, Claim, Found, NoNews, Saved, Target
 from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseNotMigrated
 from tweetcrawler.flatten import COLUMNS, KEPT
 from tweetcrawler.identity import is_gone
@@ -348,12 +348,12 @@ class Session:
         )
 
     def note(
-        self, run: int, owner: str, visits: Sequence[Visit], *, keep_body: bool = True  # noqa: ARG002 - see `save`
+        self, run: int, owner: str, ends: Sequence[NoNews], *, keep_body: bool = True  # noqa: ARG002 - see `save`
     ) -> None:
         """Saves the pages of walks that ended without news, and their ends."""
-        for visit in visits:
-            self.save(run, owner, Batch(visit.target.id, visit.bought, rows=()))
-            self.finish(visit.target.id, owner, state=visit.state, reason=visit.reason, crawled=True)
+        for end in ends:
+            self.save(run, owner, Batch(end.target.id, end.bought, rows=()))
+            self.finish(end.target.id, owner, state=end.state, reason=end.reason, crawled=True)
 
     def release(self, owner: str, targets: Sequence[int] | None = None) -> None:
         """Gives back the owner's leases of these targets, by default all, and writes the files of what it saved."""

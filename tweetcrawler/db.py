@@ -43,11 +43,11 @@ from tweetcrawler.batch import (
     Gone,
     Lookup,
     Metrics,
+    NoNews,
     Place,
     Saved,
     Target,
     Trend,
-    Visit,
 )
 from tweetcrawler.budget import Grant, Limits, Room, Want
 from tweetcrawler.errors import (
@@ -563,19 +563,19 @@ class Session:
             )
         )  # fmt: skip
 
-    def note(self, run: int, owner: str, visits: Sequence[Visit], *, keep_body: bool = True) -> None:
+    def note(self, run: int, owner: str, ends: Sequence[NoNews], *, keep_body: bool = True) -> None:
         """Saves the pages of walks that ended without news, and their ends, in one transaction."""
         given = {
             "run": run,
             "owner": owner,
-            "targets": [visit.target.id for visit in visits],
-            "pages": [visit.bought.id for visit in visits],
-            "endpoints": [visit.bought.endpoint for visit in visits],
-            "params": [Jsonb(dict(visit.bought.params)) for visit in visits],
-            "credentials": [visit.bought.credential for visit in visits],
-            "bodies": [_compressed(visit.bought.body) if keep_body else None for visit in visits],
-            "states": [visit.state for visit in visits],
-            "reasons": [visit.reason for visit in visits],
+            "targets": [end.target.id for end in ends],
+            "pages": [end.bought.id for end in ends],
+            "endpoints": [end.bought.endpoint for end in ends],
+            "params": [Jsonb(dict(end.bought.params)) for end in ends],
+            "credentials": [end.bought.credential for end in ends],
+            "bodies": [_compressed(end.bought.body) if keep_body else None for end in ends],
+            "states": [end.state for end in ends],
+            "reasons": [end.reason for end in ends],
         }
         self._lasting(lambda c: c.execute(_NOTE, given))
 
@@ -1223,17 +1223,17 @@ _CLAIM: LiteralString = (
     "t.account_posts, coalesce(t.crawled_at >= to_timestamp(%(since)s), false)"
 )
 _NOTE: LiteralString = (
-    "WITH visit AS (SELECT * FROM unnest(%(targets)s::bigint[], %(pages)s::uuid[], %(endpoints)s::text[], "
+    "WITH walked AS (SELECT * FROM unnest(%(targets)s::bigint[], %(pages)s::uuid[], %(endpoints)s::text[], "
     "%(params)s::jsonb[], %(credentials)s::text[], %(bodies)s::bytea[], %(states)s::text[], %(reasons)s::text[]) "
     "AS v(target, page, endpoint, params, credential, body, state, reason)), "
     "page AS (INSERT INTO crawl_page (id, run_id, target_id, endpoint, params, credential, post_count, user_count, "
     "new_count, updated_count, body) SELECT page, %(run)s, target, endpoint, params, credential, 0, 0, 0, 0, body "
-    "FROM visit ON CONFLICT (id) DO NOTHING) "
+    "FROM walked ON CONFLICT (id) DO NOTHING) "
     "UPDATE crawl_target t SET state = v.state, state_reason = v.reason, "
     "state_at = CASE WHEN t.state = v.state THEN t.state_at ELSE clock_timestamp() END, "
     "crawled_at = clock_timestamp(), due_at = NULL, "
     "lease_until = CASE WHEN t.lease_owner = %(owner)s THEN NULL ELSE t.lease_until END "
-    "FROM visit v WHERE t.id = v.target"
+    "FROM walked v WHERE t.id = v.target"
 )
 
 _POSTS_A_VISIT = 10

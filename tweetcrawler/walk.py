@@ -12,15 +12,13 @@ from __future__ import annotations
 import gc
 import logging
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tweetcrawler import coverage, pool, queries
-from tweetcrawler.accounts import until_day_of_month, usage_of
 from tweetcrawler.batch import (
     SEARCH,
     Absent,
@@ -30,18 +28,14 @@ from tweetcrawler.batch import (
     Found,
     Gone,
     Metrics,
+    NoNews,
     Place,
-    Saved,
     Target,
     Trend,
-    Visit,
 )
-from tweetcrawler.budget import LOOK_AGAIN_S, Limits, Want
 from tweetcrawler.coverage import Ask, Bounds, Hole, Range, Walk
+from tweetcrawler.desk import Desk, Lease
 from tweetcrawler.errors import (
-    BudgetReached,
-    CapReached,
-    CredentialRefused,
     DatabaseUnreachable,
     LeaseLost,
     MustWait,
@@ -52,14 +46,12 @@ from tweetcrawler.errors import (
     XError,
     XUnavailable,
 )
+from tweetcrawler.fetch import APP, BOTH, Allowance, Fetcher
 from tweetcrawler.flatten import flatten
 from tweetcrawler.identity import new_owner
-from tweetcrawler.permits import Kind, Ledger
-from tweetcrawler.prices import MICRO, Tariff, usd
-from tweetcrawler.secret import Credential
+from tweetcrawler.job import Job, Outcome, Session
+from tweetcrawler.permits import Kind
 from tweetcrawler.sentiment import scorer
-from tweetcrawler.settings import Money, Settings
-from tweetcrawler.windows import Rate
 from tweetcrawler.xapi import (
     COUNTS_ALL,
     COUNTS_RECENT,
@@ -69,38 +61,26 @@ from tweetcrawler.xapi import (
     SEARCH_MIN,
     SEARCH_RECENT,
     SEARCH_RECENT_MAX,
-    SPACING_S,
     TIMELINE_MIN,
     TRENDS,
     TWEETS,
-    USAGE,
     USER_TWEETS,
     USERS_BY,
     Page,
-    Timeouts,
     X,
     state_of,
 )
 
 if TYPE_CHECKING:
-    from tweetcrawler.csvfiles import CsvFolder
     from tweetcrawler.db import Database
     from tweetcrawler.db import Session as SqlSession
 
-# The lease is looked at before every request: one that would end during it is renewed first.
-LEASE_S = 60.0
-# Visits that brought nothing are noted together, and no later than this.
-NOTE_S = 1.0
 # How long a target that another process holds is left alone.
 BUSY_S = 2.0
 # A walk through the last week is looked at anew when the edge of the week comes so near to its lower end.
 EDGE_S = 90.0
 # The cap of a search counts what was bought in as many seconds as recent search looks back.
 CAP_S = 7 * 86_400.0
-# As many days of X's own count as it is asked for: a month and its turn.
-USAGE_DAYS = 35
-_BOTH: tuple[Kind, ...] = ("user", "app")
-_APP: tuple[Kind, ...] = ("app",)
 
 RECENT_REASON = "recent search looks back 7 days"
 _RECENT_NOTE = "recent search looks back 7 days; what is older is marked as unreachable, --archive reads it"
@@ -112,55 +92,6 @@ _CAP_NOTE = "trends that have had --maxPerTrend posts within a week get no more 
 log = logging.getLogger(__name__)
 
 
-class Session(Protocol):
-    """What the crawl wants of a place to store things; `db.Session` says what each method does."""
-
-    def begin_run(
-        self, *, version: str, arguments: Mapping[str, Any], host: str, credentials: Sequence[Any]
-    ) -> tuple[int, float]: ...
-    def end_run(self, run: int, *, exit_code: int, report: Mapping[str, Any]) -> None: ...
-    def totals(self, run: int) -> list[dict[str, Any]]: ...
-    def targets(self, handles: Sequence[str]) -> dict[str, Target]: ...
-    def claim_handles(self, handles: Sequence[str], owner: str) -> set[str]: ...
-    def remember(
-        self, run: int, bought: Bought, found: Sequence[Found], absent: Sequence[Absent], *, rest_s: float
-    ) -> None: ...
-    def claim(self, target: int, owner: str, since: float) -> Claim | None: ...
-    def claim_all(self, targets: Sequence[int], owner: str, since: float) -> dict[int, Claim]: ...
-    def posts_above(self, target: int, tweet_id: int) -> int: ...
-    def save(self, run: int, owner: str, batch: Batch, *, keep_body: bool = True) -> Saved: ...
-    def finish(
-        self, target: int, owner: str, *, state: str, reason: str, crawled: bool, rest_s: float = 0.0
-    ) -> None: ...
-    def note(self, run: int, owner: str, visits: Sequence[Visit], *, keep_body: bool = True) -> None: ...
-    def release(self, owner: str, targets: Sequence[int] | None = None) -> None: ...
-    def free(self, owner: str, targets: Sequence[int]) -> None: ...
-    def open_searches(self, asked: Sequence[str]) -> list[Target]: ...
-    def give_up(self, target: int, unreachable: Range, reason: str) -> None: ...
-    def posts_within(self, target: int, seconds: float) -> int: ...
-    def change_buckets(self, keys: Any, change: Any) -> Any: ...
-
-
-class Sink(Protocol):
-    """Where rows go: PostgreSQL or a folder of CSV files."""
-
-    def session(self, *, stopping: Callable[[], bool] = ...) -> AbstractContextManager[Session]: ...
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one target, as its name says it: its state ("ok", "renamed", "missing", …) and the reason."""
-
-    name: str
-    state: str
-    reason: str = ""
-
-    @property
-    def done(self) -> bool:
-        """Whether everything that X gives of this target is stored; of a post also that X gives it no more."""
-        return self.state in ("ok", "renamed", "known", "gone")
-
-
 @dataclass(frozen=True)
 class Counting:
     """A query whose posts are being counted: so many up to now, and where to go on."""
@@ -168,22 +99,6 @@ class Counting:
     query: str
     posts: int = 0
     token: str | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every process of a run needs to know; goes to a worker through the pipe that starts it.
-
-    `cap` is how many posts of one search may be bought in a week, None for all. Budgets need a `tariff`.
-    """
-
-    settings: Settings
-    sink: Database | CsvFolder
-    credentials: Sequence[Credential]
-    run: int
-    since: float
-    cap: int | None = None
-    tariff: Tariff | None = None
 
 
 # -- tasks -----------------------------------------------------------------------------------------------
@@ -207,7 +122,7 @@ def _log_to_parent(tell: Callable[[Any], None], level: str) -> None:
 
 
 class Worker:
-    """One process: its clients of X, its permits, its walks."""
+    """One process: its tasks, and the walks of its targets."""
 
     def __init__(
         self, number: int, stopping: Callable[[], bool], tell: Callable[[Any], None], job: Job
@@ -217,12 +132,9 @@ class Worker:
         self._tell = tell
         self._owner = new_owner(job.run)
         tell(("owner", self._owner))
-        self._ledger = Ledger(job.credentials, own=number, since=job.since, spacing_s=SPACING_S)
-        self._clients: dict[int, X] = {}
-        self._x_ahead_s = 0.0
+        self._fetcher = Fetcher(job, number=number, owner=self._owner, tell=tell)
         self._score = scorer() if job.settings.sentiment else None
         self._rest_s = job.settings.recheck_days * 86_400.0
-        self._limits = _limits_of(job.settings.money) if job.settings.money.is_limited else None
         # What is left to do of the unit under way, should it be interrupted.
         self._unit: Any = None
 
@@ -264,8 +176,8 @@ class Worker:
     def crawl_chunk(self, targets: list[Target]) -> dict[str, Any]:
         """Walks targets one after the other; those without news are noted together, without a connection each."""
         with self._job.sink.session(stopping=lambda: self._stopping() or desk.is_cut_off) as session:
-            desk = _Desk(session, self._job, self._owner, targets)
-            result = self._one_by_one("crawl", targets, lambda target, _: self._visit(desk, target))
+            desk = Desk(session, self._job, self._owner, targets)
+            result = self._one_by_one("crawl", targets, lambda target, _: self._crawl_with(desk, target))
             try:
                 self._note(desk)
                 if result["left"]:
@@ -275,22 +187,22 @@ class Worker:
                 result["fatal"] = (str(error), error.exit_code)
         return result
 
-    def _visit(self, desk: _Desk, target: Target) -> None:
+    def _crawl_with(self, desk: Desk, target: Target) -> None:
         outcome = self.crawl_target(desk, target)
         if outcome is not None:
             self._tell_outcome(outcome)
         if desk.is_full:
             self._note(desk)
 
-    def _note(self, desk: _Desk) -> None:
+    def _note(self, desk: Desk) -> None:
         noted = desk.note()
         if noted:
             self._tell(("noted", noted))
 
-    def crawl_target(self, desk: _Desk, target: Target) -> Outcome | None:
+    def crawl_target(self, desk: Desk, target: Target) -> Outcome | None:
         """Walks the holes of one target over a connection of its own, which is opened when there is news.
 
-        None when there is none: the visit is left with the desk.
+        None when there is none: the end of the walk is left with the desk.
 
         **Errors**: `LeaseLost` when another process walks it; `MustWait` when every window is closed;
         `XUnavailable` when X gives no answer; all leave what was saved, and the lease free.
@@ -305,10 +217,9 @@ class Worker:
                 raise
 
     def _give_back(self) -> None:
-        """Returns the permits that were not used, so that a run that follows at once need not do without."""
         try:
             with self._job.sink.session(stopping=lambda: True) as session:
-                self._ledger.give_back(session)
+                self._fetcher.give_back(session)
         except TweetcrawlerError as error:
             log.debug("permits are lost until their window turns: %s", error)
 
@@ -356,7 +267,7 @@ class Worker:
                 result["targets"].append(target)
         if not unknown:
             return
-        with self._allowance(session, USERS_BY, len(unknown), what="users") as allowed:
+        with self._fetcher.allowance(session, USERS_BY, len(unknown), what="users") as allowed:
             unknown, rest = unknown[: allowed.units], unknown[allowed.units :]
             if rest:
                 result["later"].append((rest, 0.0, ""))
@@ -369,7 +280,7 @@ class Worker:
                 return
             names = [handle for handle in unknown if handle in mine]
             try:
-                page, credential = self._fetch(
+                page, credential = self._fetcher.page(
                     session, USERS_BY, lambda x, user_auth: x.users_by(names, user_auth=user_auth)
                 )
             except TweetcrawlerError:
@@ -388,7 +299,7 @@ class Worker:
 
     # -- targets -----------------------------------------------------------------------------------------
 
-    def _crawl_target(self, session: Session, desk: _Desk, target: Target) -> Outcome | None:
+    def _crawl_target(self, session: Session, desk: Desk, target: Target) -> Outcome | None:
         source = _recent_of(target.username or "") if target.kind == SEARCH else _timeline_of(target)
         descent = _Descent(session, desk, target, desk.lease_of(target), source, target.username)
         try:
@@ -411,7 +322,7 @@ class Worker:
         elif target.kind != SEARCH and (descent.username or target.handle).lower() != target.handle:
             state, reason = "renamed", f"now @{descent.username}, followed by its id"
         if descent.last is not None:
-            desk.leave(Visit(target, descent.last, state, reason))
+            desk.leave(NoNews(target, descent.last, state, reason))
             return None
         session.finish(target.id, self._owner, state=state, reason=reason, crawled=not descent.stalled)
         return Outcome(target.name, state, reason)
@@ -462,7 +373,7 @@ class Worker:
 
     def _walk_recent(self, descent: _Descent, claim: Claim, bounds: Bounds) -> bool:
         """Walks what recent search reaches; False when time or X's clock has moved the edge: look again."""
-        ahead_s, session, target = self._x_ahead_s, descent.session, descent.target
+        ahead_s, session, target = self._fetcher.x_ahead_s, descent.session, descent.target
         floor = self._recent_floor()
         if claim.unreachable:
             self._tell(("note", _RECENT_NOTE))
@@ -479,7 +390,7 @@ class Worker:
                 self._descend(descent, walk, until_s=time.monotonic() + EDGE_S)
             except RequestRefused:
                 # X calls ids too old that are not, by a clock which is wrong: its answer told what time it is.
-                if abs(self._x_ahead_s - ahead_s) < EDGE_S / 2:
+                if abs(self._fetcher.x_ahead_s - ahead_s) < EDGE_S / 2:
                     raise
                 return False
             if walk.ask is not None and (descent.left is None or descent.left > 0):
@@ -488,7 +399,7 @@ class Worker:
 
     def _recent_floor(self) -> int:
         """The lowest id that recent search reaches now."""
-        return coverage.id_at(int((time.time() + self._x_ahead_s - RECENT_S) * 1000))
+        return coverage.id_at(int((time.time() + self._fetcher.x_ahead_s - RECENT_S) * 1000))
 
     def _descend(self, descent: _Descent, walk: Walk, *, until_s: float = float("inf")) -> None:
         """Walks to the end of a hole, to the last post that may be bought, or to a moment."""
@@ -516,7 +427,7 @@ class Worker:
         descent.stalled = descent.stalled or walk.stalled
         log.debug("%s: %s", target.name, "stalled" if walk.stalled else "at the end of a hole")
 
-    def _ask(self, descent: _Descent, walk: Walk) -> tuple[Page, str, _Allowance]:
+    def _ask(self, descent: _Descent, walk: Walk) -> tuple[Page, str, Allowance]:
         source = descent.source
         count = source.largest
         if descent.left is not None:
@@ -525,8 +436,8 @@ class Worker:
             ask = walk.ask
             assert ask is not None  # noqa: S101 - the caller looked
             try:
-                with self._allowance(descent.session, source.endpoint, count, fewest=source.smallest) as allowed:
-                    page, credential = self._fetch(
+                with self._fetcher.allowance(descent.session, source.endpoint, count, fewest=source.smallest) as allowed:
+                    page, credential = self._fetcher.page(
                         descent.desk.session,
                         source.endpoint,
                         lambda x, user_auth: source.fetch(x, ask, user_auth, allowed.units),  # noqa: B023 - called at once
@@ -571,12 +482,12 @@ class Worker:
         wanted = self._job.settings.trending
         with self._sql_session() as session:
             try:
-                with self._allowance(session, TRENDS, 0) as allowed:
-                    page, credential = self._fetch(
+                with self._fetcher.allowance(session, TRENDS, 0) as allowed:
+                    page, credential = self._fetcher.page(
                         session,
                         TRENDS,
                         lambda x, _: x.trends(place.woeid, max_trends=wanted.max_trends),
-                        kinds=_APP,
+                        kinds=APP,
                     )
             except RequestRefused as error:
                 self._tell_outcome(Outcome(f"trends of {place.name}", "failed", str(error)))
@@ -603,8 +514,8 @@ class Worker:
                     _count_page, endpoint=endpoint, counting=counting, since_id=since_id, until_id=until_id
                 )
                 try:
-                    with self._allowance(session, endpoint, 0) as allowed:
-                        page, credential = self._fetch(session, endpoint, ask, kinds=_APP)
+                    with self._fetcher.allowance(session, endpoint, 0) as allowed:
+                        page, credential = self._fetcher.page(session, endpoint, ask, kinds=APP)
                 except RequestRefused as error:
                     self._tell_outcome(Outcome(counting.query, "failed", str(error)))
                     return
@@ -628,7 +539,7 @@ class Worker:
         refresh = self._job.settings.hydrate.refresh
         age_s = self._job.settings.hydrate.age_s if refresh else None
         with self._sql_session() as session:
-            with self._allowance(session, TWEETS, len(ids)) as allowed:
+            with self._fetcher.allowance(session, TWEETS, len(ids)) as allowed:
                 if rest := ids[allowed.units :]:
                     result["later"].append(([rest], 0.0, ""))
                 lookup = session.claim_ids(
@@ -642,7 +553,7 @@ class Worker:
                     allowed.unused = True
                     return
                 try:
-                    page, credential = self._fetch(
+                    page, credential = self._fetcher.page(
                         session, TWEETS, lambda x, user_auth: x.tweets(lookup.mine, user_auth=user_auth)
                     )
                 except TweetcrawlerError:
@@ -677,167 +588,19 @@ class Worker:
         """A session for what only a database can do; the commands see to it that there is one."""
         return cast("Database", self._job.sink).session(stopping=self._stopping)
 
-    # -- requests ----------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _allowance(
-        self, session: Session, endpoint: str, most: int, *, fewest: int = 1, what: str = "posts"
-    ) -> Iterator[_Allowance]:
-        """What one request may bring, at most so many posts or users: set aside from the budgets while it is sent.
-
-        **Errors**: `BudgetReached` when not even the fewest may be bought any more; `MustWait` while only
-        requests under way are in between.
-        """
-        tariff = self._job.tariff
-        if self._limits is None or tariff is None:
-            yield _Allowance(most)
-            return
-        budgets = cast("SqlSession", session)  # the commands see to it that there is a database
-        want = Want(
-            endpoint,
-            most,
-            min(most, fewest),
-            tariff.post if what == "posts" else tariff.user,
-            fee=tariff.requests.get(endpoint, 0),
-            are_posts=what == "posts",
-        )
-        page = uuid.uuid4()
-        granted = budgets.set_aside(self._job.run, self._owner, page, want, self._limits, tariff)
-        if granted.units is None:
-            if granted.full is None:
-                raise MustWait(LOOK_AGAIN_S, "the rest of the budget is set aside for requests under way")
-            raise BudgetReached(_reached(granted.full, self._job.settings.money))
-        allowed = _Allowance(granted.units, page, tariff)
-        try:
-            yield allowed
-        except XUnavailable as error:
-            if error.may_be_charged:
-                budgets.give_up_money(page)
-            else:
-                budgets.take_back(page)
-            raise
-        except TweetcrawlerError:
-            budgets.take_back(page)
-            raise
-        if allowed.unused:
-            budgets.take_back(page)
-
-    def _fetch(
-        self,
-        session: Session,
-        endpoint: str,
-        ask: Callable[[X, bool], Page],
-        *,
-        kinds: tuple[Kind, ...] = _BOTH,
-    ) -> tuple[Page, str]:
-        """One page, with whichever credential has a permit; gives it with the credential's name."""
-        while True:
-            permit = self._ledger.reserve(session, endpoint, kinds)
-            if permit.after_s > 0:
-                time.sleep(permit.after_s)
-            name = self._job.credentials[permit.credential].name
-            client = self._client(permit.credential)
-            try:
-                page = _confirmed(lambda: ask(client, permit.kind == "user"))  # noqa: B023 - called at once
-            except TargetRefused as refusal:
-                self._ledger.settle(session, permit, refusal.rate if isinstance(refusal.rate, Rate) else None)
-                self._tell(("page", name, 0, 0))
-                raise
-            except RequestRefused as error:
-                if isinstance(error.rate, Rate):
-                    self._ledger.settle(session, permit, error.rate)
-                self._tell_refusal(name, error, str(error))
-                raise
-            except XError as error:
-                if isinstance(error, CapReached) and error.reason == "cap" and not error.daily:
-                    error.for_s = self._until_cycle_turns(session, permit.credential) or error.for_s
-                self._tell_refusal(name, error, self._ledger.refused(session, permit, error))
-                if isinstance(error, XUnavailable):
-                    raise
-                continue
-            finally:
-                self._x_ahead_s = client.ahead_s
-            self._ledger.settle(session, permit, page.rate)
-            return page, name
-
     def _tell_usage(self, number: int) -> None:
         """Lets X tell one credential what it has counted itself, and stores it."""
         name = self._job.credentials[number].name
         with self._job.sink.session(stopping=self._stopping) as session:
             try:
-                self._usage(session, number)
+                self._fetcher.usage(session, number)
             except (NoCredentialLeft, XError) as error:
                 self._tell_outcome(Outcome(f"X's count for {name}", "failed", str(error)))
                 return
         self._tell_outcome(Outcome(f"X's count for {name}", "ok"))
 
-    def _usage(self, session: Session, number: int) -> Page:
-        """X's own count of the posts of one app's project, as a page of the run."""
-        credential = self._job.credentials[number]
-        ledger = Ledger([credential], own=0, since=self._job.since)
-        permit = ledger.reserve(session, USAGE, _APP)
-        try:
-            page = _confirmed(lambda: self._client(number).usage(days=USAGE_DAYS))
-        except XError as error:
-            ledger.refused(session, permit, error)
-            raise
-        ledger.settle(session, permit, page.rate)
-        ledger.give_back(session)
-        bought = Bought(page.endpoint, page.params, credential.name, page.body)
-        session.remember(self._job.run, bought, [], [], rest_s=0.0)
-        self._tell(("page", credential.name, 0, 0))
-        return page
-
-    def _until_cycle_turns(self, session: Session, number: int) -> float | None:
-        """How long a used-up cap lasts, by the day that X names; None when it names none."""
-        if not self._job.credentials[number].has_app:
-            return None
-        try:
-            page = self._usage(session, number)
-        except (MustWait, NoCredentialLeft, XError) as error:
-            log.debug("X does not tell when the cap turns: %s", error)
-            return None
-        usage = usage_of("", page.server_time_s, page.answer)
-        if usage is None or usage.cycle_day is None:
-            return None
-        return until_day_of_month(page.server_time_s, usage.cycle_day)
-
-    def _client(self, number: int) -> X:
-        if number not in self._clients:
-            s = self._job.settings
-            self._clients[number] = X(
-                self._job.credentials[number],
-                api_url=s.api_url,
-                timeouts=Timeouts(s.connect_timeout_s, s.read_timeout_s, s.total_timeout_s),
-            )
-        return self._clients[number]
-
     def _tell_outcome(self, outcome: Outcome) -> None:
         self._tell(("outcome", *asdict(outcome).values()))
-
-    def _tell_refusal(self, name: str, error: XError, sentence: str) -> None:
-        self._tell(("refusal", name, type(error).__name__, sentence))
-
-
-@dataclass
-class _Allowance:
-    """What a request may bring: so many units. `page` is the id under which its cost was set aside, if it was.
-
-    Who sends no request after all says that it is `unused`.
-    """
-
-    units: int
-    page: uuid.UUID | None = None
-    tariff: Tariff | None = None
-    unused: bool = False
-
-    def priced(self, bought: Bought) -> Bought:
-        """The purchase as the one that settles what was set aside."""
-        if self.page is None or self.tariff is None:
-            return bought
-        cost = self.tariff.cost(bought.endpoint, requests=1, posts=bought.posts, users=bought.users)
-        return replace(bought, id=self.page, cost=cost)
-
 
 @dataclass(frozen=True)
 class _Source:
@@ -859,9 +622,9 @@ class _Descent:
     """
 
     session: Session
-    desk: _Desk
+    desk: Desk
     target: Target
-    lease: _Lease
+    lease: Lease
     source: _Source
     username: str | None = None
     account_posts: int | None = None
@@ -883,7 +646,7 @@ def _timeline_of(target: Target) -> _Source:
             max_results=count,
         )
 
-    return _Source(USER_TWEETS, _BOTH, TIMELINE_MIN, 100, fetch)
+    return _Source(USER_TWEETS, BOTH, TIMELINE_MIN, 100, fetch)
 
 
 def _recent_of(query: str) -> _Source:
@@ -897,7 +660,7 @@ def _recent_of(query: str) -> _Source:
             max_results=count,
         )
 
-    return _Source(SEARCH_RECENT, _BOTH, SEARCH_MIN, SEARCH_RECENT_MAX, fetch)
+    return _Source(SEARCH_RECENT, BOTH, SEARCH_MIN, SEARCH_RECENT_MAX, fetch)
 
 
 def _archive_of(query: str) -> _Source:
@@ -906,7 +669,7 @@ def _archive_of(query: str) -> _Source:
             query, since_id=ask.since_id, until_id=ask.until_id, token=ask.token, max_results=count
         )
 
-    return _Source(SEARCH_ALL, _APP, SEARCH_MIN, SEARCH_ALL_MAX, fetch)
+    return _Source(SEARCH_ALL, APP, SEARCH_MIN, SEARCH_ALL_MAX, fetch)
 
 
 def _count_page(
@@ -929,150 +692,6 @@ def _total_of(page: Page) -> int:
 
 class _Stopping(TweetcrawlerError):
     """The run ends; what is not walked is left."""
-
-
-class _Desk:
-    """What a chunk of targets shares: one claim on all of them, and one note of the visits that brought nothing.
-
-    `session` serves what concerns the process more than one target. A visit that is not noted when the process dies
-    is made again; it cost nothing but a request.
-    """
-
-    def __init__(self, session: Session, job: Job, owner: str, targets: Sequence[Target]) -> None:
-        self.session = session
-        self.is_cut_off = False
-        self._job = job
-        self._owner = owner
-        self._unclaimed = [target.id for target in targets]
-        self._claims: dict[int, Claim] = {}
-        self._claimed_at = 0.0
-        self._visits: list[Visit] = []
-        self._note_at = 0.0
-
-    def lease_of(self, target: Target) -> _Lease:
-        """The lease of a target of the chunk."""
-        if self._unclaimed:
-            unclaimed, self._unclaimed = self._unclaimed, []
-            self._claimed_at = time.monotonic()
-            self._claims = self.session.claim_all(unclaimed, self._owner, self._job.since)
-        return _Lease(
-            self.session,
-            target,
-            self._owner,
-            self._job.since,
-            claim=self._claims.pop(target.id, None),
-            claimed_at=self._claimed_at,
-        )
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it is time to note what was left here."""
-        return bool(self._visits) and time.monotonic() >= self._note_at
-
-    @property
-    def unnoted(self) -> list[Target]:
-        """The targets whose visits were not noted."""
-        return [visit.target for visit in self._visits]
-
-    def leave(self, visit: Visit) -> None:
-        """Keeps a visit for the next note, which comes within `NOTE_S`."""
-        if not self._visits:
-            self._note_at = time.monotonic() + NOTE_S
-        self._visits.append(visit)
-
-    def note(self) -> list[tuple[str, tuple[str, str, str]]]:
-        """Notes all visits that were left; gives the credential and the outcome of each."""
-        visits = self._visits
-        if visits:
-            self.session.note(self._job.run, self._owner, visits, keep_body=self._job.settings.raw)
-        self._visits = []
-        return [(visit.bought.credential, (visit.target.name, visit.state, visit.reason)) for visit in visits]
-
-    def release(self, target: Target) -> None:
-        """Gives the lease of one target back."""
-        self.session.release(self._owner, [target.id])
-
-
-class _Lease:
-    """The lease of one target, looked at before every request."""
-
-    def __init__(
-        self,
-        session: Session,
-        target: Target,
-        owner: str,
-        since: float,
-        *,
-        claim: Claim | None,
-        claimed_at: float,
-    ) -> None:
-        self._session = session
-        self._target = target
-        self._owner = owner
-        self._since = since
-        self._claim = claim
-        self._asked_at = claimed_at
-        self._ends_at = claimed_at + LEASE_S if claim else 0.0
-
-    def take(self) -> Claim:
-        """The claim; raises `LeaseLost` while another process has the target."""
-        asked_at = time.monotonic()
-        claim, self._claim = self._claim, None
-        if claim is not None and asked_at < self._ends_at - LEASE_S / 2:
-            return claim
-        claim = self._session.claim(self._target.id, self._owner, self._since)
-        if claim is None:
-            raise LeaseLost(f"{self._target.name} is being walked by another process")
-        self._ends_at = asked_at + LEASE_S
-        self._asked_at = asked_at
-        return claim
-
-    def hold(self) -> None:
-        """Renews a lease that may end during the next request.
-
-        Raises `LeaseLost` when the time is over already: what was known may no longer be all that is known.
-        """
-        now = time.monotonic()
-        if now >= self._ends_at:
-            raise LeaseLost(f"the lease of {self._target.name} ended before its next request")
-        if now >= self._ends_at - LEASE_S / 2:
-            self.take()
-        self._asked_at = now
-
-    def renewed(self, saved: Saved) -> None:
-        """Takes note of what saving said of the lease."""
-        self._ends_at = self._asked_at + LEASE_S if saved.leased else 0.0
-
-
-def _limits_of(money: Money) -> Limits:
-    def micro(amount: float | None) -> int | None:
-        return None if amount is None else round(amount * MICRO)
-
-    return Limits(
-        run=micro(money.budget),
-        run_posts=money.max_posts,
-        day=micro(money.budget_per_day),
-        month=micro(money.budget_per_month),
-    )
-
-
-def _reached(scope: str, money: Money) -> str:
-    """Which limit is met, and when the same command can go on."""
-    if scope == "run":
-        parts = [f"{usd(round(money.budget * MICRO))}"] if money.budget is not None else []
-        parts += [f"{money.max_posts:,} posts"] if money.max_posts is not None else []
-        return f"the budget of this run ({' and '.join(parts)}) is used up"
-    amount = money.budget_per_day if scope == "day" else money.budget_per_month
-    turns = "at midnight UTC" if scope == "day" else "with the next UTC month"
-    return f"the budget of the {scope} ({usd(round((amount or 0) * MICRO))}) is used up; a new one begins {turns}"
-
-
-def _confirmed(ask: Callable[[], Page]) -> Page:
-    """The page; a 401 is believed when it comes twice."""
-    try:
-        return ask()
-    except CredentialRefused:
-        return ask()
 
 
 def _resolved(page: Page, names: Sequence[str]) -> tuple[list[Found], list[Absent]]:
