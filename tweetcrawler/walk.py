@@ -541,7 +541,7 @@ class Worker:
                     page, credential = self._fetch(
                         descent.desk.session,
                         source.endpoint,
-                        lambda x, user_auth: source.fetch(x, ask, user_auth, allowed.units),  # noqa: B023 - called at once
+                        lambda x, user_auth: descent.fetch(x, ask, user_auth=user_auth, count=allowed.units),  # noqa: B023 - called at once
                         kinds=source.kinds,
                     )
             except RequestRefused:
@@ -883,6 +883,11 @@ class _Descent:
     may_wait: bool = False
     last: Bought | None = None
 
+    def fetch(self, x: X, ask: Ask, *, user_auth: bool, count: int) -> Page:
+        """A page, unless the lease is over: waiting for a permit takes its time, and a process may be stopped."""
+        self.lease.look()
+        return self.source.fetch(x, ask, user_auth, count)
+
 
 def _timeline_of(target: Target) -> _Source:
     def fetch(x: X, ask: Ask, user_auth: bool, count: int) -> Page:
@@ -1044,12 +1049,16 @@ class _Lease:
 
         Raises `LeaseLost` when the time is over already: what was known may no longer be all that is known.
         """
+        self.look()
         now = time.monotonic()
-        if now >= self._ends_at:
-            raise LeaseLost(f"the lease of {self._target.name} ended before its next request")
         if now >= self._ends_at - LEASE_S / 2:
             self.take()
         self._asked_at = now
+
+    def look(self) -> None:
+        """Raises `LeaseLost` when its time is over. Asks nobody: for the last moment before a request."""
+        if time.monotonic() >= self._ends_at:
+            raise LeaseLost(f"the lease of {self._target.name} ended before its next request")
 
     def renewed(self, saved: Saved) -> None:
         """Takes note of what saving said of the lease."""
