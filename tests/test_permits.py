@@ -27,6 +27,7 @@ from tweetcrawler.errors import (
     MustWait,
     NoCredentialLeft,
     Overloaded,
+    WindowClosed,
     XUnavailable,
 )
 from tweetcrawler.permits import Ledger, Permit
@@ -218,3 +219,61 @@ def test_day_limit_is_kept_beside_the_window() -> None:
 def test_a_clock_that_was_set_back_does_not_close_a_bucket_for_long() -> None:
     bucket = Bucket(limit=10, remaining=0, reset_at=100_000.0, anchored=True)
     assert windows.lend(bucket, 5, 1_000.0)[1] is not None
+
+
+# -- the clock of the books jumps ------------------------------------------------------------------------
+
+
+class JumpingBooks(MemoryBooks):
+    """Books whose clock is set anew while processes run, as that of a database's machine may be."""
+
+    ahead_s = 0.0
+
+    def change_buckets(self, keys: Any, change: Any) -> Any:
+        return super().change_buckets(keys, lambda buckets, now: change(buckets, now + self.ahead_s))
+
+
+@pytest.mark.parametrize("jump_s", [3_600.0, -3_600.0, 86_400.0, -86_400.0])
+def test_a_jump_of_the_clock_of_the_books_costs_a_refusal_a_process_and_bucket(jump_s: float) -> None:
+    """X's windows do not jump with it; whoever asks too early is told so, and knows it from then on."""
+    clock = Clock(now=200_000.0)
+    books = JumpingBooks(clock)
+    x = SimulatedX(clock, {"user0": 30, "user1": 30})
+    ledgers = [Ledger(credentials(2), own=n, since=clock.now, monotonic=clock) for n in range(4)]
+    begun = clock.now
+    longest = 0.0
+    while clock.now < begun + 3_600:
+        books.ahead_s = jump_s if clock.now > begun + 1_200 else 0.0
+        for ledger in ledgers:
+            try:
+                permit = ledger.reserve(books, ENDPOINT)
+            except MustWait as wait:
+                longest = max(longest, wait.wait_s)
+                continue
+            try:
+                ledger.settle(books, permit, x.answer(permit.subject))
+            except WindowClosed as error:
+                ledger.refused(books, permit, error)
+        clock.now += 5
+    assert x.closed <= 2 * len(ledgers)
+    assert longest <= 905
+    assert sum(x.served.values()) >= 2 * 30 * 3, "the windows after the jump are used, too"
+
+
+@pytest.mark.parametrize("jump_s", [3_600.0, 86_400.0])
+def test_no_wait_that_was_noted_before_the_clock_was_set_back_is_longer_than_it_was(jump_s: float) -> None:
+    clock = Clock(now=200_000.0)
+    books = JumpingBooks(clock)
+    books.ahead_s = jump_s
+    before = Ledger(credentials(3), own=0, since=clock.now + jump_s, monotonic=clock)
+    for error in (
+        CapReached("the month's posts are used up", for_s=86_400.0),
+        CredentialRefused("no such token"),
+        Overloaded("go slower", rate=Rate(900, 500, 900.0)),
+    ):
+        before.refused(books, before.reserve(books, ENDPOINT), error)
+    books.ahead_s = 0.0
+    after = Ledger(credentials(3), own=0, since=clock.now, monotonic=clock)
+    assert after.reserve(books, ENDPOINT).credential == 0, "what was refused in the future is no refusal of this run"
+    patient = Ledger(credentials(3)[2:], own=0, since=clock.now, monotonic=clock)
+    assert patient.reserve(books, ENDPOINT)

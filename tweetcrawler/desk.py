@@ -116,12 +116,16 @@ class Lease:
 
         Raises `LeaseLost` when the time is over already: what was known may no longer be all that is known.
         """
+        self.look()
         now = time.monotonic()
-        if now >= self._ends_at:
-            raise LeaseLost(f"the lease of {self._target.name} ended before its next request")
         if now >= self._ends_at - LEASE_S / 2:
             self.take()
         self._asked_at = now
+
+    def look(self) -> None:
+        """Raises `LeaseLost` when its time is over. Asks nobody: for the last moment before a request."""
+        if time.monotonic() >= self._ends_at:
+            raise LeaseLost(f"the lease of {self._target.name} ended before its next request")
 
     def renewed(self, saved: Saved) -> None:
         """Takes note of what saving said of the lease."""

@@ -440,7 +440,7 @@ class Worker:
                     page, credential = self._fetcher.page(
                         descent.desk.session,
                         source.endpoint,
-                        lambda x, user_auth: source.fetch(x, ask, user_auth, allowed.units),  # noqa: B023 - called at once
+                        lambda x, user_auth: descent.fetch(x, ask, user_auth=user_auth, count=allowed.units),  # noqa: B023 - called at once
                         kinds=source.kinds,
                     )
             except RequestRefused:
@@ -633,6 +633,11 @@ class _Descent:
     stalled: bool = False
     may_wait: bool = False
     last: Bought | None = None
+
+    def fetch(self, x: X, ask: Ask, *, user_auth: bool, count: int) -> Page:
+        """A page, unless the lease is over: waiting for a permit takes its time, and a process may be stopped."""
+        self.lease.look()
+        return self.source.fetch(x, ask, user_auth, count)
 
 
 def _timeline_of(target: Target) -> _Source:

