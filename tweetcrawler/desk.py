@@ -48,6 +48,10 @@ class Desk:
             claimed_at=self._claimed_at,
         )
 
+    def distrust(self) -> None:
+        """Forgets the claims that were not used: who lost one lease unawares, in a machine that slept, lost them all."""
+        self._claims.clear()
+
     @property
     def is_full(self) -> bool:
         """Whether it is time to note what was left here."""

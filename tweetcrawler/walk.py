@@ -211,6 +211,8 @@ class Worker:
             try:
                 return self._crawl_target(session, desk, target)
             except TweetcrawlerError as error:
+                if isinstance(error, LeaseLost):
+                    desk.distrust()
                 # Who waited for the database once does not wait for it again to clear up.
                 desk.is_cut_off = isinstance(error, DatabaseUnreachable)
                 desk.release(target)
@@ -418,6 +420,8 @@ class Worker:
                 break
             saved = session.save(self._job.run, self._owner, batch, keep_body=self._job.settings.raw)
             descent.lease.renewed(saved)
+            if not saved.leased:
+                descent.desk.distrust()
             self._tell(("page", credential, batch.bought.posts, saved.new))
             if descent.left is not None:
                 descent.left -= batch.bought.posts
