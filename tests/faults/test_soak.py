@@ -151,6 +151,8 @@ def _soak(server: OwnServer, folder: Path, measure: Any, *, seconds: float) -> N
                 sandbox.control("POST", "/sandbox/world", {"user": handle, "add_posts": 3, "age_s": 120})
             behind.write_handles(handles)
             process = behind.start()
+            # A database that is away when a run wants to begin is said at once, which is no survival but right.
+            wait_until(lambda: process.poll() is not None or workers_of(process.pid), what="the beginning of a run")  # noqa: B023 - called at once
             for name in chance.sample(sorted(trouble.names), 2):
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(chance.uniform(0.3, 1.2))
