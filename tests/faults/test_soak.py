@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 from crawls import Crawler, ended, truth, wait_until, workers_of
 from machine import OwnServer, before_database, before_x, through, url_of
@@ -150,9 +151,10 @@ def _soak(server: OwnServer, folder: Path, measure: Any, *, seconds: float) -> N
             for handle in handles[:4]:  # a round takes longer than three seconds: they are newer than what is covered
                 sandbox.control("POST", "/sandbox/world", {"user": handle, "add_posts": 3, "age_s": 120})
             behind.write_handles(handles)
+            begun = _runs(dsn)
             process = behind.start()
             # A database that is away when a run wants to begin is said at once, which is no survival but right.
-            wait_until(lambda: process.poll() is not None or workers_of(process.pid), what="the beginning of a run")  # noqa: B023 - called at once
+            wait_until(lambda: _runs(dsn) > begun or process.poll() is not None, what="the beginning of a run")  # noqa: B023 - called at once
             for name in chance.sample(sorted(trouble.names), 2):
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(chance.uniform(0.3, 1.2))
@@ -171,3 +173,9 @@ def _soak(server: OwnServer, folder: Path, measure: Any, *, seconds: float) -> N
         twice = books["posts_sold"] - books["posts_distinct"]
         measure("posts bought twice beyond one page a crash", max(0, twice - allowed * PAGE), at_most=0)
         measure("requests into a closed window", books["closed_window_requests"], at_most=0)
+
+
+def _runs(dsn: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("SELECT count(*) FROM crawl_run").fetchone()
+    return row[0] if row else 0
