@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import importlib
 import os
 import platform
@@ -36,6 +37,8 @@ def main() -> None:
     unknown = set(given.names) - set(NAMES)
     if unknown:
         parser.error(f"there is no measurement {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    # As `pip install` does: where the environment forbids to write byte code, each start would make it anew.
+    compileall.compile_dir(Path(__file__).parent.parent / "tweetcrawler", quiet=2)
     with stage.postgres() as server:
         for name in given.names or NAMES:
             begun = time.perf_counter()
