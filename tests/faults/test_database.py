@@ -611,6 +611,19 @@ def test_D9_through_pgbouncer_in_transaction_mode(dsn: str, tmp_path: Path, meas
         measure("posts bought twice", bought_twice(sandbox), at_most=0)
 
 
+def test_D9_nothing_is_prepared_that_a_pooler_would_have_to_know(dsn: str, measure: Any) -> None:
+    """From 1.21 on pgbouncer keeps prepared statements (`max_prepared_statements`), before it loses them."""
+    with Database(dsn).session() as session:
+        run, _ = session.begin_run(version="0", arguments={}, host="h", credentials=[])
+        one = OnePage(dsn, run, 1)
+        for _ in range(12):  # psycopg would prepare from the fifth on
+            session.save(run, "w", one.batch)
+            session.claim(one.batch.target, "w", 0)
+        assert session._connection is not None
+        [(prepared,)] = session._connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchall()
+    measure("prepared statements", prepared, at_most=0)
+
+
 @pytest.mark.parametrize("revision", ["0000", "9999", None])
 def test_D10_another_schema_is_refused_in_one_line(
     sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any, revision: str | None
