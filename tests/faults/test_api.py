@@ -196,6 +196,26 @@ def test_A4_a_revoked_credential_is_retired_in_the_middle_of_a_chunk(dsn: str, t
         assert "c1" in result.stdout
 
 
+def test_A4_when_every_credential_is_refused_the_run_ends_with_exit_4(
+    dsn: str, tmp_path: Path, measure: Any
+) -> None:
+    with Sandbox("--credentials", "2", "--posts", "100-400", "--latency-ms", "15") as sandbox:
+        crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
+        process = crawler.start()
+        wait_until(lambda: sandbox.books()["posts_sold"] > 300, what="a crawl under way")
+        for name in ("c1", "c2"):
+            sandbox.control("POST", "/sandbox/credentials", {"name": name, "revoked": True})
+        result = ended(process, expect=4)
+        [said] = [line for line in result.stdout.splitlines() if line.startswith("ended early")]
+        assert "look at them in X's developer console, then run again" in said
+        measure("tracebacks", (result.stdout + result.stderr).count("Traceback"), at_most=0)
+        for name in ("c1", "c2"):
+            sandbox.control("POST", "/sandbox/credentials", {"name": name, "revoked": False})
+        crawler.run()
+        measure("posts missing after the next run", missing(crawler, sandbox, HANDLES), at_most=0)
+        measure("posts bought twice", bought_twice(sandbox.books()), at_most=0)
+
+
 def test_A5_users_that_cannot_be_read_rest_and_no_credential_is_blamed(
     sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any
 ) -> None:

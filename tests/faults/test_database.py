@@ -29,7 +29,7 @@ from test_db import page, row
 
 from tweetcrawler import db
 from tweetcrawler.batch import Batch, Found
-from tweetcrawler.db import Database
+from tweetcrawler.db import Database, Session
 from tweetcrawler.errors import DatabaseUnreachable
 
 TIMELINE = "/2/users/:id/tweets"
@@ -175,7 +175,7 @@ def test_D11_a_crash_of_the_server_while_a_dead_worker_is_replaced(
 class OnePage:
     """A target of its own with one page to save; `state` says how much of it is stored."""
 
-    def __init__(self, dsn: str, run: int, number: int) -> None:
+    def __init__(self, dsn: str, run: int, number: int, *, letters: int = 200) -> None:
         self.first = number * 1_000 + 1
         self._dsn = dsn
         handle = f"user_{number}"
@@ -184,7 +184,8 @@ class OnePage:
             session.remember(run, page(users=1), [Found(handle, str(number + 1), handle, 7)], [], rest_s=0)
             target = session.targets([handle])[handle].id
             session.claim(target, "w", 0)
-        rows = [row(self.first + n, text=f"post {n} " + "x" * 200) for n in range(20)]
+        chance = random.Random(number)
+        rows = [row(self.first + n, text=f"post {n} {chance.randbytes(letters // 2).hex()}") for n in range(20)]
         self.batch = Batch(target, page(posts=20), rows, covered=(self.first, self.first + 20))
 
     def state(self) -> tuple[int, int, str, int]:
@@ -323,6 +324,76 @@ def test_D4_with_a_full_disk_nothing_more_is_bought(
         assert "No space left" in result.stderr or "does not work" in result.stderr
         measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
         measure("posts bought twice", sandbox.books()["posts_sold"] - before - len(crawler.stored_ids()), at_most=0)
+    finally:
+        with contextlib.suppress(OSError):
+            small_disk.free()
+        server.close()
+
+
+@pytest.mark.parametrize("small_disk", [120], indirect=True)
+def test_D4_a_disk_that_stays_full_is_a_dead_end_that_is_said(
+    small_disk: SmallDisk, monkeypatch: pytest.MonkeyPatch, measure: Any
+) -> None:
+    monkeypatch.setattr(db, "PATIENCE_S", 2.0)
+    server = OwnServer(small_disk.folder / "data")
+    try:
+        dsn = server.database()
+        with Database(dsn).session() as session:
+            run, _ = session.begin_run(version="0", arguments={}, host="h", credentials=[])
+            pages = [OnePage(dsn, run, number, letters=8_000) for number in range(1, 25)]
+            small_disk.fill()
+            took: list[float] = []
+            with pytest.raises(DatabaseUnreachable, match="everything saved is safe, run again") as caught:
+                _save_all(session, run, pages, took)
+            measure("seconds until it is said, patience 2 s", took[-1], at_most=8)
+        assert caught.value.exit_code == 3
+        assert "\n" not in str(caught.value)
+        small_disk.free()
+        if not Path(f"/proc/{server.postmaster()}").exists():
+            server.start()  # a full WAL ends the server
+        with Database(dsn).session() as session:
+            for one in pages:
+                session.save(run, "w", one.batch)
+        measure("pages that are not whole after there is room", sum(p.state() != p.whole for p in pages), at_most=0)
+    finally:
+        with contextlib.suppress(OSError):
+            small_disk.free()
+        server.close()
+
+
+def _save_all(session: Session, run: int, pages: list[OnePage], took: list[float]) -> None:
+    """Saves the pages, of which some find room in files that are there; `took` gets the seconds of each."""
+    for one in pages:
+        begun = time.monotonic()
+        try:
+            session.save(run, "w", one.batch)
+        finally:
+            took.append(time.monotonic() - begun)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("small_disk", [220], indirect=True)
+def test_D4_after_five_minutes_of_a_full_disk_the_run_ends_with_exit_3(
+    small_disk: SmallDisk, sandbox: Sandbox, tmp_path: Path, measure: Any
+) -> None:
+    server = OwnServer(small_disk.folder / "data")
+    try:
+        crawler = Crawler.on(sandbox, tmp_path, server.database(), HANDLES)
+        process = crawler.start()
+        wait_until(lambda: requests(sandbox) >= 4, what="a crawl under way")
+        small_disk.fill()
+        begun = time.monotonic()
+        result = ended(process, expect=3, timeout_s=600)
+        measure("seconds until it is said", time.monotonic() - begun, at_least=290, at_most=400)
+        assert "run again when it is back" in result.stdout
+        assert "Traceback" not in result.stderr
+        small_disk.free()
+        if not Path(f"/proc/{server.postmaster()}").exists():
+            server.start()
+        crawler.run()
+        measure("posts missing after the next run", missing(crawler, sandbox, HANDLES), at_most=0)
+        measure("posts bought twice: the pages in hand", bought_twice(sandbox), at_most=2 * PAGE)
     finally:
         with contextlib.suppress(OSError):
             small_disk.free()
@@ -538,6 +609,19 @@ def test_D9_through_pgbouncer_in_transaction_mode(dsn: str, tmp_path: Path, meas
         measure("errors of 4 workers over 2 connections", complaints, at_most=0)
         measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
         measure("posts bought twice", bought_twice(sandbox), at_most=0)
+
+
+def test_D9_nothing_is_prepared_that_a_pooler_would_have_to_know(dsn: str, measure: Any) -> None:
+    """From 1.21 on pgbouncer keeps prepared statements (`max_prepared_statements`), before it loses them."""
+    with Database(dsn).session() as session:
+        run, _ = session.begin_run(version="0", arguments={}, host="h", credentials=[])
+        one = OnePage(dsn, run, 1)
+        for _ in range(12):  # psycopg would prepare from the fifth on
+            session.save(run, "w", one.batch)
+            session.claim(one.batch.target, "w", 0)
+        assert session._connection is not None
+        [(prepared,)] = session._connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchall()
+    measure("prepared statements", prepared, at_most=0)
 
 
 @pytest.mark.parametrize("revision", ["0000", "9999", None])
