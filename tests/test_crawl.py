@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,39 @@ def test_every_post_becomes_its_row_and_is_bought_once(sandbox: Sandbox, dsn: st
     assert books["posts_sold"] == len(crawler.stored_ids())
     assert books["closed_window_requests"] == 0
     assert f"{books['posts_sold']:,} new rows, 0 updated" in done.stdout
+
+
+def test_a_handle_with_news_has_a_connection_of_its_own_and_the_others_share_one(dsn: str, tmp_path: Path) -> None:
+    handles = [f"quiet_{n}" for n in range(60)]
+    with Sandbox("--credentials", "1", "--posts", "1-3", "--plan", "unlimited") as sandbox:
+        crawler = Crawler.on(sandbox, tmp_path, dsn, handles, threads=1)
+        crawler.run()
+        for handle in handles[::20]:
+            sandbox.control("POST", "/sandbox/world", {"user": handle, "add_posts": 2, "age_s": 90})
+        sandbox.control("POST", "/sandbox/clock", {"skew_s": 300})
+        before, requests = _connections(crawler), sandbox.books()["requests"]["c1"][TIMELINE]["200"]
+        crawler.run()
+        is_exact(crawler, sandbox, handles)
+        assert sandbox.books()["requests"]["c1"][TIMELINE]["200"] - requests == len(handles)
+        # Three for handles; two chunks, the handles' lookup, the parent's, and those that look at the database here.
+        assert 3 <= _connections(crawler) - before <= 20
+        [(pages, noted)] = crawler.select(
+            "SELECT count(*), count(*) FILTER (WHERE post_count = 0 AND body IS NOT NULL) FROM crawl_page "
+            "WHERE run_id = (SELECT max(id) FROM crawl_run)"
+        )
+        assert (pages, noted) == (60, 57)
+        [(states,)] = crawler.select(
+            "SELECT count(*) FROM crawl_target WHERE state = 'ok' AND lease_until IS NULL "
+            "AND crawled_at > (SELECT max(started_at) FROM crawl_run)"
+        )
+        assert states == 60
+
+
+def _connections(crawler: Crawler) -> int:
+    """How many connections the database has had; the server counts those that ended."""
+    time.sleep(0.5)
+    [(count,)] = crawler.select("SELECT sessions FROM pg_stat_database WHERE datname = current_database()")
+    return int(count)
 
 
 def test_the_second_run_buys_nothing_and_looks_nobody_up_again(
