@@ -41,7 +41,6 @@ $(VENV)/to-run: requirements.lock pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes -r requirements.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
-	$(VENV)/bin/python -m compileall -q tweetcrawler
 	touch $@
 
 $(VENV)/to-develop: requirements-dev.lock $(VENV)/to-run
