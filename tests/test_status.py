@@ -56,7 +56,7 @@ def test_all_of_it_at_a_glance(world: Sandbox, dsn: str, tmp_path: Path) -> None
     [run] = status["spent"]["by_run"]
     assert (run["run"], run["exit_code"], run["spent"]["posts"]) == (1, 1, posts)
     windows = {(w["credential"], w["as"], w["endpoint"]): w for w in status["windows"]}
-    used = sum(w["limit"] - w["left"] for (_, _, e), w in windows.items() if e == TIMELINE)
+    used = sum(w["limit"] - w["left"] for (_, _, e), w in windows.items() if e == TIMELINE and w["left"] is not None)
     assert used == crawler.select(f"SELECT count(*) FROM crawl_page WHERE endpoint = '{TIMELINE}'")[0][0] + 1
     assert status["next_run"]["requests_total"]["likely"] == 6
     said = crawler.run("status").stdout
