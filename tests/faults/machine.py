@@ -84,6 +84,14 @@ class OwnServer:
     def postmaster(self) -> int:
         return int((self._cluster / "postmaster.pid").read_text().split()[0])
 
+    @property
+    def runs(self) -> bool:
+        """Whether it is there; a full disk may have ended it."""
+        try:
+            return Path(f"/proc/{self.postmaster()}").exists()
+        except FileNotFoundError:
+            return False
+
     def crash(self) -> None:
         """As `pg_ctl stop -m immediate`: no checkpoint, every connection is lost."""
         pid = self.postmaster()
