@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from crawls import kill_tree
 from haystack import SECRET_COLUMNS, Haystack
-from machine import OwnServer, SmallDisk, lacking, need
+from machine import OwnServer, SmallDisk, contention, lacking, need
 from promises import Figure, Figures, fault_of
 from sandbox_server import Sandbox
 
@@ -34,13 +34,30 @@ class Measure:
     def __call__(
         self, what: str, value: float, *, at_most: float | None = None, at_least: float | None = None
     ) -> None:
-        bounds = [f"<= {at_most:g}"] if at_most is not None else []
-        bounds += [f">= {at_least:g}"] if at_least is not None else []
         kept = (at_most is None or value <= at_most) and (at_least is None or value >= at_least)
+        self._note(what, value, _bounds(at_most, at_least), kept)
+
+    def seconds(self, what: str, value: float, *, at_most: float, at_least: float | None = None) -> None:
+        """A duration by the clock on the wall. What is promised is promised of a machine that has the time for it:
+        where all takes twice as long, since others compute, too, so may this."""
+        bounds = _bounds(at_most, at_least)
+        kept = at_least is None or value >= at_least
+        if value > at_most:
+            slower = contention()
+            bounds.append(f"{slower:.1f} times that on a machine so busy")
+            kept = kept and value <= at_most * slower
+        self._note(what, value, bounds, kept)
+
+    def _note(self, what: str, value: float, bounds: list[str], kept: bool) -> None:
         shown = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
         self._noted.append(("figure", (self._fault, what, shown, " and ".join(bounds), kept)))
         print(f"{self._fault}: {what}: {shown} (promised {' and '.join(bounds)})")
         assert kept, f"{self._fault}: {what} is {shown}, promised {' and '.join(bounds)}"
+
+
+def _bounds(at_most: float | None, at_least: float | None) -> list[str]:
+    bounds = [f"<= {at_most:g}"] if at_most is not None else []
+    return bounds + ([f">= {at_least:g}"] if at_least is not None else [])
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -36,6 +37,17 @@ def lacking(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def contention() -> float:
+    """How many times longer computing takes than it would on this machine alone; 1 when nobody else computes."""
+    longest = os.getloadavg()[0] / (os.cpu_count() or 1)
+    for _ in range(3):
+        begun, used = time.monotonic(), time.process_time()
+        while time.process_time() - used < 0.1:
+            pass
+        longest = max(longest, (time.monotonic() - begun) / (time.process_time() - used))
+    return max(1.0, longest)
 
 
 class SmallDisk:

@@ -39,7 +39,7 @@ PROMISES: dict[str, tuple[str, str]] = {
     "P3": ("a worker is out of memory", "as P1; the others do not stop"),
     "P4": ("SIGTERM", "pages are finished, leases and permits given back, exit 143"),
     "P5": ("Ctrl-C once, twice", "once: as P4 with exit 130; twice: at once"),
-    "P6": ("the machine's clock jumps by a day", "nothing waits longer, nothing is bought twice"),
+    "P6": ("the machine's or the database's clock jumps", "nothing waits longer than a window, nothing is missing"),
     "P7": ("a process sleeps while another takes its target", "it sees that before it asks again"),
     "P8": ("the same work is handed out twice", "the second finds nothing to do"),
     "P9": ("the database is out of reach, X is not", "no request after the lease has ended"),

@@ -269,7 +269,7 @@ def _burst(sandbox: Sandbox, dsn: str, folder: Path, measure: Any, seconds: floa
     crawler.run()
     measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
     measure(f"requests in {seconds:.0f} s of 503", answers(sandbox.books(), "503"), at_most=12)
-    measure("seconds from the end of the burst to the end", time.monotonic() - begun - seconds, at_most=70)
+    measure.seconds("seconds from the end of the burst to the end", time.monotonic() - begun - seconds, at_most=70)
 
 
 # -- A7 to A9: X does not answer, or not to the end -----------------------------------------------------
@@ -278,7 +278,7 @@ def _burst(sandbox: Sandbox, dsn: str, folder: Path, measure: Any, seconds: floa
 def test_A7_a_server_that_does_not_answer_is_given_up(sandbox: Sandbox, measure: Any) -> None:
     sandbox.fault("black-hole", count=1)
     client = client_of(sandbox, timeouts=Timeouts(1.0, 1.5, 3.0))
-    measure("seconds of a black hole, promised 1.5 + 1", _seconds_until_given_up(client, sandbox), at_most=2.5)
+    measure.seconds("seconds of a black hole, promised 1.5 + 1", _seconds_until_given_up(client, sandbox), at_most=2.5)
     page(client, sandbox)  # the client is as good as before
 
 
@@ -295,7 +295,7 @@ def test_A7_an_address_that_takes_no_connection_is_given_up(sandbox: Sandbox, me
                     one.connect(address)
             client = client_of(sandbox, url=f"http://127.0.0.1:{address[1]}", timeouts=Timeouts(1.0, 1.5, 3.0))
             took = _seconds_until_given_up(client, sandbox)
-            measure("seconds without a connection, promised 1 + 1", took, at_most=2.0)
+            measure.seconds("seconds without a connection, promised 1 + 1", took, at_most=2.0)
 
 
 @pytest.mark.slow
@@ -307,25 +307,25 @@ def test_A7_a_black_hole_holds_nobody_for_more_than_a_minute(
     begun = time.monotonic()
     crawler.run()
     measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
-    measure("seconds of a run with two black holes", time.monotonic() - begun, at_most=60)
+    measure.seconds("seconds of a run with two black holes", time.monotonic() - begun, at_most=60)
 
 
 def test_A8_a_server_that_drips_is_given_up(sandbox: Sandbox, measure: Any) -> None:
     sandbox.fault("slowloris", count=1, interval_s=0.2)
     client = client_of(sandbox, timeouts=Timeouts(1.0, 1.5, 2.5))
-    measure("seconds of a dripping body, total timeout 2.5", _seconds_until_given_up(client, sandbox), at_most=3.0)
+    measure.seconds("seconds of a dripping body, total timeout 2.5", _seconds_until_given_up(client, sandbox), at_most=3.0)
     page(client, sandbox)
     with before_x(sandbox) as proxy:
         proxy.drip_s = 0.2  # headers, too
         dripping = client_of(sandbox, url=url_of(proxy), timeouts=Timeouts(1.0, 1.5, 2.5))
         took = _seconds_until_given_up(dripping, sandbox)
-        measure("seconds of a dripping header, total timeout 2.5", took, at_most=3.0)
+        measure.seconds("seconds of a dripping header, total timeout 2.5", took, at_most=3.0)
 
 
 @pytest.mark.slow
 def test_A8_by_default_a_server_that_drips_is_given_up_after_a_minute(sandbox: Sandbox, measure: Any) -> None:
     sandbox.fault("slowloris", count=1, interval_s=0.5)
-    measure("seconds", _seconds_until_given_up(client_of(sandbox), sandbox), at_most=61)
+    measure.seconds("seconds", _seconds_until_given_up(client_of(sandbox), sandbox), at_most=61)
 
 
 def test_A8_a_crawl_gets_past_drips(sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any) -> None:
@@ -408,7 +408,7 @@ def test_A11_waits_follow_the_clock_of_x(dsn: str, tmp_path: Path, measure: Any,
         measure(f"requests into a closed window, {skew}", books["closed_window_requests"], at_most=0)
         measure(f"posts missing, {skew}", missing(crawler, sandbox, handles), at_most=0)
         windows = [w for w in books["past_windows"] + books["windows"] if w["endpoint"] == TIMELINE]
-        measure(f"longest wait beyond a window's end in seconds, {skew}", longest_pause(windows), at_most=5)
+        measure.seconds(f"longest wait beyond a window's end in seconds, {skew}", longest_pause(windows), at_most=5)
 
 
 def longest_pause(windows: list[dict[str, Any]]) -> float:

@@ -254,6 +254,6 @@ def test_F5_the_private_server_on_a_full_disk_is_a_dead_end_that_is_said(
     with contextlib.ExitStack() as stack:
         stack.callback(small_disk.free)
         result = crawler.run(expect=(2, 3))
-    measure("seconds until it is said", time.monotonic() - begun, at_most=60)
+    measure.seconds("seconds until it is said", time.monotonic() - begun, at_most=60)
     measure("tracebacks, private server on a full disk", result.stderr.count("Traceback"), at_most=0)
     assert "No space left" in result.stderr

@@ -157,7 +157,7 @@ def _answers(pages: Path, folder: Path, measure: Any, *, seed: str, count: int) 
     assert not strange, strange[:5]
     measure(f"kinds of strange errors in {count:,} answers", len(strange), at_most=0)
     measure("errors that hold a secret", leaks, at_most=0)
-    measure("longest wait for an answer in seconds, total timeout 3", longest, at_least=TOTAL_S - 0.1, at_most=TOTAL_S + 1)
+    measure.seconds("longest wait for an answer in seconds, total timeout 3", longest, at_least=TOTAL_S - 0.1, at_most=TOTAL_S + 1)
     measure("MB grown", grown / 1e6, at_most=200)
 
 

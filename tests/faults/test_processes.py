@@ -21,7 +21,7 @@ import psutil
 import psycopg
 import pytest
 from crawls import Crawler, alive, ended, truth, wait_until, workers_of
-from machine import OwnServer, before_database, through, with_a_clock
+from machine import OwnServer, before_database, before_x, through, url_of, with_a_clock
 from sandbox_server import Sandbox
 from tcp_proxy import Trap
 from test_api import longest_pause
@@ -112,7 +112,7 @@ def test_P1_a_worker_killed_at_each_named_point(dsn: str, tmp_path: Path, measur
         print({name: f"{s:.2f} s" for name, s in zip(POINTS, recoveries, strict=True)})
         measure("posts missing", missing(crawler, sandbox, handles), at_most=0)
         measure(f"posts bought twice in {len(POINTS)} kills", bought_twice(sandbox), at_most=len(POINTS) * PAGE)
-        measure("longest recovery in seconds", max(recoveries), at_most=5)
+        measure.seconds("longest recovery in seconds", max(recoveries), at_most=5)
         measure("requests into a closed window", sandbox.books()["closed_window_requests"], at_most=0)
 
 
@@ -169,7 +169,7 @@ def test_P1_a_lease_of_a_machine_that_is_gone_ends_within_a_minute(
         [(longest,)] = connection.execute("SELECT extract(epoch FROM interval '60 s')").fetchall()
     begun = time.monotonic()
     crawler.run()
-    measure("seconds waited for the last 3 of a lease", time.monotonic() - begun, at_most=3 + 5)
+    measure.seconds("seconds waited for the last 3 of a lease", time.monotonic() - begun, at_most=3 + 5)
     assert longest == 60
     measure("posts missing", missing(crawler, sandbox, HANDLES[:2]), at_most=0)
 
@@ -199,7 +199,7 @@ def test_P2_a_killed_parent_leaves_no_process(dsn: str, tmp_path: Path, measure:
         killed_at = time.monotonic()
         process.communicate()
         wait_until(lambda: not any(alive(p.pid) for p in family), timeout_s=15, what="the end of all")
-        measure(f"seconds until nobody is left, {moment}", time.monotonic() - killed_at, at_most=5)
+        measure.seconds(f"seconds until nobody is left, {moment}", time.monotonic() - killed_at, at_most=5)
         sandbox.control("DELETE", "/sandbox/faults")
         proxy.go_on()
         proxy.cut()
@@ -228,7 +228,7 @@ def test_P3_a_worker_out_of_memory_takes_nobody_with_it(
     measure("tracebacks", result.stderr.count("Traceback"), at_most=0)
     measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
     measure("posts bought twice", bought_twice(sandbox), at_most=PAGE)
-    measure("longest pause of the whole crawl in seconds", longest, at_most=1.5)
+    measure.seconds("longest pause of the whole crawl in seconds", longest, at_most=1.5)
 
 
 def _longest_pause_in_sales(sandbox: Sandbox, process: subprocess.Popen[str]) -> float:
@@ -261,7 +261,7 @@ def test_P4_sigterm_finishes_pages_and_gives_everything_back(
     asked_at = time.monotonic()
     process.send_signal(signal.SIGTERM)
     result = ended(process, expect=143)
-    measure("seconds until the end", time.monotonic() - asked_at, at_most=10)
+    measure.seconds("seconds until the end", time.monotonic() - asked_at, at_most=10)
     assert "ended early" in result.stdout
     [(leases,)] = crawler.select("SELECT count(*) FROM crawl_target WHERE lease_until > clock_timestamp()")
     measure("leases that were kept", leases, at_most=0)
@@ -281,7 +281,7 @@ def test_P4_sigterm_while_nothing_answers(sandbox: Sandbox, dsn: str, tmp_path: 
     asked_at = time.monotonic()
     process.send_signal(signal.SIGTERM)
     ended(process, expect=143)
-    measure("seconds until the end, X silent", time.monotonic() - asked_at, at_most=10)
+    measure.seconds("seconds until the end, X silent", time.monotonic() - asked_at, at_most=10)
 
 
 def test_P5_ctrl_c_once_ends_in_order_and_twice_at_once(
@@ -293,7 +293,7 @@ def test_P5_ctrl_c_once_ends_in_order_and_twice_at_once(
     asked_at = time.monotonic()
     terminal.type("\x03")
     assert terminal.end(15) == 130
-    measure("seconds after Ctrl-C", time.monotonic() - asked_at, at_most=10)
+    measure.seconds("seconds after Ctrl-C", time.monotonic() - asked_at, at_most=10)
     measure("posts bought and not stored", sandbox.books()["posts_sold"] - len(crawler.stored_ids()), at_most=0)
 
     sandbox.fault("black-hole", for_s=60)
@@ -305,7 +305,7 @@ def test_P5_ctrl_c_once_ends_in_order_and_twice_at_once(
     asked_at = time.monotonic()
     terminal.type("\x03")
     assert terminal.end(10) == 130
-    measure("seconds after the second Ctrl-C", time.monotonic() - asked_at, at_most=1)
+    measure.seconds("seconds after the second Ctrl-C", time.monotonic() - asked_at, at_most=1)
     wait_until(lambda: not any(p.is_running() for p in family), timeout_s=5, what="no orphans")
     assert b"Traceback" not in terminal.shown
     sandbox.control("DELETE", "/sandbox/faults")
@@ -396,7 +396,7 @@ def test_P6_the_database_s_clock_jumps(
         measure(f"posts missing, {size}", missing(crawlers[0], sandbox, handles), at_most=0)
         # Two jumps are forward: that ends all leases, and whoever has a page in hand learns it when it is saved.
         measure(f"posts bought twice in two jumps forward, {size}", bought_twice(sandbox), at_most=2 * 4 * PAGE)
-        measure(f"longest wait beyond a window's end in seconds, {size}", longest_pause(windows), at_most=window_s)
+        measure.seconds(f"longest wait beyond a window's end in seconds, {size}", longest_pause(windows), at_most=window_s)
 
 
 # -- P7, P8, P9: two of a kind, or out of reach ----------------------------------------------------------
@@ -412,19 +412,26 @@ def test_P7_a_worker_that_slept_for_longer_than_a_lease(dsn: str, tmp_path: Path
 
 
 def _sleep_through_the_lease(dsn: str, folder: Path, measure: Any, *, wait: bool) -> None:
-    with Sandbox("--credentials", "2", "--posts", "1500-1500", "--latency-ms", "20") as sandbox:
+    with (
+        Sandbox("--credentials", "2", "--posts", "1500-1500", "--latency-ms", "20") as sandbox,
+        before_x(sandbox) as x,
+    ):
         handle = ["writer_0"]
-        first = Crawler.on(sandbox, folder / "first", dsn, handle, threads=1)
+        first = Crawler(
+            folder / "first", dsn=dsn, auth_csv=sandbox.auth_csv, api_url=url_of(x), handles=handle, threads=1
+        )
         second = Crawler.on(sandbox, folder / "second", dsn, handle, threads=1)
         process = first.start()
         wait_until(lambda: requests(sandbox) >= 3, what="a crawl under way")
-        sandbox.fault("delay", delay_s=1.5, endpoint=TIMELINE)
-        wait_until(lambda: sandbox.books()["faults"].get("delay", 0) == 1, what="a request under way")
+        x.stall("down")
+        under_way = requests(sandbox)
+        wait_until(lambda: requests(sandbox) > under_way, what="a request whose answer does not come yet")
         [worker] = workers_of(process.pid)
         family = [worker, psutil.Process(process.pid)]
         try:
             for one in family:
                 one.suspend()
+            x.go_on()
             if wait:
                 time.sleep(61)
             else:  # the minute of its lease goes by
