@@ -9,7 +9,7 @@ demo: $(VENV)/to-run
 	$(VENV)/bin/tweetcrawler demo --keep demo
 
 test: $(VENV)/to-develop
-	$(VENV)/bin/pytest -n 3
+	$(VENV)/bin/pytest -n 4 --dist worksteal
 
 lint: $(VENV)/to-develop
 	$(VENV)/bin/ruff check
@@ -20,7 +20,7 @@ slow: $(VENV)/to-develop
 
 # Every fault that must be survived, in its short form, which `make test` runs, too; prints fault, promise and figure.
 faults: $(VENV)/to-develop
-	TWEETCRAWLER_FIGURES=1 $(VENV)/bin/pytest -n 4 tests/faults
+	TWEETCRAWLER_FIGURES=1 $(VENV)/bin/pytest -n 4 --dist worksteal tests/faults
 
 # The same in the long form, some two hours.
 chaos: $(VENV)/to-develop

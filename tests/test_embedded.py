@@ -116,22 +116,26 @@ class Lender:
         self.process.communicate()
 
 
-def processes_in(folder: Path) -> list[psutil.Process]:
-    """Everything alive that was called with the folder, or a path in it, among its arguments."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and any(str(folder) in word for word in process.cmdline()):
-                found.append(process)
-    return found
+def processes_in(folder: Path, word: str = "") -> list[psutil.Process]:
+    """Everything alive that was called with the folder, or a path in it, among its arguments, and with the word."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "ppid"])
+        if process.pid != os.getpid()
+        # None where the process ended while it was looked at.
+        and any(str(folder) in argument for argument in process.info["cmdline"] or ())
+        and (not word or word in process.info["cmdline"])
+    ]
 
 
 def postmasters(folder: Path) -> list[psutil.Process]:
-    return [process for process in processes_in(folder) if "-D" in process.cmdline()]
+    # A child that the server has just forked still bears its parent's arguments.
+    called = {process.pid: process for process in processes_in(folder, "-D")}
+    return [process for process in called.values() if process.info["ppid"] not in called]
 
 
 def guardians(folder: Path) -> list[psutil.Process]:
-    return [process for process in processes_in(folder) if "guard" in process.cmdline()]
+    return processes_in(folder, "guard")
 
 
 def server_account() -> str | None:
