@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -20,6 +21,10 @@ from psycopg.conninfo import make_conninfo
 
 from tweetcrawler import embedded
 from tweetcrawler.db import Database
+
+# Where bytecode is not kept, as in many a container, each of the thousand processes below compiles the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(scope="session")

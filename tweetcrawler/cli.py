@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from tweetcrawler import inputs, prices, settings
+from tweetcrawler import endpoints, inputs, prices, settings
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
 from tweetcrawler.prices import Tariff
 from tweetcrawler.secret import Credential
@@ -102,7 +102,7 @@ def _timelines(chosen: Settings, desk: _Desk) -> Report:
 def _search(chosen: Settings) -> int:
     from rich.console import Console
 
-    from tweetcrawler import crawl, display, lists, xapi
+    from tweetcrawler import crawl, display, lists
 
     queries = lists.read_queries(chosen.search.queries, chosen.search.queries_file)
     with _prepared(chosen) as desk:
@@ -110,7 +110,7 @@ def _search(chosen: Settings) -> int:
         with desk.display() as shown:
             report = run(chosen, desk.sink, desk.credentials, queries, display=shown, stopped=desk.stop)
         if chosen.search.count:
-            page_size = xapi.SEARCH_ALL_MAX if chosen.archive else xapi.SEARCH_RECENT_MAX
+            page_size = endpoints.SEARCH_ALL_MAX if chosen.archive else endpoints.SEARCH_RECENT_MAX
             display.print_counts(report, Console(), tariff=_tariff(chosen), page_size=page_size)
         return desk.told(report)
 
@@ -197,7 +197,7 @@ def _no_next_level() -> int:
 
 
 def _hydrate(chosen: Settings) -> int:
-    from tweetcrawler import crawl, lists, xapi
+    from tweetcrawler import crawl, lists
 
     _needs_database(chosen, "hydrate looks into a table for what is stored already")
     bad = _BadLines(chosen.hydrate.ids_file or "stdin")
@@ -208,7 +208,7 @@ def _hydrate(chosen: Settings) -> int:
                 chosen,
                 desk.database(),
                 desk.credentials,
-                lists.blocks(ids, xapi.IDS_A_LOOKUP),
+                lists.blocks(ids, endpoints.IDS_A_LOOKUP),
                 display=shown,
                 stopped=desk.stop,
             )

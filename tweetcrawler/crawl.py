@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tweetcrawler import __version__, prices
 from tweetcrawler.batch import Place, Target
 from tweetcrawler.errors import TweetcrawlerError
-from tweetcrawler.job import Job, Outcome, Session, Sink
+from tweetcrawler.job import Counting, Job, Outcome, Session, Sink
 from tweetcrawler.pool import Event, Pool
 from tweetcrawler.secret import Credential
 from tweetcrawler.settings import Settings
-from tweetcrawler.walk import Counting, start_worker
 
 if TYPE_CHECKING:
     from tweetcrawler.csvfiles import CsvFolder
@@ -272,7 +271,7 @@ class _Run:
         job = Job(self.settings, self.sink, self.credentials, run, since, cap, tariff)
         size = self.settings.threads or default_processes(len(self.credentials))
         size = min(size, units or size)
-        pool = Pool(start_worker, job, size=size, farewell=True)
+        pool = Pool("tweetcrawler.walk:start_worker", job, size=size, farewell=True)
         dispatch = _Dispatch(pool, self.sink, work, Report(run=run), Progress(time.monotonic(), total), walks=walks)
         try:
             dispatch.run(self.display, self.stopped)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tweetcrawler.accounts import until_day_of_month, usage_of
 from tweetcrawler.batch import Bought
 from tweetcrawler.budget import LOOK_AGAIN_S, Limits, Want
+from tweetcrawler.endpoints import SPACING_S, USAGE
 from tweetcrawler.errors import (
     BudgetReached,
     CapReached,
@@ -30,7 +31,7 @@ from tweetcrawler.permits import Kind, Ledger
 from tweetcrawler.prices import MICRO, Tariff, usd
 from tweetcrawler.settings import Money
 from tweetcrawler.windows import Rate
-from tweetcrawler.xapi import SPACING_S, USAGE, Page, Timeouts, X
+from tweetcrawler.xapi import Page, Timeouts, X
 
 if TYPE_CHECKING:
     from tweetcrawler.db import Session as SqlSession

@@ -286,7 +286,7 @@ class _Dispatch:
     def read_in_pool(self, archives: Sequence[Archive], size: int) -> None:
         """As many at a time as there are processes."""
         waiting = deque(archives)
-        pool = Pool(start_worker, self._job, size=size)
+        pool = Pool("tweetcrawler.importing:start_worker", self._job, size=size)
         kill_at: float | None = None
         try:
             while waiting or pool.busy:

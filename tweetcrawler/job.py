@@ -77,3 +77,12 @@ class Job:
     since: float
     cap: int | None = None
     tariff: Tariff | None = None
+
+
+@dataclass(frozen=True)
+class Counting:
+    """A query whose posts are being counted: so many up to now, and where to go on."""
+
+    query: str
+    posts: int = 0
+    token: str | None = None

@@ -14,10 +14,7 @@ from typing import Any, Protocol
 
 from tweetcrawler.accounts import Known, Window, added_up, month_began
 from tweetcrawler.db import Accounts
-from tweetcrawler.forecast import Door, Need, Span, of_search, of_timeline, time_s
-from tweetcrawler.prices import MICRO, Tariff, usd
-from tweetcrawler.sections import Section, duration, moment
-from tweetcrawler.xapi import (
+from tweetcrawler.endpoints import (
     SEARCH_ALL,
     SEARCH_ALL_MAX,
     SEARCH_RECENT,
@@ -26,6 +23,9 @@ from tweetcrawler.xapi import (
     USER_TWEETS,
     USERS_BY,
 )
+from tweetcrawler.forecast import Door, Need, Span, of_search, of_timeline, time_s
+from tweetcrawler.prices import MICRO, Tariff, usd
+from tweetcrawler.sections import Section, duration, moment
 
 # States of targets that are left alone for recheckDays.
 RESTING = ("missing", "suspended", "protected", "refused")

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import pkgutil
 import signal
 import threading
 import time
@@ -25,7 +26,6 @@ from typing import Any, Literal
 
 Tell = Callable[[Any], None]
 Handler = Callable[[Any], Any]
-Starter = Callable[[int, Callable[[], bool], Tell, Any], Handler]
 
 # After its parent died a worker may finish its page for this long.
 ORPHAN_S = 3.0
@@ -51,14 +51,15 @@ class _Worker:
 
 
 class Pool:
-    """`size` worker processes, each made by `start(number, stopping, tell, argument)`, which gives its handler.
+    """`size` worker processes; `start(number, stopping, tell, argument)` makes the handler of tasks of each.
 
-    `start` must be importable by name; `argument` and all tasks and results must be plain values. In the
+    `start` is named as "module:function": only the workers load it. `argument` and all tasks and results must be
+    plain values. In the
     worker `stopping()` turns true when the pool wants it to end soon. With `farewell` the handler gets None
     once no more tasks will come. No process of the pool leaves a core file, nor does the one that makes it.
     """
 
-    def __init__(self, start: Starter, argument: Any, *, size: int, farewell: bool = False) -> None:
+    def __init__(self, start: str, argument: Any, *, size: int, farewell: bool = False) -> None:
         _no_core_file()
         self._context = multiprocessing.get_context(_method())
         self._start = start
@@ -204,7 +205,7 @@ class _Stop:
         self.asked = True
 
 
-def _serve(pipe: Connection, number: int, start: Starter, argument: Any, farewell: bool) -> None:
+def _serve(pipe: Connection, number: int, start: str, argument: Any, farewell: bool) -> None:
     stop = _Stop()
     # Ctrl-C goes to the whole terminal; only the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -215,7 +216,7 @@ def _serve(pipe: Connection, number: int, start: Starter, argument: Any, farewel
         with contextlib.suppress(OSError):
             pipe.send(("news", news))
 
-    handle = start(number, stop, tell, argument)
+    handle: Handler = pkgutil.resolve_name(start)(number, stop, tell, argument)
     while True:
         try:
             task = pipe.recv()

@@ -35,6 +35,21 @@ from tweetcrawler.batch import (
 )
 from tweetcrawler.coverage import Ask, Bounds, Hole, Range, Walk
 from tweetcrawler.desk import Desk, Lease
+from tweetcrawler.endpoints import (
+    COUNTS_ALL,
+    COUNTS_RECENT,
+    RECENT_S,
+    SEARCH_ALL,
+    SEARCH_ALL_MAX,
+    SEARCH_MIN,
+    SEARCH_RECENT,
+    SEARCH_RECENT_MAX,
+    TIMELINE_MIN,
+    TRENDS,
+    TWEETS,
+    USER_TWEETS,
+    USERS_BY,
+)
 from tweetcrawler.errors import (
     DatabaseUnreachable,
     LeaseLost,
@@ -49,27 +64,10 @@ from tweetcrawler.errors import (
 from tweetcrawler.fetch import APP, BOTH, Allowance, Fetcher
 from tweetcrawler.flatten import flatten
 from tweetcrawler.identity import new_owner
-from tweetcrawler.job import Job, Outcome, Session
+from tweetcrawler.job import Counting, Job, Outcome, Session
 from tweetcrawler.permits import Kind
 from tweetcrawler.sentiment import scorer
-from tweetcrawler.xapi import (
-    COUNTS_ALL,
-    COUNTS_RECENT,
-    RECENT_S,
-    SEARCH_ALL,
-    SEARCH_ALL_MAX,
-    SEARCH_MIN,
-    SEARCH_RECENT,
-    SEARCH_RECENT_MAX,
-    TIMELINE_MIN,
-    TRENDS,
-    TWEETS,
-    USER_TWEETS,
-    USERS_BY,
-    Page,
-    X,
-    state_of,
-)
+from tweetcrawler.xapi import Page, X, state_of
 
 if TYPE_CHECKING:
     from tweetcrawler.db import Database
@@ -90,15 +88,6 @@ _RETWEETS_NOTE = (
 _CAP_NOTE = "trends that have had --maxPerTrend posts within a week get no more for now"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Counting:
-    """A query whose posts are being counted: so many up to now, and where to go on."""
-
-    query: str
-    posts: int = 0
-    token: str | None = None
 
 
 # -- tasks -----------------------------------------------------------------------------------------------

@@ -27,6 +27,18 @@ from requests_oauthlib import OAuth1
 from urllib3.exceptions import HTTPError, NewConnectionError
 
 from tweetcrawler import __version__, coverage, flatten
+from tweetcrawler.endpoints import (
+    COUNTS_ALL,
+    SEARCH_ALL,
+    SEARCH_ALL_MAX,
+    SEARCH_RECENT,
+    SEARCH_RECENT_MAX,
+    TRENDS,
+    TWEETS,
+    USAGE,
+    USER_TWEETS,
+    USERS_BY,
+)
 from tweetcrawler.errors import (
     CapReached,
     CredentialRefused,
@@ -41,27 +53,11 @@ from tweetcrawler.errors import (
 from tweetcrawler.secret import Credential
 from tweetcrawler.windows import Rate
 
-USERS_BY = "/2/users/by"
-USER_TWEETS = "/2/users/:id/tweets"
-TWEETS = "/2/tweets"
-SEARCH_RECENT = "/2/tweets/search/recent"
-SEARCH_ALL = "/2/tweets/search/all"
-COUNTS_RECENT = "/2/tweets/counts/recent"
-COUNTS_ALL = "/2/tweets/counts/all"
-TRENDS = "/2/trends/by/woeid/:woeid"
-USAGE = "/2/usage/tweets"
-
-# X counts the archive by the second, too; the rest is for requests that overtake each other on their way.
-SPACING_S = {SEARCH_ALL: 1.1}
-# Recent search looks back a week. The edge moves while a request travels, and X suggests this much itself.
-RECENT_S = 7 * 86_400.0 - 120.0
 # Without a lower bound the archive looks back from the upper one by 30 days only.
 _ARCHIVE_DEFAULT_MS = 29 * 86_400_000
 _FIRST_POST = "2006-03-21T00:00:00Z"
 # Older ids were given out one after the other and hold no time.
 _FIRST_DATED_ID = 30_000_000_000
-TIMELINE_MIN, SEARCH_MIN, SEARCH_RECENT_MAX, SEARCH_ALL_MAX = 5, 10, 100, 500
-IDS_A_LOOKUP = 100
 
 # An answer of 100 full posts has about 250 kB; what is far beyond that is no answer of X.
 ANSWER_MAX_BYTES = 16 * 1024 * 1024
@@ -180,7 +176,7 @@ class X:
     ) -> Page:
         """Up to 100 posts of the last week that match, between two ids (both exclusive), newest first.
 
-        Both ids must be younger than `RECENT_S`, or X refuses.
+        Both ids must be younger than `endpoints.RECENT_S`, or X refuses.
         """
         answered = self._client.search_recent_tweets(
             query,

@@ -33,10 +33,11 @@ from test_import import command, counts
 from tweetcrawler import inputs, settings, walk
 from tweetcrawler.accounts import usage_of
 from tweetcrawler.coverage import Hole, Walk, settled_below
+from tweetcrawler.endpoints import COUNTS_RECENT
 from tweetcrawler.errors import ConfigurationError, TargetRefused, TweetcrawlerError, XError
 from tweetcrawler.flatten import flatten
 from tweetcrawler.sentiment import scorer
-from tweetcrawler.xapi import COUNTS_RECENT, Page, Timeouts, X
+from tweetcrawler.xapi import Page, Timeouts, X
 
 CANARY = "canarySecret0123456789abcdef"
 SERVER = Path(__file__).with_name("hostile_server.py")
