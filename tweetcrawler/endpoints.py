@@ -1,0 +1,23 @@
+"""What X offers: the names of its endpoints, and how much one request of each brings.
+
+The numbers are X's own, from its API description and its documents.
+"""
+
+from __future__ import annotations
+
+USERS_BY = "/2/users/by"
+USER_TWEETS = "/2/users/:id/tweets"
+TWEETS = "/2/tweets"
+SEARCH_RECENT = "/2/tweets/search/recent"
+SEARCH_ALL = "/2/tweets/search/all"
+COUNTS_RECENT = "/2/tweets/counts/recent"
+COUNTS_ALL = "/2/tweets/counts/all"
+TRENDS = "/2/trends/by/woeid/:woeid"
+USAGE = "/2/usage/tweets"
+
+# X counts the archive by the second, too; the rest is for requests that overtake each other on their way.
+SPACING_S = {SEARCH_ALL: 1.1}
+# Recent search looks back a week. The edge moves while a request travels, and X suggests this much itself.
+RECENT_S = 7 * 86_400.0 - 120.0
+TIMELINE_MIN, SEARCH_MIN, SEARCH_RECENT_MAX, SEARCH_ALL_MAX = 5, 10, 100, 500
+IDS_A_LOOKUP = 100
