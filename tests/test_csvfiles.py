@@ -315,17 +315,17 @@ def test_a_large_file_is_merged_in_little_memory(ada: Folder) -> None:
     with ada.file.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        writer.writerows(text_of(row(2 * i, text="x" * 200)).values() for i in range(50_000, 0, -1))
-    ada.save(*(row(i) for i in range(1, 100_001, 1_000)))
+        writer.writerows(text_of(row(2 * i, text="x" * 200)).values() for i in range(25_000, 0, -1))
+    ada.save(*(row(i) for i in range(1, 50_001, 1_000)))
     tracemalloc.start()
     try:
         ada.finish()
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert ada.file.stat().st_size > 10_000_000
+    assert ada.file.stat().st_size > 5_000_000
     assert peak < 1_000_000
-    assert len(ada.ids()) == 50_100
+    assert len(ada.ids()) == 25_050
 
 
 # -- kills -----------------------------------------------------------------------------------------------

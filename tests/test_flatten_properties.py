@@ -146,7 +146,7 @@ def test_any_subset_of_the_optional_fields_gives_a_row(page: dict[str, Any]) -> 
         assert_can_be_stored(row)
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(damaged_pages())
 def test_junk_anywhere_loses_no_tweet_raises_nothing_and_changes_nothing(page: dict[str, Any]) -> None:
     before = copy.deepcopy(page)

@@ -62,12 +62,13 @@ def test_the_wheel_works_in_a_clean_environment(open_folder: Path) -> None:
         check=True, capture_output=True,
     )  # fmt: skip
     [wheel] = open_folder.glob("*.whl")
-    subprocess.run([sys.executable, "-m", "venv", str(open_folder / "venv")], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(open_folder / "venv")], check=True)
     programs = open_folder / "venv" / "bin"
     subprocess.run(
-        [programs / "python", "-m", "pip", "install", "--quiet", "--no-compile", f"{wheel}[embedded,sandbox]"],
+        [sys.executable, "-m", "pip", "--python", programs / "python", "install", "--quiet", "--no-compile",
+         f"{wheel}[embedded,sandbox]"],
         check=True,
-    )
+    )  # fmt: skip
     program = programs / "tweetcrawler"
     environment = clean_environment() | {"TWEETCRAWLER_DATAFOLDER": str(open_folder / "data")}
     upgraded = subprocess.run(

@@ -364,7 +364,7 @@ def clock(faketime: str) -> Iterator[tuple[OwnServer, Path]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.parametrize("size", ["1h", "1d"])
+@pytest.mark.parametrize("size", [pytest.param("1h", marks=pytest.mark.slow), "1d"])
 def test_P6_the_database_s_clock_jumps(
     clock: tuple[OwnServer, Path], tmp_path: Path, measure: Any, size: str
 ) -> None:

@@ -463,7 +463,7 @@ def _run(world: World, seed: str, *, examples: int, steps: int) -> None:
     print(f"seed {seed}: {dict(counted)}; {dict(world.met)}")
 
 
-@pytest.mark.parametrize("seed", ["one", "two", "three"])
+@pytest.mark.parametrize("seed", ["one", "two"])
 def test_any_order_of_steps_keeps_the_promises(world: World, seed: str) -> None:
     _run(world, seed, examples=5, steps=15)
 

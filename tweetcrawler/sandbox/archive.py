@@ -11,7 +11,7 @@ from tweetcrawler.sandbox.people import Person
 from tweetcrawler.sandbox.query import Doc, Query, doc_of
 from tweetcrawler.sandbox.world import Recent, World
 
-PATIENCE = 30_000
+PATIENCE = 10_000
 """So many posts are looked at for one page; then the page ends where it stands, with a token."""
 
 
