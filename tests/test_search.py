@@ -27,6 +27,7 @@ from searches import (
 )
 
 from tweetcrawler import coverage, queries
+from tweetcrawler.prices import usd
 
 WORDS = ["coffee", "library", '"the new" -has:media', "bus OR train lang:en"]
 
