@@ -733,11 +733,11 @@ class Slow:
 
 @pytest.fixture(scope="module")
 def large(server_dsn: str, template: str) -> Iterator[str]:
-    """A database with 200,000 posts that nobody changes."""
+    """A database with 120,000 posts that nobody changes."""
     from databases import made
 
     for dsn in made(server_dsn, template):
-        store_many(dsn, 200_000)
+        store_many(dsn, 120_000)
         yield dsn
 
 
@@ -766,7 +766,7 @@ def test_two_exports_into_one_file_do_not_mix(large: str, tmp_path: Path) -> Non
         sentence = refusal(large, tmp_path, "--output", "posts.csv")
         assert "another export is writing" in sentence
         assert slow.end(signal.SIGCONT)[0] == 0
-    assert (tmp_path / "posts.csv").read_bytes().count(b"\n") == 200_001
+    assert (tmp_path / "posts.csv").read_bytes().count(b"\n") == 120_001
 
 
 def test_full_disk_is_one_sentence_and_leaves_the_old_file(large: str, tmp_path: Path) -> None:
@@ -912,7 +912,7 @@ def peak_mb(dsn: str, folder: Path, *arguments: str) -> float:
     [
         ("csv", 5_000, 60_000),
         ("jsonl", 5_000, 60_000),
-        ("parquet", 60_000, 200_000),
+        ("parquet", 50_000, 120_000),
         ("xlsx", 1_000, 6_000),
     ],
 )

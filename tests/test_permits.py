@@ -48,7 +48,8 @@ def test_every_window_is_used_up_and_none_is_overrun(count: int, processes: int,
     assert utilisation(x, processes, 0.4, windows_long * 900.0) >= 0.98
 
 
-@pytest.mark.parametrize("processes", [1, 40, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 5, 20))])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2, 5, 20, 40])
 @pytest.mark.parametrize("unequal", [False, True])
 def test_windows_of_many_credentials_are_used_up(processes: int, unequal: bool) -> None:
     test_every_window_is_used_up_and_none_is_overrun(20, processes, unequal)

@@ -135,6 +135,7 @@ def test_D1_after_five_minutes_the_run_ends_with_exit_3(
     measure("posts bought twice: the pages in hand", bought_twice(sandbox), at_most=2 * PAGE)
 
 
+@pytest.mark.slow
 def test_D11_a_crash_of_the_server_while_windows_are_closed(
     own_server: OwnServer, tmp_path: Path, measure: Any
 ) -> None:
