@@ -6,16 +6,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from databases import made
+from databases import made, server_folder
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -34,15 +32,10 @@ def server_dsn() -> Iterator[str]:
     if given:
         yield given
         return
-    # Not below pytest's own folder: root's server runs as somebody who may not pass through it.
-    folder = Path(tempfile.mkdtemp(prefix="tweetcrawler-test-"))
-    folder.chmod(0o755)
-    try:
+    with server_folder() as folder:
         with embedded.lend(folder / "data") as url:
             yield url
         embedded.Server(folder / "data").stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

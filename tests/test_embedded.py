@@ -11,7 +11,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from databases import server_folder
 
 from tweetcrawler.embedded import Server, default_folder, find_binaries, lend
 from tweetcrawler.errors import ConfigurationError, DatabaseUnreachable
@@ -46,15 +46,12 @@ def base() -> Iterator[Path]:
 
     Afterwards nothing may run in it any more.
     """
-    folder = new_folder()
-    if IS_ROOT:
-        folder.chmod(0o755)
-    yield folder
-    for lock in folder.rglob("users.lock"):
-        Server(lock.parent).stop_now()
-        Server(lock.parent).stop()
-    eventually(lambda: not processes_in(folder))
-    shutil.rmtree(folder)
+    with server_folder() as folder:
+        yield folder
+        for lock in folder.rglob("users.lock"):
+            Server(lock.parent).stop_now()
+            Server(lock.parent).stop()
+        eventually(lambda: not processes_in(folder))
 
 
 @pytest.fixture
@@ -65,13 +62,11 @@ def new(base: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def example() -> Iterator[Path]:
-    folder = new_folder()
-    folder.chmod(0o755)
-    server = Server(folder / "pg")
-    server.start()
-    assert server.stop()
-    yield folder / "pg"
-    shutil.rmtree(folder)
+    with server_folder() as folder:
+        server = Server(folder / "pg")
+        server.start()
+        assert server.stop()
+        yield folder / "pg"
 
 
 @pytest.fixture
@@ -79,13 +74,6 @@ def data(new: Path, example: Path) -> Path:
     """The data folder of a server that has run before."""
     subprocess.run(["cp", "-a", example, new], check=True, timeout=30)
     return new
-
-
-def new_folder() -> Path:
-    """In memory where there is plenty: a new cluster is 40 MB, written and synced."""
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 1_000_000_000
-    return Path(tempfile.mkdtemp(prefix="tweetcrawler-test-", dir=memory if roomy else None))
 
 
 class Lender:

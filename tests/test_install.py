@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from databases import server_folder
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that root's PostgreSQL, which runs as somebody else, can pass through."""
-    folder = Path(tempfile.mkdtemp(prefix="tweetcrawler-install-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    with server_folder() as folder:
+        yield folder
 
 
 def clean_environment() -> dict[str, str]:

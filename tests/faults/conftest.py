@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,10 +11,13 @@ from typing import Any
 
 import pytest
 from crawls import kill_tree
+from databases import server_folder
 from haystack import SECRET_COLUMNS, Haystack
 from machine import OwnServer, SmallDisk, contention, lacking, need
 from promises import Figure, Figures, fault_of
 from sandbox_server import Sandbox
+
+from tweetcrawler import embedded
 
 FIGURES = Figures()
 SEARCHED = {"bytes": 0, "outputs": 0, "secrets": 0, "hits": 0}
@@ -122,16 +124,25 @@ def small_disk(request: pytest.FixtureRequest) -> Iterator[SmallDisk]:
         folder.rmdir()
 
 
+@pytest.fixture(scope="session")
+def new_cluster() -> Iterator[Path]:
+    """The data folder of a server that has run once."""
+    with server_folder() as folder:
+        server = embedded.Server(folder / "data")
+        server.start()
+        server.stop()
+        yield folder / "data"
+
+
 @pytest.fixture
-def own_server() -> Iterator[OwnServer]:
-    folder = Path(tempfile.mkdtemp(prefix="tweetcrawler-own-"))
-    folder.chmod(0o755)
-    server = OwnServer(folder / "data")
-    try:
-        yield server
-    finally:
-        server.close()
-        shutil.rmtree(folder, ignore_errors=True)
+def own_server(new_cluster: Path) -> Iterator[OwnServer]:
+    with server_folder() as folder:
+        subprocess.run(["cp", "-a", new_cluster, folder / "data"], check=True)
+        server = OwnServer(folder / "data")
+        try:
+            yield server
+        finally:
+            server.close()
 
 
 # -- the search for secrets ------------------------------------------------------------------------------

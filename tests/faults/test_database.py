@@ -21,6 +21,7 @@ import psutil
 import psycopg
 import pytest
 from crawls import Crawler, ended, truth, wait_until, workers_of
+from databases import server_folder
 from machine import OwnServer, SmallDisk, before_database, lacking, need, through
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sandbox_server import Sandbox
@@ -723,14 +724,12 @@ def tls_server() -> Iterator[OwnServer]:
     binaries = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
     if binaries is None:
         lacking("no PostgreSQL with TLS is installed; .ci/install-tools installs one")
-    folder = Path(tempfile.mkdtemp(prefix="tweetcrawler-tls-"))
-    folder.chmod(0o755)
-    server = OwnServer(folder / "data", binaries)
-    try:
-        yield server
-    finally:
-        server.close()
-        shutil.rmtree(folder, ignore_errors=True)
+    with server_folder() as folder:
+        server = OwnServer(folder / "data", binaries)
+        try:
+            yield server
+        finally:
+            server.close()
 
 
 def test_tls_is_libpq_s_own_and_another_s_certificate_is_refused(

@@ -7,10 +7,8 @@ import contextlib
 import os
 import random
 import resource
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +19,7 @@ import psutil
 import psycopg
 import pytest
 from crawls import Crawler, alive, ended, truth, wait_until, workers_of
+from databases import server_folder
 from machine import OwnServer, before_database, before_x, through, url_of, with_a_clock
 from sandbox_server import Sandbox
 from tcp_proxy import Trap
@@ -352,16 +351,14 @@ def test_P6_the_machine_s_clock_jumps(
 @pytest.fixture
 def clock(faketime: str) -> Iterator[tuple[OwnServer, Path]]:
     """A PostgreSQL server, and the file that sets its clock."""
-    folder = Path(tempfile.mkdtemp(prefix="tweetcrawler-clock-"))
-    folder.chmod(0o755)
-    file = folder / "clock"
-    file.write_text("+0\n")
-    server = OwnServer(folder / "data", with_a_clock(folder / "bin", faketime, file))
-    try:
-        yield server, file
-    finally:
-        server.close()
-        shutil.rmtree(folder, ignore_errors=True)
+    with server_folder() as folder:
+        file = folder / "clock"
+        file.write_text("+0\n")
+        server = OwnServer(folder / "data", with_a_clock(folder / "bin", faketime, file))
+        try:
+            yield server, file
+        finally:
+            server.close()
 
 
 @pytest.mark.parametrize("size", [pytest.param("1h", marks=pytest.mark.slow), "1d"])
