@@ -155,6 +155,7 @@ def test_D11_a_crash_of_the_server_while_windows_are_closed(
         measure("requests into a closed window, D1 with A1", sandbox.books()["closed_window_requests"], at_most=0)
 
 
+@pytest.mark.slow
 def test_D11_a_crash_of_the_server_while_a_dead_worker_is_replaced(
     own_server: OwnServer, sandbox: Sandbox, tmp_path: Path, measure: Any
 ) -> None:
