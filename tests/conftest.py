@@ -34,8 +34,22 @@ def server_dsn() -> Iterator[str]:
         return
     with server_folder() as folder:
         with embedded.lend(folder / "data") as url:
+            with psycopg.connect(url, autocommit=True) as connection:
+                # A clone passes through the log whole, and to compress it takes longer than all the rest.
+                connection.execute("ALTER SYSTEM SET wal_compression = off")
+                connection.execute("SELECT pg_reload_conf()")
             yield url
         embedded.Server(folder / "data").stop()
+
+
+@pytest.fixture(scope="session")
+def new_cluster() -> Iterator[Path]:
+    """The data folder of a server that has run once; tests work on copies."""
+    with server_folder() as folder:
+        server = embedded.Server(folder / "data")
+        server.start()
+        assert server.stop()
+        yield folder / "data"
 
 
 @pytest.fixture(scope="session")

@@ -34,8 +34,6 @@ def made(server_dsn: str, template: str | None) -> Iterator[str]:
     """The DSN of a database that exists as long as the block, a clone of the template or an empty one."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_dsn, autocommit=True) as connection:
-        # A clone passes through the log whole, and to compress it takes longer than all the rest.
-        connection.execute("SET wal_compression = off")
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
             sql.Identifier(name), sql.Identifier(template or "template0")
         )

@@ -60,19 +60,10 @@ def new(base: Path) -> Path:
     return base / "pg"
 
 
-@pytest.fixture(scope="module")
-def example() -> Iterator[Path]:
-    with server_folder() as folder:
-        server = Server(folder / "pg")
-        server.start()
-        assert server.stop()
-        yield folder / "pg"
-
-
 @pytest.fixture
-def data(new: Path, example: Path) -> Path:
+def data(new: Path, new_cluster: Path) -> Path:
     """The data folder of a server that has run before."""
-    subprocess.run(["cp", "-a", example, new], check=True, timeout=30)
+    subprocess.run(["cp", "-a", new_cluster, new], check=True, timeout=30)
     return new
 
 

@@ -35,7 +35,7 @@ from tweetcrawler.windows import Bucket, Rate
 
 
 @pytest.mark.parametrize("processes", [1, 2, 5, 20, 40])
-@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("count", [1, 2, 5, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("unequal", [False, True])
 def test_every_window_is_used_up_and_none_is_overrun(count: int, processes: int, unequal: bool) -> None:
     clock = Clock()
@@ -46,13 +46,6 @@ def test_every_window_is_used_up_and_none_is_overrun(count: int, processes: int,
     run_processes(x, credentials(count), processes, request_s=0.4, until=start + windows_long * 900.0)
     assert x.closed == 0
     assert utilisation(x, processes, 0.4, windows_long * 900.0) >= 0.98
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2, 5, 20, 40])
-@pytest.mark.parametrize("unequal", [False, True])
-def test_windows_of_many_credentials_are_used_up(processes: int, unequal: bool) -> None:
-    test_every_window_is_used_up_and_none_is_overrun(20, processes, unequal)
 
 
 @settings(max_examples=40, deadline=None)

@@ -54,9 +54,9 @@ class Pool:
     """`size` worker processes; `start(number, stopping, tell, argument)` makes the handler of tasks of each.
 
     `start` is named as "module:function": only the workers load it. `argument` and all tasks and results must be
-    plain values. In the
-    worker `stopping()` turns true when the pool wants it to end soon. With `farewell` the handler gets None
-    once no more tasks will come. No process of the pool leaves a core file, nor does the one that makes it.
+    plain values. In the worker `stopping()` turns true when the pool wants it to end soon. With `farewell` the
+    handler gets None once no more tasks will come. No process of the pool leaves a core file, nor does the one that
+    makes it.
     """
 
     def __init__(self, start: str, argument: Any, *, size: int, farewell: bool = False) -> None:

@@ -17,8 +17,6 @@ from machine import OwnServer, SmallDisk, contention, lacking, need
 from promises import Figure, Figures, fault_of
 from sandbox_server import Sandbox
 
-from tweetcrawler import embedded
-
 FIGURES = Figures()
 SEARCHED = {"bytes": 0, "outputs": 0, "secrets": 0, "hits": 0}
 
@@ -122,16 +120,6 @@ def small_disk(request: pytest.FixtureRequest) -> Iterator[SmallDisk]:
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=False)
         folder.rmdir()
-
-
-@pytest.fixture(scope="session")
-def new_cluster() -> Iterator[Path]:
-    """The data folder of a server that has run once."""
-    with server_folder() as folder:
-        server = embedded.Server(folder / "data")
-        server.start()
-        server.stop()
-        yield folder / "data"
 
 
 @pytest.fixture
