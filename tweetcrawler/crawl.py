@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tweetcrawler import __version__, prices
 from tweetcrawler.batch import Place, Target
+from tweetcrawler.endpoints import HANDLES_A_LOOKUP
 from tweetcrawler.errors import TweetcrawlerError
 from tweetcrawler.job import Counting, Job, Outcome, Session, Sink
 from tweetcrawler.pool import Event, Pool
@@ -307,7 +308,7 @@ class _Kind:
 
 
 _KINDS = {
-    "resolve": _Kind(100, 100, True, lambda handle: f"@{handle}"),
+    "resolve": _Kind(HANDLES_A_LOOKUP, HANDLES_A_LOOKUP, True, lambda handle: f"@{handle}"),
     "trends": _Kind(1, 1, True, lambda place: f"trends of {place.name}"),
     "crawl": _Kind(TARGETS_A_CHUNK, 1, False, lambda target: str(target.name)),
     "look_up": _Kind(10, 1, False, lambda ids: f"{len(ids)} ids from {ids[0]} on"),

@@ -20,4 +20,4 @@ SPACING_S = {SEARCH_ALL: 1.1}
 # Recent search looks back a week. The edge moves while a request travels, and X suggests this much itself.
 RECENT_S = 7 * 86_400.0 - 120.0
 TIMELINE_MIN, SEARCH_MIN, SEARCH_RECENT_MAX, SEARCH_ALL_MAX = 5, 10, 100, 500
-IDS_A_LOOKUP = 100
+HANDLES_A_LOOKUP, IDS_A_LOOKUP = 100, 100

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from tweetcrawler.accounts import Known, Window, added_up, month_began
 from tweetcrawler.db import Accounts
 from tweetcrawler.endpoints import (
+    HANDLES_A_LOOKUP,
     SEARCH_ALL,
     SEARCH_ALL_MAX,
     SEARCH_RECENT,
@@ -29,7 +30,6 @@ from tweetcrawler.sections import Section, duration, moment
 
 # States of targets that are left alone for recheckDays.
 RESTING = ("missing", "suspended", "protected", "refused")
-HANDLES_A_LOOKUP = 100
 RUNS_SEARCHED = 50
 SAMPLE = 400
 _USER_AND_APP = ("user", "app")
