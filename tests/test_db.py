@@ -9,6 +9,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tweetcrawler.batch import Absent, Batch, Bought, Found
@@ -106,6 +108,56 @@ def test_any_text_comes_back_as_it_was(begun: Any, dsn: str, text: str) -> None:
     assert select(dsn, "SELECT id, text, sentiment::text FROM tweet_articles_tweepy") == [
         (2**63 - 1, text, "-0.9999")
     ]
+
+
+def test_while_the_server_works_something_else_is_done(begun: Any, dsn: str) -> None:
+    database, run, _since = begun
+    called = threading.Event()
+    with database.session() as session, ThreadPoolExecutor(1) as threads, psycopg.connect(dsn) as other:
+        target = resolved(session, run)
+        other.execute("SELECT FROM crawl_target FOR UPDATE")
+        batch = Batch(target, page(posts=1), [row(1)])
+        saving = threads.submit(session.save, run, "w", batch, meanwhile=called.set)
+        assert called.wait(20)
+        assert not saving.done()
+        other.rollback()
+        assert saving.result(20).new == 1
+
+
+def test_a_page_that_another_writes_at_the_same_moment_is_saved_whole(begun: Any, dsn: str) -> None:
+    database, run, _since = begun
+    with database.session() as session, ThreadPoolExecutor(1) as threads, psycopg.connect(dsn) as other:
+        target = resolved(session, run)
+        other.execute("INSERT INTO tweet_articles_tweepy (id, text) VALUES (2, 'theirs')")
+        batch = Batch(target, page(posts=3), [row(1), row(2), row(3)], covered=(1, 4))
+        saving = threads.submit(session.save, run, "w", batch)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        while select(dsn, waiting) == [(0,)]:
+            time.sleep(0.01)
+        other.commit()
+        saved = saving.result(20)
+    assert (saved.new, saved.updated) == (2, 1)
+    assert select(dsn, "SELECT id, text FROM tweet_articles_tweepy ORDER BY id") == [(n, f"post {n}") for n in (1, 2, 3)]
+    assert select(dsn, "SELECT covered::text, post_count FROM crawl_target") == [("{[1,4)}", 3)]
+    assert select(dsn, "SELECT count(*) FROM crawl_page WHERE post_count = 3") == [(1,)]
+
+
+NASTY = ["", "null", "NULL", '"', '\\"', '""', '"""', '"""{"', "\\", "\\n", "\\u001f", "{", "},{", "],[", ",", "\x1e", "\x7f", "\u2028"]
+
+
+PARTS = st.sampled_from(NASTY) | st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+
+
+@given(st.lists(st.none() | st.lists(PARTS, max_size=5).map("".join), min_size=1, max_size=50))
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_texts_of_a_page_come_back_as_they_were(begun: Any, dsn: str, texts: list[str | None]) -> None:
+    database, run, _since = begun
+    with database.session() as session:
+        target = resolved(session, run)
+        rows = [row(number, text=text) for number, text in enumerate(texts, 1)]
+        session.save(run, "w", Batch(target, page(posts=len(rows)), rows))
+    stored = select(dsn, "SELECT id, text FROM tweet_articles_tweepy ORDER BY id")
+    assert stored[: len(texts)] == list(enumerate(texts, 1))
 
 
 def test_typed_view_gives_times_and_arrays(begun: Any, dsn: str) -> None:

@@ -273,7 +273,15 @@ class Session:
 
         return self._read(work)
 
-    def save(self, run: int, owner: str, batch: Batch, *, keep_body: bool = True) -> Saved:  # noqa: ARG002
+    def save(
+        self,
+        run: int,
+        owner: str,
+        batch: Batch,
+        *,
+        keep_body: bool = True,  # noqa: ARG002
+        meanwhile: Callable[[], object] | None = None,  # noqa: ARG002 - a file leaves no time
+    ) -> Saved:
         """Saves a page in one transaction: its rows, what was bought, its coverage; renews the lease.
 
         The rows wait in the bookkeeping for the end of the walk. Bodies are not kept in a folder of CSV

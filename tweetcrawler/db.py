@@ -20,15 +20,17 @@ from datetime import date
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from string import Formatter
-from typing import Any, LiteralString, NamedTuple, TypeVar
+from typing import Any, LiteralString, NamedTuple, TypeVar, cast
 
 import orjson
 import psycopg
 import zstandard
 from psycopg import sql
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg.types.json import Json, Jsonb
+from psycopg.waiting import Wait
 
 from tweetcrawler import budget, coverage, queries, settings
 from tweetcrawler.accounts import Known, Purchase, Reserved, Run, Usage, Window, usage_of
@@ -101,9 +103,34 @@ _LINE: dict[str, str | int] = {
 }
 
 
-def connect(conninfo: str) -> psycopg.Connection[Any]:
+class _Connection(psycopg.Connection[Any]):
+    """A connection whose next statement leaves time: `meanwhile` is called once it is sent, while the server works."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def wait(self, gen: PQGen[T], *limits: Any, **named_limits: Any) -> T:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        return super().wait(gen if meanwhile is None else _used(gen, meanwhile), *limits, **named_limits)
+
+
+def _used(statement: PQGen[T], meanwhile: Callable[[], object]) -> PQGen[T]:
+    """The same statement on its way to the server and back; what waits for nothing but an answer is sent."""
+    ready: Any = None
+    left: Callable[[], object] | None = meanwhile
+    while True:
+        try:
+            waits_for = statement.send(ready)
+        except StopIteration as end:
+            return cast("T", end.value)
+        if left is not None and waits_for == Wait.R:
+            left()
+            left = None
+        ready = yield waits_for
+
+
+def connect(conninfo: str) -> _Connection:
     """One connection, in autocommit, with nothing that a pooler between us and the server would mind."""
-    return psycopg.connect(_complete(conninfo), autocommit=True, prepare_threshold=None)
+    return _Connection.connect(_complete(conninfo), autocommit=True, prepare_threshold=None)
 
 
 @lru_cache(maxsize=8)
@@ -326,9 +353,11 @@ class Session:
         self._conninfo = conninfo
         self._place = place
         self._stopping = stopping
-        self._connection: psycopg.Connection[Any] | None = None
+        self._connection: _Connection | None = None
         self._gave_up = False
         self._save = _save_statement(table)
+        self._save_new = _save_new_statement(table)
+        self._news_come = True
         self._load = _load_statement(table)
         self._leased: set[int] = set()
         self._leased_posts: set[int] = set()
@@ -533,16 +562,34 @@ class Session:
 
         return self._lasting(work)
 
-    def save(self, run: int, owner: str, batch: Batch, *, keep_body: bool = True) -> Saved:
-        """Saves a page in one transaction: its rows, itself, the coverage it adds; renews the lease."""
-        given = _save_parameters(run, owner, batch, keep_body)
-        statement = self._save if batch.rows else _save_empty_statement()
+    def save(
+        self,
+        run: int,
+        owner: str,
+        batch: Batch,
+        *,
+        keep_body: bool = True,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> Saved:
+        """Saves a page in one transaction: its rows, itself, the coverage it adds; renews the lease.
 
-        def work(connection: psycopg.Connection[Any]) -> Saved:
+        `meanwhile` is called while the server works, again when the work must be done again; it must not fail.
+        """
+        given = _save_parameters(run, owner, batch, keep_body)
+
+        def work(connection: _Connection) -> Saved:
             with _spending(connection, batch.bought):
-                row = statement.run(connection, given).fetchone()
-            assert row is not None  # noqa: S101 - a SELECT of aggregates gives a row
-            return Saved(row[0], row[1], bool(row[2]))
+                connection.meanwhile = meanwhile
+                if not batch.rows:
+                    return _saved(_save_empty_statement().run(connection, given))
+                first = Saved(0, 0, leased=False)
+                if self._news_come and not batch.searched:
+                    first = _saved(self._save_new.run(connection, given))
+                    if first.new == len(batch.rows):
+                        return first
+                saved = _saved(self._save.run(connection, given))
+                self._news_come = first.new + saved.new == len(batch.rows)
+                return replace(saved, new=first.new + saved.new)
 
         return self._lasting(work)
 
@@ -958,7 +1005,7 @@ class Session:
 
     # -- lasting ---------------------------------------------------------------------------------------
 
-    def _lasting(self, work: Callable[[psycopg.Connection[Any]], T]) -> T:
+    def _lasting(self, work: Callable[[_Connection], T]) -> T:
         """Does the work, again and again while the server is away, restarting, full or in conflict."""
         # Who waited that long for the server once does not wait for it again to clear up.
         gives_up_at = time.monotonic() + (0.0 if self._gave_up else PATIENCE_S)
@@ -1310,6 +1357,7 @@ def _save_parameters(run: int, owner: str, batch: Batch, keep_body: bool) -> dic
         "credential": bought.credential,
         "posts": bought.posts,
         "users": bought.users,
+        "ids": "{" + ",".join(map(str, ids)) + "}",
         "newest": max(ids, default=None),
         "oldest": min(ids, default=None),
         "refused": Jsonb([{"id": i, "reason": reason} for i, reason in batch.refused])
@@ -1359,23 +1407,35 @@ def _save_statement(table: str) -> _Numbered:
     Only rows that are new or differ are written: a page that is saved again writes nothing. The row is sorted
     by id before it is written, so that two writers of the same ids never wait for each other in a ring.
     """
-    batch = sql.SQL("batch AS (SELECT * FROM json_to_recordset(%(rows)s::json) AS r({}))").format(_ROW_TYPES)
-    return _page_statement(sql.SQL("{}, {}").format(batch, _upserted(table)))
+    return _page_statement(sql.SQL("{}, {}").format(_BATCH, _upserted(table)), found=True)
+
+
+@cache
+def _save_new_statement(table: str) -> _Numbered:
+    """The same for a page of which nothing is stored yet, in two thirds of its time; of any other it saves nothing.
+
+    Rows that another process writes at the same moment are left to it, so that fewer are counted than there are.
+    """
+    saved = sql.SQL(
+        "saved AS (INSERT INTO {t} ({cols}) SELECT {cols} FROM batch "
+        "WHERE NOT EXISTS (SELECT FROM {t} WHERE id = ANY(%(ids)s::bigint[])) ORDER BY id "
+        "ON CONFLICT (id) DO NOTHING RETURNING id), "
+        "counted AS (SELECT count(*) AS new, 0::bigint AS updated FROM saved HAVING count(*) > 0)"
+    ).format(t=sql.Identifier(*table.split(".")), cols=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)))
+    return _page_statement(sql.SQL("{}, {}").format(_BATCH, saved))
 
 
 @cache
 def _save_empty_statement() -> _Numbered:
     """The same for a page without rows: to plan what would be done with them is most of the work."""
-    return _page_statement(
-        sql.SQL(
-            "batch AS (SELECT 0::bigint AS id WHERE false), "
-            "counted AS (SELECT 0::bigint AS new, 0::bigint AS updated)"
-        )
-    )
+    return _page_statement(sql.SQL("counted AS (SELECT 0::bigint AS new, 0::bigint AS updated)"))
 
 
-def _page_statement(counted: sql.Composable) -> _Numbered:
-    """`counted` gives the rows of the page as `batch`, and what became of them as `counted` (new, updated)."""
+def _page_statement(counted: sql.Composable, *, found: bool = False) -> _Numbered:
+    """`counted` gives what became of the rows as `counted` (new, updated); without it nothing is saved.
+
+    With `found` it gives them as `batch`, too, and they are noted as found by a search, when it was one.
+    """
     composed = sql.SQL(
         "WITH {counted}, "
         "page AS (INSERT INTO crawl_page (id, run_id, target_id, endpoint, params, credential, post_count, "
@@ -1394,12 +1454,22 @@ def _page_statement(counted: sql.Composable) -> _Numbered:
         "post_count = post_count + CASE WHEN EXISTS (SELECT FROM page) THEN %(posts)s ELSE 0 END, "
         "lease_until = CASE WHEN lease_owner = %(owner)s "
         "THEN clock_timestamp() + %(lease)s * interval '1 s' ELSE lease_until END "
-        "WHERE id = %(target)s::bigint RETURNING lease_owner = %(owner)s AS leased), "
-        "found AS (INSERT INTO crawl_found (target_id, tweet_id) SELECT %(target)s::bigint, id FROM batch "
-        "WHERE %(searched)s::boolean ORDER BY id ON CONFLICT DO NOTHING) "
+        "WHERE id = %(target)s::bigint AND EXISTS (SELECT FROM counted) "
+        "RETURNING lease_owner = %(owner)s AS leased){found} "
         "SELECT new, updated, (SELECT leased FROM target) FROM counted"
-    ).format(counted=counted)
+    ).format(counted=counted, found=sql.SQL(_FOUND if found else ""))
     return _Numbered(composed)
+
+
+_FOUND = (
+    ", found AS (INSERT INTO crawl_found (target_id, tweet_id) SELECT %(target)s::bigint, id FROM batch "
+    "WHERE %(searched)s::boolean ORDER BY id ON CONFLICT DO NOTHING)"
+)
+
+
+def _saved(answer: psycopg.RawCursor[Any]) -> Saved:
+    row = answer.fetchone()
+    return Saved(row[0], row[1], bool(row[2])) if row else Saved(0, 0, leased=False)
 
 
 @cache
@@ -1454,6 +1524,7 @@ def _upserted(table: str) -> sql.Composed:
 _ROW_TYPES = sql.SQL(", ").join(
     sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(_TYPES[c])) for c in COLUMNS
 )
+_BATCH = sql.SQL("batch AS MATERIALIZED (SELECT * FROM json_to_recordset(%(rows)s::json) AS r({}))").format(_ROW_TYPES)
 # Dropped with its transaction: behind a pooler the next one may run on another connection to the server.
 _STAGE = sql.SQL("CREATE TEMP TABLE import_stage ({}) ON COMMIT DROP").format(_ROW_TYPES).as_bytes(None)
 _STAGE_COPY = sql.SQL("COPY import_stage ({}) FROM STDIN").format(

@@ -407,7 +407,11 @@ class Worker:
             if descent.may_wait and walk.ask is None and batch.is_empty and not walk.stalled:
                 descent.last = batch.bought
                 break
-            saved = session.save(self._job.run, self._owner, batch, keep_body=self._job.settings.raw)
+            done_with = [page]
+            del page  # the last that holds the parsed answer, which takes its time to free
+            saved = session.save(
+                self._job.run, self._owner, batch, keep_body=self._job.settings.raw, meanwhile=done_with.clear
+            )
             descent.lease.renewed(saved)
             if not saved.leased:
                 descent.desk.distrust()

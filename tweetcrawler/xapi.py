@@ -334,6 +334,8 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
         self._bearer: str | None = credential.bearer_token.reveal() if credential.bearer_token else None
         self.clock_ahead_s = 0.0
         self.session = self._new_session()
+        self._template = self.session.prepare_request(requests.Request("GET", self._api_url))
+        self._api_url = str(self._template.url).rstrip("/")
 
     def request(
         self,
@@ -393,18 +395,15 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
         data: Mapping[str, str] | None = None,
     ) -> _Answer:
         try:
+            request = self._prepared(method, self._api_url + route + _query(params), json_body, headers, auth, data)
             with (
                 _deadline(self._timeouts.total_s),
-                self.session.request(
-                    method,
-                    self._api_url + route + _query(params),
-                    json=json_body,
-                    data=data,
-                    headers=headers,
-                    auth=auth,
+                self.session.send(
+                    request,
                     timeout=(self._timeouts.connect_s, self._timeouts.read_s),
                     allow_redirects=False,  # a bearer goes where it was meant to go, nowhere else
                     stream=True,
+                    proxies=self.session.proxies,
                 ) as response,
             ):
                 body = _read(response)
@@ -417,6 +416,24 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
         server_time_s = _server_time(answered)
         self.clock_ahead_s = server_time_s - time.time()
         return _Answer(status, answered, params, body, {}, server_time_s, _rate(answered, server_time_s))
+
+    def _prepared(
+        self,
+        method: str,
+        url: str,
+        json_body: Any,
+        headers: dict[str, str],
+        auth: Any,
+        data: Mapping[str, str] | None,
+    ) -> requests.PreparedRequest:
+        if auth is not None or json_body is not None or data is not None:
+            request = requests.Request(method, url, json=json_body, data=data, headers=headers, auth=auth)
+            return self.session.prepare_request(request)
+        # To take a URL of our own apart and put it together again costs as much as to send it.
+        prepared = self._template.copy()
+        prepared.method, prepared.url = method, url
+        prepared.headers.update(headers)
+        return prepared
 
     def _judge(self, answer: _Answer) -> _Answer:
         """The answer with its parsed body, or the error that it means."""
