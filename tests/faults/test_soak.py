@@ -128,8 +128,9 @@ def test_D11_pairs_of_faults_at_random_for_half_an_hour(own_server: OwnServer, t
 
 def _soak(server: OwnServer, folder: Path, measure: Any, *, seconds: float) -> None:
     dsn = server.database()
+    # Windows of a minute: several faults close one, and when all of them are closed a run rightly waits for their end.
     with (
-        Sandbox("--credentials", "2", "--posts", "100-500", "--latency-ms", "20") as sandbox,
+        Sandbox("--credentials", "2", "--posts", "100-500", "--latency-ms", "20", "--window-s", "60") as sandbox,
         before_x(sandbox) as x,
         before_database(dsn) as line,
     ):
