@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tweetcrawler.csvfiles import CsvFolder
     from tweetcrawler.db import Database
 
-TARGETS_A_CHUNK = 50
+TARGETS_A_CHUNK = 100
 # How often one unit may fail to get an answer before it is reported as failed.
 TRIES = 8
 # How often work whose process died is handed out again.

@@ -128,6 +128,7 @@ class Ledger:
                 self._doors.append(Permit(number, "app", "", keys.app_fingerprint, keys.app_fingerprint))
             if keys.user_fingerprint is not None:
                 self._doors.append(Permit(number, "user", "", keys.user_fingerprint, keys.app_fingerprint))
+        self._known_doors: dict[tuple[str, tuple[Kind, ...]], list[Permit]] = {}
         self._own = own % len(credentials)
         self._since = since
         self._spacing_s = spacing_s or {}
@@ -142,7 +143,7 @@ class Ledger:
         **Errors**: `MustWait` says when the next bucket opens; `CapReached` and `NoCredentialLeft` say that
         none will in this run.
         """
-        doors = _unique(replace(door, endpoint=endpoint) for door in self._doors if door.kind in kinds)
+        doors = self._doors_to(endpoint, tuple(kinds))
         if not doors:
             raise NoCredentialLeft(f"no credential of the file can be used for {endpoint}: add one that can")
         if endpoint not in self._wary:
@@ -155,6 +156,13 @@ class Ledger:
         if permit is None:
             raise self._why_closed(books, doors)
         return permit
+
+    def _doors_to(self, endpoint: str, kinds: tuple[Kind, ...]) -> list[Permit]:
+        known = self._known_doors.get((endpoint, kinds))
+        if known is None:
+            known = _unique(replace(door, endpoint=endpoint) for door in self._doors if door.kind in kinds)
+            self._known_doors[endpoint, kinds] = known
+        return known
 
     def settle(self, books: Books, permit: Permit, rate: Rate | None) -> None:
         """Takes the word of a good answer to the books, as often as it is news."""
