@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tweetcrawler import settings
 from tweetcrawler.sandbox import __main__ as sandbox
+from tweetcrawler.settings import options
 
 REFERENCE = Path(__file__).parent / "reference.md"
 
@@ -48,7 +48,7 @@ def _with_list(text: str, name: str, lines: Iterator[str]) -> str:
 def _commands() -> Iterator[str]:
     yield "\n| command | does |"
     yield "|---|---|"
-    parser = settings._Grammar(Path(), {}).parser
+    parser = options.Grammar(Path(), {}).parser
     [command] = [action for action in parser._actions if action.dest == "command"]
     for entry in _help(parser, command).split("; "):
         words, _, meaning = entry.partition(": ")
@@ -58,7 +58,7 @@ def _commands() -> Iterator[str]:
 
 
 def _options() -> Iterator[str]:
-    grammar = settings._Grammar(Path(), {})
+    grammar = options.Grammar(Path(), {})
     for group in grammar.parser._action_groups:
         actions = [action for action in group._group_actions if action.option_strings]
         if not actions:
@@ -71,7 +71,7 @@ def _options() -> Iterator[str]:
         yield from (_row(grammar, action) for action in actions)
 
 
-def _row(grammar: settings._Grammar, action: argparse.Action) -> str:
+def _row(grammar: options.Grammar, action: argparse.Action) -> str:
     long = [name for name in action.option_strings if name.startswith("--")]
     option = grammar.by_name[long[0].lower()]
     value = f" {action.metavar}" if action.metavar else ""
@@ -84,7 +84,7 @@ def _row(grammar: settings._Grammar, action: argparse.Action) -> str:
     return _cells(names, _code(key), _code(variable), default or "none", meaning)
 
 
-def _spelled(grammar: settings._Grammar, name: str) -> str:
+def _spelled(grammar: options.Grammar, name: str) -> str:
     """The name of a key as the example file spells it."""
     return next(s for s in grammar.spellings if s.lower() == name.strip("-").lower())
 

@@ -316,7 +316,7 @@ def test_windows_are_used_up_and_never_overrun(
     dsn: str, tmp_path: Path, credentials: int, threads: int
 ) -> None:
     """While work remains each window that was opened is used to its last permit, whoever has how many."""
-    handles = [f"writer_{n}" for n in range(120)]
+    handles = [f"writer_{n}" for n in range(80)]
     with Sandbox(
         "--credentials", str(credentials), "--posts", "0-150", "--window-s", "4",
         "--limit", f"{TIMELINE}=5/6",

@@ -88,11 +88,10 @@ def hostile(pages: Path, seed: str) -> Iterator[int]:
         process.communicate()
 
 
-@pytest.mark.parametrize("seed", ["1", "2"])
-def test_A10_ten_thousand_mutated_answers_bring_out_nothing_but_our_own_errors(
-    pages: Path, tmp_path: Path, measure: Any, seed: str
+def test_A10_five_thousand_mutated_answers_bring_out_nothing_but_our_own_errors(
+    pages: Path, tmp_path: Path, measure: Any
 ) -> None:
-    _answers(pages, tmp_path, measure, seed=seed, count=5_000)
+    _answers(pages, tmp_path, measure, seed="1", count=5_000)
 
 
 @pytest.mark.slow

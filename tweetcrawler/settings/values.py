@@ -1,0 +1,146 @@
+"""Types of values: each makes a value of a text, or says what the text must be."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+_DIGITS = re.compile(r"[0-9]{1,9}")
+_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}")
+_TABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,62}\.)?[A-Za-z_][A-Za-z0-9_]{0,62}")
+_SWITCH = {
+    "on": True,
+    "yes": True,
+    "true": True,
+    "1": True,
+    "off": False,
+    "no": False,
+    "false": False,
+    "0": False,
+}
+
+
+@dataclass(frozen=True)
+class PathIn:
+    """Makes paths absolute, relative ones under a folder."""
+
+    folder: Path
+    home: str | None
+
+    def __call__(self, text: str) -> Path:
+        text = text_of(text.strip())
+        if text.startswith("~/") and self.home:
+            return Path(self.home, text[2:])
+        return self.folder / text
+
+    def under(self, folder: Path) -> PathIn:
+        return PathIn(folder, self.home)
+
+
+def text_of(text: str) -> str:
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise argparse.ArgumentTypeError("must not hold control characters")
+    return text
+
+
+def on_off(text: str) -> bool:
+    try:
+        return _SWITCH[text.strip().lower()]
+    except KeyError:
+        raise argparse.ArgumentTypeError("must be on or off") from None
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text.strip().lower() in choices:
+            return text.strip().lower()
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(choices)}")
+
+    return convert
+
+
+def whole(lowest: int, highest: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        if _DIGITS.fullmatch(text.strip()) and lowest <= int(text) <= highest:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"must be a whole number from {lowest} to {highest}")
+
+    return convert
+
+
+def number(lowest: float, highest: float) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        if _DECIMAL.fullmatch(text.strip()) and lowest <= float(text) <= highest:
+            return float(text)
+        raise argparse.ArgumentTypeError(
+            f"must be a number from {lowest:g} to {highest:g}, with a point before decimals"
+        )
+
+    return convert
+
+
+def table_name(text: str) -> str:
+    if _TABLE.fullmatch(text.strip()):
+        return text.strip()
+    raise argparse.ArgumentTypeError(
+        "must be a name of letters, digits and _, at most 63 and no digit first, or schema.table"
+    )
+
+
+def names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text_of(text).split(","))
+    if all(names) and len(set(names)) == len(names):
+        return names
+    raise argparse.ArgumentTypeError("must be names with commas between, each once")
+
+
+def moment(convert: Callable[[str], int]) -> Callable[[str], int]:
+    def id_of(text: str) -> int:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return id_of
+
+
+def duration(text: str) -> float:
+    match = re.fullmatch(r"([0-9]{1,6})([smhd])", text.strip().lower())
+    if match is None or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError("must be a time such as 90s, 15m, 2h or 7d")
+    return float(int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]])
+
+
+def language(text: str) -> str:
+    if re.fullmatch(r"[a-z]{2,3}(-[a-z]{2,4})?", text.strip().lower()):
+        return text.strip().lower()
+    raise argparse.ArgumentTypeError("must be the code of a language, such as en")
+
+
+def api_url(text: str) -> str:
+    try:
+        parts = urlsplit(text_of(text.strip()))
+        usable = parts.scheme in ("http", "https") and parts.port != 0 and not re.search(r"\s", text.strip())
+    except ValueError:  # a port that is no number, brackets that are no address
+        usable = False
+    if not usable or not parts.hostname:
+        raise argparse.ArgumentTypeError("must be a URL such as https://api.x.com")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise argparse.ArgumentTypeError("must be a URL without user, password, ? and #")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise argparse.ArgumentTypeError(
+            "must begin with https, since keys would travel readable; http is for servers on this machine"
+        )
+    return parts.geturl().rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
