@@ -9,31 +9,23 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from dataclasses import fields as fields_of
-from datetime import date
-from functools import cache, cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from string import Formatter
-from typing import Any, LiteralString, NamedTuple, TypeVar, cast
+from typing import Any, LiteralString, TypeVar
 
 import orjson
 import psycopg
-import zstandard
 from psycopg import sql
-from psycopg.abc import PQGen
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 from psycopg.types.json import Json, Jsonb
-from psycopg.waiting import Wait
 
-from tweetcrawler import budget, coverage, queries, settings
-from tweetcrawler.accounts import Known, Purchase, Reserved, Run, Usage, Window, usage_of
+from tweetcrawler import budget, coverage, queries
 from tweetcrawler.batch import (
     SEARCH,
     TIMELINE,
@@ -51,112 +43,58 @@ from tweetcrawler.batch import (
     Target,
     Trend,
 )
-from tweetcrawler.budget import Grant, Limits, Room, Want
+from tweetcrawler.budget import Grant, Limits, Want
+from tweetcrawler.db.accounts import Accounts as Accounts
+from tweetcrawler.db.buckets import BUCKET_UPDATE, Key, lock_buckets, write_buckets
+from tweetcrawler.db.budgets import rooms_of, spend, spending
+from tweetcrawler.db.line import IN_CONFLICT, Connection, connect, first_line, passes, sleep
+from tweetcrawler.db.line import conninfo_of as conninfo_of
+from tweetcrawler.db.reading import CHOICES as CHOICES
+from tweetcrawler.db.reading import FILTERS as FILTERS
+from tweetcrawler.db.reading import (
+    PAGES_A_BATCH,
+    ROWS_A_BATCH,
+    body_of,
+    choose,
+    columns_of,
+    in_batches,
+    read_statement,
+    rows_of,
+)
+from tweetcrawler.db.reading import Column as Column
+from tweetcrawler.db.reading import Condition as Condition
+from tweetcrawler.db.saving import (
+    LEASE_S,
+    STAGE,
+    STAGE_COPY,
+    compressed,
+    insert_page,
+    load_statement,
+    save_empty_statement,
+    save_new_statement,
+    save_parameters,
+    save_statement,
+    saved_of,
+    set_aside_statement,
+)
 from tweetcrawler.errors import (
     ConfigurationError,
     DatabaseError,
     DatabaseNotMigrated,
     DatabaseUnreachable,
 )
-from tweetcrawler.flatten import COLUMNS, KEPT
 from tweetcrawler.identity import is_gone
 from tweetcrawler.prices import Tariff
 from tweetcrawler.windows import Bucket
 
-# The revision of `migrations/` that this program was written for.
-SCHEMA = "0001"
-LEASE_S = 60.0
-# A server that restarts or fails over is waited for; one that is gone for longer ends the run.
-PATIENCE_S = 300.0
-
-Key = tuple[str, str]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-_TYPES = {
-    **dict.fromkeys(COLUMNS, "text"),
-    **dict.fromkeys(
-        (
-            "id",
-            "favorite_count",
-            "in_reply_to_user_id",
-            "in_reply_to_status_id",
-            "retweet_count",
-            "retweeted_status_id",
-        ),
-        "bigint",
-    ),
-    "sentiment": "numeric",
-}
-_BUCKET_COLUMNS = [f.name for f in fields_of(Bucket)]
-_BUCKET_TIMES = {"reset_at", "day_reset_at", "blocked_until", "next_at", "shut_at", "shut_until"}
 
-
-# A line that broke without a word is noticed after half a minute; by itself the kernel takes hours.
-_LINE: dict[str, str | int] = {
-    "application_name": "tweetcrawler",
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 4,
-    "tcp_user_timeout": 30_000,
-}
-
-
-class _Connection(psycopg.Connection[Any]):
-    """A connection whose next statement leaves time: `meanwhile` is called once it is sent, while the server works."""
-
-    meanwhile: Callable[[], object] | None = None
-
-    def wait(self, gen: PQGen[T], *limits: Any, **named_limits: Any) -> T:
-        meanwhile, self.meanwhile = self.meanwhile, None
-        return super().wait(gen if meanwhile is None else _used(gen, meanwhile), *limits, **named_limits)
-
-
-def _used(statement: PQGen[T], meanwhile: Callable[[], object]) -> PQGen[T]:
-    """The same statement on its way to the server and back; what waits for nothing but an answer is sent."""
-    ready: Any = None
-    left: Callable[[], object] | None = meanwhile
-    while True:
-        try:
-            waits_for = statement.send(ready)
-        except StopIteration as end:
-            return cast("T", end.value)
-        if left is not None and waits_for == Wait.R:
-            left()
-            left = None
-        ready = yield waits_for
-
-
-def connect(conninfo: str) -> _Connection:
-    """One connection, in autocommit, with nothing that a pooler between us and the server would mind."""
-    return _Connection.connect(_complete(conninfo), autocommit=True, prepare_threshold=None)
-
-
-@lru_cache(maxsize=8)
-def _complete(conninfo: str) -> str:
-    # What the operator says of the line wins.
-    return make_conninfo("", **{**_LINE, **conninfo_to_dict(conninfo)})
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column that is read: its name, and what its values are.
-
-    `kind` is "id", "whole", "number", "truth", "time", "date", "json" or "text"; `is_list` says that a value is
-    a list of such, in which any may be None.
-    """
-
-    name: str
-    kind: str
-    is_list: bool = False
-
-
-class Condition(NamedTuple):
-    """A filter by its name in `FILTERS`, and its value of the type that the filter compares with."""
-
-    name: str
-    value: Any
+# The revision of `migrations/` that this program was written for.
+SCHEMA = "0001"
+# A server that restarts or fails over is waited for; one that is gone for longer ends the run.
+PATIENCE_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -211,7 +149,7 @@ class Database:
             return connect(self._conninfo)
         except psycopg.OperationalError as error:
             raise DatabaseUnreachable(
-                f"the {self.place} cannot be used: {_first_line(error)}; check dbhost, dbname, dbuser and dbpass"
+                f"the {self.place} cannot be used: {first_line(error)}; check dbhost, dbname, dbuser and dbpass"
             ) from None
 
     def check(self) -> None:
@@ -269,12 +207,12 @@ class Database:
         """
         parts = tuple((view or self.table).split("."))
         with self._reading() as connection:
-            found = _columns(connection, parts)
-            chosen = _chosen(found, names, ".".join(parts))
-            statement, parameters = _read_statement(parts, found, chosen, conditions, as_text)
+            found = columns_of(connection, parts)
+            chosen = choose(found, names, ".".join(parts))
+            statement, parameters = read_statement(parts, found, chosen, conditions, as_text)
             with connection.cursor("export") as cursor:
                 cursor.execute(statement, parameters)
-                yield [column.shown for column in chosen], _batches(cursor, _ROWS_A_BATCH)
+                yield [column.shown for column in chosen], in_batches(cursor, ROWS_A_BATCH)
 
     @contextmanager
     def pages(self, handles: Sequence[str] | None = None) -> Iterator[tuple[int, Iterator[bytes]]]:
@@ -301,7 +239,7 @@ class Database:
                     + sql.SQL(" ORDER BY fetched_at, id"),
                     given,
                 )
-                yield without[0] if without else 0, map(_body, _rows(cursor, _PAGES_A_BATCH))
+                yield without[0] if without else 0, map(body_of, rows_of(cursor, PAGES_A_BATCH))
 
     @contextmanager
     def accounts(self) -> Iterator[Accounts]:
@@ -335,15 +273,15 @@ class Database:
                 connection.execute("COMMIT")
         except psycopg.DataError as error:
             raise ConfigurationError(
-                f"a value in the {self.place} is not what its column holds: {_first_line(error)}; csv takes it as "
+                f"a value in the {self.place} is not what its column holds: {first_line(error)}; csv takes it as "
                 "it is stored, or correct that row"
             ) from None
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise DatabaseUnreachable(
-                f"the {self.place} does not work: {_first_line(error)}; run again when it is back"
+                f"the {self.place} does not work: {first_line(error)}; run again when it is back"
             ) from None
         except psycopg.Error as error:
-            raise DatabaseError(f"the {self.place} refuses: {_first_line(error)}") from None
+            raise DatabaseError(f"the {self.place} refuses: {first_line(error)}") from None
 
 
 class Session:
@@ -353,15 +291,15 @@ class Session:
         self._conninfo = conninfo
         self._place = place
         self._stopping = stopping
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._gave_up = False
-        self._save = _save_statement(table)
-        self._save_new = _save_new_statement(table)
+        self._save = save_statement(table)
+        self._save_new = save_new_statement(table)
         self._news_come = True
-        self._load = _load_statement(table)
+        self._load = load_statement(table)
         self._leased: set[int] = set()
         self._leased_posts: set[int] = set()
-        self._set_aside = _set_aside_statement(table)
+        self._set_aside = set_aside_statement(table)
         self._table = table
 
     def close(self) -> None:
@@ -481,7 +419,7 @@ class Session:
 
         def work(connection: psycopg.Connection[Any]) -> None:
             with connection.transaction():
-                _insert_page(connection, run, bought)
+                insert_page(connection, run, bought)
                 given = {
                     "handles": [f.handle for f in found],
                     "keys": [f.user_id for f in found],
@@ -520,7 +458,7 @@ class Session:
                         "kind": TIMELINE,
                     },
                 )
-                _spend(connection, bought)
+                spend(connection, bought)
 
         self._lasting(work)
 
@@ -575,19 +513,19 @@ class Session:
 
         `meanwhile` is called while the server works, again when the work must be done again; it must not fail.
         """
-        given = _save_parameters(run, owner, batch, keep_body)
+        given = save_parameters(run, owner, batch, keep_body)
 
-        def work(connection: _Connection) -> Saved:
-            with _spending(connection, batch.bought):
+        def work(connection: Connection) -> Saved:
+            with spending(connection, batch.bought):
                 connection.meanwhile = meanwhile
                 if not batch.rows:
-                    return _saved(_save_empty_statement().run(connection, given))
+                    return saved_of(save_empty_statement().run(connection, given))
                 first = Saved(0, 0, leased=False)
                 if self._news_come and not batch.searched:
-                    first = _saved(self._save_new.run(connection, given))
+                    first = saved_of(self._save_new.run(connection, given))
                     if first.new == len(batch.rows):
                         return first
-                saved = _saved(self._save.run(connection, given))
+                saved = saved_of(self._save.run(connection, given))
                 self._news_come = first.new + saved.new == len(batch.rows)
                 return replace(saved, new=first.new + saved.new)
 
@@ -619,7 +557,7 @@ class Session:
                 "endpoint": end.bought.endpoint,
                 "params": end.bought.params,
                 "credential": end.bought.credential,
-                "body": "\\x" + _compressed(end.bought.body).hex() if keep_body else None,
+                "body": "\\x" + compressed(end.bought.body).hex() if keep_body else None,
                 "state": end.state,
                 "reason": end.reason,
             }
@@ -701,7 +639,7 @@ class Session:
 
         def work(connection: psycopg.Connection[Any]) -> list[Target]:
             with connection.transaction():
-                _insert_page(connection, run, bought)
+                insert_page(connection, run, bought)
                 targets = _open_searches(connection, [trend.query for trend in trends])
                 connection.cursor().executemany(
                     "INSERT INTO crawl_trend (page_id, rank, woeid, place, name, volume, target_id) "
@@ -711,7 +649,7 @@ class Session:
                         for trend, target in zip(trends, targets, strict=True)
                     ],
                 )
-                _spend(connection, bought)
+                spend(connection, bought)
                 return list({target.id: target for target in targets}.values())
 
         return self._lasting(work)
@@ -832,7 +770,7 @@ class Session:
 
         With `metrics`, their counts at `seen_at` (seconds since 1970) are kept beside those known before.
         """
-        given = _save_parameters(run, "", batch, keep_body)
+        given = save_parameters(run, "", batch, keep_body)
         seen = {"ids": [m.id for m in metrics], "at": seen_at}
         before = sql.SQL(_COUNTS_BEFORE).format(t=sql.Identifier(*self._table.split(".")))
 
@@ -856,7 +794,7 @@ class Session:
                 connection.execute(
                     "DELETE FROM crawl_lookup WHERE tweet_id = ANY(%s)", [[row["id"] for row in batch.rows]]
                 )
-                _spend(connection, batch.bought)
+                spend(connection, batch.bought)
             assert row is not None  # noqa: S101 - a SELECT of aggregates gives a row
             return Saved(row[0], row[1], leased=True)
 
@@ -926,8 +864,8 @@ class Session:
                     return None
                 new = updated = 0
                 if values:
-                    connection.execute(_STAGE)
-                    with connection.cursor() as cursor, cursor.copy(_STAGE_COPY) as copy:
+                    connection.execute(STAGE)
+                    with connection.cursor() as cursor, cursor.copy(STAGE_COPY) as copy:
                         for value in values:
                             copy.write_row(value)
                     if cut_ids:
@@ -959,14 +897,14 @@ class Session:
 
         def work(connection: psycopg.Connection[Any]) -> T:
             with connection.transaction():
-                buckets, now = _lock_buckets(connection, subjects, endpoints)
+                buckets, now = lock_buckets(connection, subjects, endpoints)
                 if len(buckets) < len(wanted):
                     missing = {key: Bucket() for key in wanted if key not in buckets}
-                    _write_buckets(connection, missing, "DO NOTHING")
-                    buckets, now = _lock_buckets(connection, subjects, endpoints)
+                    write_buckets(connection, missing, "DO NOTHING")
+                    buckets, now = lock_buckets(connection, subjects, endpoints)
                 changed, result = change(buckets, now)
                 if changed:
-                    _write_buckets(connection, changed, _BUCKET_UPDATE)
+                    write_buckets(connection, changed, BUCKET_UPDATE)
                 return result
 
         return self._lasting(work)
@@ -983,7 +921,7 @@ class Session:
 
         def work(connection: psycopg.Connection[Any]) -> Grant:
             with connection.transaction():
-                granted = budget.grant(want, _rooms(connection, run, page, limits, tariff))
+                granted = budget.grant(want, rooms_of(connection, run, page, limits, tariff))
                 if granted.units is not None:
                     connection.execute(
                         "INSERT INTO crawl_reserved (id, run_id, owner, endpoint, posts, micro_usd) "
@@ -1005,7 +943,7 @@ class Session:
 
     # -- lasting ---------------------------------------------------------------------------------------
 
-    def _lasting(self, work: Callable[[_Connection], T]) -> T:
+    def _lasting(self, work: Callable[[Connection], T]) -> T:
         """Does the work, again and again while the server is away, restarting, full or in conflict."""
         # Who waited that long for the server once does not wait for it again to clear up.
         gives_up_at = time.monotonic() + (0.0 if self._gave_up else PATIENCE_S)
@@ -1016,163 +954,19 @@ class Session:
                     self._connection = connect(self._conninfo)
                 return work(self._connection)
             except psycopg.Error as error:
-                if not _passes(error):
-                    raise DatabaseError(f"the {self._place} refuses: {_first_line(error)}") from None
-                if not isinstance(error, _IN_CONFLICT):
+                if not passes(error):
+                    raise DatabaseError(f"the {self._place} refuses: {first_line(error)}") from None
+                if not isinstance(error, IN_CONFLICT):
                     self.close()
-                    log.warning("the %s does not work: %s; trying again", self._place, _first_line(error))
+                    log.warning("the %s does not work: %s; trying again", self._place, first_line(error))
                 if self._stopping() or time.monotonic() >= gives_up_at:
                     self._gave_up = True
                     raise DatabaseUnreachable(
-                        f"the {self._place} does not work: {_first_line(error)}; everything saved is safe, "
+                        f"the {self._place} does not work: {first_line(error)}; everything saved is safe, "
                         "run again when it is back"
                     ) from None
-            _sleep(delay_s * random.uniform(0.5, 1.0), self._stopping)  # noqa: S311 - jitter
+            sleep(delay_s * random.uniform(0.5, 1.0), self._stopping)  # noqa: S311 - jitter
             delay_s = min(5.0, delay_s * 2)
-
-
-# Another transaction was in the way: the connection is sound, and the same again will do.
-_IN_CONFLICT = (
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.UniqueViolation,
-)
-_PASSING = (psycopg.OperationalError, psycopg.InterfaceError, *_IN_CONFLICT)
-# Wrong password, no such role or database, no right to connect: waiting does not help.
-_PERMANENT = {"28000", "28P01", "3D000", "42501"}
-# Ended by the server because it idled in a transaction or took too long in one; a standby that is not promoted yet.
-_PASSING_STATES = {"25P03", "25P04", "25006"}
-
-
-def _passes(error: psycopg.Error) -> bool:
-    """Whether the same again may work later."""
-    if error.sqlstate in _PERMANENT:
-        return False
-    return isinstance(error, _PASSING) or error.sqlstate in _PASSING_STATES
-
-
-@contextmanager
-def _spending(connection: psycopg.Connection[Any], bought: Bought) -> Iterator[None]:
-    """What is done within is one transaction with taking the page's cost from the budgets."""
-    if bought.cost is None:
-        yield
-        return
-    with connection.transaction():
-        yield
-        _spend(connection, bought)
-
-
-def _spend(connection: psycopg.Connection[Any], bought: Bought) -> None:
-    """Settles what was set aside. Always the last of a transaction: others wait for these rows."""
-    if bought.cost is None:
-        return
-    connection.execute(
-        "WITH gone AS (DELETE FROM crawl_reserved WHERE id = %(id)s RETURNING run_id), "
-        "today AS (SELECT clock_timestamp() AT TIME ZONE 'UTC' AS at), "
-        "locked AS (SELECT b.scope, b.period FROM crawl_budget b, gone, today WHERE (b.scope, b.period) IN "
-        "(('run', gone.run_id::text), ('day', to_char(today.at, 'YYYY-MM-DD')), "
-        "('month', to_char(today.at, 'YYYY-MM'))) ORDER BY 1, 2 FOR UPDATE OF b) "
-        "UPDATE crawl_budget b SET posts = b.posts + %(posts)s, micro_usd = b.micro_usd + %(cost)s FROM locked "
-        "WHERE b.scope = locked.scope AND b.period = locked.period",
-        {"id": bought.id, "posts": bought.posts, "cost": bought.cost},
-    )
-
-
-def _rooms(
-    connection: psycopg.Connection[Any], run: int, page: uuid.UUID, limits: Limits, tariff: Tariff
-) -> list[Room]:
-    """The limits with what is gone of them; locked until the transaction ends."""
-    row = connection.execute(
-        "SELECT to_char(at, 'YYYY-MM-DD'), to_char(at, 'YYYY-MM') FROM (SELECT clock_timestamp() "
-        "AT TIME ZONE 'UTC' AS at) today"
-    ).fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without a condition gives a row
-    periods = {budget.RUN: str(run), budget.DAY: row[0], budget.MONTH: row[1]}
-    keys = [(scope, periods[scope]) for scope in sorted(limits.scopes)]
-    spent = _spent(connection, keys)
-    if len(spent) < len(keys):
-        connection.cursor().executemany(
-            "INSERT INTO crawl_budget (scope, period) VALUES (%s, %s) ON CONFLICT DO NOTHING", keys
-        )
-        spent = _spent(connection, keys)
-    for key in keys:
-        if spent[key][2]:
-            spent[key] = (*_counted_anew(connection, *key, tariff), False)
-    held = connection.execute(
-        "SELECT run_id::text, to_char(reserved_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), owner, "
-        "reserved_at < clock_timestamp() - interval '15 min', posts, micro_usd FROM crawl_reserved "
-        "WHERE id <> %s AND reserved_at > clock_timestamp() - interval '32 days'",
-        [page],
-    ).fetchall()
-    return [
-        _room(scope, limits.of(scope), spent[scope, period][:2], held, period=period) for scope, period in keys
-    ]
-
-
-def _room(
-    scope: str,
-    limit: tuple[int | None, int | None],
-    spent: tuple[int, int],
-    reserved: Sequence[tuple[str, str, str, bool, int, int]],
-    *,
-    period: str,
-) -> Room:
-    posts, money = spent
-    held = held_posts = 0
-    for of_run, day, owner, is_old, its_posts, its_money in reserved:
-        is_lost = is_old or not owner or is_gone(owner)
-        of_period = of_run if scope == budget.RUN else day[: len(period)]
-        if is_lost and of_period == period:
-            posts, money = posts + its_posts, money + its_money
-        elif not is_lost and (scope != budget.RUN or of_run == period):
-            # Its page may be saved, and charged, after midnight: so it counts today, whenever it was sent.
-            held, held_posts = held + its_money, held_posts + its_posts
-    return Room(scope, *limit, spent=money, spent_posts=posts, held=held, held_posts=held_posts)
-
-
-def _spent(
-    connection: psycopg.Connection[Any], keys: Sequence[Key]
-) -> dict[Key, tuple[int, int, bool]]:
-    """Posts and money of the periods, locked, and whether they are to be counted anew."""
-    rows = connection.execute(
-        "SELECT scope, period, posts, micro_usd, coalesce(counted_at < clock_timestamp() - interval '60 s', true) "
-        "FROM crawl_budget WHERE (scope, period) IN (SELECT * FROM unnest(%s::text[], %s::text[])) "
-        "ORDER BY 1, 2 FOR UPDATE",
-        [[key[0] for key in keys], [key[1] for key in keys]],
-    ).fetchall()
-    return {(scope, period): (posts, money, stale) for scope, period, posts, money, stale in rows}
-
-
-def _counted_anew(
-    connection: psycopg.Connection[Any], scope: str, period: str, tariff: Tariff
-) -> tuple[int, int]:
-    """What the stored pages of the period cost: those of runs without a budget, too.
-
-    The period's row is locked, and whoever takes from a budget changes it in the transaction that saves the page:
-    so no page is counted twice or left out.
-    """
-    chosen: LiteralString = "run_id = %(period)s::bigint"
-    if scope != budget.RUN:
-        chosen = (
-            "fetched_at >= %(begin)s::timestamp AT TIME ZONE 'UTC' "
-            "AND fetched_at < (%(begin)s::timestamp + %(length)s::interval) AT TIME ZONE 'UTC'"
-        )
-    rows = connection.execute(
-        "SELECT endpoint, count(*), sum(post_count), sum(user_count) FROM crawl_page WHERE " + chosen + " GROUP BY 1",
-        {
-            "period": period,
-            "begin": period if scope == budget.DAY else f"{period}-01",
-            "length": "1 day" if scope == budget.DAY else "1 month",
-        },
-    ).fetchall()
-    posts = sum(row[2] for row in rows)
-    money = sum(tariff.cost(e, requests=pages, posts=p, users=users) for e, pages, p, users in rows)
-    connection.execute(
-        "UPDATE crawl_budget SET posts = %s, micro_usd = %s, counted_at = clock_timestamp() "
-        "WHERE scope = %s AND period = %s",
-        [posts, money, scope, period],
-    )
-    return posts, money
 
 
 def _import_state(connection: psycopg.Connection[Any], number: int) -> ImportState:
@@ -1185,17 +979,6 @@ def _import_state(connection: psycopg.Connection[Any], number: int) -> ImportSta
     return ImportState(row[0], (row[1], row[2], row[3]), *row[4:])
 
 
-def _sleep(seconds: float, stopping: Callable[[], bool]) -> None:
-    ends_at = time.monotonic() + seconds
-    while (left := ends_at - time.monotonic()) > 0 and not stopping():
-        time.sleep(min(left, 0.2))
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def _schema_of(connection: psycopg.Connection[Any]) -> str | None:
     exists = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
     if exists is None or exists[0] is None:
@@ -1206,7 +989,7 @@ def _schema_of(connection: psycopg.Connection[Any]) -> str | None:
 
 def _migrations() -> Path:
     """The migrations beside the modules in an installed package, or beside the package in a checkout."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parent.parent
     inside = here / "migrations"
     return inside if inside.is_dir() else here.parent / "migrations"
 
@@ -1283,7 +1066,6 @@ _NOTE: LiteralString = (
     "lease_until = CASE WHEN t.lease_owner = %(owner)s THEN NULL ELSE t.lease_until END "
     "FROM walked v WHERE t.id = v.target"
 )
-
 _POSTS_A_VISIT = 10
 _SCHEDULE: LiteralString = (
     "UPDATE crawl_target t SET due_at = clock_timestamp() + interval '1 s' * CASE "
@@ -1301,7 +1083,6 @@ _SCHEDULE: LiteralString = (
     # A walk that a budget or a signal stopped stays due.
     "AND (t.state = 'failed' OR (t.state = ANY('{ok,renamed}') AND t.crawled_at >= r.started_at))"
 )
-
 # The handles that posts name, each as often as it is named.
 _REFERENCES: Mapping[str, LiteralString] = {
     "retweets": "SELECT lower(retweeted_status_user_handle) FROM {t}",
@@ -1325,732 +1106,5 @@ _COUNTS_BEFORE: LiteralString = (
     "t.favorite_count, t.retweet_count FROM {t} t WHERE t.id = ANY(%(ids)s) "
     "AND NOT EXISTS (SELECT FROM crawl_metrics m WHERE m.tweet_id = t.id) ON CONFLICT DO NOTHING"
 )
-
-
-def _insert_page(connection: psycopg.Connection[Any], run: int, bought: Bought) -> None:
-    connection.execute(
-        "INSERT INTO crawl_page (id, run_id, endpoint, params, credential, post_count, user_count, new_count, "
-        "updated_count, body) VALUES (%s, %s, %s, %s, %s, %s, %s, 0, 0, %s) ON CONFLICT (id) DO NOTHING",
-        [
-            bought.id,
-            run,
-            bought.endpoint,
-            Jsonb(dict(bought.params)),
-            bought.credential,
-            bought.posts,
-            bought.users,
-            _compressed(bought.body),
-        ],
-    )
-
-
-def _save_parameters(run: int, owner: str, batch: Batch, keep_body: bool) -> dict[str, Any]:
-    bought = batch.bought
-    ids = [row["id"] for row in batch.rows]
-    return {
-        "rows": Json(list(batch.rows), dumps=orjson.dumps),
-        "page": bought.id,
-        "run": run,
-        "target": batch.target,
-        "endpoint": bought.endpoint,
-        "params": Jsonb(dict(bought.params)),
-        "credential": bought.credential,
-        "posts": bought.posts,
-        "users": bought.users,
-        "ids": "{" + ",".join(map(str, ids)) + "}",
-        "newest": max(ids, default=None),
-        "oldest": min(ids, default=None),
-        "refused": Jsonb([{"id": i, "reason": reason} for i, reason in batch.refused])
-        if batch.refused
-        else None,
-        "body": _compressed(bought.body) if keep_body else None,
-        "covered": coverage.to_text([batch.covered] if batch.covered else []),
-        "unreachable": coverage.to_text([batch.unreachable] if batch.unreachable else []),
-        "unreachable_reason": batch.unreachable_reason or None,
-        "username": batch.username,
-        "account_posts": batch.account_posts,
-        "searched": batch.searched,
-        "owner": owner,
-        "lease": LEASE_S,
-    }
-
-
-# Of JSON pages the lowest level makes no more bytes than the usual one, in two thirds of its time. One for all pages of
-# a process: to make it takes a hundred times as long as a small page.
-_COMPRESSOR = zstandard.ZstdCompressor(level=1)
-
-
-def _compressed(body: bytes) -> bytes:
-    return _COMPRESSOR.compress(body)
-
-
-class _Numbered:
-    """A statement whose named parameters were numbered once, not at each run: psycopg remembers short ones only."""
-
-    def __init__(self, statement: sql.Composed) -> None:
-        numbers: dict[str, int] = {}
-
-        def numbered(name: re.Match[str]) -> str:
-            return f"${numbers.setdefault(name[1], len(numbers) + 1)}"
-
-        self._text = re.sub(r"%\((\w+)\)s", numbered, statement.as_string(None)).encode()
-        self._names = list(numbers)
-
-    def run(self, connection: psycopg.Connection[Any], given: Mapping[str, Any]) -> psycopg.RawCursor[Any]:
-        return psycopg.RawCursor(connection).execute(self._text, [given[name] for name in self._names])
-
-
-@cache
-def _save_statement(table: str) -> _Numbered:
-    """One statement, so one transaction and one round trip.
-
-    Only rows that are new or differ are written: a page that is saved again writes nothing. The row is sorted
-    by id before it is written, so that two writers of the same ids never wait for each other in a ring.
-    """
-    return _page_statement(sql.SQL("{}, {}").format(_BATCH, _upserted(table)), found=True)
-
-
-@cache
-def _save_new_statement(table: str) -> _Numbered:
-    """The same for a page of which nothing is stored yet, in two thirds of its time; of any other it saves nothing.
-
-    Rows that another process writes at the same moment are left to it, so that fewer are counted than there are.
-    """
-    saved = sql.SQL(
-        "saved AS (INSERT INTO {t} ({cols}) SELECT {cols} FROM batch "
-        "WHERE NOT EXISTS (SELECT FROM {t} WHERE id = ANY(%(ids)s::bigint[])) ORDER BY id "
-        "ON CONFLICT (id) DO NOTHING RETURNING id), "
-        "counted AS (SELECT count(*) AS new, 0::bigint AS updated FROM saved HAVING count(*) > 0)"
-    ).format(t=sql.Identifier(*table.split(".")), cols=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)))
-    return _page_statement(sql.SQL("{}, {}").format(_BATCH, saved))
-
-
-@cache
-def _save_empty_statement() -> _Numbered:
-    """The same for a page without rows: to plan what would be done with them is most of the work."""
-    return _page_statement(sql.SQL("counted AS (SELECT 0::bigint AS new, 0::bigint AS updated)"))
-
-
-def _page_statement(counted: sql.Composable, *, found: bool = False) -> _Numbered:
-    """`counted` gives what became of the rows as `counted` (new, updated); without it nothing is saved.
-
-    With `found` it gives them as `batch`, too, and they are noted as found by a search, when it was one.
-    """
-    composed = sql.SQL(
-        "WITH {counted}, "
-        "page AS (INSERT INTO crawl_page (id, run_id, target_id, endpoint, params, credential, post_count, "
-        "user_count, new_count, updated_count, newest_id, oldest_id, refused, body) "
-        "SELECT %(page)s, %(run)s, %(target)s::bigint, %(endpoint)s, %(params)s, %(credential)s, %(posts)s, "
-        "%(users)s, new, updated, %(newest)s::bigint, %(oldest)s::bigint, %(refused)s, %(body)s FROM counted "
-        "ON CONFLICT (id) DO NOTHING RETURNING id), "
-        "target AS (UPDATE crawl_target SET covered = covered + %(covered)s::int8multirange, "
-        "unreachable = unreachable + %(unreachable)s::int8multirange "
-        "- (covered + %(covered)s::int8multirange), "
-        "unreachable_reason = CASE WHEN unreachable + %(unreachable)s::int8multirange "
-        "<@ covered + %(covered)s::int8multirange THEN '' "
-        "ELSE coalesce(%(unreachable_reason)s, unreachable_reason) END, "
-        "username = coalesce(%(username)s, username), "
-        "account_posts = coalesce(%(account_posts)s, account_posts), "
-        "post_count = post_count + CASE WHEN EXISTS (SELECT FROM page) THEN %(posts)s ELSE 0 END, "
-        "lease_until = CASE WHEN lease_owner = %(owner)s "
-        "THEN clock_timestamp() + %(lease)s * interval '1 s' ELSE lease_until END "
-        "WHERE id = %(target)s::bigint AND EXISTS (SELECT FROM counted) "
-        "RETURNING lease_owner = %(owner)s AS leased){found} "
-        "SELECT new, updated, (SELECT leased FROM target) FROM counted"
-    ).format(counted=counted, found=sql.SQL(_FOUND if found else ""))
-    return _Numbered(composed)
-
-
-_FOUND = (
-    ", found AS (INSERT INTO crawl_found (target_id, tweet_id) SELECT %(target)s::bigint, id FROM batch "
-    "WHERE %(searched)s::boolean ORDER BY id ON CONFLICT DO NOTHING)"
-)
-
-
-def _saved(answer: psycopg.RawCursor[Any]) -> Saved:
-    row = answer.fetchone()
-    return Saved(row[0], row[1], bool(row[2])) if row else Saved(0, 0, leased=False)
-
-
-@cache
-def _load_statement(table: str) -> bytes:
-    """The rows of the stage into the table: how many were new, and how many others changed."""
-    composed = sql.SQL(
-        "WITH batch AS (SELECT * FROM import_stage), {upserted} SELECT new, updated FROM counted"
-    ).format(upserted=_upserted(table))
-    return composed.as_bytes(None)
-
-
-@cache
-def _set_aside_statement(table: str) -> bytes:
-    """Takes those of the given ids out of the stage that the table has."""
-    return (
-        sql.SQL("DELETE FROM import_stage s USING {} t WHERE s.id = t.id AND s.id = ANY(%s)")
-        .format(sql.Identifier(*table.split(".")))
-        .as_bytes(None)
-    )
-
-
-def _upserted(table: str) -> sql.Composed:
-    """The part that saves the rows of `batch`, and gives `counted` (new, updated)."""
-    merged = {c: sql.SQL("coalesce(b.{0}, t.{0})" if c in KEPT else "b.{0}") for c in COLUMNS}
-    return sql.SQL(
-        "merged AS (SELECT {merged_as}, t.id IS NULL OR ({merged}) IS DISTINCT FROM ({t_cols}) AS differs "
-        "FROM batch b LEFT JOIN {t} t ON t.id = b.id), "
-        "changed AS (SELECT {cols} FROM merged WHERE differs ORDER BY id), "
-        "saved AS (INSERT INTO {t} AS t ({cols}) SELECT {cols} FROM changed "
-        "ON CONFLICT (id) DO UPDATE SET {sets} RETURNING (xmax = 0) AS is_new), "
-        "counted AS (SELECT count(*) FILTER (WHERE is_new) AS new, count(*) FILTER (WHERE NOT is_new) AS updated "
-        "FROM saved)"
-    ).format(
-        t=sql.Identifier(*table.split(".")),
-        merged=sql.SQL(", ").join(part.format(sql.Identifier(c)) for c, part in merged.items()),
-        merged_as=sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(part.format(sql.Identifier(c)), sql.Identifier(c))
-            for c, part in merged.items()
-        ),
-        cols=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
-        t_cols=sql.SQL(", ").join(sql.Identifier("t", c) for c in COLUMNS),
-        sets=sql.SQL(", ").join(
-            sql.SQL("{0} = coalesce(excluded.{0}, t.{0})" if c in KEPT else "{0} = excluded.{0}").format(
-                sql.Identifier(c)
-            )
-            for c in COLUMNS
-            if c != "id"
-        ),
-    )
-
-
-_ROW_TYPES = sql.SQL(", ").join(
-    sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(_TYPES[c])) for c in COLUMNS
-)
-_BATCH = sql.SQL("batch AS MATERIALIZED (SELECT * FROM json_to_recordset(%(rows)s::json) AS r({}))").format(_ROW_TYPES)
-# Dropped with its transaction: behind a pooler the next one may run on another connection to the server.
-_STAGE = sql.SQL("CREATE TEMP TABLE import_stage ({}) ON COMMIT DROP").format(_ROW_TYPES).as_bytes(None)
-_STAGE_COPY = sql.SQL("COPY import_stage ({}) FROM STDIN").format(
-    sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-)
-
-
-class Accounts:
-    """What was bought and what is known, read in one transaction; see `Database.accounts`.
-
-    Times are seconds since 1970 on the database's clock.
-    """
-
-    def __init__(self, connection: psycopg.Connection[Any], table: str) -> None:
-        self._connection = connection
-        self._table = table
-
-    def now(self) -> float:
-        """The database's clock."""
-        row = self._connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
-        return float(row[0]) if row else 0.0
-
-    def purchases(
-        self, *, since: float | None = None, until: float | None = None, run: int | None = None
-    ) -> list[Purchase]:
-        """What was bought in a time (from `since` on, before `until`), or by one run."""
-        rows = self._connection.execute(
-            _PURCHASES[run is None], {"since": since, "until": until, "run": run}
-        ).fetchall()
-        return [Purchase(*row) for row in rows]
-
-    def reserved(self) -> list[Reserved]:
-        """What requests under way may cost, and requests whose process was killed may have cost."""
-        rows = self._connection.execute(
-            "SELECT run_id, owner, endpoint, extract(epoch FROM reserved_at)::float8, posts, micro_usd "
-            "FROM crawl_reserved ORDER BY reserved_at"
-        ).fetchall()
-        return [Reserved(*row) for row in rows]
-
-    def states(self) -> list[tuple[str, str, int]]:
-        """How many targets are of each kind and state."""
-        return self._connection.execute(
-            "SELECT kind, state, sum(targets)::bigint FROM crawl_target_count GROUP BY 1, 2 "
-            "HAVING sum(targets) <> 0 ORDER BY 1, 3 DESC, 2"
-        ).fetchall()
-
-    def known(self, handles: Sequence[str]) -> dict[str, Known]:
-        """The targets of these handles (folded); a handle of a renamed account gives its account."""
-        rows = self._connection.execute(
-            f"SELECT named.handle, {_KNOWN} FROM crawl_target named "
-            f"JOIN crawl_target t ON t.id = coalesce(named.same_as, named.id) {_LATEST} "
-            "WHERE named.kind = %s AND named.handle = ANY(%s)",
-            [TIMELINE, list(handles)],
-        ).fetchall()
-        return {row[0]: _known(row[1:]) for row in rows}
-
-    def due(self, handles: Sequence[str]) -> tuple[list[str], float | None]:
-        """Those of the handles (folded) that are to be visited now, and the seconds until the next one is."""
-        rows = self._connection.execute(
-            "SELECT h, coalesce(extract(epoch FROM t.due_at - clock_timestamp()), 0)::float8 "
-            "FROM unnest(%s::text[]) h LEFT JOIN crawl_target named ON named.kind = 'timeline' AND named.handle = h "
-            "LEFT JOIN crawl_target t ON t.id = coalesce(named.same_as, named.id)",
-            [list(handles)],
-        ).fetchall()
-        return [h for h, wait_s in rows if wait_s <= 0], min((w for _, w in rows if w > 0), default=None)
-
-    def known_searches(self, asked: Sequence[str]) -> dict[str, Known]:
-        """The targets of these normalised queries, by query."""
-        by_key = {queries.key_of(query): query for query in asked}
-        rows = self._connection.execute(
-            f"SELECT {_KNOWN} FROM crawl_target t {_LATEST} WHERE t.kind = %s AND t.key = ANY(%s)",
-            [SEARCH, list(by_key)],
-        ).fetchall()
-        return {by_key[str(known.key)]: known for known in map(_known, rows)}
-
-    def listed(self, states: Sequence[str], limit: int) -> list[Known]:
-        """So many targets of these states, those that were made first before the others."""
-        rows = self._connection.execute(
-            f"SELECT {_KNOWN} FROM (SELECT * FROM crawl_target WHERE state = ANY(%s) AND kind = ANY(%s) "
-            f"ORDER BY id LIMIT %s) t {_LATEST} ORDER BY t.id",
-            [list(states), [TIMELINE, SEARCH], limit],
-        ).fetchall()
-        return [_known(row) for row in rows]
-
-    def sampled(self, count: int) -> list[Known]:
-        """About so many targets by chance, all of them when there are not many more; those that can be crawled."""
-        guess = self._connection.execute(
-            "SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = 'crawl_target'::regclass"
-        ).fetchone()
-        total = float(guess[0]) if guess else 0.0
-        percent = 100.0 if total <= 2 * count else 100.0 * count / total
-        rows = self._connection.execute(
-            f"SELECT {_KNOWN} FROM (SELECT * FROM crawl_target TABLESAMPLE SYSTEM (%s)) t {_LATEST} "
-            "WHERE t.same_as IS NULL AND t.state = ANY(%s) LIMIT %s",
-            [percent, ["new", "ok", "renamed", "failed"], 4 * count],
-        ).fetchall()
-        return [_known(row) for row in rows]
-
-    def named(self, name: str) -> list[Known]:
-        """The targets that go by this name: a handle as listed or as it is now, a query, a name of its file."""
-        rows = self._connection.execute(
-            f"SELECT {_KNOWN} FROM crawl_target n JOIN crawl_target t ON t.id = coalesce(n.same_as, n.id) {_LATEST} "
-            "WHERE (n.kind = 'timeline' AND n.handle = lower(%(name)s)) OR (n.kind = 'search' "
-            "AND n.key = ANY(%(keys)s)) OR (n.kind = 'search' AND n.handle = %(name)s)",
-            {"name": name, "keys": [queries.key_of(queries.normalised(name))]},
-        ).fetchall()
-        return list({known.id: known for known in map(_known, rows)}.values())
-
-    def pages_of(self, target: int, limit: int) -> list[dict[str, Any]]:
-        """The newest pages of a target: run, at, endpoint, credential, posts, new, newest_id, oldest_id."""
-        with self._connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(
-                "SELECT run_id AS run, extract(epoch FROM fetched_at)::float8 AS at, endpoint, credential, "
-                "post_count AS posts, new_count AS new, newest_id, oldest_id FROM crawl_page "
-                "WHERE target_id = %s ORDER BY oldest_id DESC NULLS LAST, fetched_at DESC LIMIT %s",
-                [target, limit],
-            ).fetchall()
-
-    def windows(self) -> list[Window]:
-        """Every bucket of a known credential that was ever used."""
-        rows = self._connection.execute(_WINDOWS).fetchall()
-        return [Window(*row) for row in rows]
-
-    def runs(self, *, limit: int | None = None, run: int | None = None) -> list[Run]:
-        """The last runs, the newest first; or one of them."""
-        rows = self._connection.execute(
-            "SELECT id, version, host, extract(epoch FROM started_at)::float8, "
-            "extract(epoch FROM ended_at)::float8, exit_code, arguments, coalesce(report, '{}'::jsonb) "
-            "FROM crawl_run WHERE %(run)s::bigint IS NULL OR id = %(run)s ORDER BY id DESC LIMIT %(limit)s",
-            {"run": run, "limit": limit},
-        ).fetchall()
-        return [Run(*row) for row in rows]
-
-    def plan(self, subject: str, *, before: float) -> tuple[float, Mapping[str, Any]] | None:
-        """The last plan of this kind of run that was made before a moment, and when it was made."""
-        row = self._connection.execute(
-            "SELECT extract(epoch FROM made_at)::float8, plan FROM crawl_plan WHERE subject = %s "
-            "AND made_at <= to_timestamp(%s) ORDER BY made_at DESC LIMIT 1",
-            [subject, before],
-        ).fetchone()
-        return (row[0], row[1]) if row else None
-
-    def usages(self) -> list[Usage]:
-        """What X last told each credential of its project's posts."""
-        rows = self._connection.execute(
-            "SELECT DISTINCT ON (credential) credential, extract(epoch FROM fetched_at)::float8, body "
-            "FROM crawl_page WHERE endpoint = '/2/usage/tweets' AND body IS NOT NULL "
-            "AND fetched_at > clock_timestamp() - interval '60 days' ORDER BY credential, fetched_at DESC"
-        ).fetchall()
-        found = []
-        for credential, asked_at, body in rows:
-            answer = orjson.loads(zstandard.decompress(body))
-            if isinstance(answer, dict) and (usage := usage_of(credential, asked_at, answer)):
-                found.append(usage)
-        return found
-
-    def apps(self) -> dict[str, str]:
-        """The app that each credential belongs to, by labels; apps are called by a fingerprint."""
-        rows = self._connection.execute("SELECT label, app_fingerprint FROM api_credential").fetchall()
-        return dict(rows)
-
-    def posts_by_day(self, *, lowest: int) -> list[tuple[date, int]]:
-        """How many of the stored posts were written on each UTC day, from an id on; by their ids."""
-        return self._connection.execute(
-            sql.SQL(
-                "SELECT (to_timestamp(((id >> 22) + 1288834974657) / 1000.0) AT TIME ZONE 'UTC')::date, count(*) "
-                "FROM {} WHERE id >= %s GROUP BY 1 ORDER BY 1"
-            ).format(sql.Identifier(*self._table.split("."))),
-            [max(lowest, 30_000_000_000)],
-        ).fetchall()
-
-    def first_ids(self, targets: Sequence[int]) -> dict[int, int]:
-        """The lowest id that was bought of each target."""
-        rows = self._connection.execute(
-            "SELECT t, (SELECT min(oldest_id) FROM crawl_page WHERE target_id = t) FROM unnest(%s::bigint[]) t",
-            [list(targets)],
-        ).fetchall()
-        return {target: lowest for target, lowest in rows if lowest is not None}
-
-    def queries_of(self, runs: Sequence[int], limit: int) -> list[tuple[str, str]]:
-        """The kinds of request that the runs sent, each with its parameters but for ids, tokens and names."""
-        return self._connection.execute(
-            "SELECT endpoint, params::text FROM (SELECT DISTINCT endpoint, params - ARRAY['since_id', 'until_id', "
-            "'start_time', 'end_time', 'pagination_token', 'next_token', 'max_results', 'usernames', 'ids'] AS params "
-            "FROM (SELECT endpoint, params FROM crawl_page WHERE run_id = ANY(%s) LIMIT 20000) s) d "
-            "ORDER BY 1, 2 LIMIT %s",
-            [list(runs), limit],
-        ).fetchall()
-
-
-_KNOWN: LiteralString = (
-    "t.id, t.kind, t.key, coalesce(t.handle, t.key, ''), t.username, t.state, t.state_reason, "
-    "extract(epoch FROM t.state_at)::float8, t.covered::text, t.unreachable::text, t.unreachable_reason, "
-    "t.account_posts, t.post_count, extract(epoch FROM t.crawled_at)::float8, "
-    "extract(epoch FROM t.due_at - clock_timestamp())::float8, latest.pages"
-)
-_LATEST: LiteralString = (
-    "LEFT JOIN LATERAL (SELECT json_agg(json_build_array(p.post_count, p.newest_id, p.oldest_id)) AS pages "
-    "FROM (SELECT post_count, newest_id, oldest_id FROM crawl_page WHERE target_id = t.id AND oldest_id IS NOT NULL "
-    "ORDER BY oldest_id DESC LIMIT 3) p) latest ON true"
-)
-
-
-def _known(row: Sequence[Any]) -> Known:
-    number, kind, key, handle, username, state, reason, state_at, covered, unreachable, why, *rest = row
-    account_posts, posts, crawled_at, due_in_s, latest = rest
-    return Known(
-        number,
-        kind,
-        key,
-        handle,
-        username,
-        state,
-        reason,
-        state_at,
-        covered=coverage.from_text(covered),
-        unreachable=coverage.from_text(unreachable),
-        unreachable_reason=why,
-        account_posts=account_posts,
-        posts=posts,
-        crawled_at=crawled_at,
-        due_in_s=due_in_s,
-        latest=[(count, newest, oldest) for count, newest, oldest in latest or ()],
-    )
-
-
-def _purchases(chosen: LiteralString) -> LiteralString:
-    """One row for each run, UTC day, credential and endpoint.
-
-    The posts that X charges once a day are those of a page which were stored before, as far as pages of the same
-    target, endpoint and day hold them that came earlier and overlap with it.
-    """
-    return (
-        "WITH repeated AS (SELECT p.run_id, p.day, p.credential, p.endpoint, "
-        "sum(p.again) AS again, sum(least(p.again, coalesce(before.posts, 0))) AS free FROM ("
-        "SELECT *, (fetched_at AT TIME ZONE 'UTC')::date AS day, greatest(0, post_count - new_count "
-        "- coalesce(jsonb_array_length(refused), 0)) AS again FROM crawl_page WHERE post_count > new_count AND "
-        + chosen
-        + ") p LEFT JOIN LATERAL (SELECT sum(q.post_count) AS posts FROM crawl_page q WHERE q.target_id = p.target_id "
-        "AND q.oldest_id <= p.newest_id AND q.newest_id >= p.oldest_id AND q.endpoint = p.endpoint "
-        "AND (q.fetched_at, q.id) < (p.fetched_at, p.id) AND q.fetched_at >= p.day::timestamp AT TIME ZONE 'UTC'"
-        ") before ON true GROUP BY 1, 2, 3, 4) "
-        "SELECT b.run_id, b.day, b.credential, b.endpoint, b.pages, b.posts, b.users, b.new, "
-        "coalesce(r.again, 0)::bigint, coalesce(r.free, 0)::bigint FROM ("
-        "SELECT run_id, (fetched_at AT TIME ZONE 'UTC')::date AS day, credential, endpoint, count(*) AS pages, "
-        "sum(post_count) AS posts, sum(user_count) AS users, sum(new_count) AS new FROM crawl_page WHERE "
-        + chosen
-        + " GROUP BY 1, 2, 3, 4) b LEFT JOIN repeated r USING (run_id, day, credential, endpoint) ORDER BY 1, 2, 3, 4"
-    )
-
-
-# By whether no run was named.
-_PURCHASES: Mapping[bool, LiteralString] = {
-    True: _purchases(
-        "fetched_at >= coalesce(to_timestamp(%(since)s), '-infinity') "
-        "AND fetched_at < coalesce(to_timestamp(%(until)s), 'infinity')"
-    ),
-    False: _purchases("run_id = %(run)s"),
-}
-# A window of an app is shown once, with the labels of all credentials that use it.
-_WINDOWS: LiteralString = (
-    "WITH owner AS (SELECT string_agg(label, ', ' ORDER BY label) AS label, 'user' AS kind, user_fingerprint AS subject "
-    "FROM api_credential WHERE user_fingerprint IS NOT NULL GROUP BY 3 "
-    "UNION ALL SELECT string_agg(label, ', ' ORDER BY label), 'app', app_fingerprint FROM api_credential GROUP BY 3) "
-    'SELECT o.label, o.kind, b.endpoint, b."limit", b.remaining, b.window_s, '
-    "greatest(0, extract(epoch FROM b.reset_at - clock_timestamp()))::float8, b.day_limit, b.day_remaining, "
-    "greatest(0, extract(epoch FROM b.day_reset_at - clock_timestamp()))::float8, "
-    "greatest(0, extract(epoch FROM b.blocked_until - clock_timestamp()))::float8, "
-    "CASE WHEN b.shut_at IS NULL THEN 0 ELSE greatest(0, extract(epoch FROM b.shut_until - clock_timestamp())) "
-    "END::float8, b.shut_reason "
-    "FROM api_bucket b JOIN owner o USING (subject) ORDER BY 1, 2 DESC, 3"
-)
-
-
-# --- reading ------------------------------------------------------------------------------------------
-
-_ROWS_A_BATCH = 1000
-_PAGES_A_BATCH = 20
-
-_KINDS = {
-    **dict.fromkeys(("int2", "int4", "int8"), "whole"),
-    **dict.fromkeys(("float4", "float8", "numeric"), "number"),
-    "bool": "truth",
-    "timestamptz": "time",
-    "date": "date",
-    "jsonb": "json",
-}
-# What each kind is read as, when it is not read as text; a list of it has [] behind.
-_READ_AS = {
-    "id": "int8",
-    "whole": "int8",
-    "number": "float8",
-    "truth": "bool",
-    "time": "timestamptz",
-    "date": "date",
-    "json": "text",
-    "text": "text",
-}
-# The imposed table holds these as text.
-_TYPED: dict[str, tuple[str, bool]] = {
-    "created_at": ("time", False),
-    "user_mentions_id": ("id", True),
-    **dict.fromkeys(
-        ("hashtags", "urls", "media", "user_mentions_name", "retweeted_status_url"), ("text", True)
-    ),
-}
-# The view `tweets` has other names for some columns.
-_ALSO_NAMED = {
-    "tweet_from": "username",
-    "user_mentions_name": "mention_names",
-    "favorite_count": "like_count",
-}
-
-FILTERS: Mapping[str, LiteralString] = {
-    "handle": "lower({tweet_from}) = ANY(%s)",
-    "reply_to": "lower({in_reply_to_screen_name}) = ANY(%s)",
-    "retweet_of": "lower({retweeted_status_user_handle}) = ANY(%s)",
-    "mentions": "EXISTS (SELECT FROM unnest({user_mentions_name}::text[]) e WHERE lower(e) = ANY(%s))",
-    "hashtag": "EXISTS (SELECT FROM unnest({hashtags}::text[]) e WHERE lower(e) = ANY(%s))",
-    "since": "{created_at}::timestamptz >= %s",
-    "until": "{created_at}::timestamptz < %s",
-    "id": "{id} = ANY(%s::int8[])",
-    "min_id": "{id} >= %s",
-    "max_id": "{id} <= %s",
-    "text": "strpos(lower({text}), lower(%s)) > 0",
-    "url": "EXISTS (SELECT FROM unnest({urls}::text[]) e WHERE strpos(lower(e), lower(%s)) > 0)",
-    "min_likes": "{favorite_count} >= %s",
-    "max_likes": "{favorite_count} <= %s",
-    "min_retweets": "{retweet_count} >= %s",
-    "max_retweets": "{retweet_count} <= %s",
-    "min_sentiment": "{sentiment} >= %s",
-    "max_sentiment": "{sentiment} <= %s",
-}
 """The filters that compare with a parameter: lists of folded names or ids, datetimes, text, int or Decimal."""
-
-_HAS: dict[str, LiteralString] = {
-    "hashtags": "cardinality({hashtags}::text[]) > 0",
-    "urls": "cardinality({urls}::text[]) > 0",
-    "media": "cardinality({media}::text[]) > 0",
-    "mentions": "cardinality({user_mentions_name}::text[]) > 0",
-}
-CHOICES: Mapping[str, Mapping[str, LiteralString]] = {
-    "has": _HAS,
-    "without": _HAS,
-    "is": {
-        "original": "num_nonnulls({retweeted_status_id}, {in_reply_to_user_id}, {in_reply_to_status_id}) = 0",
-        "reply": "({retweeted_status_id} IS NULL "
-        "AND num_nonnulls({in_reply_to_user_id}, {in_reply_to_status_id}) > 0)",
-        "retweet": "{retweeted_status_id} IS NOT NULL",
-    },
-}
 """The filters whose value is a list of these words."""
-
-
-class _Found(NamedTuple):
-    """A column as the catalog tells it, `shown` as it is read."""
-
-    shown: Column
-    is_text: bool
-
-
-def _columns(connection: psycopg.Connection[Any], parts: Sequence[str]) -> list[_Found]:
-    rows = connection.execute(
-        "SELECT a.attname, coalesce(e.typname, t.typname), e.oid IS NOT NULL FROM pg_class c "
-        "JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
-        "JOIN pg_type t ON t.oid = a.atttypid "
-        "LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' "
-        "WHERE c.oid = to_regclass(%s) AND c.relkind IN ('r', 'v', 'm', 'p', 'f') ORDER BY a.attnum",
-        [sql.Identifier(*parts).as_string(connection)],
-    ).fetchall()
-    if not rows:
-        there = connection.execute(
-            "SELECT c.relname FROM pg_class c WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') "
-            "AND pg_table_is_visible(c.oid) AND c.relnamespace::regnamespace::text "
-            "NOT IN ('pg_catalog', 'information_schema') ORDER BY 1 LIMIT 50"
-        ).fetchall()
-        raise ConfigurationError(
-            f"the database has no table or view {'.'.join(parts)}; it has {', '.join(row[0] for row in there)}"
-        )
-    return [_found(*row) for row in rows]
-
-
-def _found(name: str, type_name: str, is_list: bool) -> _Found:
-    is_text = type_name in ("text", "varchar") and not is_list
-    if is_text and name in _TYPED:
-        return _Found(Column(name, *_TYPED[name]), is_text)
-    kind = _KINDS.get(type_name, "text")
-    if kind == "whole" and (name == "id" or name.endswith(("_id", "_ids"))):
-        kind = "id"
-    if type_name == "numeric" and (name == "id" or name.endswith("_id")):
-        kind = "text"  # a float has too few digits for an id
-    return _Found(Column(name, kind, is_list), is_text)
-
-
-def _chosen(found: Sequence[_Found], names: Sequence[str], place: str) -> list[_Found]:
-    by_name = {column.shown.name: column for column in found}
-    unknown = [name for name in names if name not in by_name]
-    if unknown:
-        raise ConfigurationError(
-            f"{place} has no column {', '.join(map(ascii, unknown))}; it has {', '.join(by_name)}"
-        )
-    return [by_name[name] for name in names] or list(found)
-
-
-def _read_statement(
-    parts: Sequence[str],
-    found: Sequence[_Found],
-    chosen: Sequence[_Found],
-    conditions: Sequence[Condition],
-    as_text: bool,
-) -> tuple[sql.Composed, list[Any]]:
-    known = {column.shown.name for column in found}
-    place = ".".join(parts)
-    statement = sql.SQL("SELECT {} FROM {} AS r").format(
-        sql.SQL(", ").join(_expression(column.shown, as_text) for column in chosen), sql.Identifier(*parts)
-    )
-    parameters: list[Any] = []
-    for number, condition in enumerate(conditions):
-        statement += sql.SQL(" AND " if number else " WHERE ") + _predicate(condition, known, place)
-        if condition.name in FILTERS:
-            parameters.append(condition.value)
-    if "id" in known:
-        statement += sql.SQL(" ORDER BY r.id")
-    return statement, parameters
-
-
-def _expression(column: Column, as_text: bool) -> sql.Composed:
-    read_as = "text" if as_text else _READ_AS[column.kind] + ("[]" if column.is_list else "")
-    return sql.SQL("{}::{}").format(sql.Identifier("r", column.name), sql.SQL(read_as))
-
-
-def _predicate(condition: Condition, known: set[str], place: str) -> sql.Composed:
-    choices = CHOICES.get(condition.name)
-    if choices is None:
-        return _filled(FILTERS[condition.name], condition.name, known, place)
-    any_of = sql.SQL(" OR ").join(
-        _filled(choices[choice], condition.name, known, place) for choice in condition.value
-    )
-    shape = "NOT coalesce({}, false)" if condition.name == "without" else "({})"
-    return sql.SQL(shape).format(any_of)
-
-
-def _filled(template: LiteralString, name: str, known: set[str], place: str) -> sql.Composed:
-    columns: dict[str, sql.Identifier] = {}
-    for column in {field for _, field, _, _ in Formatter().parse(template) if field}:
-        there = next((n for n in (column, _ALSO_NAMED.get(column)) if n in known), None)
-        if there is None:
-            raise ConfigurationError(
-                f"the filter {name} reads the column {column}, which {place} does not have; leave the filter out "
-                "or name another view"
-            )
-        columns[column] = sql.Identifier("r", there)
-    return sql.SQL(template).format(**columns)
-
-
-def _rows(cursor: psycopg.ServerCursor[Any], size: int) -> Iterator[Any]:
-    for batch in _batches(cursor, size):
-        yield from batch
-
-
-def _batches(cursor: psycopg.ServerCursor[Any], size: int) -> Iterator[list[Any]]:
-    while batch := cursor.fetchmany(size):
-        yield batch
-
-
-def _body(row: tuple[str, bytes]) -> bytes:
-    try:
-        return zstandard.decompress(row[1])
-    except zstandard.ZstdError:
-        raise DatabaseError(f"the body of page {row[0]} in crawl_page is damaged: set it to NULL") from None
-
-
-def _lock_buckets(
-    connection: psycopg.Connection[Any], subjects: list[str], endpoints: list[str]
-) -> tuple[dict[Key, Bucket], float]:
-    rows = connection.execute(_BUCKET_LOCK, {"subjects": subjects, "endpoints": endpoints}).fetchall()
-    clock = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
-    assert clock is not None  # noqa: S101 - a SELECT without FROM gives a row
-    return {(row[0], row[1]): Bucket(*row[2:]) for row in rows}, clock[0]
-
-
-def _write_buckets(connection: psycopg.Connection[Any], buckets: Mapping[Key, Bucket], conflict: str) -> None:
-    statement = _BUCKET_WRITE + conflict
-    for key in sorted(buckets):
-        bucket = buckets[key]
-        connection.execute(
-            statement.encode(),
-            [*key, *(getattr(bucket, column) for column in _BUCKET_COLUMNS)],
-        )
-
-
-def _as_read(column: str) -> str:
-    return f'extract(epoch FROM b."{column}")::float8' if column in _BUCKET_TIMES else f'b."{column}"'
-
-
-def _as_written(column: str) -> str:
-    return "to_timestamp(%s::float8)" if column in _BUCKET_TIMES else "%s"
-
-
-_BUCKET_LOCK = (
-    f"SELECT b.subject, b.endpoint, {', '.join(map(_as_read, _BUCKET_COLUMNS))} FROM api_bucket b "
-    "JOIN unnest(%(subjects)s::text[], %(endpoints)s::text[]) AS k(subject, endpoint) USING (subject, endpoint) "
-    "ORDER BY b.subject, b.endpoint FOR UPDATE OF b"
-).encode()
-_BUCKET_WRITE = (
-    "INSERT INTO api_bucket (subject, endpoint, "
-    + ", ".join(f'"{c}"' for c in _BUCKET_COLUMNS)
-    + f") VALUES (%s, %s, {', '.join(map(_as_written, _BUCKET_COLUMNS))}) "
-    + "ON CONFLICT (subject, endpoint) "
-)
-_BUCKET_UPDATE = "DO UPDATE SET " + ", ".join(f'"{c}" = excluded."{c}"' for c in _BUCKET_COLUMNS)
-
-
-def conninfo_of(database: settings.Database) -> str:
-    """The settings as a libpq connection string; what they leave open is left to libpq."""
-    parts = {
-        "host": database.host,
-        "port": database.port,
-        "dbname": database.name,
-        "user": database.user,
-        "password": database.password.reveal() if database.password else None,
-    }
-    given = database.conninfo.reveal() if database.conninfo else ""
-    try:
-        return make_conninfo(given, **{name: value for name, value in parts.items() if value is not None})
-    except psycopg.ProgrammingError:
-        raise ConfigurationError(
-            "dbname is no connection string that libpq understands; correct it"
-        ) from None
