@@ -25,7 +25,7 @@ from tweetcrawler.xapi import Page, Timeouts, X
 FLATTEN = 790
 SENTIMENT = 415
 SAVE = 27
-REQUEST_AS_APP = 270
+REQUEST_AS_APP = 204
 REQUEST_AS_USER = 700
 MARGIN = 1.3
 
