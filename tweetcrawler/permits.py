@@ -28,7 +28,7 @@ from tweetcrawler.errors import (
 from tweetcrawler.windows import Bucket, Rate
 
 # Permits of a block: a share of the window, so that a process that dies forfeits little of it.
-BLOCK, BLOCK_MAX, BLOCK_SHARE = 25, 100, 0.01
+BLOCK, BLOCK_MAX, BLOCK_SHARE = 25, 400, 0.01
 # A refusal holds for the run; this bounds it for runs that never end.
 REFUSED_S = 7 * 86_400.0
 # While another process finds out what an unknown bucket holds, look again this often.
