@@ -22,7 +22,7 @@ slow: $(VENV)/to-develop
 faults: $(VENV)/to-develop
 	TWEETCRAWLER_FIGURES=1 $(VENV)/bin/pytest -n 4 --dist worksteal tests/faults
 
-# The same in the long form, some two hours.
+# The same in the long form, an hour and a quarter.
 chaos: $(VENV)/to-develop
 	TWEETCRAWLER_FIGURES=1 $(VENV)/bin/pytest tests/faults -m "slow or not slow" --timeout 7200
 
