@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,24 @@ def test_import_again_changes_nothing(run: Import, dsn: str, tmp_path: Path) -> 
     read_again = run(*files, "--again")
     assert "0 new rows, 0 updated, 7 known" in read_again.stdout
     assert versions(dsn) == before
+
+
+def test_a_cut_post_takes_nothing_from_the_whole_one_that_another_process_saves(
+    database: Database, dsn: str
+) -> None:
+    with database.session() as session, ThreadPoolExecutor(1) as threads, psycopg.connect(dsn) as other:
+        run, _ = session.begin_run(version="0", arguments={}, host="h", credentials=())
+        state = session.begin_import(run, "f", size=9, fingerprint="f", head="h", again=False)
+        other.execute("INSERT INTO tweet_articles_tweepy (id, text) VALUES (2, 'whole')")
+        rows = [row_of(1) | {"text": "cut"}, row_of(2) | {"text": "cut"}, row_of(3)]
+        loading = threads.submit(session.load, state, rows, at(state, 5, 3), cut=[1, 2])
+        while not select(dsn, "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+            time.sleep(0.01)
+        other.commit()
+        loaded = loading.result(20)
+    assert loaded is not None
+    assert (loaded.new, loaded.updated) == (2, 0)
+    assert select(dsn, "SELECT text FROM tweet_articles_tweepy WHERE id < 3 ORDER BY id") == [("cut",), ("whole",)]
 
 
 def test_changed_file_is_read_anew_and_others_are_not(run: Import, dsn: str, tmp_path: Path) -> None:

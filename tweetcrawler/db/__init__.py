@@ -69,13 +69,13 @@ from tweetcrawler.db.saving import (
     STAGE_COPY,
     compressed,
     insert_page,
+    load_cut_statement,
     load_statement,
     save_empty_statement,
     save_new_statement,
     save_parameters,
     save_statement,
     saved_of,
-    set_aside_statement,
 )
 from tweetcrawler.errors import (
     ConfigurationError,
@@ -299,7 +299,7 @@ class Session:
         self._load = load_statement(table)
         self._leased: set[int] = set()
         self._leased_posts: set[int] = set()
-        self._set_aside = set_aside_statement(table)
+        self._load_cut = load_cut_statement(table)
         self._table = table
 
     def close(self) -> None:
@@ -869,9 +869,9 @@ class Session:
                         for value in values:
                             copy.write_row(value)
                     if cut_ids:
-                        connection.execute(self._set_aside, [cut_ids])
-                    counted = connection.execute(self._load).fetchone()
-                    new, updated = counted or (0, 0)
+                        [new] = connection.execute(self._load_cut, [cut_ids]).fetchone() or (0,)
+                    whole_new, updated = connection.execute(self._load).fetchone() or (0, 0)
+                    new += whole_new
                 member, offset, line = reached.position
                 connection.execute(
                     "UPDATE crawl_import SET member = %s, byte_offset = %s, line = %s, post_count = %s, "

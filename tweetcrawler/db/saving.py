@@ -194,11 +194,19 @@ def load_statement(table: str) -> bytes:
 
 
 @cache
-def set_aside_statement(table: str) -> bytes:
-    """Takes those of the given ids out of the stage that the table has."""
+def load_cut_statement(table: str) -> bytes:
+    """Those of the given ids that the table lacks, out of the stage into the table: how many there were.
+
+    No look beforehand tells what another process is about to write; a conflict does.
+    """
+    columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
     return (
-        sql.SQL("DELETE FROM import_stage s USING {} t WHERE s.id = t.id AND s.id = ANY(%s)")
-        .format(sql.Identifier(*table.split(".")))
+        sql.SQL(
+            "WITH cut AS (DELETE FROM import_stage WHERE id = ANY(%s) RETURNING *), "
+            "saved AS (INSERT INTO {t} ({cols}) SELECT {cols} FROM cut ORDER BY id "
+            "ON CONFLICT (id) DO NOTHING RETURNING id) SELECT count(*) FROM saved"
+        )
+        .format(t=sql.Identifier(*table.split(".")), cols=columns)
         .as_bytes(None)
     )
 
