@@ -124,7 +124,7 @@ def save_statement(table: str) -> _Numbered:
 
 @cache
 def save_new_statement(table: str) -> _Numbered:
-    """The same for a page of which nothing is stored yet, in two thirds of its time; of any other it saves nothing.
+    """The same for a page of which nothing is stored yet, with less to plan; of any other it saves nothing.
 
     Rows that another process writes at the same moment are left to it, so that fewer are counted than there are.
     """
