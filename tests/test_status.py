@@ -93,6 +93,8 @@ def test_a_picture_that_changes_needs_a_terminal(dsn: str, tmp_path: Path) -> No
     process = subprocess.Popen(
         [*PROGRAM, "-c", "tweet.ini", "status", "--watch"],
         cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm"},
+        # Where the tests run in the background, Ctrl-C would be ignored by all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     os.close(theirs)
     seen = b""
