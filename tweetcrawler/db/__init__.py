@@ -297,9 +297,9 @@ class Session:
         self._save_new = save_new_statement(table)
         self._news_come = True
         self._load = load_statement(table)
+        self._load_cut = load_cut_statement(table)
         self._leased: set[int] = set()
         self._leased_posts: set[int] = set()
-        self._load_cut = load_cut_statement(table)
         self._table = table
 
     def close(self) -> None:

@@ -14,10 +14,7 @@ from psycopg.rows import dict_row
 
 from tweetcrawler import coverage, queries
 from tweetcrawler.accounts import Known, Purchase, Reserved, Run, Usage, Window, usage_of
-from tweetcrawler.batch import (
-    SEARCH,
-    TIMELINE,
-)
+from tweetcrawler.batch import SEARCH, TIMELINE
 
 
 class Accounts:

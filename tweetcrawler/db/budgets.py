@@ -10,13 +10,13 @@ from typing import Any, LiteralString
 import psycopg
 
 from tweetcrawler import budget
-from tweetcrawler.batch import (
-    Bought,
-)
+from tweetcrawler.batch import Bought
 from tweetcrawler.budget import Limits, Room
-from tweetcrawler.db.buckets import Key
 from tweetcrawler.identity import is_gone
 from tweetcrawler.prices import Tariff
+
+# What a budget is of: (scope, period), such as ("day", "2026-01-31").
+_Period = tuple[str, str]
 
 
 @contextmanager
@@ -99,8 +99,8 @@ def _room(
 
 
 def _spent(
-    connection: psycopg.Connection[Any], keys: Sequence[Key]
-) -> dict[Key, tuple[int, int, bool]]:
+    connection: psycopg.Connection[Any], keys: Sequence[_Period]
+) -> dict[_Period, tuple[int, int, bool]]:
     """Posts and money of the periods, locked, and whether they are to be counted anew."""
     rows = connection.execute(
         "SELECT scope, period, posts, micro_usd, coalesce(counted_at < clock_timestamp() - interval '60 s', true) "

@@ -13,9 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.waiting import Wait
 
 from tweetcrawler import settings
-from tweetcrawler.errors import (
-    ConfigurationError,
-)
+from tweetcrawler.errors import ConfigurationError
 
 T = TypeVar("T")
 

@@ -11,10 +11,7 @@ import psycopg
 import zstandard
 from psycopg import sql
 
-from tweetcrawler.errors import (
-    ConfigurationError,
-    DatabaseError,
-)
+from tweetcrawler.errors import ConfigurationError, DatabaseError
 
 
 @dataclass(frozen=True)

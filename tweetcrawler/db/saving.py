@@ -14,11 +14,7 @@ from psycopg import sql
 from psycopg.types.json import Json, Jsonb
 
 from tweetcrawler import coverage
-from tweetcrawler.batch import (
-    Batch,
-    Bought,
-    Saved,
-)
+from tweetcrawler.batch import Batch, Bought, Saved
 from tweetcrawler.flatten import COLUMNS, KEPT
 
 LEASE_S = 60.0
