@@ -11,6 +11,8 @@ from tweetcrawler.coverage import Range
 
 TIMELINE = "timeline"
 SEARCH = "search"
+# How long a claim holds: written by whatever keeps the targets, reckoned with by who walks them.
+LEASE_S = 60.0
 
 
 @dataclass(frozen=True)

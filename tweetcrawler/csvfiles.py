@@ -27,7 +27,19 @@ from typing import Any, TypeVar
 import orjson
 
 from tweetcrawler import coverage, queries
-from tweetcrawler.batch import SEARCH, TIMELINE, Absent, Batch, Bought, Claim, Found, NoNews, Saved, Target
+from tweetcrawler.batch import (
+    LEASE_S,
+    SEARCH,
+    TIMELINE,
+    Absent,
+    Batch,
+    Bought,
+    Claim,
+    Found,
+    NoNews,
+    Saved,
+    Target,
+)
 from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseNotMigrated
 from tweetcrawler.flatten import COLUMNS, KEPT
 from tweetcrawler.identity import is_gone
@@ -36,7 +48,6 @@ from tweetcrawler.windows import Bucket
 __all__ = ["BOOKKEEPING", "CsvFolder", "Session"]
 
 BOOKKEEPING = ".tweetcrawler.sqlite3"
-LEASE_S = 60.0
 # Another process writes for milliseconds; one that was stopped in the middle is waited for, but not for ever.
 PATIENCE_S = 60.0
 # How long a single attempt waits for another process, whether or not the run is to end.

@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from tweetcrawler.batch import Claim, NoNews, Saved, Target
+from tweetcrawler.batch import LEASE_S, Claim, NoNews, Saved, Target
 from tweetcrawler.errors import LeaseLost
 from tweetcrawler.job import Job, Session
 
-# The lease is looked at before every request: one that would end during it is renewed first.
-LEASE_S = 60.0
 # Walks without news are noted together, and no later than this.
 NOTE_S = 1.0
 
@@ -82,7 +80,7 @@ class Desk:
 
 
 class Lease:
-    """The lease of one target, looked at before every request."""
+    """The lease of one target, looked at before every request: one that would end during it is renewed first."""
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ from psycopg.types.json import Json, Jsonb
 
 from tweetcrawler import budget, coverage, queries
 from tweetcrawler.batch import (
+    LEASE_S,
     SEARCH,
     TIMELINE,
     Absent,
@@ -64,7 +65,6 @@ from tweetcrawler.db.reading import (
 from tweetcrawler.db.reading import Column as Column
 from tweetcrawler.db.reading import Condition as Condition
 from tweetcrawler.db.saving import (
-    LEASE_S,
     STAGE,
     STAGE_COPY,
     compressed,

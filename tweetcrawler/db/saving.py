@@ -14,10 +14,9 @@ from psycopg import sql
 from psycopg.types.json import Json, Jsonb
 
 from tweetcrawler import coverage
-from tweetcrawler.batch import Batch, Bought, Saved
+from tweetcrawler.batch import LEASE_S, Batch, Bought, Saved
 from tweetcrawler.flatten import COLUMNS, KEPT
 
-LEASE_S = 60.0
 _TYPES = {
     **dict.fromkeys(COLUMNS, "text"),
     **dict.fromkeys(
