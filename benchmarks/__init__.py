@@ -1,1 +1,3 @@
-"""Measurements of the crawler beside what one would use otherwise; `python -m benchmarks` runs them."""
+"""Measurements of the crawler beside what one would use otherwise; `python -m benchmarks`
+runs them.
+"""

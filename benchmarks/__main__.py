@@ -1,4 +1,6 @@
-"""One command for all measurements: `python -m benchmarks [NAME ...] [--full]`, shown as tables, kept as JSON."""
+"""One command for all measurements: `python -m benchmarks [NAME ...] [--full]`, shown as
+tables, kept as JSON.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ def main() -> None:
     unknown = set(given.names) - set(NAMES)
     if unknown:
         parser.error(f"there is no measurement {', '.join(unknown)}; there are {', '.join(NAMES)}")
-    # As `pip install` does: where the environment forbids to write byte code, each start would make it anew.
+    # As `pip install` does: where the environment forbids to write byte code, each start
+    # would make it anew.
     compileall.compile_dir(Path(__file__).parent.parent / "tweetcrawler", quiet=2)
     with stage.postgres() as server:
         for name in given.names or NAMES:

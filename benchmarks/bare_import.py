@@ -1,4 +1,5 @@
-"""The limit of an import: lines parsed, flattened and copied into the table, with nothing else around it.
+"""The limit of an import: lines parsed, flattened and copied into the table, with nothing
+else around it.
 
 python -m benchmarks.bare_import v2|v1|csv DSN FILE ...
 """
@@ -36,7 +37,9 @@ def _copy(connection: psycopg.Connection[Any], file: Path, form: str) -> None:
     with file.open("rb") as lines, connection.cursor() as cursor:
         while batch := [line for _, line in zip(range(_LINES_A_BATCH[form]), lines, strict=False)]:
             parsed = [orjson.loads(line) for line in batch]
-            found = [flatten(page) for page in parsed] if form == "v2" else [flatten_statuses(parsed)]
+            found = (
+                [flatten(page) for page in parsed] if form == "v2" else [flatten_statuses(parsed)]
+            )
             with cursor.copy(_COPY.encode()) as copy:
                 for flattened in found:
                     for row in flattened.rows:

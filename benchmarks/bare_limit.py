@@ -1,10 +1,13 @@
-"""The limit: the same pages fetched, parsed, flattened and copied to the table with nothing else around it.
+"""The limit: the same pages fetched, parsed, flattened and copied to the table with nothing
+else around it.
 
-urllib3 and orjson; ten pages a COPY into a stage, from there into the table, one connection. What it saves it could
-never find again after a crash, and nothing keeps it from a closed window.
+urllib3 and orjson; ten pages a COPY into a stage, from there into the table, one
+connection. What it saves it could never find again after a crash, and nothing keeps it from
+a closed window.
 
-    python -m benchmarks.bare_limit URL BEARER DSN PROCESSES HANDLES_FILE
-    python -m benchmarks.bare_limit URL BEARER requests-only PROCESSES HANDLES_FILE   (asks for nothing new)
+    python -m benchmarks.bare_limit URL BEARER DSN PROCESSES HANDLES_FILE python -m
+    benchmarks.bare_limit URL BEARER requests-only PROCESSES HANDLES_FILE   (asks for
+    nothing new)
 """
 
 from __future__ import annotations
@@ -69,7 +72,9 @@ def _work(url: str, bearer: str, dsn: str, handles: list[str]) -> None:
 
 
 def _users(http: urllib3.PoolManager, url: str, handles: list[str]) -> Any:
-    return orjson.loads(http.request("GET", f"{url}/2/users/by?usernames={','.join(handles)}").data)["data"]
+    return orjson.loads(
+        http.request("GET", f"{url}/2/users/by?usernames={','.join(handles)}").data
+    )["data"]
 
 
 def _pages(http: urllib3.PoolManager, url: str, ids: list[str]) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,6 @@
-"""Tweets a second from X into durable rows: the crawler with everything on, the original's way, the bare limit, twarc2."""
+"""Tweets a second from X into durable rows: the crawler with everything on, the original's
+way, the bare limit, twarc2.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def _ways(sandbox: Sandbox, server: Server, times: int) -> dict[str, Callable[[]
         return run_script(way, sandbox, server, users, processes)
 
     def crawl(processes: int, sentiment: str) -> Run:
-        return run_crawler(sandbox, server, _USERS["crawler"] * times, processes, "--sentiment", sentiment)
+        return run_crawler(
+            sandbox, server, _USERS["crawler"] * times, processes, "--sentiment", sentiment
+        )
 
     return {
         f"{name}, {processes}": lambda made=made, processes=processes: made(processes)  # type: ignore[misc]
@@ -58,9 +62,15 @@ def run_script(way: str, sandbox: Sandbox, server: Server, users: int, processes
         names.write_text("\n".join(stage.handles(users, "writer")))
         server.checkpoint()
         command = [
-            sys.executable, "-m", f"benchmarks.{way}",
-            sandbox.url, stage.bearer(sandbox.auth_csv), dsn, str(processes), names,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            f"benchmarks.{way}",
+            sandbox.url,
+            stage.bearer(sandbox.auth_csv),
+            dsn,
+            str(processes),
+            names,
+        ]
         cost = stage.run(command, sandbox=sandbox, server=server)
         return _counted(dsn, users), cost
 
@@ -92,10 +102,18 @@ def _table(results: dict[str, list[Run]], rounds: int) -> Table:
     table = Table(
         "crawl",
         f"Crawl: from X to durable rows ({rounds} interleaved rounds, median and spread)",
-        ["way, processes", "tweets/s", "by original's way", "by bare limit", "CPU s a million tweets",
-         "of it program / sandbox / PostgreSQL"],
-    )  # fmt: skip
-    speed = {name: [tweets / cost.wall_s for tweets, cost in runs] for name, runs in results.items()}
+        [
+            "way, processes",
+            "tweets/s",
+            "by original's way",
+            "by bare limit",
+            "CPU s a million tweets",
+            "of it program / sandbox / PostgreSQL",
+        ],
+    )
+    speed = {
+        name: [tweets / cost.wall_s for tweets, cost in runs] for name, runs in results.items()
+    }
     for name, runs in results.items():
         processes = name.rpartition(" ")[2]
         by_original = ratio(speed[name], speed[f"original's way, {processes}"])
@@ -105,14 +123,24 @@ def _table(results: dict[str, list[Run]], rounds: int) -> Table:
             return Figure(tuple(getattr(cost, part) / tweets * 1e6 for tweets, cost in runs))
 
         parts = [per_million(part).median for part in ("program_s", "sandbox_s", "postgres_s")]
-        table.rows.append([
-            name, Figure(tuple(speed[name])).shown(0), by_original.shown(), by_limit.shown(),
-            per_million("cpu_s").shown(0), " / ".join(f"{part:,.0f}" for part in parts),
-        ])  # fmt: skip
+        table.rows.append(
+            [
+                name,
+                Figure(tuple(speed[name])).shown(0),
+                by_original.shown(),
+                by_limit.shown(),
+                per_million("cpu_s").shown(0),
+                " / ".join(f"{part:,.0f}" for part in parts),
+            ]
+        )
         table.values[name] = {
-            "tweets_per_s": speed[name], "by_original": by_original.values, "by_limit": by_limit.values,
-            "cpu_s_per_million": {p: per_million(p).values for p in ("program_s", "sandbox_s", "postgres_s")},
-        }  # fmt: skip
+            "tweets_per_s": speed[name],
+            "by_original": by_original.values,
+            "by_limit": by_limit.values,
+            "cpu_s_per_million": {
+                p: per_million(p).values for p in ("program_s", "sandbox_s", "postgres_s")
+            },
+        }
     _targets(table, speed)
     return table
 

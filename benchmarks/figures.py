@@ -1,4 +1,6 @@
-"""Figures as they are shown and kept: medians with their spread, and ratios of things that ran side by side."""
+"""Figures as they are shown and kept: medians with their spread, and ratios of things that
+ran side by side.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def interleaved(ways: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, l
 
 @dataclass
 class Table:
-    """One measurement: rows of text for the reader, values for the file, and targets that are met or missed."""
+    """One measurement: rows of text for the reader, values for the file, and targets that
+    are met or missed.
+    """
 
     name: str
     title: str
@@ -70,11 +74,16 @@ class Table:
     def shown(self) -> str:
         """The table in Markdown."""
         widths = [
-            max(len(str(row[at])) for row in [self.columns, *self.rows]) for at in range(len(self.columns))
+            max(len(str(row[at])) for row in [self.columns, *self.rows])
+            for at in range(len(self.columns))
         ]
 
         def line(cells: Sequence[str]) -> str:
-            return "| " + " | ".join(str(c).ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
+            return (
+                "| "
+                + " | ".join(str(c).ljust(w) for c, w in zip(cells, widths, strict=True))
+                + " |"
+            )
 
         lines = [f"## {self.title}", ""]
         if self.rows:

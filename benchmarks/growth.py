@@ -1,4 +1,6 @@
-"""What a page costs when the tables are large: saving into many rows, claiming among many targets."""
+"""What a page costs when the tables are large: saving into many rows, claiming among many
+targets.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +33,20 @@ def measure(server: Server, *, full: bool) -> list[Table]:
 
 
 def _rows(server: Server, sizes: tuple[int, ...], pages: int) -> Table:
-    """New posts fall evenly between those that are stored, and a checkpoint comes before: the dearest case."""
+    """New posts fall evenly between those that are stored, and a checkpoint comes before:
+    the dearest case.
+    """
     table = Table(
         "growth-rows",
         f"Saving pages of 100 new posts into a table of many rows ({pages:,} pages at each size)",
-        ["rows before", "ms a page, median", "rows/s", "WAL, B a row", "whole pages in it, a row", "B a row on disk"],
+        [
+            "rows before",
+            "ms a page, median",
+            "rows/s",
+            "WAL, B a row",
+            "whole pages in it, a row",
+            "B a row on disk",
+        ],
     )
     costs, wal, images = [], [], []
     with server.database() as dsn, psycopg.connect(dsn, autocommit=True) as connection:
@@ -53,16 +64,27 @@ def _rows(server: Server, sizes: tuple[int, ...], pages: int) -> Table:
                 "SELECT pg_total_relation_size('tweet_articles_tweepy')"
             ).fetchone() or (0,)
             costs.append(statistics.median(took) * 1000)
-            table.rows.append([
-                f"{size:,}", f"{costs[-1]:.2f}", f"{100 / statistics.median(took):,.0f}",
-                f"{wal[-1]:,.0f}", f"{images[-1]:.3f}", f"{disk / stored:,.0f}",
-            ])  # fmt: skip
+            table.rows.append(
+                [
+                    f"{size:,}",
+                    f"{costs[-1]:.2f}",
+                    f"{100 / statistics.median(took):,.0f}",
+                    f"{wal[-1]:,.0f}",
+                    f"{images[-1]:.3f}",
+                    f"{disk / stored:,.0f}",
+                ]
+            )
     logs = [math.log10(size) for size in sizes]
     slope, start = statistics.linear_regression(logs, costs)
     table.values = {
-        "sizes": sizes, "pages": pages, "ms_a_page": costs, "wal_bytes": wal, "wal_images": images,
-        "ms_a_decade": slope, "ms_at_one": start,
-    }  # fmt: skip
+        "sizes": sizes,
+        "pages": pages,
+        "ms_a_page": costs,
+        "wal_bytes": wal,
+        "wal_images": images,
+        "ms_a_decade": slope,
+        "ms_at_one": start,
+    }
     table.notes.append(
         f"fitted: {start:.2f} + {slope:.2f} log10(rows) ms a page; extrapolated to {_BILLIONS:,} rows (not measured; "
         f"an index beyond memory would add its reads): {start + slope * math.log10(_BILLIONS):.2f} ms"
@@ -109,19 +131,35 @@ def _page(size: int, number: int, pages: int) -> Batch:
     step = max(1, size // (pages * 100))
     rows = []
     for place in range(100):
-        # A page's posts lie far from each other, as those of one user among many: the pages are interleaved.
+        # A page's posts lie far from each other, as those of one user among many: the pages
+        # are interleaved.
         id_ = 1_000_000_000_000_000_000 + (place * pages + number) * step * 4_194_304 + 7 + size
-        rows.append(dict.fromkeys(COLUMNS) | {
-            "id": id_, "tweet_from": "somebody", "created_at": "2024-06-10T09:00:00.000Z", "hashtags": "{}",
-            "urls": "{}", "user_mentions_id": "{}", "media": "{}", "user_mentions_name": "{}", "text": "x" * 160,
-            "favorite_count": 1, "retweet_count": 2,
-        })  # fmt: skip
-    return Batch(target=None, bought=Bought("/2/users/:id/tweets", {}, "c1", b"", posts=100), rows=rows)
+        rows.append(
+            dict.fromkeys(COLUMNS)
+            | {
+                "id": id_,
+                "tweet_from": "somebody",
+                "created_at": "2024-06-10T09:00:00.000Z",
+                "hashtags": "{}",
+                "urls": "{}",
+                "user_mentions_id": "{}",
+                "media": "{}",
+                "user_mentions_name": "{}",
+                "text": "x" * 160,
+                "favorite_count": 1,
+                "retweet_count": 2,
+            }
+        )
+    return Batch(
+        target=None, bought=Bought("/2/users/:id/tweets", {}, "c1", b"", posts=100), rows=rows
+    )
 
 
 def _targets(server: Server, sizes: tuple[int, ...]) -> Table:
     table = Table(
-        "growth-targets", "Statements on many targets, ms (median)", ["statement", *(f"{s:,}" for s in sizes)]
+        "growth-targets",
+        "Statements on many targets, ms (median)",
+        ["statement", *(f"{s:,}" for s in sizes)],
     )
     worst = 0.0
     with server.database() as dsn, psycopg.connect(dsn, autocommit=True) as connection:
@@ -170,10 +208,14 @@ def _statements(dsn: str, size: int) -> dict[str, float]:
             "claim of a target": _median(claim),
             "finish of a target": _median(lambda: _finish(session, claimed[-1])),
             "giving back this session's leases": _median(lambda: session.release(_OWNER)),
-            "giving back those of a process that died": _median(lambda: session.free(_OWNER, claimed)),
+            "giving back those of a process that died": _median(
+                lambda: session.free(_OWNER, claimed)
+            ),
             "which of 100 handles are known": _median(lambda: session.known_handles(handles)),
             "claim of 100 unknown handles": _median(
-                lambda: session.claim_handles([f"new_{time.monotonic_ns()}_{n}" for n in range(100)], _OWNER),
+                lambda: session.claim_handles(
+                    [f"new_{time.monotonic_ns()}_{n}" for n in range(100)], _OWNER
+                ),
                 5,
             ),
             "totals of the run": _median(lambda: session.totals(run)),

@@ -1,4 +1,6 @@
-"""Resident memory of every process, early and late in a crawl, and of the parent with a list of a million handles."""
+"""Resident memory of every process, early and late in a crawl, and of the parent with a
+list of a million handles.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ def _grown(server: Server, early: int) -> dict[str, tuple[float, float]]:
 def _until_sold(posts: int, sandbox: Sandbox, process: subprocess.Popen[str]) -> None:
     while sandbox.books()["posts_sold"] < posts:
         if process.poll() is not None:
-            raise RuntimeError(f"the crawl ended with {process.returncode}:\n{process.communicate()[1][-4000:]}")
+            raise RuntimeError(
+                f"the crawl ended with {process.returncode}:\n{process.communicate()[1][-4000:]}"
+            )
         time.sleep(0.05)
 
 

@@ -1,8 +1,10 @@
-"""A stand-in for the original tool, written for comparison: the way in which such crawlers are commonly written.
+"""A stand-in for the original tool, written for comparison: the way in which such crawlers
+are commonly written.
 
-tweepy's `Client` gives `Response` objects; each tweet of a page is flattened from tweepy's models and inserted by a
-statement of its own in autocommit; each handle has a database connection; a pool of processes shares the handles.
-No coverage, no pages kept, no permits, no sentiment, and a handle always from its newest tweet to its last.
+tweepy's `Client` gives `Response` objects; each tweet of a page is flattened from tweepy's
+models and inserted by a statement of its own in autocommit; each handle has a database
+connection; a pool of processes shares the handles. No coverage, no pages kept, no permits,
+no sentiment, and a handle always from its newest tweet to its last.
 
     python -m benchmarks.original_way URL BEARER DSN PROCESSES HANDLES_FILE
 """
@@ -83,7 +85,9 @@ def _crawl(handle: str) -> None:
                 return
 
 
-def _row(tweet: Any, users: dict[int, Any], tweets: dict[int, Any], media: dict[str, Any]) -> list[Any]:
+def _row(
+    tweet: Any, users: dict[int, Any], tweets: dict[int, Any], media: dict[str, Any]
+) -> list[Any]:
     entities = tweet.entities or {}
     reply_to = retweet_of = original = None
     for reference in tweet.referenced_tweets or ():

@@ -1,4 +1,6 @@
-"""A list whose users have nothing new: requests a target, WAL, and targets a second against the bare requests."""
+"""A list whose users have nothing new: requests a target, WAL, and targets a second against
+the bare requests.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,16 @@ from tweetcrawler.flatten import flatten
 from tweetcrawler.inputs import read_credentials
 from tweetcrawler.xapi import Page, Timeouts, X
 
-_SANDBOX = ("--credentials", "2", "--fast", "--no-gzip", "--plan", "unlimited", "--posts", "100-100")
+_SANDBOX = (
+    "--credentials",
+    "2",
+    "--fast",
+    "--no-gzip",
+    "--plan",
+    "unlimited",
+    "--posts",
+    "100-100",
+)
 
 
 def measure(server: Server, *, full: bool) -> list[Table]:
@@ -43,8 +54,15 @@ def measure(server: Server, *, full: bool) -> list[Table]:
             server.checkpoint()
             wal = server.wal_bytes()
             command = [
-                sys.executable, "-m", "tweetcrawler", "-c", "tweet.ini", "--quiet", "--threads", str(threads),
-            ]  # fmt: skip
+                sys.executable,
+                "-m",
+                "tweetcrawler",
+                "-c",
+                "tweet.ini",
+                "--quiet",
+                "--threads",
+                str(threads),
+            ]
             stage.run(command, folder=crawler.folder)
             return {
                 "requests": (_requests(sandbox) - before) / targets,
@@ -55,17 +73,22 @@ def measure(server: Server, *, full: bool) -> list[Table]:
 
         crawl(2)
         ids = _ids(dsn)[: min(targets, 1_000)]
-        runs = interleaved({
-            "bare": lambda: {"rate": _bare_rate(sandbox, ids)},
-            "one": lambda: crawl(1),
-            "two": lambda: crawl(2),
-        }, rounds)  # fmt: skip
+        runs = interleaved(
+            {
+                "bare": lambda: {"rate": _bare_rate(sandbox, ids)},
+                "one": lambda: crawl(1),
+                "two": lambda: crawl(2),
+            },
+            rounds,
+        )
         wal_again = _wal_of_saving_again(server, sandbox, dsn, ids[0])
     _report(table, runs, wal_again)
     return [table]
 
 
-def _report(table: Table, runs: dict[str, list[dict[str, float]]], wal_again: tuple[int, int]) -> None:
+def _report(
+    table: Table, runs: dict[str, list[dict[str, float]]], wal_again: tuple[int, int]
+) -> None:
     rates = {name: [run["rate"] for run in found] for name, found in runs.items()}
     requests = [run["requests"] for name in ("one", "two") for run in runs[name]]
     touched = sum(run["touched"] for name in ("one", "two") for run in runs[name])
@@ -73,7 +96,10 @@ def _report(table: Table, runs: dict[str, list[dict[str, float]]], wal_again: tu
     with_rows, without_rows = wal_again
     table.rows = [
         ["requests a target", Figure(tuple(requests)).shown(3)],
-        ["bare requests of the client a second, one process", Figure(tuple(rates["bare"])).shown(0)],
+        [
+            "bare requests of the client a second, one process",
+            Figure(tuple(rates["bare"])).shown(0),
+        ],
         ["targets a second, 1 process", Figure(tuple(rates["one"])).shown(0)],
         ["targets a second, 2 processes", Figure(tuple(rates["two"])).shown(0)],
         ["1 process by bare requests", one.shown()],
@@ -88,7 +114,12 @@ def _report(table: Table, runs: dict[str, list[dict[str, float]]], wal_again: tu
             f"{with_rows} / {without_rows}",
         ],
     ]
-    table.values = {"rates": rates, "requests": requests, "wal_again": wal_again, "touched": touched}
+    table.values = {
+        "rates": rates,
+        "requests": requests,
+        "wal_again": wal_again,
+        "touched": touched,
+    }
     table.target(f"{max(requests):.3f} requests a target, 1 is right", max(requests) <= 1.001)
     table.target(
         f"{with_rows - without_rows} bytes of WAL for 100 unchanged rows, none is right",
@@ -98,7 +129,9 @@ def _report(table: Table, runs: dict[str, list[dict[str, float]]], wal_again: tu
 
 
 def _requests(sandbox: Sandbox) -> int:
-    return sum(n for of in sandbox.books()["requests"].values() for by in of.values() for n in by.values())
+    return sum(
+        n for of in sandbox.books()["requests"].values() for by in of.values() for n in by.values()
+    )
 
 
 def _one(dsn: str, statement: str) -> Any:
@@ -117,7 +150,9 @@ def _rows_touched(dsn: str) -> int:
 
 
 def _targets_a_second(dsn: str) -> float:
-    """By the pages of the last run: those behind the first note of several, and the time from then on."""
+    """By the pages of the last run: those behind the first note of several, and the time
+    from then on.
+    """
     return float(
         _one(
             dsn,
@@ -130,7 +165,9 @@ def _targets_a_second(dsn: str) -> float:
 
 def _ids(dsn: str) -> list[tuple[str, int]]:
     with psycopg.connect(dsn) as connection:
-        return connection.execute("SELECT key, upper(covered) - 1 FROM crawl_target ORDER BY id").fetchall()
+        return connection.execute(
+            "SELECT key, upper(covered) - 1 FROM crawl_target ORDER BY id"
+        ).fetchall()
 
 
 def _bare_rate(sandbox: Sandbox, ids: list[tuple[str, int]]) -> float:
@@ -143,7 +180,9 @@ def _bare_rate(sandbox: Sandbox, ids: list[tuple[str, int]]) -> float:
 
 
 def _client(sandbox: Sandbox) -> X:
-    return X(read_credentials(sandbox.auth_csv).credentials[0], api_url=sandbox.url, timeouts=Timeouts())
+    return X(
+        read_credentials(sandbox.auth_csv).credentials[0], api_url=sandbox.url, timeouts=Timeouts()
+    )
 
 
 def _page(x: X, key: str, since_id: int | None) -> Page:

@@ -1,7 +1,8 @@
-"""How many full timeline pages the sandbox serves a second: all fields, all expansions, 100 posts, no page twice.
+"""How many full timeline pages the sandbox serves a second: all fields, all expansions, 100
+posts, no page twice.
 
-Prints pages per second of wall clock and per second of the server's own CPU time; the second figure is the one to
-compare, since the client here shares the machine.
+Prints pages per second of wall clock and per second of the server's own CPU time; the
+second figure is the one to compare, since the client here shares the machine.
 
     python benchmarks/sandbox_pages.py --pages 1500 [--gzip] [--fast]
 """
@@ -32,7 +33,9 @@ def main() -> None:
     parser.add_argument("--gzip", action="store_true")
     parser.add_argument("--fast", action="store_true")
     given = parser.parse_args()
-    arguments = ["--plan", "unlimited", "--posts", "400-400", "--short-pages", "0"] + ["--fast"] * given.fast
+    arguments = ["--plan", "unlimited", "--posts", "400-400", "--short-pages", "0"] + [
+        "--fast"
+    ] * given.fast
     with Sandbox(*arguments) as sandbox:
         measure(sandbox, given.pages, gzip=given.gzip)
 
@@ -54,13 +57,23 @@ def measure(sandbox: Sandbox, pages: int, *, gzip: bool) -> float:
         return body
 
     names = [f"bench_{number}" for number in range(pages // 4 + 1)]
-    wanted = urlencode({"max_results": 100} | {
-        name: ",".join(value for value in values if value not in PRIVATE_METRICS)
-        for name, values in TWEET_LISTS.items() if name != "post.fields"})
+    wanted = urlencode(
+        {"max_results": 100}
+        | {
+            name: ",".join(value for value in values if value not in PRIVATE_METRICS)
+            for name, values in TWEET_LISTS.items()
+            if name != "post.fields"
+        }
+    )
     headers.pop("Accept-Encoding", None)
     ids: list[str] = []
     for start in range(0, len(names), 100):
-        ids += [user["id"] for user in orjson.loads(get("/2/users/by?usernames=" + ",".join(names[start:start + 100])))["data"]]
+        ids += [
+            user["id"]
+            for user in orjson.loads(
+                get("/2/users/by?usernames=" + ",".join(names[start : start + 100]))
+            )["data"]
+        ]
     if gzip:
         headers["Accept-Encoding"] = "gzip"
     process = psutil.Process(sandbox.process.pid)
@@ -75,8 +88,10 @@ def measure(sandbox: Sandbox, pages: int, *, gzip: bool) -> float:
                 body = zlib.decompress(body, 31)
             until = f"&until_id={orjson.loads(body)['meta']['oldest_id']}"
     wall, cpu = time.perf_counter() - begun, sum(process.cpu_times()[:2]) - cpu_begun
-    sys.stdout.write(f"{served} pages of {size / served / 1000:.0f} kB: {served / wall:.0f} pages/s, "
-          f"{served / cpu:.0f} pages per second of server CPU, {process.memory_info().rss / 2**20:.0f} MiB\n")
+    sys.stdout.write(
+        f"{served} pages of {size / served / 1000:.0f} kB: {served / wall:.0f} pages/s, "
+        f"{served / cpu:.0f} pages per second of server CPU, {process.memory_info().rss / 2**20:.0f} MiB\n"
+    )
     connection.close()
     return served / cpu
 

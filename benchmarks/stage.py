@@ -1,4 +1,6 @@
-"""What every measurement stands on: a real PostgreSQL, the sandbox, and a count of everybody's CPU seconds."""
+"""What every measurement stands on: a real PostgreSQL, the sandbox, and a count of
+everybody's CPU seconds.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +33,24 @@ from tweetcrawler.db import Database  # noqa: E402
 
 POSTS_OF_A_USER = 3_200
 FAST = (
-    "--fast", "--no-gzip", "--plan", "unlimited", "--short-pages", "0",
-    "--posts", f"{POSTS_OF_A_USER}-{POSTS_OF_A_USER}",
-)  # fmt: skip
+    "--fast",
+    "--no-gzip",
+    "--plan",
+    "unlimited",
+    "--short-pages",
+    "0",
+    "--posts",
+    f"{POSTS_OF_A_USER}-{POSTS_OF_A_USER}",
+)
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a piece of work took: wall seconds, and CPU seconds of the program, the sandbox and PostgreSQL."""
+    """What a piece of work took: wall seconds, and CPU seconds of the program, the sandbox
+    and PostgreSQL.
+    """
 
     wall_s: float
     program_s: float
@@ -81,7 +91,9 @@ class Server:
     def wal_bytes(self) -> int:
         """The bytes of WAL written since the server was made."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
-            row = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
+            row = connection.execute(
+                "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
+            ).fetchone()
         assert row is not None
         return int(row[0])
 
@@ -98,7 +110,9 @@ class Server:
 
 @contextmanager
 def postgres() -> Iterator[Server]:
-    """`TWEETCRAWLER_TEST_DSN` names another server, on this machine; else the private one is started anew."""
+    """`TWEETCRAWLER_TEST_DSN` names another server, on this machine; else the private one
+    is started anew.
+    """
     given = os.environ.get("TWEETCRAWLER_TEST_DSN")
     if given:
         yield Server(given, _postmaster(given))
@@ -147,13 +161,20 @@ def run(
 
     **Errors**: RuntimeError with what it printed when it fails.
     """
-    ctypes.CDLL(None).prctl(_SUBREAPER, 1)  # processes that the program leaves behind are counted here
+    ctypes.CDLL(None).prctl(
+        _SUBREAPER, 1
+    )  # processes that the program leaves behind are counted here
     known = _children()
     before = _spent(sandbox, server)
     begun = time.perf_counter()
     with tempfile.TemporaryFile("w+") as printed:
         process = subprocess.Popen(
-            command, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=printed, stderr=printed
+            command,
+            cwd=folder,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=printed,
         )
         code = process.wait()
         wall_s = time.perf_counter() - begun
@@ -168,7 +189,9 @@ def run(
 
 
 def _reap(known: set[int]) -> None:
-    """Waits for processes that an ended program left behind, those of a process pool, so that they are counted."""
+    """Waits for processes that an ended program left behind, those of a process pool, so
+    that they are counted.
+    """
     ends_at = time.monotonic() + 10.0
     while (left := _children() - known) and time.monotonic() < ends_at:
         for pid in left:

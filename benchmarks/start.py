@@ -17,7 +17,9 @@ def measure(server: Server, *, full: bool) -> list[Table]:
     bare = Figure(tuple(_seconds("-c", "pass") for _ in range(rounds)))
     help_ = Figure(tuple(_seconds("-m", "tweetcrawler", "--help") for _ in range(rounds)))
     with Sandbox(*stage.FAST) as sandbox:
-        first = Figure(tuple(first_request_s(server, sandbox, [f"starter_{n}"]) for n in range(rounds)))
+        first = Figure(
+            tuple(first_request_s(server, sandbox, [f"starter_{n}"]) for n in range(rounds))
+        )
     table = Table("start", f"Start ({rounds} times)", ["what", "seconds"])
     table.rows = [
         ["python -c pass", bare.shown(3)],
@@ -26,7 +28,9 @@ def measure(server: Server, *, full: bool) -> list[Table]:
     ]
     table.values = {"python": bare.values, "help": help_.values, "first_request": first.values}
     table.target(f"--help takes {help_.shown(3)} s, at most 0.25", help_.median <= 0.25)
-    table.target(f"the first request comes after {first.shown(3)} s, at most 1", first.median <= 1.0)
+    table.target(
+        f"the first request comes after {first.shown(3)} s, at most 1", first.median <= 1.0
+    )
     return [table]
 
 
@@ -37,7 +41,9 @@ def _seconds(*arguments: str) -> float:
 
 
 def first_request_s(server: Server, sandbox: Sandbox, names: list[str]) -> float:
-    """Seconds from the start of a crawl into an empty database to its first request, polled every few ms."""
+    """Seconds from the start of a crawl into an empty database to its first request, polled
+    every few ms.
+    """
     with server.database() as dsn, stage.crawler(sandbox, dsn, names, threads=2) as crawler:
         before = requests(sandbox)
         begun = time.perf_counter()
@@ -52,4 +58,6 @@ def first_request_s(server: Server, sandbox: Sandbox, names: list[str]) -> float
 
 def requests(sandbox: Sandbox) -> int:
     """How many requests the sandbox answered."""
-    return sum(n for of in sandbox.books()["requests"].values() for by in of.values() for n in by.values())
+    return sum(
+        n for of in sandbox.books()["requests"].values() for by in of.values() for n in by.values()
+    )

@@ -1,4 +1,6 @@
-"""twarc2, unchanged, in an environment of its own: it reaches the sandbox through an adapter that a wrapper mounts."""
+"""twarc2, unchanged, in an environment of its own: it reaches the sandbox through an
+adapter that a wrapper mounts.
+"""
 
 from __future__ import annotations
 
@@ -47,31 +49,64 @@ def install() -> Path:
 
 
 _UNKNOWN_TO_TWARC = (
-    "article.plain_text", "article.preview_text", "article.title", "author.is_identity_verified",
-    "author.most_recent_tweet_id", "author.parody", "author.profile_banner_url",
-    "author.public_metrics.like_count", "author.public_metrics.media_count", "author.subscription_type",
-    "author.verified_followers_count", "card_uri", "community_id", "display_text_range",
-    "geo.contained_within", "note_tweet.entities.hashtags", "note_tweet.entities.mentions",
-    "note_tweet.entities.urls", "note_tweet.text", "scopes.followers",
-)  # fmt: skip
+    "article.plain_text",
+    "article.preview_text",
+    "article.title",
+    "author.is_identity_verified",
+    "author.most_recent_tweet_id",
+    "author.parody",
+    "author.profile_banner_url",
+    "author.public_metrics.like_count",
+    "author.public_metrics.media_count",
+    "author.subscription_type",
+    "author.verified_followers_count",
+    "card_uri",
+    "community_id",
+    "display_text_range",
+    "geo.contained_within",
+    "note_tweet.entities.hashtags",
+    "note_tweet.entities.mentions",
+    "note_tweet.entities.urls",
+    "note_tweet.text",
+    "scopes.followers",
+)
 
 
 def csv_command(pages: Path, made: Path) -> list[str | Path]:
-    """The command that makes a CSV file of pages; columns that twarc2 does not know would cost it whole batches."""
+    """The command that makes a CSV file of pages; columns that twarc2 does not know would
+    cost it whole batches.
+    """
     return [
-        install().parent / "twarc2", "--bearer-token", "unused", "csv", "--hide-progress",
-        "--extra-input-columns", ",".join(_UNKNOWN_TO_TWARC), pages, made,
-    ]  # fmt: skip
+        install().parent / "twarc2",
+        "--bearer-token",
+        "unused",
+        "csv",
+        "--hide-progress",
+        "--extra-input-columns",
+        ",".join(_UNKNOWN_TO_TWARC),
+        pages,
+        made,
+    ]
 
 
 def timelines(sandbox: Sandbox, names: Sequence[str], folder: Path) -> tuple[int, Cost]:
     """How many posts `twarc2 timelines` wrote as JSONL, and what it cost."""
     (folder / "names.txt").write_text("\n".join(names) + "\n")
     cost = stage.run(
-        [install(), HOME / "wrapper.py", "--bearer-token", stage.bearer(sandbox.auth_csv),
-         "timelines", "--hide-progress", "names.txt", "out.jsonl"],
-        folder=folder, environ={"HOME": str(folder), "SANDBOX_URL": sandbox.url}, sandbox=sandbox,
-    )  # fmt: skip
+        [
+            install(),
+            HOME / "wrapper.py",
+            "--bearer-token",
+            stage.bearer(sandbox.auth_csv),
+            "timelines",
+            "--hide-progress",
+            "names.txt",
+            "out.jsonl",
+        ],
+        folder=folder,
+        environ={"HOME": str(folder), "SANDBOX_URL": sandbox.url},
+        sandbox=sandbox,
+    )
     with (folder / "out.jsonl").open("rb") as lines:
         pages = sum(1 for _ in lines)
     if pages * 100 != len(names) * POSTS_OF_A_USER:

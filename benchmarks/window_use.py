@@ -1,4 +1,6 @@
-"""How much of what X permits is used: simulated for many credentials and processes, and measured with short windows."""
+"""How much of what X permits is used: simulated for many credentials and processes, and
+measured with short windows.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,17 @@ def _simulated() -> Table:
         "windows-simulated",
         f"Windows, simulated: {WINDOWS} windows of 900 s, {REQUEST_S} s a request; used of what C credentials and "
         "W processes could send",
-        ["limits", "C", "W", "formula", "crawler", "requests into closed windows", "pinned to its process (429s)",
-         "one after the other (429s)"],
-    )  # fmt: skip
+        [
+            "limits",
+            "C",
+            "W",
+            "formula",
+            "crawler",
+            "requests into closed windows",
+            "pinned to its process (429s)",
+            "one after the other (429s)",
+        ],
+    )
     lowest, closed = 1.0, 0
     for pattern, count, processes in product((EQUAL, UNEQUAL), (1, 2, 5, 20), (1, 2, 5, 20, 40)):
         ours = _run(pattern, count, processes, _by_ledger)
@@ -44,14 +54,24 @@ def _simulated() -> Table:
         rotated = _run(pattern, count, processes, _one_after_the_other)
         lowest, closed = min(lowest, ours[0]), closed + ours[1]
         formula = min(1.0, processes * 900 / (sum(_limits(pattern, count).values()) * REQUEST_S))
-        table.rows.append([
-            "/".join(map(str, pattern)), str(count), str(processes), f"{formula:.3f}", f"{ours[0]:.4f}", str(ours[1]),
-            f"{pinned[0]:.3f} ({pinned[1]})", f"{rotated[0]:.3f} ({rotated[1]})",
-        ])  # fmt: skip
+        table.rows.append(
+            [
+                "/".join(map(str, pattern)),
+                str(count),
+                str(processes),
+                f"{formula:.3f}",
+                f"{ours[0]:.4f}",
+                str(ours[1]),
+                f"{pinned[0]:.3f} ({pinned[1]})",
+                f"{rotated[0]:.3f} ({rotated[1]})",
+            ]
+        )
     table.values = {"lowest": lowest, "closed": closed}
     table.target(f"the lowest use is {lowest:.4f}, at least 0.99", lowest >= 0.99)
     table.target(f"{closed} requests into closed windows, none is right", closed == 0)
-    table.notes.append("formula: the part of the permits that W processes are fast enough for, W T / (C L s)")
+    table.notes.append(
+        "formula: the part of the permits that W processes are fast enough for, W T / (C L s)"
+    )
     return table
 
 
@@ -75,7 +95,9 @@ def _by_ledger(x: SimulatedX, count: int, processes: int, until: float) -> None:
 
 
 def _pinned(x: SimulatedX, count: int, processes: int, until: float) -> None:
-    """Each process keeps one credential and sleeps when X says 429, as tweepy's `wait_on_rate_limit` does."""
+    """Each process keeps one credential and sleeps when X says 429, as tweepy's
+    `wait_on_rate_limit` does.
+    """
     queue = [(x.clock.now + number * 0.01, number) for number in range(processes)]
     while queue[0][0] < until:
         x.clock.now, number = heapq.heappop(queue)
@@ -83,7 +105,9 @@ def _pinned(x: SimulatedX, count: int, processes: int, until: float) -> None:
 
 
 def _one_after_the_other(x: SimulatedX, count: int, processes: int, until: float) -> None:
-    """Every process starts with the first credential, takes the next at a 429, and sleeps when all are used up."""
+    """Every process starts with the first credential, takes the next at a 429, and sleeps
+    when all are used up.
+    """
     queue = [(x.clock.now + number * 0.01, number, 0, 0) for number in range(processes)]
     while queue[0][0] < until:
         x.clock.now, number, credential, refused = heapq.heappop(queue)
@@ -110,16 +134,27 @@ def _real(server: Server, *, rounds: int) -> Table:
     table = Table(
         "windows-real",
         "Windows, real: the crawler against a sandbox with windows of 6 s, while work remains",
-        ["credentials", "processes", "windows", "used of permitted", "requests into closed windows"],
+        [
+            "credentials",
+            "processes",
+            "windows",
+            "used of permitted",
+            "requests into closed windows",
+        ],
     )
     worst, closed = 1.0, 0
     for count, processes in ((1, 1), (3, 1), (2, 2), (2, 5)):
         found = [_windows_of_a_crawl(server, count, processes) for _ in range(rounds)]
         use = Figure(tuple(used / limit for used, limit, _, _ in found))
-        table.rows.append([
-            str(count), str(processes), str(sum(windows for _, _, windows, _ in found)), use.shown(4),
-            str(sum(c for _, _, _, c in found)),
-        ])  # fmt: skip
+        table.rows.append(
+            [
+                str(count),
+                str(processes),
+                str(sum(windows for _, _, windows, _ in found)),
+                use.shown(4),
+                str(sum(c for _, _, _, c in found)),
+            ]
+        )
         worst, closed = min(worst, use.median), closed + sum(c for _, _, _, c in found)
     table.values = {"worst": worst, "closed": closed}
     table.target(f"the lowest use is {worst:.4f}, at least 0.99", worst >= 0.99)
@@ -128,15 +163,27 @@ def _real(server: Server, *, rounds: int) -> Table:
 
 
 def _windows_of_a_crawl(server: Server, count: int, processes: int) -> tuple[int, int, int, int]:
-    """Used and permitted requests in windows that ended while work remained, how many these were, and offences."""
+    """Used and permitted requests in windows that ended while work remained, how many these
+    were, and offences.
+    """
     names = stage.handles(100 * count, "writer")
     with (
-        Sandbox("--credentials", str(count), "--posts", "0-120", "--window-s", "6", "--limit", f"{_TIMELINE}=9/12")
-        as sandbox,
+        Sandbox(
+            "--credentials",
+            str(count),
+            "--posts",
+            "0-120",
+            "--window-s",
+            "6",
+            "--limit",
+            f"{_TIMELINE}=9/12",
+        ) as sandbox,
         server.database() as dsn,
         tempfile.TemporaryDirectory() as folder,
-    ):  # fmt: skip
-        sandbox.control("POST", "/sandbox/credentials", {"name": "c1", "limit": {_TIMELINE: [4, 25]}})
+    ):
+        sandbox.control(
+            "POST", "/sandbox/credentials", {"name": "c1", "limit": {_TIMELINE: [4, 25]}}
+        )
         Crawler.on(sandbox, Path(folder), dsn, names, threads=processes).run("--sentiment", "off")
         books = sandbox.books()
     past = [window for window in books["past_windows"] if window["endpoint"] == _TIMELINE]

@@ -1,7 +1,8 @@
-"""Writes the lists of commands and options into docs/reference.md, from the grammars that read them.
+"""Writes the lists of commands and options into docs/reference.md, from the grammars that
+read them.
 
-    python docs/make_reference.py            rewrites the lists
-    python docs/make_reference.py --check    says whether they are as they should be (exit 1 when not)
+python docs/make_reference.py            rewrites the lists python docs/make_reference.py
+--check    says whether they are as they should be (exit 1 when not)
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from tweetcrawler.settings import options
 REFERENCE = Path(__file__).parent / "reference.md"
 
 _DEFAULT = re.compile(r"\s*\(default(?::| (?=with ))\s*(?P<default>.*)\)$")
-_WORD_BY_DEFAULT = re.compile(r"; (?P<word>\w+): (?P<meaning>[^()]*) \(default (?P<when>when [^()]*)\)$")
+_WORD_BY_DEFAULT = re.compile(
+    r"; (?P<word>\w+): (?P<meaning>[^()]*) \(default (?P<when>when [^()]*)\)$"
+)
 _NOTHING = "-"
 
 
@@ -75,7 +78,11 @@ def _row(grammar: options.Grammar, action: argparse.Action) -> str:
     long = [name for name in action.option_strings if name.startswith("--")]
     option = grammar.by_name[long[0].lower()]
     value = f" {action.metavar}" if action.metavar else ""
-    names = ", ".join(f"`{name}{value}`" for name in action.option_strings) if option.on_command_line else _NOTHING
+    names = (
+        ", ".join(f"`{name}{value}`" for name in action.option_strings)
+        if option.on_command_line
+        else _NOTHING
+    )
     key = _spelled(grammar, long[-1]) if option.in_file else None
     meaning, default = _meaning_and_default(_help(grammar.parser, action))
     if option.is_flag:
@@ -98,7 +105,10 @@ def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 def _meaning_and_default(text: str) -> tuple[str, str]:
     match = _WORD_BY_DEFAULT.search(text)
     if match:
-        return f"{text[: match.start()]}; `{match['word']}`: {match['meaning']}", f"`{match['word']}` {match['when']}"
+        return (
+            f"{text[: match.start()]}; `{match['word']}`: {match['meaning']}",
+            f"`{match['word']}` {match['when']}",
+        )
     match = _DEFAULT.search(text)
     return (text[: match.start()], match["default"]) if match else (text, "")
 

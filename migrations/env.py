@@ -1,7 +1,9 @@
-"""Runs the migrations in the database that tweet.ini, the environment or `-x config=FILE` names.
+"""Runs the migrations in the database that tweet.ini, the environment or `-x config=FILE`
+names.
 
-One transaction a migration, so that a failure leaves the last whole step; a lock, so that two upgrades at
-once do not meet; a short lock timeout, so that an upgrade never blocks a running crawl for long.
+One transaction a migration, so that a failure leaves the last whole step; a lock, so that
+two upgrades at once do not meet; a short lock timeout, so that an upgrade never blocks a
+running crawl for long.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ LOCK = 0x74776565  # any number that all upgrades share
 def migrate(database: db.Database) -> None:
     """Brings the schema of one database to the revision that was asked for."""
     context.config.attributes.update(table=database.table, refusal=DatabaseNotMigrated)
-    engine = create_engine("postgresql+psycopg://", creator=database.connect, poolclass=pool.NullPool)
+    engine = create_engine(
+        "postgresql+psycopg://", creator=database.connect, poolclass=pool.NullPool
+    )
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
         connection.execute(text("SET lock_timeout = '10s'"))

@@ -1,6 +1,7 @@
 """What all tests share: a real PostgreSQL with a fresh database for each test, and the sandbox.
 
-`TWEETCRAWLER_TEST_DSN` (a role that may create databases) takes another server than the embedded one.
+`TWEETCRAWLER_TEST_DSN` (a role that may create databases) takes another server than the
+embedded one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from psycopg.conninfo import make_conninfo
 from tweetcrawler import embedded
 from tweetcrawler.db import Database
 
-# Where bytecode is not kept, as in many a container, each of the thousand processes below compiles the package anew.
+# Where bytecode is not kept, as in many a container, each of the thousand processes below
+# compiles the package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -35,7 +37,8 @@ def server_dsn() -> Iterator[str]:
     with server_folder() as folder:
         with embedded.lend(folder / "data") as url:
             with psycopg.connect(url, autocommit=True) as connection:
-                # A clone passes through the log whole, and to compress it takes longer than all the rest.
+                # A clone passes through the log whole, and to compress it takes longer than
+                # all the rest.
                 connection.execute("ALTER SYSTEM SET wal_compression = off")
                 connection.execute("SELECT pg_reload_conf()")
             yield url

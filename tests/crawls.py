@@ -1,4 +1,6 @@
-"""The crawler as its operator runs it: a folder with tweet.ini, a process, a database to look into."""
+"""The crawler as its operator runs it: a folder with tweet.ini, a process, a database to
+look into.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,12 @@ class Crawler:
         self.dsn = dsn
         folder.mkdir(exist_ok=True, parents=True)
         self.write_handles(handles)
-        lines = ["[Database]", f'dbname = "{dsn}"' if dsn else "", "[Twitter]", "handlesFile = handles.txt"]
+        lines = [
+            "[Database]",
+            f'dbname = "{dsn}"' if dsn else "",
+            "[Twitter]",
+            "handlesFile = handles.txt",
+        ]
         lines += [f"authCSV = {auth_csv}"] if auth_csv else []
         lines += [f"apiURL = {api_url}"] if api_url else []
         lines += ["[System]"] + ([f"Threads = {threads}"] if threads else []) + [settings]
@@ -48,7 +55,9 @@ class Crawler:
         cls, sandbox: Sandbox, folder: Path, dsn: str | None, handles: Iterable[str], **more: Any
     ) -> Crawler:
         """A crawler of the sandbox with all of its credentials."""
-        return cls(folder, dsn=dsn, auth_csv=sandbox.auth_csv, api_url=sandbox.url, handles=handles, **more)
+        return cls(
+            folder, dsn=dsn, auth_csv=sandbox.auth_csv, api_url=sandbox.url, handles=handles, **more
+        )
 
     def write_handles(self, handles: Iterable[str]) -> None:
         (self.folder / "handles.txt").write_text("".join(f"{handle}\n" for handle in handles))
@@ -83,7 +92,9 @@ class Crawler:
 def ended(
     process: subprocess.Popen[str], *, expect: int | Sequence[int] = 0, timeout_s: float = ENDS_S
 ) -> subprocess.CompletedProcess[str]:
-    """Waits for the program and checks its exit code; what it printed is shown when that is another one."""
+    """Waits for the program and checks its exit code; what it printed is shown when that is
+    another one.
+    """
     try:
         out, err = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
@@ -99,7 +110,11 @@ def workers_of(pid: int) -> list[psutil.Process]:
     """The worker processes of a running crawl, without the helpers of multiprocessing."""
     try:
         family = psutil.Process(pid).children(recursive=True)
-        return [p for p in family if not p.children() and "resource_tracker" not in " ".join(p.cmdline())]
+        return [
+            p
+            for p in family
+            if not p.children() and "resource_tracker" not in " ".join(p.cmdline())
+        ]
     except psutil.NoSuchProcess:
         return []
 

@@ -1,8 +1,9 @@
 """Walks over a folder of CSV files in a process of their own, which dies where it is told to.
 
-`python csv_walks.py FOLDER STEP` does one fixed walk and is killed at the given step (0: never); a step is the
-start or the return of a call that `csvfiles` makes to C: into SQLite, the file system, the csv module.
-`python csv_walks.py FOLDER SEED on` saves and writes without end, and prints the ids of each saved page.
+`python csv_walks.py FOLDER STEP` does one fixed walk and is killed at the given step (0:
+never); a step is the start or the return of a call that `csvfiles` makes to C: into SQLite,
+the file system, the csv module. `python csv_walks.py FOLDER SEED on` saves and writes
+without end, and prints the ids of each saved page.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from tweetcrawler.flatten import COLUMNS
 
 REST_S = 7 * 86_400.0
 LISTS = ("hashtags", "urls", "user_mentions_id", "media", "user_mentions_name")
-# The pages of the fixed walk, by id and count of likes: holes filled from above, then newer and changed posts.
+# The pages of the fixed walk, by id and count of likes: holes filled from above, then newer
+# and changed posts.
 FIRST: Sequence[Sequence[tuple[int, int]]] = ([(50, 1), (60, 1), (70, 1)], [(20, 1), (30, 1)])
 SECOND: Sequence[Sequence[tuple[int, int]]] = ([(70, 9), (80, 1), (90, 1)], [(10, 1), (90, 2)])
 AFTERWARDS = [(90, 2), (80, 1), (70, 9), (60, 1), (50, 1), (30, 1), (20, 1), (10, 1)]
@@ -32,7 +34,9 @@ AFTERWARDS = [(90, 2), (80, 1), (70, 9), (60, 1), (50, 1), (30, 1), (20, 1), (10
 def row(tweet_id: int, **values: Any) -> dict[str, Any]:
     empty = {column: "{}" if column in LISTS else None for column in COLUMNS}
     return (
-        empty | {"id": tweet_id, "text": f"post {tweet_id}", "favorite_count": 1, "retweet_count": 0} | values
+        empty
+        | {"id": tweet_id, "text": f"post {tweet_id}", "favorite_count": 1, "retweet_count": 0}
+        | values
     )
 
 
@@ -46,7 +50,9 @@ def begin(session: Session) -> tuple[int, float]:
 
 def resolved(session: Session, run: int, handle: str = "ada", user_id: str = "42") -> int:
     session.claim_handles([handle], "w")
-    session.remember(run, page(users=1), [Found(handle, user_id, handle.title(), 7)], [], rest_s=REST_S)
+    session.remember(
+        run, page(users=1), [Found(handle, user_id, handle.title(), 7)], [], rest_s=REST_S
+    )
     return session.targets([handle])[handle].id
 
 

@@ -1,4 +1,6 @@
-"""The sandbox as a process of its own, for tests: started on a free port, read and set through its control calls."""
+"""The sandbox as a process of its own, for tests: started on a free port, read and set
+through its control calls.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,21 @@ class Sandbox:
         self._folder = tempfile.TemporaryDirectory(prefix="sandbox-")
         self.auth_csv = Path(self._folder.name) / "auth.csv"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tweetcrawler.sandbox", "--port", "0", "--write-auth", str(self.auth_csv),
-             *self._arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+            [
+                sys.executable,
+                "-m",
+                "tweetcrawler.sandbox",
+                "--port",
+                "0",
+                "--write-auth",
+                str(self.auth_csv),
+                *self._arguments,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
         self._errors: list[str] = []
         self._reader = threading.Thread(target=self._read_errors, daemon=True)
         self._reader.start()
@@ -45,8 +59,12 @@ class Sandbox:
         self.url = line.split()[-1]
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
         if kind is None and any("Traceback" in line for line in self._errors):
             raise AssertionError(f"the sandbox failed inside:\n{''.join(self._errors)}")
@@ -67,15 +85,28 @@ class Sandbox:
         self._folder.cleanup()
         return self.process.returncode
 
-    def get(self, path: str, parameters: dict[str, Any] | None = None, *, user: bool = False, credential: int = 0,
-            **more: Any) -> requests.Response:
+    def get(
+        self,
+        path: str,
+        parameters: dict[str, Any] | None = None,
+        *,
+        user: bool = False,
+        credential: int = 0,
+        **more: Any,
+    ) -> requests.Response:
         """A GET as the app of a credential, or, with `user`, signed with its access token."""
         keys = self.credentials[credential]
         if user:
-            more["auth"] = OAuth1(keys["consumer_key"], keys["consumer_secret"], keys["access_token"],
-                                  keys["access_token_secret"])
+            more["auth"] = OAuth1(
+                keys["consumer_key"],
+                keys["consumer_secret"],
+                keys["access_token"],
+                keys["access_token_secret"],
+            )
         else:
-            more["headers"] = {"Authorization": f"Bearer {keys['bearer_token']}"} | more.get("headers", {})
+            more["headers"] = {"Authorization": f"Bearer {keys['bearer_token']}"} | more.get(
+                "headers", {}
+            )
         with requests.Session() as session:
             session.trust_env = False
             return session.get(self.url + path, params=parameters, timeout=START_S, **more)
@@ -92,7 +123,9 @@ class Sandbox:
             return list(csv.DictReader(file))
 
     def control(self, method: str, path: str, sent: Any = None) -> Any:
-        """A control call such as ("POST", "/sandbox/faults", {...}); a refusal raises ValueError with its sentence."""
+        """A control call such as ("POST", "/sandbox/faults", {...}); a refusal raises
+        ValueError with its sentence.
+        """
         return json.loads(self._raw(method, path, sent))
 
     def books(self) -> dict[str, Any]:
@@ -100,8 +133,12 @@ class Sandbox:
         return books
 
     def truth(self, username: str) -> list[dict[str, Any]]:
-        """Every post that X could still sell of this user, newest first, as {"tweet", "includes"}."""
-        return [json.loads(line) for line in self._raw("GET", f"/sandbox/truth/{username}").splitlines()]
+        """Every post that X could still sell of this user, newest first, as {"tweet",
+        "includes"}.
+        """
+        return [
+            json.loads(line) for line in self._raw("GET", f"/sandbox/truth/{username}").splitlines()
+        ]
 
     def truth_ids(self, username: str) -> dict[str, Any]:
         """{"ids", "reachable", "user", "state"} of a user."""
@@ -118,7 +155,8 @@ class Sandbox:
 
     def _raw(self, method: str, path: str, sent: Any = None) -> bytes:
         request = urllib.request.Request(
-            self.url + path, method=method, data=None if sent is None else json.dumps(sent).encode())
+            self.url + path, method=method, data=None if sent is None else json.dumps(sent).encode()
+        )
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=START_S) as answer:

@@ -34,7 +34,9 @@ def unreachable(crawler: Crawler, query: str) -> list[coverage.Range]:
 
 
 def _ranges(crawler: Crawler, query: str, column: str) -> list[coverage.Range]:
-    rows = crawler.select(f"SELECT username, {column}::text FROM crawl_target WHERE kind = 'search'")
+    rows = crawler.select(
+        f"SELECT username, {column}::text FROM crawl_target WHERE kind = 'search'"
+    )
     return coverage.from_text(dict(rows)[query])
 
 
@@ -49,7 +51,11 @@ def found(crawler: Crawler, query: str) -> list[int]:
 
 def is_exact(crawler: Crawler, sandbox: Sandbox, query: str) -> list[int]:
     """Within the coverage every post that matches is stored, and none outside it; gives them."""
-    ids = [i for lower, upper in covered(crawler, query) for i in matching(sandbox, query, lower - 1, upper)]
+    ids = [
+        i
+        for lower, upper in covered(crawler, query)
+        for i in matching(sandbox, query, lower - 1, upper)
+    ]
     assert found(crawler, query) == sorted(ids)
     return ids
 

@@ -1,4 +1,6 @@
-"""X's windows and many processes on a clock that is only counted: what the tests and the measurements of permits share."""
+"""X's windows and many processes on a clock that is only counted: what the tests and the
+measurements of permits share.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ class Keys:
 
 @dataclass
 class SimulatedX:
-    """X's side: windows anchored at the first call, headers in whole seconds, its own count of offences."""
+    """X's side: windows anchored at the first call, headers in whole seconds, its own count
+    of offences.
+    """
 
     clock: Clock
     limits: Mapping[str, int]
@@ -78,7 +82,13 @@ def credentials(count: int, *, app: bool = False) -> list[Keys]:
 
 
 def run_processes(
-    x: SimulatedX, keys: list[Keys], processes: int, *, request_s: float, until: float, offline: bool = False
+    x: SimulatedX,
+    keys: list[Keys],
+    processes: int,
+    *,
+    request_s: float,
+    until: float,
+    offline: bool = False,
 ) -> None:
     """W processes that always have work, each sending one request after the other."""
     clock = x.clock

@@ -1,4 +1,6 @@
-"""What archive files hold: every packing, every layout of the text, every kind of line, and any damage."""
+"""What archive files hold: every packing, every layout of the text, every kind of line, and
+any damage.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ PACKED = {
         + zstandard.compress(data[:700])
         + zstandard.compress(data[700:])
     ),
-    "gzip in parts": lambda data: gzip.compress(data[:700]) + gzip.compress(data[700:]) + bytes(512),
+    "gzip in parts": lambda data: (
+        gzip.compress(data[:700]) + gzip.compress(data[700:]) + bytes(512)
+    ),
     "bzip2 in parts": lambda data: bz2.compress(data[:700]) + bz2.compress(data[700:]),
 }
 
@@ -64,7 +68,10 @@ def problems(documents: list[Document]) -> list[str]:
 
 def kinds(path: Path) -> Counter[str]:
     return Counter(
-        piece.kind for document in read(path) if not document.problem for piece in recognise(document.value)
+        piece.kind
+        for document in read(path)
+        if not document.problem
+        for piece in recognise(document.value)
     )
 
 
@@ -82,7 +89,9 @@ def tar_of(members: dict[str, bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("packing", PACKED)
-def test_packing_is_recognised_by_the_first_bytes_and_not_by_the_name(tmp_path: Path, packing: str) -> None:
+def test_packing_is_recognised_by_the_first_bytes_and_not_by_the_name(
+    tmp_path: Path, packing: str
+) -> None:
     found = read(written(tmp_path, PACKED[packing](STREAM), "no-ending"))
     assert [(d.line, d.value, d.problem) for d in found] == [
         (d.line, d.value, d.problem) for d in read(ARCHIVES / "stream_minute.jsonl")
@@ -101,7 +110,9 @@ def test_tar_of_packed_minutes_is_read_member_by_member(tmp_path: Path, packing:
         "2019/06/03/05/._13.json": b"\x00",
     }
     found = read(written(tmp_path, PACKED[packing](tar_of(minutes))))
-    assert [d.value for d in found if d.member.endswith("11.json.gz")] == [d.value for d in found][:12]
+    assert [d.value for d in found if d.member.endswith("11.json.gz")] == [d.value for d in found][
+        :12
+    ]
     assert len(values(found)) == 30
     assert Counter(problems(found))[OTHER_FILE] == 2
     assert found[-1].end.member == 5
@@ -109,7 +120,9 @@ def test_tar_of_packed_minutes_is_read_member_by_member(tmp_path: Path, packing:
 
 def test_damaged_member_does_not_keep_the_next_ones_from_being_read(tmp_path: Path) -> None:
     cut = bz2.compress(STREAM)[:-20]
-    found = read(written(tmp_path, tar_of({"a.json.bz2": cut, "b.json": b'{"id":1}\n', "c.tar": tar_of({})})))
+    found = read(
+        written(tmp_path, tar_of({"a.json.bz2": cut, "b.json": b'{"id":1}\n', "c.tar": tar_of({})}))
+    )
     assert {"id": 1} in values(found)
     assert next((d.member, "bzip2" in d.problem) for d in found if "further" in d.problem) == (
         "a.json.bz2",
@@ -126,7 +139,9 @@ def test_tar_that_is_cut_gives_what_is_whole_and_says_so(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("packing", ["gzip", "bzip2", "xz", "zstd"])
 def test_cut_file_gives_its_whole_lines_and_one_problem(tmp_path: Path, packing: str) -> None:
-    lines = b"".join(b'{"id":"%d","text":"%s"}\n' % (n, os.urandom(30).hex().encode()) for n in range(20_000))
+    lines = b"".join(
+        b'{"id":"%d","text":"%s"}\n' % (n, os.urandom(30).hex().encode()) for n in range(20_000)
+    )
     found = read(written(tmp_path, PACKED[packing](lines)[:-1000]))
     assert len(problems(found)) == 1
     assert "cannot be read further" in problems(found)[0]
@@ -146,7 +161,9 @@ def test_cut_file_gives_its_whole_lines_and_one_problem(tmp_path: Path, packing:
     ],
     ids=["zip", "PNG", "UTF-16 without its mark", "UTF-32", "rubbish behind gzip", "no gzip"],
 )
-def test_what_is_no_archive_is_refused_in_a_sentence(tmp_path: Path, data: bytes, says: str) -> None:
+def test_what_is_no_archive_is_refused_in_a_sentence(
+    tmp_path: Path, data: bytes, says: str
+) -> None:
     assert says in problems(read(written(tmp_path, data)))[-1]
 
 
@@ -201,7 +218,11 @@ def test_byte_order_marks_and_utf16_are_understood(tmp_path: Path, encoding: str
 
 
 def test_value_may_go_on_over_lines(tmp_path: Path) -> None:
-    things = [{"data": [{"id": "1", "text": 'a "]" {'}], "meta": {"n": 1}}, {"x": [[], {}]}, [1, {"y": 2}]]
+    things = [
+        {"data": [{"id": "1", "text": 'a "]" {'}], "meta": {"n": 1}},
+        {"x": [[], {}]},
+        [1, {"y": 2}],
+    ]
     for indent in (0, 2):
         text = "\n".join(json.dumps(thing, indent=indent) for thing in things)
         assert values(read(written(tmp_path, text.encode()))) == [*things[:2], 1, {"y": 2}]
@@ -255,7 +276,12 @@ def test_a_nul_near_the_beginning_costs_only_its_line(tmp_path: Path) -> None:
 
 def test_broken_last_line_is_one_problem(tmp_path: Path) -> None:
     found = read(written(tmp_path, b'{"id":"1"}\n{"data":\n{"id":"2"\n\n\n'))
-    assert [(d.line, d.problem == EMPTY) for d in found] == [(1, False), (2, False), (4, True), (5, True)]
+    assert [(d.line, d.problem == EMPTY) for d in found] == [
+        (1, False),
+        (2, False),
+        (4, True),
+        (5, True),
+    ]
 
 
 def test_lone_surrogates_and_bytes_that_are_no_utf8_lose_no_post(tmp_path: Path) -> None:
@@ -270,23 +296,50 @@ def test_deep_nesting_is_a_problem_and_not_the_end(tmp_path: Path) -> None:
     assert len(problems(found)) == 2
 
 
-def test_line_that_is_too_long_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_that_is_too_long_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(archive, "DOCUMENT_MAX_BYTES", 300_000)
     data = b'{"id":"1"}\n"' + b"x" * 700_000 + b'"\n{"id":"2"}\n"' + b"y" * 400_000 + b'"'
     found = read(written(tmp_path, data))
     assert [value["id"] for value in values(found)] == ["1", "2"]
-    assert [(d.line, "longer than" in d.problem) for d in found if d.problem] == [(2, True), (4, True)]
+    assert [(d.line, "longer than" in d.problem) for d in found if d.problem] == [
+        (2, True),
+        (4, True),
+    ]
     assert found[-1].end.offset == len(data)
 
 
 lines_of_any_kind = st.lists(
     st.sampled_from(
-        [b'{"id":"1","text":"x"}', b"", b"   ", b"[", b"]", b'{"a":', b'{"a": {', b"}", b"}}", b'"', b"1", b"nonsense",
-         b'{"a":1},', b'"s": 2,', b"[1, 2", b'"\\', b"\xff", b"\x00", b'{"b":[']
-    ) | st.binary(max_size=12),
+        [
+            b'{"id":"1","text":"x"}',
+            b"",
+            b"   ",
+            b"[",
+            b"]",
+            b'{"a":',
+            b'{"a": {',
+            b"}",
+            b"}}",
+            b'"',
+            b"1",
+            b"nonsense",
+            b'{"a":1},',
+            b'"s": 2,',
+            b"[1, 2",
+            b'"\\',
+            b"\xff",
+            b"\x00",
+            b'{"b":[',
+        ]
+    )
+    | st.binary(max_size=12),
     max_size=12,
-)  # fmt: skip
-quick = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+)
+quick = settings(
+    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 
 
 @quick
@@ -308,20 +361,29 @@ def test_reading_goes_on_at_any_position_as_if_it_had_never_stopped(
 @quick
 @given(
     st.binary(max_size=300),
-    st.sampled_from([b"", b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"\xff\xfe"]),
+    st.sampled_from(
+        [b"", b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"\xff\xfe"]
+    ),
 )
-def test_any_bytes_are_read_without_an_exception(tmp_path: Path, data: bytes, begins: bytes) -> None:
+def test_any_bytes_are_read_without_an_exception(
+    tmp_path: Path, data: bytes, begins: bytes
+) -> None:
     for document in read(written(tmp_path, begins + data)):
         assert document.problem or recognise(document.value)
 
 
-def test_standard_input_is_read_while_it_trickles_and_its_silence_can_be_stopped(tmp_path: Path) -> None:
+def test_standard_input_is_read_while_it_trickles_and_its_silence_can_be_stopped(
+    tmp_path: Path,
+) -> None:
     reader, writer = os.pipe()
     stop = threading.Event()
     kept = os.dup(0)
     os.dup2(reader, 0)
     try:
-        with archive.documents(archive.STANDARD_INPUT, Position(), stopping=stop.is_set) as (documents, _):
+        with archive.documents(archive.STANDARD_INPUT, Position(), stopping=stop.is_set) as (
+            documents,
+            _,
+        ):
             os.write(writer, gzip.compress(b'{"id":"1"}\n' * 5)[:-8])
             assert next(documents).value == {"id": "1"}
             stop.set()
@@ -340,7 +402,16 @@ def test_stream_minute_is_statuses_and_control_lines_by_name() -> None:
     assert kinds(ARCHIVES / "stream_minute.jsonl") == Counter(
         {"status": 3}
         | dict.fromkeys(
-            ("delete", "limit", "scrub geo", "status withheld", "user withheld", "warning", "disconnect"), 1
+            (
+                "delete",
+                "limit",
+                "scrub geo",
+                "status withheld",
+                "user withheld",
+                "warning",
+                "disconnect",
+            ),
+            1,
         )
     )
     assert problems(read(ARCHIVES / "stream_minute.jsonl"))[0] == EMPTY
@@ -354,7 +425,9 @@ def test_pages_of_v2_are_told_by_what_they_hold() -> None:
 
 def test_arrays_and_search_pages_of_v1_are_statuses() -> None:
     assert (
-        kinds(ARCHIVES / "user_timeline_extended.json") == kinds(ARCHIVES / "search_v1.json") == {"status": 2}
+        kinds(ARCHIVES / "user_timeline_extended.json")
+        == kinds(ARCHIVES / "search_v1.json")
+        == {"status": 2}
     )
 
 
@@ -390,7 +463,10 @@ def test_script_of_an_account_download_is_refused_as_one() -> None:
         ({"errors": [{"code": 88, "message": "m"}]}, "page of errors"),
         ({"data": [{"trend_name": "x", "tweet_count": 2}]}, "trends"),
         ({"data": [{"post_count": 3, "start": "a"}]}, "page of counts"),
-        ({"data": [{"id": "1", "text": "hi", "event_type": "MessageCreate"}]}, "page of direct messages"),
+        (
+            {"data": [{"id": "1", "text": "hi", "event_type": "MessageCreate"}]},
+            "page of direct messages",
+        ),
         ({"data": {"tweet_edit": {}}}, "compliance"),
         ([{"trends": [], "locations": []}], "trends"),
         (1700000000000000001, archive.IDS),
@@ -405,24 +481,43 @@ def test_script_of_an_account_download_is_refused_as_one() -> None:
         ([], "empty list"),
         ([[1]], "unknown"),
     ],
-)  # fmt: skip
+)
 def test_kind_of_a_value(value: Any, kind: str) -> None:
     assert [piece.kind for piece in recognise(value)] == [kind]
 
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(
-            ["id", "text", "data", "id_str", "user", "statuses", "results", "errors", "tweet", "meta", "delete",
-             "author", "referenced_tweets", "attachments", "media", "includes", "x"]
-        ),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "id",
+                    "text",
+                    "data",
+                    "id_str",
+                    "user",
+                    "statuses",
+                    "results",
+                    "errors",
+                    "tweet",
+                    "meta",
+                    "delete",
+                    "author",
+                    "referenced_tweets",
+                    "attachments",
+                    "media",
+                    "includes",
+                    "x",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @given(json_values)

@@ -51,12 +51,16 @@ def notes(file: CredentialFile, folder: Path) -> list[str]:
 # --- what is accepted -----------------------------------------------------------------------------
 
 KEY = st.text(
-    st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=',"'), min_size=1, max_size=60
+    st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=',"'),
+    min_size=1,
+    max_size=60,
 )
 
 
 @given(
-    rows=st.lists(st.tuples(KEY, KEY, KEY, KEY, KEY), min_size=1, max_size=5, unique_by=lambda row: row[:4]),
+    rows=st.lists(
+        st.tuples(KEY, KEY, KEY, KEY, KEY), min_size=1, max_size=5, unique_by=lambda row: row[:4]
+    ),
     order=st.permutations([*KEY_COLUMNS, *OPTIONAL_COLUMNS]),
     ending=st.sampled_from(["\n", "\r\n", "\n\n", "\r"]),
     space=st.sampled_from(["", " ", "\t"]),
@@ -81,14 +85,18 @@ def test_same_credentials_come_out_of_any_file_that_holds_them(
         lines.append([cells[column] for column in order])
     lines[0] = [column.upper() if upper else column for column in order]
     mark = '"' if quoted else ""
-    text = ending.join(f"{space},{space}".join(f"{mark}{cell}{mark}" for cell in line) for line in lines)
+    text = ending.join(
+        f"{space},{space}".join(f"{mark}{cell}{mark}" for cell in line) for line in lines
+    )
     found = read(folder, text.encode(encoding))
     assert found.notes == ()
     assert [
         tuple(getattr(each, column).reveal() for column in (*KEY_COLUMNS, "bearer_token"))
         for each in found.credentials
     ] == rows
-    assert [each.name for each in found.credentials] == [f"project {number}" for number in range(len(rows))]
+    assert [each.name for each in found.credentials] == [
+        f"project {number}" for number in range(len(rows))
+    ]
 
 
 def test_rows_may_hold_only_a_bearer_or_only_a_key_and_its_secret(tmp_path: Path) -> None:
@@ -106,7 +114,9 @@ def test_rows_may_hold_only_a_bearer_or_only_a_key_and_its_secret(tmp_path: Path
 
 def test_header_may_have_only_what_the_rows_need(tmp_path: Path) -> None:
     assert read(tmp_path, "bearer_token\nb\n").credentials[0].bearer_token == Secret("b")
-    assert read(tmp_path, "consumer_secret,consumer_key\ns,k\n").credentials[0].consumer_key == Secret("k")
+    assert read(tmp_path, "consumer_secret,consumer_key\ns,k\n").credentials[
+        0
+    ].consumer_key == Secret("k")
 
 
 def test_blank_lines_and_lines_of_commas_are_passed_over(tmp_path: Path) -> None:
@@ -114,7 +124,9 @@ def test_blank_lines_and_lines_of_commas_are_passed_over(tmp_path: Path) -> None
     assert (len(found.credentials), found.notes) == (1, ())
 
 
-@pytest.mark.parametrize("proxy", ["http://h:1", "https://u:p@h", "socks5://127.0.0.1:1080", "socks5h://h"])
+@pytest.mark.parametrize(
+    "proxy", ["http://h:1", "https://u:p@h", "socks5://127.0.0.1:1080", "socks5h://h"]
+)
 def test_proxy_may_be_http_or_socks(tmp_path: Path, proxy: str) -> None:
     (credential,) = read(tmp_path, f"{HEADER},proxy\nk,s,t,u,{proxy}\n").credentials
     assert credential.proxy == Secret(proxy)
@@ -196,7 +208,11 @@ def test_fingerprints_are_equal_exactly_for_equal_keys(one: list[str], other: li
         Credential(name, **dict(zip(KEY_COLUMNS, map(Secret, keys), strict=True)))
         for name, keys in (("a", one), ("b", other))
     )
-    same_user = (one[0], one[2], one[3]) == (other[0], other[2], other[3])  # the app's secret is not in it
+    same_user = (one[0], one[2], one[3]) == (
+        other[0],
+        other[2],
+        other[3],
+    )  # the app's secret is not in it
     assert (first.user_fingerprint == second.user_fingerprint) == same_user
     assert (first.app_fingerprint == second.app_fingerprint) == (one[:2] == other[:2])
 
@@ -225,21 +241,48 @@ def test_fingerprint_is_short_stable_and_holds_no_key() -> None:
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
-        ("k,,t,u", ", column consumer_secret: it is empty although there is a value for consumer_key;"),
-        (",s,t,u", ", column consumer_key: it is empty although there is a value for consumer_secret;"),
-        ("k,s,t,", ", column access_token_secret: it is empty although there is a value for access_token;"),
-        ("k,s,,u", ", column access_token: it is empty although there is a value for access_token_secret;"),
+        (
+            "k,,t,u",
+            ", column consumer_secret: it is empty although there is a value for consumer_key;",
+        ),
+        (
+            ",s,t,u",
+            ", column consumer_key: it is empty although there is a value for consumer_secret;",
+        ),
+        (
+            "k,s,t,",
+            ", column access_token_secret: it is empty although there is a value for access_token;",
+        ),
+        (
+            "k,s,,u",
+            ", column access_token: it is empty although there is a value for access_token_secret;",
+        ),
         (",,t,u", ", column consumer_key: it is empty although there is a value for access_token;"),
-        (",,t,u,b", ", column consumer_key: it is empty although there is a value for access_token;"),
+        (
+            ",,t,u,b",
+            ", column consumer_key: it is empty although there is a value for access_token;",
+        ),
         (",,,,,name", ", column consumer_key: it is empty, and there is no bearer_token;"),
-        ("k,s s,t,u", ", column consumer_secret: white space, a control or foreign character is inside;"),
+        (
+            "k,s s,t,u",
+            ", column consumer_secret: white space, a control or foreign character is inside;",
+        ),
         (
             "k,s,t,u\x07u",
             ", column access_token_secret: white space, a control or foreign character is inside;",
         ),
-        ("k\u00a0k,s,t,u", ", column consumer_key: white space, a control or foreign character is inside;"),
-        ("k,s,t,ü", ", column access_token_secret: white space, a control or foreign character is inside;"),
-        ("k,s,t,u,b\u2028x", ", column bearer_token: white space, a control or foreign character is inside;"),
+        (
+            "k\u00a0k,s,t,u",
+            ", column consumer_key: white space, a control or foreign character is inside;",
+        ),
+        (
+            "k,s,t,ü",
+            ", column access_token_secret: white space, a control or foreign character is inside;",
+        ),
+        (
+            "k,s,t,u,b\u2028x",
+            ", column bearer_token: white space, a control or foreign character is inside;",
+        ),
         ("k,s,t,u,b,n,p,q", ", column 8: there are more values than columns;"),
         (
             "k,s,t,u,b,n,ftp://h",
@@ -264,16 +307,23 @@ def test_bad_row_is_named_by_line_and_column_and_the_others_are_used(
 
 
 def test_file_without_a_usable_row_is_refused_with_the_reasons(tmp_path: Path) -> None:
-    assert refusal(tmp_path, f"{HEADER}\n") == "/auth.csv has no usable row; write keys below the header."
+    assert (
+        refusal(tmp_path, f"{HEADER}\n")
+        == "/auth.csv has no usable row; write keys below the header."
+    )
     said = refusal(tmp_path, f"{HEADER}\nk,,,\n")
     assert said.startswith("/auth.csv has no usable row;")
     assert "line 2, column consumer_secret" in said
 
 
-@pytest.mark.parametrize("content", ["", "\n\n", "a,b,c,d\n", f"{HEADER.replace(',', ';')}\nk;s;t;u\n"])
+@pytest.mark.parametrize(
+    "content", ["", "\n\n", "a,b,c,d\n", f"{HEADER.replace(',', ';')}\nk;s;t;u\n"]
+)
 def test_file_without_the_header_is_refused_with_the_header(tmp_path: Path, content: str) -> None:
     said = refusal(tmp_path, content)
-    assert said.startswith("/auth.csv, line 1: this must be the header of the auth CSV, with the columns")
+    assert said.startswith(
+        "/auth.csv, line 1: this must be the header of the auth CSV, with the columns"
+    )
     assert all(column in said for column in (*KEY_COLUMNS, *OPTIONAL_COLUMNS))
 
 
@@ -285,7 +335,9 @@ def test_half_of_a_pair_missing_in_the_header_is_named(tmp_path: Path) -> None:
 
 
 def test_repeated_column_is_refused(tmp_path: Path) -> None:
-    assert "the column consumer_key stands there twice" in refusal(tmp_path, f"{HEADER},Consumer_Key\n")
+    assert "the column consumer_key stands there twice" in refusal(
+        tmp_path, f"{HEADER},Consumer_Key\n"
+    )
 
 
 def test_unknown_column_is_named_and_not_read(tmp_path: Path) -> None:
@@ -305,12 +357,16 @@ def test_open_quote_is_named_by_the_line_where_it_opens(tmp_path: Path) -> None:
 
 
 def test_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    assert "line 2: this is no text in UTF-8" in refusal(tmp_path, HEADER.encode() + b"\n\xff\xfek,s,t,u")
+    assert "line 2: this is no text in UTF-8" in refusal(
+        tmp_path, HEADER.encode() + b"\n\xff\xfek,s,t,u"
+    )
     assert "line 2: this is too long" in refusal(tmp_path, HEADER + "\n" + "x" * 200_000)
 
 
 def test_missing_file_and_folder_are_refused_with_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"The auth CSV .*none.csv is not there; check the path"):
+    with pytest.raises(
+        ConfigurationError, match=r"The auth CSV .*none.csv is not there; check the path"
+    ):
         read_credentials(tmp_path / "none.csv")
     with pytest.raises(ConfigurationError, match="is a folder; name the file in it"):
         read_credentials(tmp_path)
@@ -340,12 +396,22 @@ def test_four_keys_are_asked_for(tmp_path: Path) -> None:
     assert ask_credentials(ask) == Credential(
         "credential-1", Secret("k"), Secret("s"), Secret("t"), Secret("u")
     )
-    assert asked == ["consumer key: ", "consumer secret: ", "access token: ", "access token secret: "]
+    assert asked == [
+        "consumer key: ",
+        "consumer secret: ",
+        "access token: ",
+        "access token secret: ",
+    ]
 
 
 @pytest.mark.parametrize(
     "answers",
-    [["", "", "", ""], ["k", "", "t", "u"], ["k", "s", CANARY, ""], [f"{CANARY} {CANARY}", "s", "t", "u"]],
+    [
+        ["", "", "", ""],
+        ["k", "", "t", "u"],
+        ["k", "s", CANARY, ""],
+        [f"{CANARY} {CANARY}", "s", "t", "u"],
+    ],
 )
 def test_answers_that_cannot_be_keys_are_refused_and_not_shown(answers: list[str]) -> None:
     given_answers = iter(answers)
@@ -398,5 +464,10 @@ def test_notes_and_credentials_show_no_key(tmp_path: Path) -> None:
     copy = pickle.loads(pickle.dumps(found))
     assert copy == found
     assert copy.credentials[0].access_token.reveal() == CANARY
-    for text in (repr(copy), str(copy.credentials), f"{copy.credentials[0].bearer_token}", *copy.notes):
+    for text in (
+        repr(copy),
+        str(copy.credentials),
+        f"{copy.credentials[0].bearer_token}",
+        *copy.notes,
+    ):
         assert CANARY not in text

@@ -121,8 +121,13 @@ class Shop:
         self.sold_posts += wanted.posts(brought)
 
 
-WANTS = [want(), want(37), want(500, fewest=10), want(100, fewest=1, price=10_000, are_posts=False),
-         want(0, fewest=0, price=0, fee=5_000, are_posts=False)]  # fmt: skip
+WANTS = [
+    want(),
+    want(37),
+    want(500, fewest=10),
+    want(100, fewest=1, price=10_000, are_posts=False),
+    want(0, fewest=0, price=0, fee=5_000, are_posts=False),
+]
 
 
 @settings(max_examples=1_000, deadline=None)
@@ -152,7 +157,9 @@ def test_a_budget_is_never_exceeded_in_any_schedule(
 @settings(max_examples=200, deadline=None)
 @given(posts=st.integers(0, 2_000), seed=st.integers(0, 2**32))
 def test_a_budget_is_met_when_nobody_dies(posts: int, seed: int) -> None:
-    """Whoever has to wait is told apart from whoever is at the end: all but what X's minimum forbids is bought."""
+    """Whoever has to wait is told apart from whoever is at the end: all but what X's
+    minimum forbids is bought.
+    """
     chance = random.Random(seed)
     shop = Shop([Room("run", None, posts)])
     goes_on = True
@@ -199,7 +206,9 @@ def test_many_connections_at_once_do_not_exceed_a_budget(database: Database, see
                     session.give_up_money(page)
                 else:
                     sold.append(brought)
-                    bought = Bought(TIMELINE, {}, "c1", b"{}", posts=brought, id=page, cost=brought * POST)
+                    bought = Bought(
+                        TIMELINE, {}, "c1", b"{}", posts=brought, id=page, cost=brought * POST
+                    )
                     batch = Batch(None, bought, [])
                     session.save(run, f"o{number}", batch)
                     session.save(run, f"o{number}", batch)  # its answer was lost: it costs once
@@ -252,7 +261,9 @@ def lost_posts(crawler: Crawler) -> int:
     return int(posts)
 
 
-def test_a_run_stops_at_its_posts_and_the_next_one_goes_on(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_a_run_stops_at_its_posts_and_the_next_one_goes_on(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES[:4], threads=4)
     done = crawler.run("--max-posts", "523", expect=5)
     assert "the budget of this run (523 posts) is used up" in done.stdout
@@ -285,12 +296,16 @@ def test_two_runs_share_the_budget_of_the_day(sandbox: Sandbox, dsn: str, tmp_pa
     assert left["left_usd"] == pytest.approx(6.5 - cost / 1e6, abs=1e-6)
     assert "budget of the day: $0.0" in crawlers[0].run("status").stdout
     done = crawlers[0].run(expect=5)
-    assert "the budget of the day ($6.50) is used up; a new one begins at midnight UTC" in done.stdout
+    assert (
+        "the budget of the day ($6.50) is used up; a new one begins at midnight UTC" in done.stdout
+    )
     assert sandbox.books()["posts_sold"] == books["posts_sold"]
 
 
 def test_kills_under_a_budget_leave_the_books_equal(dsn: str, tmp_path: Path) -> None:
-    """Posts sold = posts in the accounts, and what requests of the killed may have brought; all within the budget."""
+    """Posts sold = posts in the accounts, and what requests of the killed may have brought;
+    all within the budget.
+    """
     world = ("--credentials", "2", "--posts", "100-700", "--latency-ms", "20", "--shared-project")
     with Sandbox(*world) as sandbox:
         _kill_under_a_budget(sandbox, dsn, tmp_path)
@@ -321,7 +336,9 @@ def _kill_under_a_budget(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
     books = sandbox.books()
     assert crawler.stored_ids() == truth(sandbox, HANDLES)
     twice = books["posts_sold"] - books["posts_distinct"]
-    assert posts_in_accounts(crawler) == len(crawler.stored_ids()), "what was lost on its way is bought twice, stored once"
+    assert posts_in_accounts(crawler) == len(crawler.stored_ids()), (
+        "what was lost on its way is bought twice, stored once"
+    )
     assert books["posts_sold"] == posts_in_accounts(crawler) + twice
     assert twice == unseen
     # Both purchases are of one day and endpoint: X charges them once, as the accounts say.
@@ -350,7 +367,9 @@ def test_csv_files_keep_no_budget(sandbox: Sandbox, tmp_path: Path) -> None:
     assert "a budget is kept in a database" in done.stderr
 
 
-def test_a_search_and_a_lookup_stay_within_the_budget(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_a_search_and_a_lookup_stay_within_the_budget(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, [])
     ids = truth(sandbox, HANDLES[:2])[:300]
     (crawler.folder / "ids.txt").write_text("".join(f"{i}\n" for i in ids))
@@ -361,8 +380,13 @@ def test_a_search_and_a_lookup_stay_within_the_budget(sandbox: Sandbox, dsn: str
     assert sandbox.books()["posts_sold"] - before <= 37
 
 
-def test_trends_and_counts_cost_a_fee_that_a_budget_knows(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_trends_and_counts_cost_a_fee_that_a_budget_knows(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, [])
     crawler.run("search", "-q", "cats", "--count", "--budget", "0.004", expect=5)
     crawler.run("search", "-q", "cats", "--count", "--budget", "0.005")
-    wait_until(lambda: crawler.select("SELECT count(*) FROM crawl_reserved") == [(0,)], what="nothing is held")
+    wait_until(
+        lambda: crawler.select("SELECT count(*) FROM crawl_reserved") == [(0,)],
+        what="nothing is held",
+    )

@@ -1,4 +1,6 @@
-"""Coverage and the walk: whatever is interrupted, every post is stored, and nothing is claimed too early."""
+"""Coverage and the walk: whatever is interrupted, every post is stored, and nothing is
+claimed too early.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from tweetcrawler.coverage import Ask, Hole, Walk
 SETTLED = 10**9
 
 ranges = st.lists(
-    st.tuples(st.integers(1, 300), st.integers(1, 40)).map(lambda r: (r[0], r[0] + r[1])), max_size=8
+    st.tuples(st.integers(1, 300), st.integers(1, 40)).map(lambda r: (r[0], r[0] + r[1])),
+    max_size=8,
 )
 
 
@@ -40,7 +43,9 @@ def test_text_form_is_read_back(known: list[coverage.Range]) -> None:
 
 
 class Timeline:
-    """A user's posts as X pages them: newest first, at most `depth` of them, sometimes an empty page."""
+    """A user's posts as X pages them: newest first, at most `depth` of them, sometimes an
+    empty page.
+    """
 
     def __init__(self, ids: set[int], *, page: int = 5, depth: int = 3_200) -> None:
         self.ids = ids
@@ -50,7 +55,9 @@ class Timeline:
 
     def answer(self, ask: Ask) -> tuple[list[int], str | None]:
         reachable = sorted(self.ids, reverse=True)[: self.depth]
-        matching = [i for i in reachable if i > ask.since_id and (ask.until_id is None or i < ask.until_id)]
+        matching = [
+            i for i in reachable if i > ask.since_id and (ask.until_id is None or i < ask.until_id)
+        ]
         start = int(ask.token or 0)
         found = matching[start : start + self.page]
         self.sold += found
@@ -84,7 +91,9 @@ def test_interrupted_anywhere_every_post_is_stored_and_bought_once(
     assert all(any(lower <= i < upper for lower, upper in known) for i in stored)
 
 
-def _crawl(x: Timeline, known: list[coverage.Range], stored: set[int], pages: int) -> list[coverage.Range]:
+def _crawl(
+    x: Timeline, known: list[coverage.Range], stored: set[int], pages: int
+) -> list[coverage.Range]:
     for hole in coverage.holes(known):
         walk = Walk(hole, account_posts=len(x.ids))
         while walk.ask is not None:
@@ -199,7 +208,9 @@ def test_end_of_a_small_account_is_covered_to_the_bottom() -> None:
 
 
 def test_a_gap_longer_than_the_limit_is_marked_between_the_walks() -> None:
-    """3,500 new posts since the last crawl: X gives the newest 3,200, the 300 below them are lost to it."""
+    """3,500 new posts since the last crawl: X gives the newest 3,200, the 300 below them
+    are lost to it.
+    """
     x = Timeline(set(range(1, 5_001)), page=100)
     walk = Walk(Hole(1_500, None), account_posts=5_000)
     learned = coverage.Learned()

@@ -1,4 +1,6 @@
-"""The main job through its door: tweet.ini in, rows in PostgreSQL out, against the sandbox's own books."""
+"""The main job through its door: tweet.ini in, rows in PostgreSQL out, against the
+sandbox's own books.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def bought_twice(sandbox: Sandbox) -> int:
     return int(books["posts_sold"]) - int(books["posts_distinct"])
 
 
-def test_every_post_becomes_its_row_and_is_bought_once(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_every_post_becomes_its_row_and_is_bought_once(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     done = crawler.run()
     is_exact(crawler, sandbox, HANDLES)
@@ -65,7 +69,9 @@ def test_every_post_becomes_its_row_and_is_bought_once(sandbox: Sandbox, dsn: st
     assert f"{books['posts_sold']:,} new rows, 0 updated" in done.stdout
 
 
-def test_a_handle_with_news_has_a_connection_of_its_own_and_the_others_share_one(dsn: str, tmp_path: Path) -> None:
+def test_a_handle_with_news_has_a_connection_of_its_own_and_the_others_share_one(
+    dsn: str, tmp_path: Path
+) -> None:
     handles = [f"quiet_{n}" for n in range(60)]
     with Sandbox("--credentials", "1", "--posts", "1-3", "--plan", "unlimited") as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, dsn, handles, threads=1)
@@ -77,7 +83,8 @@ def test_a_handle_with_news_has_a_connection_of_its_own_and_the_others_share_one
         crawler.run()
         is_exact(crawler, sandbox, handles)
         assert sandbox.books()["requests"]["c1"][TIMELINE]["200"] - requests == len(handles)
-        # Three for handles; two chunks, the handles' lookup, the parent's, and those that look at the database here.
+        # Three for handles; two chunks, the handles' lookup, the parent's, and those that
+        # look at the database here.
         assert 3 <= _connections(crawler) - before <= 20
         [(pages, noted)] = crawler.select(
             "SELECT count(*), count(*) FILTER (WHERE post_count = 0 AND body IS NOT NULL) FROM crawl_page "
@@ -94,7 +101,9 @@ def test_a_handle_with_news_has_a_connection_of_its_own_and_the_others_share_one
 def _connections(crawler: Crawler) -> int:
     """How many connections the database has had; the server counts those that ended."""
     time.sleep(0.5)
-    [(count,)] = crawler.select("SELECT sessions FROM pg_stat_database WHERE datname = current_database()")
+    [(count,)] = crawler.select(
+        "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+    )
     return int(count)
 
 
@@ -106,7 +115,10 @@ def test_the_second_run_buys_nothing_and_looks_nobody_up_again(
     before = sandbox.books()
     crawler.run()
     after = sandbox.books()
-    assert (after["posts_sold"], after["users_sold"]) == (before["posts_sold"], before["users_sold"])
+    assert (after["posts_sold"], after["users_sold"]) == (
+        before["posts_sold"],
+        before["users_sold"],
+    )
     assert requests(after) - requests(before) == len(HANDLES)
 
 
@@ -114,7 +126,9 @@ def requests(books: dict[str, Any]) -> int:
     return sum(n for of in books["requests"].values() for by in of.values() for n in by.values())
 
 
-def test_a_later_run_buys_what_is_new_and_nothing_else(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_a_later_run_buys_what_is_new_and_nothing_else(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     crawler.run()
     sold = sandbox.books()["posts_sold"]
@@ -133,7 +147,9 @@ def test_pages_are_kept_as_they_were_bought_and_give_the_same_posts(
     crawler.run()
     ids: list[int] = []
     for (body,) in crawler.select("SELECT body FROM crawl_page WHERE target_id IS NOT NULL"):
-        ids += [int(tweet["id"]) for tweet in json.loads(zstandard.decompress(body)).get("data", [])]
+        ids += [
+            int(tweet["id"]) for tweet in json.loads(zstandard.decompress(body)).get("data", [])
+        ]
     assert sorted(ids) == crawler.stored_ids()
 
 
@@ -158,16 +174,23 @@ def test_whoever_is_not_simply_done_is_named_with_the_reason(
         assert f"@{handle}" in done.stdout
     states = dict(crawler.select("SELECT handle, state FROM crawl_target"))
     assert states == {
-        HANDLES[0]: "ok", HANDLES[1]: "ok", "gone_one": "missing", "suspended_one": "suspended",
+        HANDLES[0]: "ok",
+        HANDLES[1]: "ok",
+        "gone_one": "missing",
+        "suspended_one": "suspended",
         "protected_one": "protected",
-    }  # fmt: skip
+    }
     before = requests(sandbox.books())
     done = crawler.run(expect=1)
-    assert requests(sandbox.books()) - before == 2, "who is known to be away is asked again after a week only"
+    assert requests(sandbox.books()) - before == 2, (
+        "who is known to be away is asked again after a week only"
+    )
     assert "asked again in 7 days" in done.stdout
 
 
-def test_a_renamed_account_is_followed_by_its_id(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_a_renamed_account_is_followed_by_its_id(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES[:2])
     crawler.run()
     users = sandbox.books()["users_sold"]
@@ -253,7 +276,9 @@ def test_killed_parents_leave_no_orphans_and_the_next_run_goes_on(dsn: str, tmp_
                 process.kill()
                 process.communicate()
                 wait_until(
-                    lambda f=family: not any(p.is_running() for p in f), timeout_s=5, what="no orphans"
+                    lambda f=family: not any(p.is_running() for p in f),
+                    timeout_s=5,
+                    what="no orphans",
                 )
             else:
                 ended(process)
@@ -278,7 +303,9 @@ def test_two_runs_at_once_share_the_work_and_buy_nothing_twice(dsn: str, tmp_pat
         assert books["posts_sold"] == books["posts_distinct"]
         assert books["users_sold"] == len(handles)
         assert books["closed_window_requests"] == 0
-        shares = [int(row[0]) for row in first.select("SELECT count(*) FROM crawl_page GROUP BY run_id")]
+        shares = [
+            int(row[0]) for row in first.select("SELECT count(*) FROM crawl_page GROUP BY run_id")
+        ]
         assert len(shares) == 2
 
 
@@ -315,14 +342,25 @@ def test_ten_thousand_handles(dsn: str, tmp_path: Path) -> None:
 def test_windows_are_used_up_and_never_overrun(
     dsn: str, tmp_path: Path, credentials: int, threads: int
 ) -> None:
-    """While work remains each window that was opened is used to its last permit, whoever has how many."""
+    """While work remains each window that was opened is used to its last permit, whoever
+    has how many.
+    """
     handles = [f"writer_{n}" for n in range(80)]
     with Sandbox(
-        "--credentials", str(credentials), "--posts", "0-150", "--window-s", "4",
-        "--limit", f"{TIMELINE}=5/6",
-    ) as sandbox:  # fmt: skip
-        # Unequal limits, and so few requests that one process can send them on a machine that has other work, too.
-        sandbox.control("POST", "/sandbox/credentials", {"name": "c1", "limit": {TIMELINE: [2, 12]}})
+        "--credentials",
+        str(credentials),
+        "--posts",
+        "0-150",
+        "--window-s",
+        "4",
+        "--limit",
+        f"{TIMELINE}=5/6",
+    ) as sandbox:
+        # Unequal limits, and so few requests that one process can send them on a machine
+        # that has other work, too.
+        sandbox.control(
+            "POST", "/sandbox/credentials", {"name": "c1", "limit": {TIMELINE: [2, 12]}}
+        )
         Crawler.on(sandbox, tmp_path, dsn, handles, threads=threads).run()
         books = sandbox.books()
         assert books["closed_window_requests"] == 0
@@ -334,7 +372,9 @@ def test_windows_are_used_up_and_never_overrun(
 # -- the end of a run ------------------------------------------------------------------------------------
 
 
-def test_all_credentials_refused_ends_with_exit_4(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_all_credentials_refused_ends_with_exit_4(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     for name in ("c1", "c2", "c3"):
         sandbox.control("POST", "/sandbox/credentials", {"name": name, "revoked": True})
     done = Crawler.on(sandbox, tmp_path, dsn, HANDLES).run(expect=4)
@@ -348,7 +388,9 @@ def test_a_used_up_cap_ends_with_exit_5_and_the_next_run_goes_on(dsn: str, tmp_p
         assert "used up" in done.stdout
         stored = crawler.stored_ids()
         assert 0 < len(stored) == sandbox.books()["posts_sold"]
-        refused = sum(by.get("429", 0) for of in sandbox.books()["requests"].values() for by in of.values())
+        refused = sum(
+            by.get("429", 0) for of in sandbox.books()["requests"].values() for by in of.values()
+        )
         assert refused <= 2
         crawler.run(expect=5)
         assert crawler.stored_ids() == stored
@@ -362,7 +404,9 @@ def test_a_database_that_is_not_there_ends_with_exit_3(sandbox: Sandbox, tmp_pat
     assert "Traceback" not in done.stderr
 
 
-def test_a_database_without_schema_ends_with_exit_3(sandbox: Sandbox, empty_dsn: str, tmp_path: Path) -> None:
+def test_a_database_without_schema_ends_with_exit_3(
+    sandbox: Sandbox, empty_dsn: str, tmp_path: Path
+) -> None:
     done = Crawler.on(sandbox, tmp_path, empty_dsn, HANDLES).run(expect=3)
     assert "alembic upgrade head" in done.stderr
     assert done.stderr.count("\n") <= 1
@@ -402,8 +446,12 @@ def test_no_secret_appears_anywhere(sandbox: Sandbox, dsn: str, tmp_path: Path) 
 # -- real input ------------------------------------------------------------------------------------------
 
 
-def test_recorded_answers_become_rows_without_loss(recorded: Path, dsn: str, tmp_path: Path) -> None:
-    """The authors of recorded pages are the handles, and every tweet of theirs ends up as its row."""
+def test_recorded_answers_become_rows_without_loss(
+    recorded: Path, dsn: str, tmp_path: Path
+) -> None:
+    """The authors of recorded pages are the handles, and every tweet of theirs ends up as
+    its row.
+    """
     with Sandbox("--recorded", str(recorded / "v2")) as sandbox:
         handles = sandbox.control("GET", "/sandbox/handles")["handles"]
         usable = [handle for handle in handles if len(handle) <= 15]
@@ -431,7 +479,9 @@ def test_any_usable_part_of_a_credential_is_enough(
     lines = [",".join(columns)] + [",".join(row[c] for c in columns) for row in sandbox.credentials]
     auth.write_text("\n".join(lines) + "\n")
     auth.chmod(0o600)
-    crawler = Crawler(tmp_path / "c", dsn=dsn, auth_csv=auth, api_url=sandbox.url, handles=HANDLES[:4])
+    crawler = Crawler(
+        tmp_path / "c", dsn=dsn, auth_csv=auth, api_url=sandbox.url, handles=HANDLES[:4]
+    )
     crawler.run()
     assert crawler.stored_ids() == truth(sandbox, HANDLES[:4])
     assert sandbox.books()["closed_window_requests"] == 0

@@ -28,7 +28,9 @@ def files_are_exact(folder: Path, sandbox: Sandbox) -> None:
         with (folder / f"{handle}.csv").open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)
         assert tuple(header) == COLUMNS
-        assert [int(row[0]) for row in rows] == truth(sandbox, [handle])[::-1], "newest first, none missing"
+        assert [int(row[0]) for row in rows] == truth(sandbox, [handle])[::-1], (
+            "newest first, none missing"
+        )
         assert {len(row) for row in rows} == {len(COLUMNS)}
 
 

@@ -79,7 +79,9 @@ def ada(tmp_path: Path) -> Iterator[Folder]:
 
 
 def parsed(text: str) -> list[list[str]]:
-    """Lines and fields as RFC 4180 defines them, read without Python's csv; fails on anything loose."""
+    """Lines and fields as RFC 4180 defines them, read without Python's csv; fails on
+    anything loose.
+    """
     lines: list[list[str]] = [[]]
     at = 0
     while at < len(text):
@@ -129,7 +131,10 @@ def test_a_finished_walk_leaves_its_rows_newest_first_under_the_header(ada: Fold
     assert (saved.new, saved.updated, saved.leased) == (2, 0, True)
     assert not ada.file.exists()
     ada.finish()
-    assert read(ada.file) == [text_of(row(11, sentiment=-0.25, hashtags='{a,"b c"}')), text_of(row(10))]
+    assert read(ada.file) == [
+        text_of(row(11, sentiment=-0.25, hashtags='{a,"b c"}')),
+        text_of(row(10)),
+    ]
     assert sorted(path.name for path in ada.folder.glob("*.csv*")) == ["ada.csv"]
     assert ada.select("SELECT * FROM csv_pending") == []
 
@@ -181,7 +186,9 @@ def test_a_user_without_posts_has_a_file_of_the_header_only(ada: Folder) -> None
 
 
 def test_a_refused_user_has_no_file(ada: Folder) -> None:
-    ada.session.finish(ada.target, "w", state="protected", reason="private", crawled=False, rest_s=REST_S)
+    ada.session.finish(
+        ada.target, "w", state="protected", reason="private", crawled=False, rest_s=REST_S
+    )
     assert not ada.file.exists()
     target = ada.session.targets(["ada"])["ada"]
     assert (target.state, target.reason) == ("protected", "private")
@@ -226,12 +233,16 @@ def test_any_text_comes_back_from_the_file(ada: Folder) -> None:
 
 
 def test_postgresql_reads_the_file_into_the_table_of_tweets(ada: Folder, dsn: str) -> None:
-    rows = [row(i, text=text, sentiment=0.25, hashtags='{a,"b c"}') for i, text in enumerate(ODD, 1)]
+    rows = [
+        row(i, text=text, sentiment=0.25, hashtags='{a,"b c"}') for i, text in enumerate(ODD, 1)
+    ]
     rows.append(row(2**63 - 1, text="largest", retweeted_status_id=2**63 - 2))
     ada.save(*rows)
     ada.finish()
     with psycopg.connect(dsn) as connection:
-        with connection.cursor().copy("COPY tweet_articles_tweepy FROM STDIN (FORMAT csv, HEADER)") as copy:
+        with connection.cursor().copy(
+            "COPY tweet_articles_tweepy FROM STDIN (FORMAT csv, HEADER)"
+        ) as copy:
             copy.write(ada.file.read_bytes())
         columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         stored = connection.execute(
@@ -286,15 +297,21 @@ def test_the_file_is_exact_however_often_the_walk_is_dropped(steps: list[Any]) -
                         c: v or (before.get(c, "") if c in KEPT else v) for c, v in one.items()
                     }
         folder.finish()
-        assert read(folder.file) == [expected[tweet_id] for tweet_id in sorted(expected, reverse=True)]
+        assert read(folder.file) == [
+            expected[tweet_id] for tweet_id in sorted(expected, reverse=True)
+        ]
         assert sum(total["new"] for total in folder.session.totals(folder.run)) == new
 
 
 def test_totals_equal_what_the_file_shows(ada: Folder) -> None:
-    """Only the file knows that a post was there before: the count is put right when it is written."""
+    """Only the file knows that a post was there before: the count is put right when it is
+    written.
+    """
     ada.save(row(10), row(11))
     ada.finish()
-    batch = Batch(ada.target, page(posts=4), [row(10), row(11, text="new"), row(12)], [("x", "odd")])
+    batch = Batch(
+        ada.target, page(posts=4), [row(10), row(11, text="new"), row(12)], [("x", "odd")]
+    )
     ada.session.save(ada.run, "w", batch)
     ada.session.release("w")
     assert ada.session.totals(ada.run) == [
@@ -357,7 +374,9 @@ def killed_at(step: int, folder: Path) -> None:
     fixed_walk(folder)
     assert [(int(cells["id"]), int(cells["favorite_count"])) for cells in read(file)] == AFTERWARDS
     with sink.session() as session:
-        new = sum(int(total["new"]) for number in range(1, run + 2) for total in session.totals(number))
+        new = sum(
+            int(total["new"]) for number in range(1, run + 2) for total in session.totals(number)
+        )
     assert new == len(AFTERWARDS)
 
 
@@ -375,7 +394,9 @@ def test_a_kill_at_every_step_leaves_whole_files_and_loses_nothing(tmp_path: Pat
 
 
 def kill_often(folder: Path, times: int) -> None:
-    """Kills an endless walk at random moments; every page that it said was saved is in the file at last."""
+    """Kills an endless walk at random moments; every page that it said was saved is in the
+    file at last.
+    """
     chance = random.Random("kills")
     saved: set[int] = set()
     for number in range(times):
@@ -386,7 +407,9 @@ def kill_often(folder: Path, times: int) -> None:
                 saved.update(map(int, process.stdout.readline().split()))
             time.sleep(chance.random() * 0.02)
             process.kill()
-            saved.update(int(i) for line in process.stdout if line.endswith("\n") for i in line.split())
+            saved.update(
+                int(i) for line in process.stdout if line.endswith("\n") for i in line.split()
+            )
         assert process.returncode == -signal.SIGKILL
         if (folder / "ada.csv").exists():
             read(folder / "ada.csv")
@@ -441,11 +464,14 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(ada: Folder) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
     try:
         with pytest.raises(
-            DatabaseError, match=r"ada\.csv cannot be written: File too large; its new posts are safe"
+            DatabaseError,
+            match=r"ada\.csv cannot be written: File too large; its new posts are safe",
         ):
             ada.finish()
         with pytest.raises(DatabaseError):
-            ada.save(*(row(i, text="x" * 2_000) for i in range(2_000, 2_400)), covered=(2_000, 2_400))
+            ada.save(
+                *(row(i, text="x" * 2_000) for i in range(2_000, 2_400)), covered=(2_000, 2_400)
+            )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert len(ada.ids()) == 199
@@ -480,7 +506,9 @@ for _ in range(100):
 @contextlib.contextmanager
 def child(ada: Folder) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", CHILD, str(ada.folder), str(ada.target), repr(ada.since)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         yield process
 
 
@@ -502,14 +530,22 @@ def test_two_processes_share_leases_and_buckets(ada: Folder) -> None:
             assert ada.claim("w") is None
             process.stdin.write("\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
-    assert ada.session.change_buckets([("a", "e"), ("b", "e"), ("c", "e")], remaining) == [-200, -200, 0]
+    assert ada.session.change_buckets([("a", "e"), ("b", "e"), ("c", "e")], remaining) == [
+        -200,
+        -200,
+        0,
+    ]
 
 
 def test_buckets_come_back_as_they_were_written(ada: Folder) -> None:
-    bucket = Bucket(900, 12, 5.5, anchored=True, turn=3, day_limit=7, shut_at=1.25, shut_reason="cap")
+    bucket = Bucket(
+        900, 12, 5.5, anchored=True, turn=3, day_limit=7, shut_at=1.25, shut_reason="cap"
+    )
     ada.session.change_buckets([("s", "e")], lambda buckets, now: ({("s", "e"): bucket}, None))
     with CsvFolder(ada.folder).session() as session:
-        back, now = session.change_buckets([("s", "e")], lambda buckets, now: ({}, (buckets["s", "e"], now)))
+        back, now = session.change_buckets(
+            [("s", "e")], lambda buckets, now: ({}, (buckets["s", "e"], now))
+        )
     assert back == bucket
     assert abs(now - time.time()) < 5
 
@@ -535,7 +571,10 @@ def test_many_writers_of_one_file_write_every_row_once(ada: Folder) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(ada.ids()) == [*(100 * n + i for n in range(1, 5) for i in range(10)), *range(5_000, 5_010)]
+    assert sorted(ada.ids()) == [
+        *(100 * n + i for n in range(1, 5) for i in range(10)),
+        *range(5_000, 5_010),
+    ]
     assert sum(total["new"] for total in ada.session.totals(ada.run)) == 50
 
 
@@ -570,7 +609,9 @@ def test_a_lease_that_another_took_is_lost_but_its_page_is_kept(ada: Folder) -> 
 
 def test_a_lease_does_not_outlive_a_clock_that_was_set_back(ada: Folder) -> None:
     with contextlib.closing(sqlite3.connect(ada.folder / BOOKKEEPING)) as connection:
-        connection.execute("UPDATE crawl_target SET lease_until = lease_until + 86400, crawled_at = 1e11")
+        connection.execute(
+            "UPDATE crawl_target SET lease_until = lease_until + 86400, crawled_at = 1e11"
+        )
         connection.commit()
     claim = ada.claim("other")
     assert claim is not None
@@ -581,7 +622,9 @@ def test_a_locked_bookkeeping_is_waited_for_no_longer_than_a_stopping_run_may(
     ada: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(csvfiles, "BUSY_S", 0.2)
-    with contextlib.closing(sqlite3.connect(ada.folder / BOOKKEEPING, isolation_level=None)) as connection:
+    with contextlib.closing(
+        sqlite3.connect(ada.folder / BOOKKEEPING, isolation_level=None)
+    ) as connection:
         connection.execute("BEGIN IMMEDIATE")
         with CsvFolder(ada.folder).session(stopping=lambda: True) as session:
             with pytest.raises(DatabaseError, match="held by another program"):
@@ -618,7 +661,8 @@ def test_a_renamed_account_keeps_its_file(ada: Folder) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../eve", "a/b", "", ".", "a.b", "a b", "sixteen_letters_", "ä", "a\n", "nul\0", "é" * 3]
+    "name",
+    ["../eve", "a/b", "", ".", "a.b", "a b", "sixteen_letters_", "ä", "a\n", "nul\0", "é" * 3],
 )
 def test_what_is_no_username_never_becomes_a_path(ada: Folder, name: str) -> None:
     with pytest.raises(ConfigurationError, match="is no username of X"):
@@ -627,14 +671,18 @@ def test_what_is_no_username_never_becomes_a_path(ada: Folder, name: str) -> Non
 
 
 def test_a_hostile_name_from_x_is_only_text(ada: Folder, tmp_path: Path) -> None:
-    ada.session.save(ada.run, "w", Batch(ada.target, page(posts=1), [row(10)], username="../../eve"))
+    ada.session.save(
+        ada.run, "w", Batch(ada.target, page(posts=1), [row(10)], username="../../eve")
+    )
     ada.finish()
     assert sorted(path.name for path in tmp_path.rglob("*.csv")) == ["ada.csv"]
 
 
 def test_a_missing_handle_rests_and_keeps_its_reason(ada: Folder) -> None:
     ada.session.claim_handles(["gone"], "w")
-    ada.session.remember(ada.run, page(), [], [Absent("gone", "suspended", "User suspended")], rest_s=60.0)
+    ada.session.remember(
+        ada.run, page(), [], [Absent("gone", "suspended", "User suspended")], rest_s=60.0
+    )
     target = ada.session.targets(["gone"])["gone"]
     assert (target.key, target.state, target.reason) == (None, "suspended", "User suspended")
     assert 0 < target.rests_s <= 60
@@ -728,7 +776,9 @@ def test_a_file_sorted_another_way_is_put_in_order_again(ada: Folder) -> None:
     ada.save(*(row(i) for i in range(1, 9)))
     ada.finish()
     header, *lines = ada.file.read_text(encoding="utf-8").splitlines()
-    ada.file.write_text("\ufeff" + "\n".join([header, *reversed(lines), lines[0]]) + "\n\n", encoding="utf-8")
+    ada.file.write_text(
+        "\ufeff" + "\n".join([header, *reversed(lines), lines[0]]) + "\n\n", encoding="utf-8"
+    )
     ada.save(row(5, text="new"), row(100))
     ada.finish()
     assert ada.ids() == [100, *range(8, 0, -1)]
@@ -811,7 +861,9 @@ def test_a_folder_that_vanished_or_is_damaged_is_a_sentence(tmp_path: Path) -> N
         pytest.raises(DatabaseError, match="look at the folder"),
     ):
         session.targets(["ada"])
-    (tmp_path / BOOKKEEPING).write_text("this is no database, but long enough to be looked at as one" * 100)
+    (tmp_path / BOOKKEEPING).write_text(
+        "this is no database, but long enough to be looked at as one" * 100
+    )
     with CsvFolder(tmp_path).session() as session, pytest.raises(DatabaseError, match="is damaged"):
         begin(session)
 
@@ -842,7 +894,10 @@ def test_files_without_bookkeeping_are_taken_over(ada: Folder) -> None:
         assert again.claim().covered == []
         again.save(row(10, text="new"), row(20))
         again.finish()
-        assert read(again.file) == [text_of(row(20)), text_of(row(10, tweet_from="Ada", text="new"))]
+        assert read(again.file) == [
+            text_of(row(20)),
+            text_of(row(10, tweet_from="Ada", text="new")),
+        ]
         assert [total["new"] for total in session.totals(again.run)] == [1]
 
 

@@ -26,7 +26,9 @@ def row(tweet_id: int, **values: Any) -> dict[str, Any]:
     lists = ("hashtags", "urls", "user_mentions_id", "media", "user_mentions_name")
     empty = {column: "{}" if column in lists else None for column in COLUMNS}
     return (
-        empty | {"id": tweet_id, "text": f"post {tweet_id}", "favorite_count": 1, "retweet_count": 0} | values
+        empty
+        | {"id": tweet_id, "text": f"post {tweet_id}", "favorite_count": 1, "retweet_count": 0}
+        | values
     )
 
 
@@ -43,7 +45,9 @@ def begun(database: Database) -> tuple[Database, int, float]:
 
 def resolved(session: Session, run: int, handle: str = "ada", user_id: str = "42") -> int:
     session.claim_handles([handle], "w")
-    session.remember(run, page(users=1), [Found(handle, user_id, handle.title(), 7)], [], rest_s=REST_S)
+    session.remember(
+        run, page(users=1), [Found(handle, user_id, handle.title(), 7)], [], rest_s=REST_S
+    )
     return session.targets([handle])[handle].id
 
 
@@ -58,13 +62,16 @@ def test_saving_a_page_stores_rows_page_and_coverage_together(begun: Any, dsn: s
         target = resolved(session, run)
         session.claim(target, "w", since)
         saved = session.save(
-            run, "w", Batch(target, page(posts=2), [row(10), row(11)], [("x", "odd")], covered=(10, 12))
+            run,
+            "w",
+            Batch(target, page(posts=2), [row(10), row(11)], [("x", "odd")], covered=(10, 12)),
         )
     assert (saved.new, saved.updated, saved.leased) == (2, 0, True)
     assert select(dsn, "SELECT id FROM tweet_articles_tweepy ORDER BY id") == [(10,), (11,)]
     assert select(dsn, "SELECT covered::text, post_count FROM crawl_target") == [("{[10,12)}", 2)]
     assert select(
-        dsn, "SELECT post_count, new_count, oldest_id, newest_id, refused FROM crawl_page WHERE target_id > 0"
+        dsn,
+        "SELECT post_count, new_count, oldest_id, newest_id, refused FROM crawl_page WHERE target_id > 0",
     ) == [(2, 2, 10, 11, [{"id": "x", "reason": "odd"}])]
 
 
@@ -80,22 +87,31 @@ def test_saving_the_same_page_again_changes_nothing(begun: Any, dsn: str) -> Non
         again = session.save(run, "w", batch)
     assert (again.new, again.updated) == (0, 0)
     assert select(dsn, "SELECT xmin, ctid FROM tweet_articles_tweepy") == versions
-    assert select(dsn, "SELECT count(*), max(post_count) FROM crawl_page WHERE target_id > 0") == [(1, 1)]
+    assert select(dsn, "SELECT count(*), max(post_count) FROM crawl_page WHERE target_id > 0") == [
+        (1, 1)
+    ]
     assert select(dsn, "SELECT post_count FROM crawl_target") == [(1,)]
 
 
-def test_a_changed_row_is_updated_and_a_known_value_outlives_a_missing_include(begun: Any, dsn: str) -> None:
+def test_a_changed_row_is_updated_and_a_known_value_outlives_a_missing_include(
+    begun: Any, dsn: str
+) -> None:
     database, run, since = begun
     with database.session() as session:
         target = resolved(session, run)
         session.claim(target, "w", since)
-        session.save(run, "w", Batch(target, page(posts=1), [row(10, tweet_from="Ada", origin_device="Web")]))
+        session.save(
+            run, "w", Batch(target, page(posts=1), [row(10, tweet_from="Ada", origin_device="Web")])
+        )
         saved = session.save(
-            run, "w", Batch(target, page(posts=1), [row(10, favorite_count=9, text="new", hashtags="{a}")])
+            run,
+            "w",
+            Batch(target, page(posts=1), [row(10, favorite_count=9, text="new", hashtags="{a}")]),
         )
     assert (saved.new, saved.updated) == (0, 1)
     assert select(
-        dsn, "SELECT tweet_from, origin_device, favorite_count, text, hashtags FROM tweet_articles_tweepy"
+        dsn,
+        "SELECT tweet_from, origin_device, favorite_count, text, hashtags FROM tweet_articles_tweepy",
     ) == [("Ada", "Web", 9, "new", "{a}")]
 
 
@@ -104,7 +120,9 @@ def test_any_text_comes_back_as_it_was(begun: Any, dsn: str, text: str) -> None:
     database, run, _since = begun
     with database.session() as session:
         target = resolved(session, run)
-        session.save(run, "w", Batch(target, page(posts=1), [row(2**63 - 1, text=text, sentiment=-0.9999)]))
+        session.save(
+            run, "w", Batch(target, page(posts=1), [row(2**63 - 1, text=text, sentiment=-0.9999)])
+        )
     assert select(dsn, "SELECT id, text, sentiment::text FROM tweet_articles_tweepy") == [
         (2**63 - 1, text, "-0.9999")
     ]
@@ -113,7 +131,11 @@ def test_any_text_comes_back_as_it_was(begun: Any, dsn: str, text: str) -> None:
 def test_while_the_server_works_something_else_is_done(begun: Any, dsn: str) -> None:
     database, run, _since = begun
     called = threading.Event()
-    with database.session() as session, ThreadPoolExecutor(1) as threads, psycopg.connect(dsn) as other:
+    with (
+        database.session() as session,
+        ThreadPoolExecutor(1) as threads,
+        psycopg.connect(dsn) as other,
+    ):
         target = resolved(session, run)
         other.execute("SELECT FROM crawl_target FOR UPDATE")
         batch = Batch(target, page(posts=1), [row(1)])
@@ -126,7 +148,11 @@ def test_while_the_server_works_something_else_is_done(begun: Any, dsn: str) -> 
 
 def test_a_page_that_another_writes_at_the_same_moment_is_saved_whole(begun: Any, dsn: str) -> None:
     database, run, _since = begun
-    with database.session() as session, ThreadPoolExecutor(1) as threads, psycopg.connect(dsn) as other:
+    with (
+        database.session() as session,
+        ThreadPoolExecutor(1) as threads,
+        psycopg.connect(dsn) as other,
+    ):
         target = resolved(session, run)
         other.execute("INSERT INTO tweet_articles_tweepy (id, text) VALUES (2, 'theirs')")
         batch = Batch(target, page(posts=3), [row(1), row(2), row(3)], covered=(1, 4))
@@ -137,20 +163,45 @@ def test_a_page_that_another_writes_at_the_same_moment_is_saved_whole(begun: Any
         other.commit()
         saved = saving.result(20)
     assert (saved.new, saved.updated) == (2, 1)
-    assert select(dsn, "SELECT id, text FROM tweet_articles_tweepy ORDER BY id") == [(n, f"post {n}") for n in (1, 2, 3)]
+    assert select(dsn, "SELECT id, text FROM tweet_articles_tweepy ORDER BY id") == [
+        (n, f"post {n}") for n in (1, 2, 3)
+    ]
     assert select(dsn, "SELECT covered::text, post_count FROM crawl_target") == [("{[1,4)}", 3)]
     assert select(dsn, "SELECT count(*) FROM crawl_page WHERE post_count = 3") == [(1,)]
 
 
-NASTY = ["", "null", "NULL", '"', '\\"', '""', '"""', '"""{"', "\\", "\\n", "\\u001f", "{", "},{", "],[", ",", "\x1e", "\x7f", "\u2028"]
+NASTY = [
+    "",
+    "null",
+    "NULL",
+    '"',
+    '\\"',
+    '""',
+    '"""',
+    '"""{"',
+    "\\",
+    "\\n",
+    "\\u001f",
+    "{",
+    "},{",
+    "],[",
+    ",",
+    "\x1e",
+    "\x7f",
+    "\u2028",
+]
 
 
 PARTS = st.sampled_from(NASTY) | st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 
 
 @given(st.lists(st.none() | st.lists(PARTS, max_size=5).map("".join), min_size=1, max_size=50))
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_any_texts_of_a_page_come_back_as_they_were(begun: Any, dsn: str, texts: list[str | None]) -> None:
+@settings(
+    max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+def test_any_texts_of_a_page_come_back_as_they_were(
+    begun: Any, dsn: str, texts: list[str | None]
+) -> None:
     database, run, _since = begun
     with database.session() as session:
         target = resolved(session, run)
@@ -213,7 +264,9 @@ def test_a_session_gives_back_what_it_took_and_no_other_lease_of_its_owner(begun
 
 
 def test_targets_are_counted_as_they_come_change_and_go(begun: Any, dsn: str) -> None:
-    """The kept counts are those that counting would give, also when many processes change states at once."""
+    """The kept counts are those that counting would give, also when many processes change
+    states at once.
+    """
     database, run, _ = begun
 
     def change(number: int) -> None:
@@ -248,7 +301,9 @@ def test_handles_are_known_by_their_listed_and_by_their_present_name(begun: Any,
 
 
 def test_saving_a_page_changes_no_index_of_its_target(begun: Any, dsn: str) -> None:
-    """Leases are renewed with every page: a target that is read for hours must not fill the indexes."""
+    """Leases are renewed with every page: a target that is read for hours must not fill the
+    indexes.
+    """
     database, run, since = begun
     with database.session() as session:
         target = resolved(session, run)
@@ -258,14 +313,18 @@ def test_saving_a_page_changes_no_index_of_its_target(begun: Any, dsn: str) -> N
     with database.session() as session:
         for number in range(5):
             session.claim(target, "w", since)
-            batch = Batch(target, page(posts=1), [row(10 + number)], covered=(10, 11 + number), username="Ada")
+            batch = Batch(
+                target, page(posts=1), [row(10 + number)], covered=(10, 11 + number), username="Ada"
+            )
             session.save(run, "w", batch)
             session.finish(target, "w", state="ok", reason="", crawled=True)
     assert updates(dsn) == (before + 15, others)
 
 
 def updates(dsn: str) -> tuple[int, int]:
-    """How many targets were updated, and how many of these updates changed an index, once the server counted them."""
+    """How many targets were updated, and how many of these updates changed an index, once
+    the server counted them.
+    """
     statement = "SELECT n_tup_upd, n_tup_upd - n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'crawl_target'"
     last, now = None, select(dsn, statement)
     while last != now:
@@ -332,7 +391,9 @@ def test_a_missing_handle_rests_and_keeps_its_reason(begun: Any) -> None:
     database, run, _ = begun
     with database.session() as session:
         session.claim_handles(["nobody"], "w")
-        session.remember(run, page(), [], [Absent("nobody", "missing", "Could not find")], rest_s=REST_S)
+        session.remember(
+            run, page(), [], [Absent("nobody", "missing", "Could not find")], rest_s=REST_S
+        )
         target = session.targets(["nobody"])["nobody"]
     assert (target.state, target.reason, target.key) == ("missing", "Could not find", None)
     assert REST_S - 60 < target.rests_s <= REST_S
@@ -341,10 +402,21 @@ def test_a_missing_handle_rests_and_keeps_its_reason(begun: Any) -> None:
 def test_buckets_come_back_as_they_were_written(database: Database) -> None:
     key = ("subject", "/2/users/:id/tweets")
     bucket = Bucket(
-        limit=900, remaining=12, reset_at=1_800_000_000.25, anchored=True, turn=3, window_s=900.0, day_limit=500,
-        day_remaining=3, day_reset_at=1_800_000_100.0, blocked_until=1_800_000_001.5, failures=2,
-        shut_at=1_799_999_999.0, shut_until=1_800_000_300.0, shut_reason="cap",
-    )  # fmt: skip
+        limit=900,
+        remaining=12,
+        reset_at=1_800_000_000.25,
+        anchored=True,
+        turn=3,
+        window_s=900.0,
+        day_limit=500,
+        day_remaining=3,
+        day_reset_at=1_800_000_100.0,
+        blocked_until=1_800_000_001.5,
+        failures=2,
+        shut_at=1_799_999_999.0,
+        shut_until=1_800_000_300.0,
+        shut_reason="cap",
+    )
     with database.session() as session:
         assert session.change_buckets([key], lambda b, now: ({key: bucket}, b[key])) == Bucket()
         assert session.change_buckets([key], lambda b, now: ({}, b[key])) == bucket

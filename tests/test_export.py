@@ -37,14 +37,18 @@ LISTS = ("hashtags", "urls", "user_mentions_id", "media", "user_mentions_name")
 FORMULA_SIGNS = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
 # Every text that PostgreSQL can store.
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
-IDS = st.integers(-(2**63), LARGEST) | st.sampled_from([0, 2**53 + 1, LARGEST, 1_234_567_890_123_456_789])
+IDS = st.integers(-(2**63), LARGEST) | st.sampled_from(
+    [0, 2**53 + 1, LARGEST, 1_234_567_890_123_456_789]
+)
 
 
 # --- doors ------------------------------------------------------------------------------------------------
 
 
 def environment(dsn: str, **variables: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TWEETCRAWLER_")}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith("TWEETCRAWLER_")
+    }
     return kept | {"TWEETCRAWLER_DBNAME": dsn} | variables
 
 
@@ -54,7 +58,13 @@ def run(
     """`tweetcrawler export …` as a process of its own, in this folder."""
     done = subprocess.run(
         [sys.executable, "-m", "tweetcrawler", "export", *arguments],
-        capture_output=True, cwd=folder, env=environment(dsn), timeout=120, check=False, **options)  # fmt: skip
+        capture_output=True,
+        cwd=folder,
+        env=environment(dsn),
+        timeout=120,
+        check=False,
+        **options,
+    )
     assert done.returncode == code, done.stderr.decode()
     assert b"Traceback" not in done.stderr
     return done
@@ -82,7 +92,8 @@ def row(tweet_id: int, **values: Any) -> dict[str, Any]:
 
 def store(dsn: str, *rows: dict[str, Any]) -> None:
     statement = sql.SQL("INSERT INTO tweet_articles_tweepy ({}) VALUES ({})").format(
-        sql.SQL(", ").join(map(sql.Identifier, COLUMNS)), sql.SQL(", ").join(map(sql.Placeholder, COLUMNS))
+        sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
+        sql.SQL(", ").join(map(sql.Placeholder, COLUMNS)),
     )
     with psycopg.connect(dsn) as connection:
         connection.cursor().executemany(statement, rows)
@@ -137,16 +148,49 @@ def literal(elements: Sequence[Any]) -> str:
 
 def stored_kinds() -> list[dict[str, Any]]:
     return [
-        row(1, tweet_from="Ada", created_at="2024-01-01T00:00:00.000Z", hashtags="{Cats,Ünï}", favorite_count=5,
-            sentiment=0.5, text="It's 100% a_b \\ fine", urls="{https://Example.org/a,b}"),
-        row(2, tweet_from="grace", created_at="2024-01-31T23:59:59.999Z", in_reply_to_user_id=9,
-            in_reply_to_status_id=8, in_reply_to_screen_name="Ada", retweet_count=3, sentiment=-0.5),
-        row(3, tweet_from="ada", created_at="2024-02-01T00:00:00.000Z", retweeted_status_id=7,
-            retweeted_status_user_handle="Grace", in_reply_to_user_id=9, media="{https://p/x.jpg}", text="RT other"),
-        row(4, tweet_from=None, created_at=None, user_mentions_name="{Grace}", user_mentions_id="{NULL}", text=None,
-            hashtags="{cats,dogs}", favorite_count=0, retweet_count=2**40),
+        row(
+            1,
+            tweet_from="Ada",
+            created_at="2024-01-01T00:00:00.000Z",
+            hashtags="{Cats,Ünï}",
+            favorite_count=5,
+            sentiment=0.5,
+            text="It's 100% a_b \\ fine",
+            urls="{https://Example.org/a,b}",
+        ),
+        row(
+            2,
+            tweet_from="grace",
+            created_at="2024-01-31T23:59:59.999Z",
+            in_reply_to_user_id=9,
+            in_reply_to_status_id=8,
+            in_reply_to_screen_name="Ada",
+            retweet_count=3,
+            sentiment=-0.5,
+        ),
+        row(
+            3,
+            tweet_from="ada",
+            created_at="2024-02-01T00:00:00.000Z",
+            retweeted_status_id=7,
+            retweeted_status_user_handle="Grace",
+            in_reply_to_user_id=9,
+            media="{https://p/x.jpg}",
+            text="RT other",
+        ),
+        row(
+            4,
+            tweet_from=None,
+            created_at=None,
+            user_mentions_name="{Grace}",
+            user_mentions_id="{NULL}",
+            text=None,
+            hashtags="{cats,dogs}",
+            favorite_count=0,
+            retweet_count=2**40,
+        ),
         row(LARGEST, tweet_from="a_a", created_at="2024-02-01T01:00:00.000+02:00", hashtags=None),
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -159,20 +203,63 @@ def kinds(server_dsn: str, template: str) -> Iterator[str]:
         yield dsn
 
 
-any_text = st.none() | TEXT | TEXT.map(lambda text: text.replace("a", "\r\n").replace("b", '",')) | st.sampled_from(
-    ["", "NULL", "\\.", '"', "\r", "\n", ",", " x ", "=1+1", "\uff1d1", "'", "'=1", "\ufeff=1", "<r><t>x</t></r>",
-     "_x000D_", "\ufffe", "\x01", "{}", "🦉\u200d", "שלום"])  # fmt: skip
+any_text = (
+    st.none()
+    | TEXT
+    | TEXT.map(lambda text: text.replace("a", "\r\n").replace("b", '",'))
+    | st.sampled_from(
+        [
+            "",
+            "NULL",
+            "\\.",
+            '"',
+            "\r",
+            "\n",
+            ",",
+            " x ",
+            "=1+1",
+            "\uff1d1",
+            "'",
+            "'=1",
+            "\ufeff=1",
+            "<r><t>x</t></r>",
+            "_x000D_",
+            "\ufffe",
+            "\x01",
+            "{}",
+            "🦉\u200d",
+            "שלום",
+        ]
+    )
+)
 odd_rows = st.lists(
     st.builds(
         lambda tweet_id, text, name, reply, likes, score, tags, mentions: row(
-            tweet_id, text=text, retweeted_status_user_name=name, in_reply_to_status_id=reply,
-            favorite_count=likes, sentiment=score, hashtags=literal(tags), user_mentions_id=literal(mentions)),
-        IDS, any_text, any_text, st.none() | IDS, st.none() | IDS,
+            tweet_id,
+            text=text,
+            retweeted_status_user_name=name,
+            in_reply_to_status_id=reply,
+            favorite_count=likes,
+            sentiment=score,
+            hashtags=literal(tags),
+            user_mentions_id=literal(mentions),
+        ),
+        IDS,
+        any_text,
+        any_text,
+        st.none() | IDS,
+        st.none() | IDS,
         st.none() | st.decimals(-1, 1, places=4),
-        st.lists(any_text, max_size=3), st.lists(st.none() | IDS, max_size=3)),
-    max_size=4, unique_by=lambda r: r["id"])  # fmt: skip
+        st.lists(any_text, max_size=3),
+        st.lists(st.none() | IDS, max_size=3),
+    ),
+    max_size=4,
+    unique_by=lambda r: r["id"],
+)
 # The database is emptied for each example, so one may serve all.
-many = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 # --- csv --------------------------------------------------------------------------------------------------
@@ -197,7 +284,10 @@ def test_csv_gives_back_every_value_to_csv_readers_and_null_too_to_postgresql(
         with connection.cursor().copy("COPY again FROM STDIN (FORMAT csv, HEADER)") as copy:
             copy.write(data)
         again = connection.execute("SELECT * FROM again ORDER BY id").fetchall()
-        assert again == connection.execute("SELECT * FROM tweet_articles_tweepy ORDER BY id").fetchall()
+        assert (
+            again
+            == connection.execute("SELECT * FROM tweet_articles_tweepy ORDER BY id").fetchall()
+        )
 
 
 @given(rows=odd_rows)
@@ -209,7 +299,10 @@ def test_one_column_of_csv_has_as_many_lines_as_rows(
     put_in_place_of_all(dsn, rows)
     data = exported(database, "csv", columns=("text",))
     lines = list(csv.reader(io.StringIO(data.decode(), newline=""), strict=True))
-    assert lines == [["text"], *([row["text"] or ""] for row in sorted(rows, key=lambda r: r["id"]))]
+    assert lines == [
+        ["text"],
+        *([row["text"] or ""] for row in sorted(rows, key=lambda r: r["id"])),
+    ]
 
 
 @given(rows=odd_rows)
@@ -270,13 +363,21 @@ def test_jsonl_has_ids_as_strings_and_lists_as_lists(
 
 @given(rows=odd_rows)
 @many
-def test_parquet_gives_back_every_value(rows: list[dict[str, Any]], database: Database, dsn: str) -> None:
+def test_parquet_gives_back_every_value(
+    rows: list[dict[str, Any]], database: Database, dsn: str
+) -> None:
     from pyarrow import parquet
 
     put_in_place_of_all(dsn, rows)
     read = parquet.read_table(io.BytesIO(exported(database, "parquet"))).to_pylist()
     for now, was in zip(read, sorted(rows, key=lambda r: r["id"]), strict=True):
-        for name in ("id", "in_reply_to_status_id", "favorite_count", "text", "retweeted_status_user_name"):
+        for name in (
+            "id",
+            "in_reply_to_status_id",
+            "favorite_count",
+            "text",
+            "retweeted_status_user_name",
+        ):
             assert now[name] == was[name]
         assert literal(now["hashtags"]) == was["hashtags"]
         assert literal(now["user_mentions_id"]) == was["user_mentions_id"]
@@ -284,8 +385,13 @@ def test_parquet_gives_back_every_value(rows: list[dict[str, Any]], database: Da
 
 
 ONE = {
-    "created_at": "2024-06-10T09:00:00.123Z", "hashtags": '{cats,"a b"}', "user_mentions_id": "{12,NULL}",
-    "user_mentions_name": "{ada,grace}", "sentiment": -0.25, "favorite_count": 3}  # fmt: skip
+    "created_at": "2024-06-10T09:00:00.123Z",
+    "hashtags": '{cats,"a b"}',
+    "user_mentions_id": "{12,NULL}",
+    "user_mentions_name": "{ada,grace}",
+    "sentiment": -0.25,
+    "favorite_count": 3,
+}
 MOMENT = datetime(2024, 6, 10, 9, 0, 0, 123_000, tzinfo=UTC)
 
 
@@ -313,7 +419,9 @@ def test_parquet_opens_in_duckdb(dsn: str, tmp_path: Path) -> None:
     import duckdb
 
     path = parquet_of_one(dsn, tmp_path)
-    types = {name: kind for name, kind, *_ in duckdb.sql(f"DESCRIBE SELECT * FROM '{path}'").fetchall()}
+    types = {
+        name: kind for name, kind, *_ in duckdb.sql(f"DESCRIBE SELECT * FROM '{path}'").fetchall()
+    }
     assert (types["id"], types["created_at"]) == ("BIGINT", "TIMESTAMP WITH TIME ZONE")
     assert (types["hashtags"], types["user_mentions_id"]) == ("VARCHAR[]", "BIGINT[]")
     (found,) = duckdb.sql(
@@ -352,7 +460,10 @@ def cells(data: bytes) -> list[list[list[Any]]]:
     book = openpyxl.load_workbook(io.BytesIO(data))
     return [
         [
-            [(unescape(c.value) if isinstance(c.value, str) else c.value, c.data_type) for c in line]
+            [
+                (unescape(c.value) if isinstance(c.value, str) else c.value, c.data_type)
+                for c in line
+            ]
             for line in sheet.iter_rows()
         ]
         for sheet in book.worksheets
@@ -377,7 +488,9 @@ def test_xlsx_has_text_as_text_and_ids_as_text(
             assert (now[name][0] or "") == ("" if was[name] is None else str(was[name]))
         likes = was["favorite_count"]
         if likes is not None:
-            assert now["favorite_count"] == ((likes, "n") if abs(likes) < 10**15 else (str(likes), "s"))
+            assert now["favorite_count"] == (
+                (likes, "n") if abs(likes) < 10**15 else (str(likes), "s")
+            )
         if was["sentiment"] is not None:
             assert now["sentiment"] == (float(was["sentiment"]), "n")
 
@@ -420,12 +533,27 @@ def test_ending_of_the_file_tells_the_format(kinds: str, tmp_path: Path, name: s
 
 
 def test_format_wins_over_the_ending(kinds: str, tmp_path: Path) -> None:
-    run(kinds, tmp_path, "--output", "o.csv", "--format", "jsonl", "--columns", "id", "--where", "id=1")
+    run(
+        kinds,
+        tmp_path,
+        "--output",
+        "o.csv",
+        "--format",
+        "jsonl",
+        "--columns",
+        "id",
+        "--where",
+        "id=1",
+    )
     assert (tmp_path / "o.csv").read_bytes() == b'{"id":"1"}\n'
 
 
-@pytest.mark.parametrize("output", [[], ["--output", "-"], ["--output", "/dev/stdout", "--format", "csv"]])
-def test_csv_goes_to_stdout_when_no_file_is_named(kinds: str, tmp_path: Path, output: list[str]) -> None:
+@pytest.mark.parametrize(
+    "output", [[], ["--output", "-"], ["--output", "/dev/stdout", "--format", "csv"]]
+)
+def test_csv_goes_to_stdout_when_no_file_is_named(
+    kinds: str, tmp_path: Path, output: list[str]
+) -> None:
     done = run(kinds, tmp_path, *output, "--columns", "id,text", "--where", "id=3")
     assert done.stdout == b"id,text\r\n3,RT other\r\n"
 
@@ -442,7 +570,9 @@ def test_same_rows_give_the_same_file_wherever_they_lie(dsn: str, tmp_path: Path
             run(dsn, tmp_path, "--output", f"{name}.{form}", "--columns", "id,text,hashtags")
         change(dsn, "UPDATE tweet_articles_tweepy SET favorite_count = 1 WHERE id % 3 = 0")
     for form in ("xlsx", "csv", "jsonl", "parquet"):
-        assert (tmp_path / f"first.{form}").read_bytes() == (tmp_path / f"second.{form}").read_bytes()
+        assert (tmp_path / f"first.{form}").read_bytes() == (
+            tmp_path / f"second.{form}"
+        ).read_bytes()
 
 
 def test_rows_go_by_ascending_id(dsn: str, tmp_path: Path) -> None:
@@ -465,18 +595,37 @@ def test_columns_come_as_asked(dsn: str, tmp_path: Path) -> None:
         ),
         ("id,id", "tweetcrawler: --columns must be names with commas between, each once."),
         ("id,", "tweetcrawler: --columns must be names"),
-        ("id FROM pg_shadow --", "tweetcrawler: tweet_articles_tweepy has no column 'id FROM pg_shadow --'"),
+        (
+            "id FROM pg_shadow --",
+            "tweetcrawler: tweet_articles_tweepy has no column 'id FROM pg_shadow --'",
+        ),
         ('id"', "tweetcrawler: tweet_articles_tweepy has no column 'id\"'"),
     ],
 )
-def test_columns_that_are_none_are_refused(kinds: str, tmp_path: Path, columns: str, sentence: str) -> None:
+def test_columns_that_are_none_are_refused(
+    kinds: str, tmp_path: Path, columns: str, sentence: str
+) -> None:
     assert refusal(kinds, tmp_path, "--columns", columns).startswith(sentence)
 
 
 def test_view_has_its_own_types(dsn: str, tmp_path: Path) -> None:
     store(dsn, row(5, tweet_from="Ada", **ONE))
-    done = run(dsn, tmp_path, "--view", "tweets", "--format", "jsonl", "--where", "handle=ADA,x", "--where",
-               "hashtag=CATS", "--where", "min_likes=3", "--where", "mentions=grace")  # fmt: skip
+    done = run(
+        dsn,
+        tmp_path,
+        "--view",
+        "tweets",
+        "--format",
+        "jsonl",
+        "--where",
+        "handle=ADA,x",
+        "--where",
+        "hashtag=CATS",
+        "--where",
+        "min_likes=3",
+        "--where",
+        "mentions=grace",
+    )
     (line,) = done.stdout.splitlines()
     found = json.loads(line)
     assert found["id"] == "5"
@@ -497,9 +646,17 @@ def test_view_of_any_type_is_exported_in_every_format(dsn: str, tmp_path: Path) 
     )
     (line,) = run(dsn, tmp_path, "--view", "odd", "--format", "jsonl").stdout.splitlines()
     assert json.loads(line) == {
-        "key": "b8f1c9a0-0000-4000-8000-000000000001", "large": "9007199254740993",
-        "document": {"a": 9007199254740993}, "span": "1 day", "day": "2024-02-29", "numbers": [1.5, None],
-        "truth": True, "at": "2023-12-31T23:00:00.000001Z", "low": None, "bytes": "\\x78"}  # fmt: skip
+        "key": "b8f1c9a0-0000-4000-8000-000000000001",
+        "large": "9007199254740993",
+        "document": {"a": 9007199254740993},
+        "span": "1 day",
+        "day": "2024-02-29",
+        "numbers": [1.5, None],
+        "truth": True,
+        "at": "2023-12-31T23:00:00.000001Z",
+        "low": None,
+        "bytes": "\\x78",
+    }
     for form in ("csv", "parquet", "xlsx"):
         run(dsn, tmp_path, "--view", "odd", "--output", f"odd.{form}")
     (found,) = parquet.read_table(tmp_path / "odd.parquet").to_pylist()
@@ -517,7 +674,9 @@ def test_view_that_is_not_there_is_named_with_those_that_are(kinds: str, tmp_pat
     "view", ["tweets; DROP TABLE tweets", 'tweets"', "(SELECT 1)", "a.b.c", "pg_class,x"]
 )
 def test_view_that_is_no_name_is_refused(kinds: str, tmp_path: Path, view: str) -> None:
-    assert refusal(kinds, tmp_path, "--view", view).startswith("tweetcrawler: --view must be a name")
+    assert refusal(kinds, tmp_path, "--view", view).startswith(
+        "tweetcrawler: --view must be a name"
+    )
 
 
 def test_view_without_the_columns_of_a_filter_is_refused(kinds: str, tmp_path: Path) -> None:
@@ -594,13 +753,18 @@ def test_filters_choose_what_their_names_say(kinds: str, view: str) -> None:
     database = Database(kinds)
     for text, expected in FILTERS[:-1]:
         data = exported(database, "csv", where=(text,), columns=("id",), view=view).decode()
-        assert [int(line[0]) for line in csv.reader(io.StringIO(data)) if line[0] != "id"] == expected, text
+        assert [
+            int(line[0]) for line in csv.reader(io.StringIO(data)) if line[0] != "id"
+        ] == expected, text
 
 
 def test_every_filter_is_tried_above_and_in_the_help() -> None:
     tried = {text.partition("=")[0] for text, _ in FILTERS[:-1]}
     in_help = set(
-        re.findall(r"\b([a-z_]+)=(?=[ \n])", help_text().partition("\nexport:\n")[2].partition("--format")[0])
+        re.findall(
+            r"\b([a-z_]+)=(?=[ \n])",
+            help_text().partition("\nexport:\n")[2].partition("--format")[0],
+        )
     )
     assert tried == in_help == {*db.FILTERS, *db.CHOICES} == {*export._VALUES}
 
@@ -640,13 +804,16 @@ def test_all_filters_must_pass(kinds: str, tmp_path: Path) -> None:
         ("hashtag=#", "--where: hashtag= must be hashtags"),
     ],
 )
-def test_filter_that_is_none_is_refused(kinds: str, tmp_path: Path, text: str, sentence: str) -> None:
+def test_filter_that_is_none_is_refused(
+    kinds: str, tmp_path: Path, text: str, sentence: str
+) -> None:
     assert refusal(kinds, tmp_path, "--where", text).startswith(f"tweetcrawler: {sentence}")
 
 
 @given(
     piece=st.text(
-        st.characters(exclude_categories=["Cs", "Cc"], max_codepoint=0x7F) | st.sampled_from("'\"\\%_$:;{}"),
+        st.characters(exclude_categories=["Cs", "Cc"], max_codepoint=0x7F)
+        | st.sampled_from("'\"\\%_$:;{}"),
         min_size=1,
     ).filter(str.strip)
 )
@@ -659,7 +826,9 @@ def test_any_piece_of_text_is_searched_as_it_stands(piece: str, kinds: str) -> N
 
 
 def test_value_of_a_filter_never_is_in_the_text_of_a_statement(dsn: str, tmp_path: Path) -> None:
-    """The server itself tells what it was sent: the export stands still at a lock while it is asked."""
+    """The server itself tells what it was sent: the export stands still at a lock while it
+    is asked.
+    """
     hostile = "x'; DROP TABLE tweet_articles_tweepy; --"
     command = [
         sys.executable,
@@ -674,7 +843,11 @@ def test_value_of_a_filter_never_is_in_the_text_of_a_statement(dsn: str, tmp_pat
     with psycopg.connect(dsn) as holder, psycopg.connect(dsn, autocommit=True) as other:
         holder.execute("LOCK TABLE tweet_articles_tweepy")
         process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment(dsn), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command,
+            cwd=tmp_path,
+            env=environment(dsn),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         try:
             seen: list[Any] = []
@@ -700,13 +873,18 @@ def test_value_of_a_filter_never_is_in_the_text_of_a_statement(dsn: str, tmp_pat
 
 
 class Slow:
-    """An export of many rows into `posts.csv`, caught in the middle: its new file is there and grows."""
+    """An export of many rows into `posts.csv`, caught in the middle: its new file is there
+    and grows.
+    """
 
     def __init__(self, dsn: str, folder: Path) -> None:
         self.new = folder / ".posts.csv.new"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tweetcrawler", "export", "--output", "posts.csv"],
-            cwd=folder, env=environment(dsn), stderr=subprocess.PIPE)  # fmt: skip
+            cwd=folder,
+            env=environment(dsn),
+            stderr=subprocess.PIPE,
+        )
 
     def __enter__(self) -> Slow:
         ends_at = time.monotonic() + 20
@@ -741,7 +919,9 @@ def large(server_dsn: str, template: str) -> Iterator[str]:
         yield dsn
 
 
-def test_killed_export_leaves_the_old_file_and_the_next_one_clears_up(large: str, tmp_path: Path) -> None:
+def test_killed_export_leaves_the_old_file_and_the_next_one_clears_up(
+    large: str, tmp_path: Path
+) -> None:
     (tmp_path / "posts.csv").write_text("old")
     with Slow(large, tmp_path) as slow:
         assert slow.end(signal.SIGKILL)[0] == -signal.SIGKILL
@@ -784,12 +964,17 @@ def test_full_disk_is_one_sentence_and_leaves_the_old_file(large: str, tmp_path:
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "xlsx"])
-def test_export_that_fails_at_its_last_row_leaves_the_old_file(dsn: str, tmp_path: Path, form: str) -> None:
+def test_export_that_fails_at_its_last_row_leaves_the_old_file(
+    dsn: str, tmp_path: Path, form: str
+) -> None:
     store_many(dsn, 1_500)
-    change(dsn, "CREATE FUNCTION fails(bigint) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN "
-           "IF $1 > 1700000000000001499 THEN RAISE 'no' USING ERRCODE = 'insufficient_privilege'; END IF; "
-           "RETURN $1; END $$; CREATE VIEW late AS SELECT fails(id) AS number FROM (SELECT id "
-           "FROM tweet_articles_tweepy ORDER BY id) t")  # fmt: skip
+    change(
+        dsn,
+        "CREATE FUNCTION fails(bigint) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN "
+        "IF $1 > 1700000000000001499 THEN RAISE 'no' USING ERRCODE = 'insufficient_privilege'; END IF; "
+        "RETURN $1; END $$; CREATE VIEW late AS SELECT fails(id) AS number FROM (SELECT id "
+        "FROM tweet_articles_tweepy ORDER BY id) t",
+    )
     (tmp_path / f"o.{form}").write_text("old")
     done = run(dsn, tmp_path, "--view", "late", "--output", f"o.{form}", code=3)
     assert done.stderr.endswith(b"refuses: no\n")
@@ -810,7 +995,11 @@ def test_new_file_has_the_mode_of_the_old_one_and_keeps_a_link(dsn: str, tmp_pat
 def test_reader_that_goes_away_ends_the_export_quietly(large: str, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "tweetcrawler", "export"],
-        cwd=tmp_path, env=environment(large), stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+        cwd=tmp_path,
+        env=environment(large),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.readline()
@@ -828,15 +1017,36 @@ def test_reader_that_goes_away_ends_the_export_quietly(large: str, tmp_path: Pat
             "the ending of {folder}/posts tells no format: add --format, one of csv, jsonl",
         ),
         (["--output", "posts.csv.gz"], "the ending of {folder}/posts.csv.gz tells no format"),
-        (["--output", "no/posts.csv"], "{folder}/no/posts.csv cannot be written: no such file or directory"),
+        (
+            ["--output", "no/posts.csv"],
+            "{folder}/no/posts.csv cannot be written: no such file or directory",
+        ),
         (["--output", ".", "--format", "csv"], "{folder} is no ordinary file: name another"),
-        (["--output", "/dev/null", "--format", "xlsx"], "/dev/null is no ordinary file: name another"),
-        (["--format", "parquet"], "parquet cannot go to stdout; name a file with --output FILE.parquet"),
+        (
+            ["--output", "/dev/null", "--format", "xlsx"],
+            "/dev/null is no ordinary file: name another",
+        ),
+        (
+            ["--format", "parquet"],
+            "parquet cannot go to stdout; name a file with --output FILE.parquet",
+        ),
         (["--format", "xml"], "--format must be one of csv, jsonl, parquet, xlsx."),
-        (["--excel-safe", "--format", "jsonl"], "--excel-safe is for csv and xlsx; leave it out for jsonl"),
-        (["--raw", "--columns", "id"], "--raw writes X's own JSON, one page a line: leave out --columns"),
-        (["--raw", "--view", "tweets"], "--raw writes X's own JSON, one page a line: leave out --view"),
-        (["--raw", "--format", "csv"], "--raw writes X's own JSON, one page a line: leave out this --format"),
+        (
+            ["--excel-safe", "--format", "jsonl"],
+            "--excel-safe is for csv and xlsx; leave it out for jsonl",
+        ),
+        (
+            ["--raw", "--columns", "id"],
+            "--raw writes X's own JSON, one page a line: leave out --columns",
+        ),
+        (
+            ["--raw", "--view", "tweets"],
+            "--raw writes X's own JSON, one page a line: leave out --view",
+        ),
+        (
+            ["--raw", "--format", "csv"],
+            "--raw writes X's own JSON, one page a line: leave out this --format",
+        ),
         (
             ["--raw", "--output", "x.xlsx"],
             "--raw writes X's own JSON, one page a line: leave out this ending",
@@ -859,7 +1069,12 @@ def test_options_that_do_not_fit_are_refused(
 def test_csv_settings_have_nothing_to_export(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tweetcrawler", "export", "--csv", "--folder", "posts"],
-        capture_output=True, text=True, cwd=tmp_path, env=environment(""), check=False)  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment(""),
+        check=False,
+    )
     assert done.returncode == 2
     assert done.stderr == (
         "tweetcrawler: export reads a database, and the settings say CSV: "
@@ -903,7 +1118,12 @@ def peak_mb(dsn: str, folder: Path, *arguments: str) -> float:
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "export", "--quiet", *arguments],
-        capture_output=True, text=True, cwd=folder, env=environment(dsn), check=True)  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment(dsn),
+        check=True,
+    )
     return int(done.stderr) / 1024
 
 
@@ -919,10 +1139,14 @@ def peak_mb(dsn: str, folder: Path, *arguments: str) -> float:
 def test_memory_does_not_grow_with_the_rows(
     large: str, tmp_path: Path, form: str, few: int, many_rows: int
 ) -> None:
-    """60,000 rows are about 100 MB as objects. Parquet holds one group of them, of 32 MB at most."""
+    """60,000 rows are about 100 MB as objects. Parquet holds one group of them, of 32 MB at
+    most.
+    """
     first = 1_700_000_000_000_000_000
     small = peak_mb(large, tmp_path, "--output", f"few.{form}", "--where", f"max_id={first + few}")
-    whole = peak_mb(large, tmp_path, "--output", f"many.{form}", "--where", f"max_id={first + many_rows}")
+    whole = peak_mb(
+        large, tmp_path, "--output", f"many.{form}", "--where", f"max_id={first + many_rows}"
+    )
     assert whole < small + (60 if form == "parquet" else 8)
     assert whole < 250
 
@@ -944,11 +1168,16 @@ def save_pages(database: Database, *pages: tuple[str, bytes | None]) -> None:
             session.remember(run_, bought(b'{"data":[{"id":"1"}]}', users=1), found, [], rest_s=1)
             target = session.targets([handle])[handle].id
             session.save(
-                run_, "w", Batch(target, bought(body or b"", posts=1), []), keep_body=body is not None
+                run_,
+                "w",
+                Batch(target, bought(body or b"", posts=1), []),
+                keep_body=body is not None,
             )
 
 
-def test_pages_come_as_received_in_the_order_received(database: Database, dsn: str, tmp_path: Path) -> None:
+def test_pages_come_as_received_in_the_order_received(
+    database: Database, dsn: str, tmp_path: Path
+) -> None:
     bodies = [
         b'{"data":[{"id":"10","text":"\\u00e9\xc3\xa9\\n"}],"x":1e400}',
         b'{ "data" : [] }',
@@ -1011,13 +1240,26 @@ def test_damaged_page_is_named(database: Database, dsn: str, tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def readers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of another environment: twarc2 with its CSV plugin, and pandas of the version it needs."""
+    """The programs of another environment: twarc2 with its CSV plugin, and pandas of the
+    version it needs.
+    """
     folder = tmp_path_factory.mktemp("readers") / "venv"
     venv.create(folder, with_pip=True)
     subprocess.run(
-        [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "twarc>=2.14", "twarc-csv>=0.7", "pandas<3",
-         "pyarrow"],
-        check=True, capture_output=True)  # fmt: skip
+        [
+            folder / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "twarc>=2.14",
+            "twarc-csv>=0.7",
+            "pandas<3",
+            "pyarrow",
+        ],
+        check=True,
+        capture_output=True,
+    )
     return folder / "bin"
 
 
@@ -1028,7 +1270,9 @@ def test_parquet_opens_in_pandas(dsn: str, tmp_path: Path, readers: Path) -> Non
         f"import pandas; f = pandas.read_parquet({path!r}); r = f.iloc[0]\n"
         "print(f.id.dtype, f.created_at.dtype, r.id, list(r.hashtags), r.created_at.isoformat(), r.sentiment)"
     )
-    done = subprocess.run([readers / "python", "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [readers / "python", "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == (
         f"int64 datetime64[us, UTC] {LARGEST} ['cats', 'a b'] 2024-06-10T09:00:00.123000+00:00 -0.25"
     )
@@ -1041,22 +1285,45 @@ def test_twarc2_reads_the_pages_of_a_crawl(dsn: str, tmp_path: Path, readers: Pa
     (tmp_path / "handles.txt").write_text("ada\ngrace\n")
     with Sandbox() as sandbox:
         subprocess.run(
-            [sys.executable, "-m", "tweetcrawler", "--apiURL", sandbox.url, "--authCSV", str(sandbox.auth_csv),
-             "--quiet"],
-            check=True, capture_output=True, cwd=tmp_path, env=environment(dsn))  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "tweetcrawler",
+                "--apiURL",
+                sandbox.url,
+                "--authCSV",
+                str(sandbox.auth_csv),
+                "--quiet",
+            ],
+            check=True,
+            capture_output=True,
+            cwd=tmp_path,
+            env=environment(dsn),
+        )
     run(dsn, tmp_path, "--raw", "--output", "pages.jsonl")
-    stored = [str(number) for (number,) in select(dsn, "SELECT id FROM tweet_articles_tweepy ORDER BY id")]
+    stored = [
+        str(number) for (number,) in select(dsn, "SELECT id FROM tweet_articles_tweepy ORDER BY id")
+    ]
     assert len(stored) > 100
     twarc = [str(readers / "twarc2"), "--bearer-token", "x"]
     home = os.environ | {"HOME": str(tmp_path)}
     command = [*twarc, "flatten", "pages.jsonl", "flat.jsonl"]
     subprocess.run(command, capture_output=True, cwd=tmp_path, env=home, check=True)
-    # The CSV plugin leaves out all tweets of a batch in which one has a field that is newer than itself, and says
-    # how to name those fields.
+    # The CSV plugin leaves out all tweets of a batch in which one has a field that is newer
+    # than itself, and says how to name those fields.
     fields: list[str] = []
     for _ in range(10):
-        command = [*twarc, "csv", "--extra-input-columns", ",".join(fields), "pages.jsonl", "posts.csv"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=home, check=True)
+        command = [
+            *twarc,
+            "csv",
+            "--extra-input-columns",
+            ",".join(fields),
+            "pages.jsonl",
+            "posts.csv",
+        ]
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env=home, check=True
+        )
         unknown = re.findall(r'--extra-input-columns "([^"]+)"', done.stdout + done.stderr)
         if not unknown:
             break
@@ -1066,7 +1333,9 @@ def test_twarc2_reads_the_pages_of_a_crawl(dsn: str, tmp_path: Path, readers: Pa
     assert all(tweet["author"]["username"] for tweet in flat)
     csv.field_size_limit(2**24)
     with (tmp_path / "posts.csv").open(newline="") as file:
-        assert sorted({line["id"] for line in csv.DictReader(file)} & set(stored), key=int) == stored
+        assert (
+            sorted({line["id"] for line in csv.DictReader(file)} & set(stored), key=int) == stored
+        )
 
 
 @pytest.mark.slow

@@ -84,7 +84,9 @@ def test_columns_are_those_of_the_table_in_its_order() -> None:
 def test_tweet_with_only_the_default_fields_is_a_row_of_nulls_and_empty_lists() -> None:
     row = only_row("only_default_fields")
     lists = {"hashtags", "urls", "user_mentions_id", "user_mentions_name", "media"}
-    expected = dict.fromkeys(COLUMNS) | dict.fromkeys(lists, "{}") | {"id": 20, "text": "just setting up"}
+    expected = (
+        dict.fromkeys(COLUMNS) | dict.fromkeys(lists, "{}") | {"id": 20, "text": "just setting up"}
+    )
     assert row == expected
 
 
@@ -98,7 +100,10 @@ def test_single_object_is_a_page_of_one_tweet() -> None:
 
 
 def test_included_tweets_are_no_rows() -> None:
-    assert list(rows_by_id("own_tweet_again_in_includes")) == [1800000000000000029, 1800000000000000030]
+    assert list(rows_by_id("own_tweet_again_in_includes")) == [
+        1800000000000000029,
+        1800000000000000030,
+    ]
 
 
 # --- retweets ------------------------------------------------------------------------------------------------
@@ -114,7 +119,9 @@ def test_retweet_takes_lists_and_counts_from_where_they_are_whole() -> None:
     assert row["user_mentions_id"] == "{1102,1103}"
     assert row["user_mentions_name"] == "{ben_ose,CleoMaps}"
     assert row["retweeted_status_text"].startswith("The new chart & the old one, side by side.")
-    assert row["retweeted_status_text"].endswith("#charts #harbour https://t.co/bb1 https://t.co/pp2")
+    assert row["retweeted_status_text"].endswith(
+        "#charts #harbour https://t.co/bb1 https://t.co/pp2"
+    )
     assert row["retweeted_status_id"] == 1790000000000000001
     assert row["retweeted_status_user_name"] == "Ben Ó Sé"
     assert row["retweeted_status_user_handle"] == "ben_ose"
@@ -179,7 +186,12 @@ def test_reply_that_quotes_names_the_tweet_replied_to() -> None:
 def test_quote_of_a_gone_tweet_is_a_tweet_with_a_link() -> None:
     row = only_row("quote_of_a_gone_tweet")
     assert row["urls"] == "{https://x.com/gone/status/1780000000000000009}"
-    assert row["in_reply_to_status_id"] is row["retweeted_status_id"] is row["retweeted_status_url"] is None
+    assert (
+        row["in_reply_to_status_id"]
+        is row["retweeted_status_id"]
+        is row["retweeted_status_url"]
+        is None
+    )
 
 
 def test_user_replied_to_is_named_by_the_mention_when_not_included() -> None:
@@ -250,7 +262,10 @@ def test_mention_without_id_keeps_its_place_in_both_lists() -> None:
 
 
 def test_url_that_x_did_not_expand_stands_as_it_is_and_an_empty_entry_is_left_out() -> None:
-    assert only_row("url_without_expanded_url")["urls"] == '{https://t.co/u1,"https://two.example/?q=a,b"}'
+    assert (
+        only_row("url_without_expanded_url")["urls"]
+        == '{https://t.co/u1,"https://two.example/?q=a,b"}'
+    )
 
 
 # --- text ----------------------------------------------------------------------------------------------------
@@ -280,7 +295,9 @@ def test_nul_and_lone_surrogates_become_the_replacement_character_in_every_text(
     assert retweet["origin_device"] == retweet["in_reply_to_screen_name"] == clean
     assert retweet["retweeted_status_text"] == retweet["retweeted_status_user_name"] == clean
     assert retweet["retweeted_status_user_handle"] == clean
-    assert retweet["hashtags"] == retweet["media"] == retweet["retweeted_status_url"] == f"{{{clean}}}"
+    assert (
+        retweet["hashtags"] == retweet["media"] == retweet["retweeted_status_url"] == f"{{{clean}}}"
+    )
     assert plain["hashtags"] == f'{{{clean},"\ufffd "}}'
     assert plain["user_mentions_name"] == plain["urls"] == f"{{{clean}}}"
 
@@ -325,7 +342,10 @@ def test_ids_that_came_as_numbers_find_what_came_as_text() -> None:
     row = only_row("ids_as_numbers")
     assert (row["id"], row["tweet_from"]) == (1800000000000000023, "AdaBrook")
     assert (row["in_reply_to_user_id"], row["in_reply_to_screen_name"]) == (1102, "ben_ose")
-    assert (row["in_reply_to_status_id"], row["user_mentions_id"]) == (1780000000000000002, "{1102}")
+    assert (row["in_reply_to_status_id"], row["user_mentions_id"]) == (
+        1780000000000000002,
+        "{1102}",
+    )
 
 
 def test_user_replied_to_is_found_among_mentions_whose_ids_are_numbers() -> None:
@@ -346,7 +366,8 @@ def test_whole_float_is_a_count_only_while_floats_are_exact() -> None:
 
 def test_whole_counts_of_any_spelling_are_stored() -> None:
     counts = [
-        (row["favorite_count"], row["retweet_count"]) for row in flatten(page("counts_odd_but_whole")).rows
+        (row["favorite_count"], row["retweet_count"])
+        for row in flatten(page("counts_odd_but_whole")).rows
     ]
     assert counts == [(12, 2**63 - 1), (12, 0), (None, -1)]
 
@@ -368,7 +389,9 @@ def test_references_beyond_bigint_refuse_their_tweet_only() -> None:
 
 @pytest.mark.parametrize("where", ["id", "author_id", "in_reply_to_user_id"])
 def test_number_too_long_to_print_is_no_exception(where: str) -> None:
-    rows, refused = flatten({"data": {"id": "1", where: 10**5000}, "includes": {"users": [{"id": 10**5000}]}})
+    rows, refused = flatten(
+        {"data": {"id": "1", where: 10**5000}, "includes": {"users": [{"id": 10**5000}]}}
+    )
     assert len(rows) + len(refused) == 1
 
 
@@ -397,7 +420,9 @@ def test_later_of_two_copies_wins_unless_it_is_refused() -> None:
 def test_wrong_types_count_as_absent_down_to_the_element() -> None:
     rows = rows_by_id("wrong_types")
     assert flatten(page("wrong_types")).refused == []
-    bare = dict.fromkeys(("hashtags", "urls", "user_mentions_id", "user_mentions_name", "media"), "{}")
+    bare = dict.fromkeys(
+        ("hashtags", "urls", "user_mentions_id", "user_mentions_name", "media"), "{}"
+    )
     assert rows[1800000000000000040] == dict.fromkeys(COLUMNS) | bare | {"id": 1800000000000000040}
     half = rows[1800000000000000041]
     assert (half["tweet_from"], half["text"]) == ("AdaBrook", "half right #a @b")
@@ -444,10 +469,14 @@ def test_parameters_ask_for_all_that_the_columns_need() -> None:
     assert {"id", "text", "note_tweet", "entities", "attachments", "referenced_tweets"} <= set(
         asked["tweet.fields"]
     )
-    assert {"author_id", "in_reply_to_user_id", "public_metrics", "lang"} <= set(asked["tweet.fields"])
+    assert {"author_id", "in_reply_to_user_id", "public_metrics", "lang"} <= set(
+        asked["tweet.fields"]
+    )
     assert {"id", "name", "username"} <= set(asked["user.fields"])
     assert {"media_key", "url", "preview_image_url"} <= set(asked["media.fields"])
-    assert {"author_id", "referenced_tweets.id", "referenced_tweets.id.author_id"} <= set(asked["expansions"])
+    assert {"author_id", "referenced_tweets.id", "referenced_tweets.id.author_id"} <= set(
+        asked["expansions"]
+    )
     assert {"in_reply_to_user_id", "attachments.media_keys"} <= set(asked["expansions"])
     assert "referenced_tweets.id.attachments.media_keys" in asked["expansions"]
 

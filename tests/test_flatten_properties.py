@@ -1,4 +1,6 @@
-"""What holds for any page: nothing is lost, nothing is raised, nothing is changed, and text comes through."""
+"""What holds for any page: nothing is lost, nothing is raised, nothing is changed, and text
+comes through.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from hypothesis import strategies as st
 
 from tweetcrawler.flatten import COLUMNS, flatten
 
-LISTS = ("hashtags", "urls", "user_mentions_id", "media", "user_mentions_name", "retweeted_status_url")
+LISTS = (
+    "hashtags",
+    "urls",
+    "user_mentions_id",
+    "media",
+    "user_mentions_name",
+    "retweeted_status_url",
+)
 NUMBERS = {
     "id",
     "favorite_count",
@@ -63,7 +72,9 @@ optional = {
     "entities": entities,
     "note_tweet": part(text=any_text, entities=entities),
     "attachments": part(media_keys=few(some_ids), poll_ids=few(some_ids)),
-    "referenced_tweets": few(part(type=st.sampled_from(["retweeted", "quoted", "replied_to"]), id=some_ids)),
+    "referenced_tweets": few(
+        part(type=st.sampled_from(["retweeted", "quoted", "replied_to"]), id=some_ids)
+    ),
 }
 tweets = st.fixed_dictionaries({"id": st.integers(1, 2**63 - 1).map(str)}, optional=optional)
 pages = st.fixed_dictionaries(
@@ -81,7 +92,9 @@ pages = st.fixed_dictionaries(
 
 def paths(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Where anything stands in a page, from the outside inwards."""
-    keys = range(len(node)) if isinstance(node, list) else list(node) if isinstance(node, dict) else []
+    keys = (
+        range(len(node)) if isinstance(node, list) else list(node) if isinstance(node, dict) else []
+    )
     return [here for key in keys for here in [(*path, key), *paths(node[key], (*path, key))]]
 
 
@@ -125,7 +138,9 @@ def assert_can_be_stored(row: dict[str, Any]) -> None:
 
 
 def distinct(data: Any) -> int:
-    """How many tweets `data` speaks of: those with the same decimal id are one, each other thing is its own."""
+    """How many tweets `data` speaks of: those with the same decimal id are one, each other
+    thing is its own.
+    """
     things = data if isinstance(data, list) else [] if data is None else [data]
     names: set[object] = set()
     for position, thing in enumerate(things):
@@ -148,7 +163,9 @@ def test_any_subset_of_the_optional_fields_gives_a_row(page: dict[str, Any]) -> 
 
 @settings(max_examples=300)
 @given(damaged_pages())
-def test_junk_anywhere_loses_no_tweet_raises_nothing_and_changes_nothing(page: dict[str, Any]) -> None:
+def test_junk_anywhere_loses_no_tweet_raises_nothing_and_changes_nothing(
+    page: dict[str, Any],
+) -> None:
     before = copy.deepcopy(page)
     rows, refused = flatten(page)
     assert repr(page) == repr(before)
@@ -192,13 +209,17 @@ def test_post_vocabulary_says_the_same(page: dict[str, Any]) -> None:
 
     def only_tweets(node: Any) -> Any:
         if isinstance(node, dict):
-            return {key: only_tweets(value) for key, value in node.items() if key not in names.values()}
+            return {
+                key: only_tweets(value) for key, value in node.items() if key not in names.values()
+            }
         return [only_tweets(item) for item in node] if isinstance(node, list) else node
 
     assert flatten(translated(page)) == flatten(only_tweets(page))
 
 
-@given(few(st.text(st.characters()) | st.sampled_from(["NULL", "null", "{}", '"', "\\", ",", " ", ""])))
+@given(
+    few(st.text(st.characters()) | st.sampled_from(["NULL", "null", "{}", '"', "\\", ",", " ", ""]))
+)
 def test_any_element_comes_out_of_the_array_literal_as_it_went_in(elements: list[str]) -> None:
     tweet = {
         "id": "1",

@@ -1,4 +1,5 @@
-"""Recorded answers of X: no tweet in them is lost, and some columns computed once more in another way agree.
+"""Recorded answers of X: no tweet in them is lost, and some columns computed once more in
+another way agree.
 
 The folder that holds them is named by TWEETCRAWLER_RECORDED.
 """
@@ -26,7 +27,9 @@ pytestmark = pytest.mark.skipif(
 
 
 def documents(path: Path) -> Iterator[Any]:
-    """The JSON documents of a file: the whole of it, or one a line. Lines that are cut are left out."""
+    """The JSON documents of a file: the whole of it, or one a line. Lines that are cut are
+    left out.
+    """
     text = path.read_text(encoding="utf-8")
     for part in [text] if path.suffix == ".json" else text.splitlines():
         try:
@@ -83,7 +86,9 @@ def test_every_recorded_tweet_is_a_row_and_its_page_stays_as_it_is() -> None:
 
 
 def test_recorded_answers_of_other_endpoints_lose_nothing_either() -> None:
-    """Users, spaces, rules, trends, counts: a row or a refusal for each, whatever it is, and no exception."""
+    """Users, spaces, rules, trends, counts: a row or a refusal for each, whatever it is,
+    and no exception.
+    """
     for path in sorted((Path(FOLDER or "") / "v2").glob("*.json*")):
         for document in documents(path):
             if isinstance(document, dict):
@@ -113,7 +118,9 @@ def test_lists_agree_with_the_entities_of_the_whole_tweet() -> None:
         entities = (original or tweet).get("entities", {})
         mentions = [(entry.get("id"), entry["username"]) for entry in entities.get("mentions", [])]
         if original:
-            mentions.insert(0, (original["author_id"], tweet["text"].split(":")[0].removeprefix("RT @")))
+            mentions.insert(
+                0, (original["author_id"], tweet["text"].split(":")[0].removeprefix("RT @"))
+            )
         own = [entry for entry in entities.get("urls", []) if "media_key" not in entry]
         assert parsed(row["hashtags"]) == [entry["tag"] for entry in entities.get("hashtags", [])]
         assert parsed(row["urls"]) == [entry["expanded_url"] for entry in own]

@@ -1,4 +1,6 @@
-"""Statuses of the closed API v1.1: each column's rule, and what holds for any status whatever is in it."""
+"""Statuses of the closed API v1.1: each column's rule, and what holds for any status
+whatever is in it.
+"""
 
 from __future__ import annotations
 
@@ -95,14 +97,18 @@ def test_mentions_of_a_retweet_are_its_author_and_then_those_of_the_original() -
         user={"id_str": "7", "screen_name": "Bo"},
         entities={"user_mentions": [{"id_str": "8", "screen_name": "Cy"}]},
     )
-    outer = row(retweeted_status=inner, entities={"user_mentions": [{"id_str": "7", "screen_name": "Bo"}]})
+    outer = row(
+        retweeted_status=inner, entities={"user_mentions": [{"id_str": "7", "screen_name": "Bo"}]}
+    )
     assert (outer["user_mentions_id"], outer["user_mentions_name"]) == ("{7,8}", "{Bo,Cy}")
 
 
 @pytest.mark.parametrize("user", [{"id_str": "7"}, {}])
 def test_trimmed_author_of_a_retweet_is_known_from_the_outer_mention(user: dict[str, Any]) -> None:
     inner = status(id_str="2", user=user)
-    outer = row(retweeted_status=inner, entities={"user_mentions": [{"id_str": "7", "screen_name": "Bo"}]})
+    outer = row(
+        retweeted_status=inner, entities={"user_mentions": [{"id_str": "7", "screen_name": "Bo"}]}
+    )
     assert (outer["user_mentions_id"], outer["user_mentions_name"]) == ("{7}", "{Bo}")
     assert outer["retweeted_status_user_handle"] is None
 
@@ -125,12 +131,16 @@ def test_ids_are_never_read_from_numbers_that_may_be_rounded() -> None:
         in_reply_to_status_id=20,
         in_reply_to_status_id_str="21",
         entities={
-            "user_mentions": [{"id": 30, "id_str": "31", "screen_name": "x"}, {"id": 40, "screen_name": "y"}]
+            "user_mentions": [
+                {"id": 30, "id_str": "31", "screen_name": "x"},
+                {"id": 40, "screen_name": "y"},
+            ]
         },
         retweeted_status={"id": 50, "id_str": "51", "text": "t"},
     )
     assert [
-        rounded[c] for c in ("id", "in_reply_to_user_id", "in_reply_to_status_id", "retweeted_status_id")
+        rounded[c]
+        for c in ("id", "in_reply_to_user_id", "in_reply_to_status_id", "retweeted_status_id")
     ] == [
         434368,
         11,
@@ -139,7 +149,10 @@ def test_ids_are_never_read_from_numbers_that_may_be_rounded() -> None:
     ]
     plain = row(
         entities={
-            "user_mentions": [{"id": 30, "id_str": "31", "screen_name": "x"}, {"id": 40, "screen_name": "y"}]
+            "user_mentions": [
+                {"id": 30, "id_str": "31", "screen_name": "x"},
+                {"id": 40, "screen_name": "y"},
+            ]
         }
     )
     assert plain["user_mentions_id"] == "{31,NULL}"
@@ -220,21 +233,25 @@ def test_urls_fall_back_to_the_short_form_and_keep_repeats() -> None:
 
 def test_media_are_all_pictures_and_not_only_the_first() -> None:
     one, two = {"media_url_https": "p1"}, {"media_url_https": "p2"}
-    assert row(entities={"media": [one]}, extended_entities={"media": [one, two]})["media"] == "{p1,p2}"
+    assert (
+        row(entities={"media": [one]}, extended_entities={"media": [one, two]})["media"]
+        == "{p1,p2}"
+    )
     assert row(entities={"media": [one]})["media"] == "{p1}"
     assert (
-        row(extended_tweet={"full_text": "x", "entities": {"media": [two]}}, entities={"media": [one]})[
-            "media"
-        ]
+        row(
+            extended_tweet={"full_text": "x", "entities": {"media": [two]}},
+            entities={"media": [one]},
+        )["media"]
         == "{p2}"
     )
 
 
 def test_lists_are_empty_without_entities_and_counts_unknown() -> None:
     bare = row()
-    assert [bare[c] for c in ("hashtags", "urls", "media", "user_mentions_id", "user_mentions_name")] == [
-        "{}"
-    ] * 5
+    assert [
+        bare[c] for c in ("hashtags", "urls", "media", "user_mentions_id", "user_mentions_name")
+    ] == ["{}"] * 5
     assert bare["favorite_count"] is bare["retweet_count"] is bare["retweeted_status_url"] is None
 
 
@@ -246,7 +263,8 @@ def test_sentiment_is_asked_for_english_only() -> None:
         return 0.12345
 
     rows, _ = flatten_statuses(
-        [status(lang="en", text="a &amp; b"), status(id_str="2", lang="de"), status(id_str="3")], score=score
+        [status(lang="en", text="a &amp; b"), status(id_str="2", lang="de"), status(id_str="3")],
+        score=score,
     )
     assert asked == ["a & b"]
     assert [each["sentiment"] for each in rows] == [0.1235, None, None]
@@ -276,7 +294,9 @@ junk = st.recursive(
     | st.floats()
     | st.text(st.characters(), max_size=9)
     | st.just("12"),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -301,7 +321,9 @@ def damaged_statuses(draw: st.DrawFn) -> Any:
 
 @settings(max_examples=400)
 @given(st.lists(damaged_statuses() | junk, max_size=3))
-def test_junk_anywhere_loses_no_status_raises_nothing_and_changes_nothing(statuses: list[Any]) -> None:
+def test_junk_anywhere_loses_no_status_raises_nothing_and_changes_nothing(
+    statuses: list[Any],
+) -> None:
     before = repr(statuses)
     for each in statuses:
         rows, refused = flatten_statuses([each])
@@ -315,7 +337,9 @@ def test_junk_anywhere_loses_no_status_raises_nothing_and_changes_nothing(status
                     assert "\x00" not in value
             for column in ("hashtags", "urls", "user_mentions_id", "media", "user_mentions_name"):
                 parsed(found[column])
-            assert len(parsed(found["user_mentions_id"])) == len(parsed(found["user_mentions_name"]))
+            assert len(parsed(found["user_mentions_id"])) == len(
+                parsed(found["user_mentions_name"])
+            )
             if found["created_at"] is not None:
                 datetime.fromisoformat(found["created_at"])
     assert repr(statuses) == before
@@ -334,7 +358,9 @@ def recorded_statuses(folder: Path) -> list[dict[str, Any]]:
                 if path.suffix == ".jsonl"
                 else [json.loads(text)]
             )
-            found += [each for part in parts for each in (part if isinstance(part, list) else [part])]
+            found += [
+                each for part in parts for each in (part if isinstance(part, list) else [part])
+            ]
     return found
 
 
@@ -347,7 +373,9 @@ def test_recorded_statuses_agree_with_columns_made_in_another_way(recorded: Path
         assert found["id"] == int(sent["id_str"])
         at = datetime.strptime(sent["created_at"], "%a %b %d %H:%M:%S %z %Y")
         assert datetime.fromisoformat(found["created_at"]) == at
-        longest = sent.get("extended_tweet", {}).get("full_text") or sent.get("full_text") or sent["text"]
+        longest = (
+            sent.get("extended_tweet", {}).get("full_text") or sent.get("full_text") or sent["text"]
+        )
         assert found["text"] == html.unescape(longest)
         assert found["tweet_from"] == sent["user"]["screen_name"]
         inner = sent.get("retweeted_status")

@@ -88,7 +88,9 @@ RESERVED = {
 def test_every_form_of_a_handle_gives_it_folded_once_and_in_order(
     folder: Path, lines: list[tuple[str, str]], ending: str, mark: str, end: bool
 ) -> None:
-    text = mark + ending.join(form.format(handle) for handle, form in lines) + (ending if end else "")
+    text = (
+        mark + ending.join(form.format(handle) for handle, form in lines) + (ending if end else "")
+    )
     expected = list(dict.fromkeys(handle.lower() for handle, _ in lines))
     assert read(folder, text) == (expected, [])
 
@@ -124,7 +126,10 @@ def test_empty_file_has_no_handles(tmp_path: Path) -> None:
         ("twitter.com/hashtag/a", "'twitter.com/hashtag/a' is not the address of a profile"),
         ("https://x.com/a/status/1", "'https://x.com/a/status/1' is not the address of a profile"),
         ("https://x.com", "'https://x.com' is not the address of a profile"),
-        ("https://notx.com/a", "'https://notx.com/a' is not a handle (1 to 15 letters, digits and _)"),
+        (
+            "https://notx.com/a",
+            "'https://notx.com/a' is not a handle (1 to 15 letters, digits and _)",
+        ),
         (
             "https://x.com.evil.org/a",
             "'https://x.com.evil.org/a' is not a handle (1 to 15 letters, digits and _)",
@@ -143,7 +148,10 @@ def test_name_that_is_a_path_of_the_site_is_a_handle_when_it_stands_alone(tmp_pa
 
 
 def test_bytes_that_are_no_text_are_reported_and_passed_over(tmp_path: Path) -> None:
-    assert read(tmp_path, b"a\n\xff\xff\nb\n") == (["a", "b"], [(2, "the line is no text in UTF-8")])
+    assert read(tmp_path, b"a\n\xff\xff\nb\n") == (
+        ["a", "b"],
+        [(2, "the line is no text in UTF-8")],
+    )
 
 
 @pytest.mark.parametrize("length", [9_999, 10_000, 10_001, 20_000, 20_001, 1_000_000])
@@ -162,7 +170,10 @@ def test_any_bytes_give_handles_and_reasons_and_nothing_else(folder: Path, conte
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return
     handles, bad = read(folder, content)
-    assert all(handle.isascii() and handle == handle.lower() and 1 <= len(handle) <= 15 for handle in handles)
+    assert all(
+        handle.isascii() and handle == handle.lower() and 1 <= len(handle) <= 15
+        for handle in handles
+    )
     assert all(reason.isascii() and reason.isprintable() for _, reason in bad)
     count = count_lines(folder / "handles.txt")
     assert count is not None
@@ -192,7 +203,15 @@ def test_file_that_cannot_be_read_is_refused_at_the_call(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("content", "count"),
-    [("", 0), ("a", 1), ("a\n", 1), ("a\nb", 2), ("\n \n# a\n", 0), ("\r\n\t# x\r\n a #b\r\n\v\f\n", 1), ("a\n" * 3_000_000 + "x", 3_000_001)],
+    [
+        ("", 0),
+        ("a", 1),
+        ("a\n", 1),
+        ("a\nb", 2),
+        ("\n \n# a\n", 0),
+        ("\r\n\t# x\r\n a #b\r\n\v\f\n", 1),
+        ("a\n" * 3_000_000 + "x", 3_000_001),
+    ],
 )
 def test_lines_that_may_hold_a_handle_are_counted(tmp_path: Path, content: str, count: int) -> None:
     path = tmp_path / "handles.txt"

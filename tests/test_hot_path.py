@@ -1,7 +1,9 @@
-"""What a page costs the crawler, in steps of Python's own machine: a count that no other load on the machine changes.
+"""What a page costs the crawler, in steps of Python's own machine: a count that no other
+load on the machine changes.
 
-A measured time would tell more and be believed less. What C does (JSON, compression, the wire) is not seen here;
-`make bench` measures it. Who makes a page cheaper lowers the numbers, who has reason to make it dearer raises them.
+A measured time would tell more and be believed less. What C does (JSON, compression, the
+wire) is not seen here; `make bench` measures it. Who makes a page cheaper lowers the
+numbers, who has reason to make it dearer raises them.
 """
 
 from __future__ import annotations
@@ -32,13 +34,17 @@ MARGIN = 1.3
 
 @pytest.fixture(scope="module")
 def sandbox() -> Any:
-    with Sandbox("--fast", "--plan", "unlimited", "--short-pages", "0", "--credentials", "1") as running:
+    with Sandbox(
+        "--fast", "--plan", "unlimited", "--short-pages", "0", "--credentials", "1"
+    ) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def x(sandbox: Sandbox) -> X:
-    return X(read_credentials(sandbox.auth_csv).credentials[0], api_url=sandbox.url, timeouts=Timeouts())
+    return X(
+        read_credentials(sandbox.auth_csv).credentials[0], api_url=sandbox.url, timeouts=Timeouts()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +53,9 @@ def pages(sandbox: Sandbox, x: X) -> list[Page]:
 
 
 def ask(x: X, sandbox: Sandbox, name: str, *, as_user: bool) -> Page:
-    return x.user_tweets(sandbox.id_of(name), since_id=None, until_id=None, token=None, user_auth=as_user)
+    return x.user_tweets(
+        sandbox.id_of(name), since_id=None, until_id=None, token=None, user_auth=as_user
+    )
 
 
 def steps(work: Callable[[], object]) -> int:
@@ -94,7 +102,9 @@ def test_saving_takes_no_more_steps_than_before(pages: list[Page], database: Dat
 
         def save(page: Page) -> None:
             bought = Bought(page.endpoint, page.params, "c1", page.body, posts=100)
-            session.save(run, "owner", Batch(target=None, bought=bought, rows=flatten(page.answer).rows))
+            session.save(
+                run, "owner", Batch(target=None, bought=bought, rows=flatten(page.answer).rows)
+            )
 
         save(pages[0])
         flattening = steps(lambda: [flatten(page.answer) for page in pages[1:]])
@@ -103,8 +113,14 @@ def test_saving_takes_no_more_steps_than_before(pages: list[Page], database: Dat
 
 
 @pytest.mark.parametrize(("as_user", "stored"), [(False, REQUEST_AS_APP), (True, REQUEST_AS_USER)])
-def test_asking_takes_no_more_steps_than_before(sandbox: Sandbox, x: X, as_user: bool, stored: int) -> None:
+def test_asking_takes_no_more_steps_than_before(
+    sandbox: Sandbox, x: X, as_user: bool, stored: int
+) -> None:
     ask(x, sandbox, "writer_1", as_user=as_user)
     user_id = sandbox.id_of("writer_1")
-    found = steps(lambda: x.user_tweets(user_id, since_id=None, until_id=None, token=None, user_auth=as_user))
-    is_no_dearer(found / 100, stored, "a request as the user" if as_user else "a request as the app")
+    found = steps(
+        lambda: x.user_tweets(user_id, since_id=None, until_id=None, token=None, user_auth=as_user)
+    )
+    is_no_dearer(
+        found / 100, stored, "a request as the user" if as_user else "a request as the app"
+    )

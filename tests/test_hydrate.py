@@ -1,4 +1,6 @@
-"""Posts by id through their door: bought once, gone ones noted, counts read anew and the old ones kept."""
+"""Posts by id through their door: bought once, gone ones noted, counts read anew and the
+old ones kept.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ def test_ids_become_rows_and_those_that_are_gone_are_noted_with_the_reason(
     writer = next(w for w in WRITERS if deleted in truth(sandbox, [w]))
     sandbox.control("POST", "/sandbox/world", {"user": writer, "delete": [str(deleted)]})
     ids = write_ids(
-        crawler, [*there, hidden, there[0], f"https://x.com/a/status/{there[1]}?s=20", "# note", "", "x1"]
+        crawler,
+        [*there, hidden, there[0], f"https://x.com/a/status/{there[1]}?s=20", "# note", "", "x1"],
     )
     done = crawler.run("hydrate", ids)
     assert crawler.stored_ids() == [i for i in there if i != deleted]
@@ -46,7 +49,10 @@ def test_ids_become_rows_and_those_that_are_gone_are_noted_with_the_reason(
         i: (state, reason)
         for i, state, reason in crawler.select("SELECT tweet_id, state, reason FROM crawl_lookup")
     }
-    assert {i: state for i, (state, _) in states.items()} == {deleted: "missing", hidden: "protected"}
+    assert {i: state for i, (state, _) in states.items()} == {
+        deleted: "missing",
+        hidden: "protected",
+    }
     assert f"Could not find tweet with ids: [{deleted}]" in states[deleted][1]
     assert f"{deleted}: gone: missing" in done.stdout
     assert "line " in done.stderr
@@ -55,10 +61,14 @@ def test_ids_become_rows_and_those_that_are_gone_are_noted_with_the_reason(
     assert books["posts_sold"] == books["posts_distinct"] == len(there) - 1
     before = requests_to(books, TWEETS)
     crawler.run("hydrate", ids)
-    assert requests_to(sandbox.books(), TWEETS) == before, "neither stored nor gone ones are asked again"
+    assert requests_to(sandbox.books(), TWEETS) == before, (
+        "neither stored nor gone ones are asked again"
+    )
 
 
-def test_posts_that_a_crawl_stored_are_not_bought_again(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_posts_that_a_crawl_stored_are_not_bought_again(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, WRITERS[:2])
     crawler.run()
     sold = sandbox.books()["posts_sold"]
@@ -98,7 +108,9 @@ def test_two_runs_at_once_buy_each_post_once(sandbox: Sandbox, dsn: str, tmp_pat
     assert first.select("SELECT count(*) FROM crawl_lookup") == [(0,)]
 
 
-def test_killed_it_goes_on_and_buys_at_most_a_page_a_process_again(dsn: str, tmp_path: Path) -> None:
+def test_killed_it_goes_on_and_buys_at_most_a_page_a_process_again(
+    dsn: str, tmp_path: Path
+) -> None:
     chance = random.Random(2)
     kills = 2
     with Sandbox("--credentials", "2", "--posts", "300-350", "--latency-ms", "150") as sandbox:
@@ -134,7 +146,9 @@ def test_windows_are_kept_by_lookups(dsn: str, tmp_path: Path) -> None:
 # -- refresh ---------------------------------------------------------------------------------------------
 
 
-def test_refresh_reads_counts_anew_and_keeps_the_old_ones(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_refresh_reads_counts_anew_and_keeps_the_old_ones(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, WRITERS[:1])
     crawler.run()
     there = crawler.stored_ids()
@@ -144,7 +158,8 @@ def test_refresh_reads_counts_anew_and_keeps_the_old_ones(sandbox: Sandbox, dsn:
     done = crawler.run("hydrate", ids, "--refresh")
     assert f"{len(there):,} posts" in done.stdout
     expected = {
-        int(line["tweet"]["id"]): line["tweet"]["public_metrics"] for line in sandbox.truth(WRITERS[0])
+        int(line["tweet"]["id"]): line["tweet"]["public_metrics"]
+        for line in sandbox.truth(WRITERS[0])
     }
     rows = crawler.select("SELECT id, favorite_count, retweet_count FROM tweet_articles_tweepy")
     assert {i: (likes, shares) for i, likes, shares in rows} == {
@@ -215,5 +230,8 @@ def test_a_block_holds_an_id_once() -> None:
 def test_what_is_no_id_is_told_by_its_line(tmp_path: Path, line: str) -> None:
     (tmp_path / "ids").write_text(f"7\n{line}\n8\n")
     bad: list[tuple[int, str]] = []
-    assert list(lists.read_ids(tmp_path / "ids", on_bad=lambda n, why: bad.append((n, why)))) == [7, 8]
+    assert list(lists.read_ids(tmp_path / "ids", on_bad=lambda n, why: bad.append((n, why)))) == [
+        7,
+        8,
+    ]
     assert [n for n, _ in bad] == [2]

@@ -1,4 +1,6 @@
-"""Whose lease may be ended at once: only that of a process of this machine that is certainly gone."""
+"""Whose lease may be ended at once: only that of a process of this machine that is
+certainly gone.
+"""
 
 from __future__ import annotations
 
@@ -31,5 +33,11 @@ def test_a_process_id_that_is_used_again_is_another_process() -> None:
 
 def test_processes_of_other_machines_and_foreign_names_are_never_called_gone() -> None:
     run, _, _, start, token = new_owner(1).split("|")
-    for owner in (f"{run}|other-machine|999999|{start}|{token}", "w", "", None, f"1||{os.getpid()}|5|x"):
+    for owner in (
+        f"{run}|other-machine|999999|{start}|{token}",
+        "w",
+        "",
+        None,
+        f"1||{os.getpid()}|5|x",
+    ):
         assert not is_gone(owner)

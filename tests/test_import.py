@@ -1,4 +1,6 @@
-"""`tweetcrawler import` through its door: a process of its own on a real database, killed and gone on with."""
+"""`tweetcrawler import` through its door: a process of its own on a real database, killed
+and gone on with.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +46,12 @@ def run(dsn: str, tmp_path: Path) -> Import:
 
     def call(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
         argv, environ = command(dsn, *arguments)
-        done = subprocess.run(argv, env=environ, cwd=tmp_path, input=stdin, capture_output=True, timeout=60)
-        text = subprocess.CompletedProcess(argv, done.returncode, done.stdout.decode(), done.stderr.decode())
+        done = subprocess.run(
+            argv, env=environ, cwd=tmp_path, input=stdin, capture_output=True, timeout=60
+        )
+        text = subprocess.CompletedProcess(
+            argv, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
         assert "Traceback" not in text.stderr, text.stderr
         return text
 
@@ -69,7 +75,12 @@ def counts(report: str) -> dict[str, int]:
 
 def status(number: int, **values: Any) -> bytes:
     user = {"id_str": "5", "screen_name": "Ada", "name": "Ada"}
-    found = {"id_str": str(number), "text": f"post {number}", "user": user, "favorite_count": 1} | values
+    found = {
+        "id_str": str(number),
+        "text": f"post {number}",
+        "user": user,
+        "favorite_count": 1,
+    } | values
     return json.dumps(found).encode() + b"\n"
 
 
@@ -94,10 +105,24 @@ def test_archives_of_every_kind_become_rows_and_every_line_is_in_one_count(
         "Gnip Activity Streams": 2,
         "a download of an account": 3,
         **dict.fromkeys(
-            ("delete", "limit", "scrub geo", "status withheld", "user withheld", "warning", "disconnect",
-             "empty line", "empty page", "page of users", "page of counts", "page of errors", "compliance"), 1
+            (
+                "delete",
+                "limit",
+                "scrub geo",
+                "status withheld",
+                "user withheld",
+                "warning",
+                "disconnect",
+                "empty line",
+                "empty page",
+                "page of users",
+                "page of counts",
+                "page of errors",
+                "compliance",
+            ),
+            1,
         ),
-    }  # fmt: skip
+    }
     ids = [row[0] for row in select(dsn, "SELECT id FROM tweet_articles_tweepy ORDER BY id")]
     assert ids == [
         1135413500000000001,
@@ -115,7 +140,14 @@ def test_archives_of_every_kind_become_rows_and_every_line_is_in_one_count(
 
 def test_rejected_line_has_file_line_reason_and_beginning(run: Import, tmp_path: Path) -> None:
     path = tmp_path / "mixed.jsonl"
-    lines = [status(1), b'{"id_str":"2", "te\n', b'{"foo":1}\n', status(2**63), status(3), b"nonsense\n"]
+    lines = [
+        status(1),
+        b'{"id_str":"2", "te\n',
+        b'{"foo":1}\n',
+        status(2**63),
+        status(3),
+        b"nonsense\n",
+    ]
     path.write_bytes(b"".join(lines))
     done = run(path)
     assert done.returncode == 1
@@ -133,7 +165,11 @@ def test_rejected_line_has_file_line_reason_and_beginning(run: Import, tmp_path:
 
 def test_refused_format_is_named_once_a_file(run: Import, tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_text("1700000000000000001\n1700000000000000002\n")
-    done = run(ARCHIVES / "activity_streams.jsonl", ARCHIVES / "account_download.json", tmp_path / "ids.txt")
+    done = run(
+        ARCHIVES / "activity_streams.jsonl",
+        ARCHIVES / "account_download.json",
+        tmp_path / "ids.txt",
+    )
     assert done.returncode == 1
     assert len(re.findall("holds Gnip Activity Streams, not imported", done.stderr)) == 1
     assert len(re.findall("holds a download of an account, not imported", done.stderr)) == 1
@@ -147,7 +183,9 @@ def test_stream_grab_in_a_tar_is_imported_with_its_control_lines_counted(
     minutes = tmp_path / "2019" / "06"
     minutes.mkdir(parents=True)
     for minute in range(5):
-        lines = [status(100 * minute + n) for n in range(1, 21)] + [b'{"delete":{"status":{"id":1}}}\n'] * 3
+        lines = [status(100 * minute + n) for n in range(1, 21)] + [
+            b'{"delete":{"status":{"id":1}}}\n'
+        ] * 3
         packed = bz2.compress(b"".join(lines)) if minute % 2 else gzip.compress(b"".join(lines))
         (minutes / f"{minute:02}.json.{'bz2' if minute % 2 else 'gz'}").write_bytes(packed)
     subprocess.run(["tar", "-cf", tmp_path / "grab.tar", "-C", tmp_path, "2019"], check=True)
@@ -236,7 +274,11 @@ def test_import_again_changes_nothing(run: Import, dsn: str, tmp_path: Path) -> 
 def test_a_cut_post_takes_nothing_from_the_whole_one_that_another_process_saves(
     database: Database, dsn: str
 ) -> None:
-    with database.session() as session, ThreadPoolExecutor(1) as threads, psycopg.connect(dsn) as other:
+    with (
+        database.session() as session,
+        ThreadPoolExecutor(1) as threads,
+        psycopg.connect(dsn) as other,
+    ):
         run, _ = session.begin_run(version="0", arguments={}, host="h", credentials=())
         state = session.begin_import(run, "f", size=9, fingerprint="f", head="h", again=False)
         other.execute("INSERT INTO tweet_articles_tweepy (id, text) VALUES (2, 'whole')")
@@ -248,10 +290,15 @@ def test_a_cut_post_takes_nothing_from_the_whole_one_that_another_process_saves(
         loaded = loading.result(20)
     assert loaded is not None
     assert (loaded.new, loaded.updated) == (2, 0)
-    assert select(dsn, "SELECT text FROM tweet_articles_tweepy WHERE id < 3 ORDER BY id") == [("cut",), ("whole",)]
+    assert select(dsn, "SELECT text FROM tweet_articles_tweepy WHERE id < 3 ORDER BY id") == [
+        ("cut",),
+        ("whole",),
+    ]
 
 
-def test_changed_file_is_read_anew_and_others_are_not(run: Import, dsn: str, tmp_path: Path) -> None:
+def test_changed_file_is_read_anew_and_others_are_not(
+    run: Import, dsn: str, tmp_path: Path
+) -> None:
     one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
     one.write_bytes(status(1))
     two.write_bytes(status(2))
@@ -275,13 +322,20 @@ def test_post_in_two_forms_ends_with_its_whole_text_in_any_order(run: Import, ds
     assert select(dsn, whole) == full
 
 
-def test_missing_include_takes_nothing_away_that_is_known(run: Import, dsn: str, tmp_path: Path) -> None:
-    lines = [status(1, source="web", in_reply_to_screen_name="bo"), status(1, user={}, favorite_count=7)]
-    for name, parts in (("together.jsonl", lines), ("first.jsonl", lines[:1]), ("second.jsonl", lines[1:])):
+def test_missing_include_takes_nothing_away_that_is_known(
+    run: Import, dsn: str, tmp_path: Path
+) -> None:
+    lines = [
+        status(1, source="web", in_reply_to_screen_name="bo"),
+        status(1, user={}, favorite_count=7),
+    ]
+    for name, parts in (
+        ("together.jsonl", lines),
+        ("first.jsonl", lines[:1]),
+        ("second.jsonl", lines[1:]),
+    ):
         (tmp_path / name).write_bytes(b"".join(parts))
-    known = (
-        "SELECT tweet_from, origin_device, in_reply_to_screen_name, favorite_count FROM tweet_articles_tweepy"
-    )
+    known = "SELECT tweet_from, origin_device, in_reply_to_screen_name, favorite_count FROM tweet_articles_tweepy"
     for files in (["together.jsonl"], ["first.jsonl"], ["second.jsonl"]):
         run(*(tmp_path / file for file in files))
         assert select(dsn, known)[0][:3] == ("Ada", "web", "bo")
@@ -289,7 +343,9 @@ def test_missing_include_takes_nothing_away_that_is_known(run: Import, dsn: str,
 
 
 def big(folder: Path, count: int, *, packed: bool, first: int = 1) -> Path:
-    """A file of this many posts, each unlike the others, with a line that is none after every 97."""
+    """A file of this many posts, each unlike the others, with a line that is none after
+    every 97.
+    """
     parts = []
     for number in range(first, first + count):
         parts.append(status(number, text=f"post {number} " + "x" * (number % 300)))
@@ -303,7 +359,9 @@ def big(folder: Path, count: int, *, packed: bool, first: int = 1) -> Path:
     return path
 
 
-def killed_after(dsn: str, folder: Path, rows: int, *arguments: str | Path, by: signal.Signals) -> int:
+def killed_after(
+    dsn: str, folder: Path, rows: int, *arguments: str | Path, by: signal.Signals
+) -> int:
     """Starts an import, sends the signal once so many rows are there, and gives its exit code."""
     argv, environ = command(dsn, *arguments)
     with (folder / "output").open("wb") as output:
@@ -313,7 +371,9 @@ def killed_after(dsn: str, folder: Path, rows: int, *arguments: str | Path, by: 
         try:
             with psycopg.connect(dsn, autocommit=True) as connection:
                 while process.poll() is None:
-                    found = connection.execute("SELECT count(*) FROM tweet_articles_tweepy").fetchone()
+                    found = connection.execute(
+                        "SELECT count(*) FROM tweet_articles_tweepy"
+                    ).fetchone()
                     if found and found[0] >= rows:
                         break
                     time.sleep(0.005)
@@ -329,8 +389,12 @@ def killed_after(dsn: str, folder: Path, rows: int, *arguments: str | Path, by: 
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_killed_import_goes_on_where_it_was(run: Import, dsn: str, tmp_path: Path, packed: bool) -> None:
-    """Three kills: nothing is missing, nothing doubled, no row written twice, and the counts are exact."""
+def test_killed_import_goes_on_where_it_was(
+    run: Import, dsn: str, tmp_path: Path, packed: bool
+) -> None:
+    """Three kills: nothing is missing, nothing doubled, no row written twice, and the
+    counts are exact.
+    """
     count = 40_000
     path = big(tmp_path, count, packed=packed)
     seen = []
@@ -351,7 +415,9 @@ def test_killed_import_goes_on_where_it_was(run: Import, dsn: str, tmp_path: Pat
     assert f"{count:,} new rows, 0 updated, 0 known" in done.stdout
     assert "1 files went on" in done.stdout
     assert before <= set(versions(dsn))
-    assert select(dsn, "SELECT count(*), min(id), max(id) FROM tweet_articles_tweepy") == [(count, 1, count)]
+    assert select(dsn, "SELECT count(*), min(id), max(id) FROM tweet_articles_tweepy") == [
+        (count, 1, count)
+    ]
     assert len({each["line"] for each in rejects(tmp_path)}) == count // 5_003
 
 
@@ -376,7 +442,9 @@ def test_killed_worker_costs_only_its_batch(dsn: str, tmp_path: Path) -> None:
     with (tmp_path / "output").open("wb") as output:
         process = subprocess.Popen(argv, env=environ, cwd=tmp_path, stdout=output, stderr=output)
     with psycopg.connect(dsn, autocommit=True) as connection:
-        while not (connection.execute("SELECT count(*) FROM tweet_articles_tweepy").fetchone() or (0,))[0]:
+        while not (
+            connection.execute("SELECT count(*) FROM tweet_articles_tweepy").fetchone() or (0,)
+        )[0]:
             time.sleep(0.005)
     victims = [
         int(pid)
@@ -402,7 +470,9 @@ def _cmdline(pid: int | str) -> bytes:
 # --- refusals and settings -------------------------------------------------------------------------------------
 
 
-def test_missing_file_is_named_before_anything_is_read(run: Import, dsn: str, tmp_path: Path) -> None:
+def test_missing_file_is_named_before_anything_is_read(
+    run: Import, dsn: str, tmp_path: Path
+) -> None:
     done = run(ARCHIVES / "twarc2_pages.jsonl", tmp_path / "nothing.jsonl")
     assert done.returncode == 2
     assert "nothing.jsonl cannot be read" in done.stderr
@@ -434,7 +504,9 @@ def test_zip_and_binary_files_fail_alone(run: Import, tmp_path: Path) -> None:
 
 def test_sentiment_is_as_the_setting_says(run: Import, dsn: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_bytes(status(1, text="I love it", lang="en") + status(2, text="I love it", lang="de"))
+    path.write_bytes(
+        status(1, text="I love it", lang="en") + status(2, text="I love it", lang="de")
+    )
     scores = "SELECT sentiment::text FROM tweet_articles_tweepy ORDER BY id"
     run(path, "--sentiment", "off")
     assert select(dsn, scores) == [(None,), (None,)]
@@ -450,8 +522,12 @@ def test_import_covers_nothing_and_is_a_run_in_the_books(run: Import, dsn: str) 
     assert (exit_code, report["posts"], report["new"]) == (0, 3, 3)
 
 
-def test_later_crawl_of_imported_posts_misses_and_doubles_none(run: Import, dsn: str, tmp_path: Path) -> None:
-    """An archive with holes: the crawl reads everything all the same, since an import says nothing of holes."""
+def test_later_crawl_of_imported_posts_misses_and_doubles_none(
+    run: Import, dsn: str, tmp_path: Path
+) -> None:
+    """An archive with holes: the crawl reads everything all the same, since an import says
+    nothing of holes.
+    """
     handles = ["writer_1", "writer_2"]
     with Sandbox("--credentials", "1", "--posts", "40-120") as sandbox:
         known = [line for handle in handles for line in sandbox.truth(handle)]
@@ -469,7 +545,11 @@ def test_later_crawl_of_imported_posts_misses_and_doubles_none(run: Import, dsn:
 
 
 def row_of(number: int, **values: Any) -> dict[str, Any]:
-    return {column: "{}" if column == "hashtags" else None for column in COLUMNS} | {"id": number} | values
+    return (
+        {column: "{}" if column == "hashtags" else None for column in COLUMNS}
+        | {"id": number}
+        | values
+    )
 
 
 def at(state: ImportState, offset: int, posts: int) -> ImportState:
@@ -493,15 +573,26 @@ def test_two_processes_do_not_import_the_same_file(database: Database, dsn: str)
     with database.session() as session, database.session() as other:
         number, _ = session.begin_run(version="0", arguments={}, host="h", credentials=[])
         state = session.begin_import(number, "/a", size=9, fingerprint="f", head="h", again=False)
-        assert other.begin_import(number, "/a", size=9, fingerprint="f", head="h", again=False) == state
+        assert (
+            other.begin_import(number, "/a", size=9, fingerprint="f", head="h", again=False)
+            == state
+        )
         assert session.load(state, [row_of(1)], at(state, 5, 1)) is not None
         assert other.load(state, [row_of(2)], at(state, 3, 1)) is None
     assert select(dsn, "SELECT id FROM tweet_articles_tweepy") == [(1,)]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00")), max_size=8))
-def test_any_text_goes_through_the_stage_as_it_is(database: Database, dsn: str, texts: list[str]) -> None:
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(
+        st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00")), max_size=8
+    )
+)
+def test_any_text_goes_through_the_stage_as_it_is(
+    database: Database, dsn: str, texts: list[str]
+) -> None:
     with psycopg.connect(dsn) as connection:
         connection.execute("TRUNCATE tweet_articles_tweepy; DELETE FROM crawl_import")
     with database.session() as session:

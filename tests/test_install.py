@@ -23,7 +23,9 @@ def open_folder() -> Iterator[Path]:
 
 def clean_environment() -> dict[str, str]:
     return {
-        k: v for k, v in os.environ.items() if not k.startswith(("TWEETCRAWLER_", "PYTHON", "VIRTUAL_ENV"))
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("TWEETCRAWLER_", "PYTHON", "VIRTUAL_ENV"))
     }
 
 
@@ -40,7 +42,12 @@ def test_the_demo_answers_three_queries_and_kept_it_buys_nothing_twice(open_fold
     command = [sys.executable, "-m", "tweetcrawler", "demo", "--keep", str(open_folder / "demo")]
     first, again = (
         subprocess.run(
-            command, capture_output=True, text=True, timeout=120, check=False, env=clean_environment()
+            command,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env=clean_environment(),
         )
         for _ in range(2)
     )
@@ -52,29 +59,62 @@ def test_the_demo_answers_three_queries_and_kept_it_buys_nothing_twice(open_fold
 
 
 def test_the_wheel_works_in_a_clean_environment(open_folder: Path) -> None:
-    """Migrations, the demo's files and the extras come with the package; nothing is taken from the checkout."""
+    """Migrations, the demo's files and the extras come with the package; nothing is taken
+    from the checkout.
+    """
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(open_folder), str(ROOT)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "build",
+            "--wheel",
+            "--no-isolation",
+            "--outdir",
+            str(open_folder),
+            str(ROOT),
+        ],
+        check=True,
+        capture_output=True,
+    )
     [wheel] = open_folder.glob("*.whl")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(open_folder / "venv")], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", str(open_folder / "venv")], check=True
+    )
     programs = open_folder / "venv" / "bin"
     subprocess.run(
-        [sys.executable, "-m", "pip", "--python", programs / "python", "install", "--quiet", "--no-compile",
-         f"{wheel}[embedded,sandbox]"],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            programs / "python",
+            "install",
+            "--quiet",
+            "--no-compile",
+            f"{wheel}[embedded,sandbox]",
+        ],
         check=True,
-    )  # fmt: skip
+    )
     program = programs / "tweetcrawler"
     environment = clean_environment() | {"TWEETCRAWLER_DATAFOLDER": str(open_folder / "data")}
     upgraded = subprocess.run(
         [program, "db", "upgrade"],
-        cwd=open_folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        cwd=open_folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert upgraded.returncode == 0, upgraded.stderr
     done = subprocess.run(
         [program, "demo"],
-        cwd=open_folder, env=clean_environment(), capture_output=True, text=True, timeout=180, check=False,
-    )  # fmt: skip
+        cwd=open_folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     shows_the_main_job(done.stdout)

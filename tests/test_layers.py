@@ -10,7 +10,26 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tweetcrawler"
 
 LAYERS = {
-    0: {"__init__", "accounts", "budget", "forecast", "prices", "sections", "batch", "coverage", "endpoints", "errors", "flatten", "flatten_v1", "identity", "places", "queries", "secret", "sentiment", "windows"},
+    0: {
+        "__init__",
+        "accounts",
+        "budget",
+        "forecast",
+        "prices",
+        "sections",
+        "batch",
+        "coverage",
+        "endpoints",
+        "errors",
+        "flatten",
+        "flatten_v1",
+        "identity",
+        "places",
+        "queries",
+        "secret",
+        "sentiment",
+        "windows",
+    },
     1: {"inputs", "lists", "settings"},
     2: {"archive", "csvfiles", "db", "embedded", "job", "permits", "pool", "xapi"},
     3: {"plan", "report", "status", "export", "importing", "snowball", "desk", "fetch"},
@@ -19,8 +38,28 @@ LAYERS = {
     6: {"__main__", "cli", "demo", "display"},
 }
 LEVEL = {name: level for level, names in LAYERS.items() for name in names}
-# On the lowest level modules may know each other, in this order; above it nobody knows his neighbour.
-GROUND = ["__init__", "endpoints", "errors", "secret", "prices", "sections", "budget", "coverage", "accounts", "forecast", "queries", "windows", "identity", "flatten", "flatten_v1", "batch", "places", "sentiment"]
+# On the lowest level modules may know each other, in this order; above it nobody knows his
+# neighbour.
+GROUND = [
+    "__init__",
+    "endpoints",
+    "errors",
+    "secret",
+    "prices",
+    "sections",
+    "budget",
+    "coverage",
+    "accounts",
+    "forecast",
+    "queries",
+    "windows",
+    "identity",
+    "flatten",
+    "flatten_v1",
+    "batch",
+    "places",
+    "sentiment",
+]
 OWNERS = {
     "tweepy": {"xapi"},
     "requests": {"xapi"},
@@ -58,7 +97,9 @@ def imports(path: Path) -> set[str]:
 def rooms_known_to(path: Path) -> set[str]:
     parts = [name.split(".") for name in imports(path) if name.startswith("tweetcrawler")]
     return {
-        p[1] for p in parts if len(p) > 1 and ((PACKAGE / p[1]).is_dir() or (PACKAGE / f"{p[1]}.py").exists())
+        p[1]
+        for p in parts
+        if len(p) > 1 and ((PACKAGE / p[1]).is_dir() or (PACKAGE / f"{p[1]}.py").exists())
     }
 
 

@@ -1,4 +1,6 @@
-"""`alembic upgrade head` as an operator runs it: from nothing, over the original tool's table, by any setting."""
+"""`alembic upgrade head` as an operator runs it: from nothing, over the original tool's
+table, by any setting.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +108,9 @@ def test_a_table_with_repeated_ids_is_left_alone_and_said(empty_dsn: str) -> Non
 
 def test_a_table_that_is_another_is_refused_with_its_columns(empty_dsn: str) -> None:
     with psycopg.connect(empty_dsn) as connection:
-        connection.execute("CREATE TABLE tweet_articles_tweepy (id bigint PRIMARY KEY, hashtags text[])")
+        connection.execute(
+            "CREATE TABLE tweet_articles_tweepy (id bigint PRIMARY KEY, hashtags text[])"
+        )
     said = alembic("upgrade", "head", expect=3, TWEETCRAWLER_DBNAME=empty_dsn)
     assert "hashtags text" in said
 
@@ -137,7 +141,9 @@ def test_downgrade_keeps_the_tweets(empty_dsn: str) -> None:
 
 def test_a_server_that_is_away_is_one_line(tmp_path: Path) -> None:
     config = tmp_path / "away.ini"
-    config.write_text("[Database]\ndbhost = 127.0.0.1\ndbport = 1\ndbname = d\ndbpass = canary-pw\n")
+    config.write_text(
+        "[Database]\ndbhost = 127.0.0.1\ndbport = 1\ndbname = d\ndbpass = canary-pw\n"
+    )
     said = alembic("-x", f"config={config}", "upgrade", "head", expect=3)
     assert "127.0.0.1:1" in said
     assert "Traceback" not in said

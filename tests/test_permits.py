@@ -37,13 +37,17 @@ from tweetcrawler.windows import Bucket, Rate
 @pytest.mark.parametrize("processes", [1, 2, 5, 20, 40])
 @pytest.mark.parametrize("count", [1, 2, 5, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("unequal", [False, True])
-def test_every_window_is_used_up_and_none_is_overrun(count: int, processes: int, unequal: bool) -> None:
+def test_every_window_is_used_up_and_none_is_overrun(
+    count: int, processes: int, unequal: bool
+) -> None:
     clock = Clock()
     limits = {f"user{n}": (900 if not unequal else (900, 300, 75, 15)[n % 4]) for n in range(count)}
     x = SimulatedX(clock, limits)
     windows_long = 3
     start = clock.now
-    run_processes(x, credentials(count), processes, request_s=0.4, until=start + windows_long * 900.0)
+    run_processes(
+        x, credentials(count), processes, request_s=0.4, until=start + windows_long * 900.0
+    )
     assert x.closed == 0
     assert utilisation(x, processes, 0.4, windows_long * 900.0) >= 0.98
 
@@ -60,7 +64,9 @@ def test_no_request_into_a_closed_window_whatever_the_limits_and_clocks(
 ) -> None:
     clock = Clock()
     x = SimulatedX(clock, {f"user{n}": limit for n, limit in enumerate(limits)}, offset_s=offset_s)
-    run_processes(x, credentials(len(limits)), processes, request_s=request_s, until=clock.now + 4_000)
+    run_processes(
+        x, credentials(len(limits)), processes, request_s=request_s, until=clock.now + 4_000
+    )
     assert x.closed == 0
     assert sum(x.served.values()) > 0
 
@@ -210,7 +216,9 @@ def test_day_limit_is_kept_beside_the_window() -> None:
     books = MemoryBooks(clock)
     ledger = Ledger(credentials(1), own=0, since=0.0, monotonic=clock)
     for left in (1, 0):
-        ledger.settle(books, ledger.reserve(books, ENDPOINT), Rate(900, 898 + left, 900, 500, left, 40_000.0))
+        ledger.settle(
+            books, ledger.reserve(books, ENDPOINT), Rate(900, 898 + left, 900, 500, left, 40_000.0)
+        )
     with pytest.raises(MustWait) as wait:
         ledger.reserve(books, ENDPOINT)
     assert wait.value.wait_s > 39_000
@@ -225,17 +233,25 @@ def test_a_clock_that_was_set_back_does_not_close_a_bucket_for_long() -> None:
 
 
 class JumpingBooks(MemoryBooks):
-    """Books whose clock is set anew while processes run, as that of a database's machine may be."""
+    """Books whose clock is set anew while processes run, as that of a database's machine
+    may be.
+    """
 
     ahead_s = 0.0
 
     def change_buckets(self, keys: Any, change: Any) -> Any:
-        return super().change_buckets(keys, lambda buckets, now: change(buckets, now + self.ahead_s))
+        return super().change_buckets(
+            keys, lambda buckets, now: change(buckets, now + self.ahead_s)
+        )
 
 
 @pytest.mark.parametrize("jump_s", [3_600.0, -3_600.0, 86_400.0, -86_400.0])
-def test_a_jump_of_the_clock_of_the_books_costs_a_refusal_a_process_and_bucket(jump_s: float) -> None:
-    """X's windows do not jump with it; whoever asks too early is told so, and knows it from then on."""
+def test_a_jump_of_the_clock_of_the_books_costs_a_refusal_a_process_and_bucket(
+    jump_s: float,
+) -> None:
+    """X's windows do not jump with it; whoever asks too early is told so, and knows it from
+    then on.
+    """
     clock = Clock(now=200_000.0)
     books = JumpingBooks(clock)
     x = SimulatedX(clock, {"user0": 30, "user1": 30})
@@ -261,7 +277,9 @@ def test_a_jump_of_the_clock_of_the_books_costs_a_refusal_a_process_and_bucket(j
 
 
 @pytest.mark.parametrize("jump_s", [3_600.0, 86_400.0])
-def test_no_wait_that_was_noted_before_the_clock_was_set_back_is_longer_than_it_was(jump_s: float) -> None:
+def test_no_wait_that_was_noted_before_the_clock_was_set_back_is_longer_than_it_was(
+    jump_s: float,
+) -> None:
     clock = Clock(now=200_000.0)
     books = JumpingBooks(clock)
     books.ahead_s = jump_s
@@ -274,6 +292,8 @@ def test_no_wait_that_was_noted_before_the_clock_was_set_back_is_longer_than_it_
         before.refused(books, before.reserve(books, ENDPOINT), error)
     books.ahead_s = 0.0
     after = Ledger(credentials(3), own=0, since=clock.now, monotonic=clock)
-    assert after.reserve(books, ENDPOINT).credential == 0, "what was refused in the future is no refusal of this run"
+    assert after.reserve(books, ENDPOINT).credential == 0, (
+        "what was refused in the future is no refusal of this run"
+    )
     patient = Ledger(credentials(3)[2:], own=0, since=clock.now, monotonic=clock)
     assert patient.reserve(books, ENDPOINT)

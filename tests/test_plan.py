@@ -68,7 +68,9 @@ def test_without_knowledge_the_range_holds_and_nothing_is_bought(
     assert plan["usd"]["low"] <= posts * 0.005 + users * 0.01 <= plan["usd"]["high"]
 
 
-def test_with_users_asked_for_it_is_right_within_a_tenth(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_with_users_asked_for_it_is_right_within_a_tenth(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, [*HANDLES, "gone_one"])
     plan = plan_of(crawler, "--ask")
     assert (sandbox.books()["posts_sold"], sandbox.books()["users_sold"]) == (0, len(HANDLES))
@@ -83,7 +85,9 @@ def test_with_users_asked_for_it_is_right_within_a_tenth(sandbox: Sandbox, dsn: 
     assert "plan and run" not in crawler.run(expect=1).stdout, "a plan stands beside one run"
 
 
-def test_it_knows_what_an_interrupted_crawl_left(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_it_knows_what_an_interrupted_crawl_left(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     crawler.run("--max-posts", "1500", expect=5)
     plan = plan_of(crawler)
@@ -129,14 +133,18 @@ def test_trends_have_a_bound(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None
     assert requests <= plan["requests_total"]["high"]
 
 
-def test_it_reads_well_and_says_which_window_is_narrow(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_it_reads_well_and_says_which_window_is_narrow(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     said = Crawler.on(sandbox, tmp_path, dsn, HANDLES).run("plan").stdout
     assert "the narrowest window is that of /2/users/:id/tweets" in said
     assert "16 handles are not known yet" in said
     assert "$0.16" in said
 
 
-def test_the_tariff_decides_prices_and_first_guesses(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_the_tariff_decides_prices_and_first_guesses(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, [f"stranger_{n}" for n in range(1_000)])
     basic = plan_of(crawler, "--tariff", "basic")
     assert basic["usd"]["high"] == 0
@@ -145,7 +153,10 @@ def test_the_tariff_decides_prices_and_first_guesses(sandbox: Sandbox, dsn: str,
 
 
 def test_csv_has_no_plan(sandbox: Sandbox, tmp_path: Path) -> None:
-    assert "plan reads" in Crawler.on(sandbox, tmp_path, None, HANDLES).run("plan", "--csv", expect=2).stderr
+    assert (
+        "plan reads"
+        in Crawler.on(sandbox, tmp_path, None, HANDLES).run("plan", "--csv", expect=2).stderr
+    )
 
 
 # -- the arithmetic --------------------------------------------------------------------------------------
@@ -197,12 +208,19 @@ def test_an_account_has_no_more_than_x_gives() -> None:
         max_size=4,
     ),
 )
-def test_time_is_when_the_windows_have_let_all_requests_through(requests: int, doors: list[Door]) -> None:
+def test_time_is_when_the_windows_have_let_all_requests_through(
+    requests: int, doors: list[Door]
+) -> None:
     found = time_s(requests, doors, processes=10_000)
 
     def through(at: float) -> int:
         return sum(
-            d.left + (d.limit * (1 + math.floor((at - d.turns_in_s) / d.window_s)) if at >= d.turns_in_s else 0)
+            d.left
+            + (
+                d.limit * (1 + math.floor((at - d.turns_in_s) / d.window_s))
+                if at >= d.turns_in_s
+                else 0
+            )
             for d in doors
         )
 

@@ -1,4 +1,6 @@
-"""What a search is before it is sent: its form, its key, its bounds; and the arithmetic behind it."""
+"""What a search is before it is sent: its form, its key, its bounds; and the arithmetic
+behind it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.windows import Bucket
 
 ranges = st.lists(
-    st.tuples(st.integers(1, 200), st.integers(1, 40)).map(lambda r: (r[0], r[0] + r[1])), max_size=8
+    st.tuples(st.integers(1, 200), st.integers(1, 40)).map(lambda r: (r[0], r[0] + r[1])),
+    max_size=8,
 )
 
 
@@ -48,7 +51,9 @@ def test_holes_within_bounds_are_those_ids_and_no_others(
 
 
 @given(st.integers(0, 99), st.integers(1, 100) | st.none(), st.integers(1, 250))
-def test_a_hole_is_what_is_reached_and_what_is_not(since: int, length: int | None, floor: int) -> None:
+def test_a_hole_is_what_is_reached_and_what_is_not(
+    since: int, length: int | None, floor: int
+) -> None:
     hole = Hole(since, None if length is None else since + 1 + length)
     reached, rest = coverage.reachable(hole, floor)
     above = set() if reached is None else set(range(reached.since_id + 1, reached.until_id or 400))
@@ -88,7 +93,9 @@ def test_any_query_has_a_key_for_an_index_and_a_name_for_a_file(query: str) -> N
         ("-is:retweet", None, '"-is:retweet"'),
     ],
 )
-def test_a_trend_is_searched_by_its_hashtag_or_its_words(name: str, lang: str | None, query: str) -> None:
+def test_a_trend_is_searched_by_its_hashtag_or_its_words(
+    name: str, lang: str | None, query: str
+) -> None:
     assert queries.for_trend(name, lang) == query
 
 
@@ -129,7 +136,9 @@ def test_an_unknown_place_is_refused_with_names_like_it() -> None:
 
 @given(st.lists(st.floats(0, 3), min_size=2, max_size=40), st.integers(1, 20))
 def test_spaced_permits_never_lie_closer_than_their_spacing(gaps: list[float], limit: int) -> None:
-    """Whoever asks when: the moments of one bucket keep their distance, and nobody has to wait for long."""
+    """Whoever asks when: the moments of one bucket keep their distance, and nobody has to
+    wait for long.
+    """
     bucket = Bucket(limit=limit, remaining=limit, reset_at=900.0, anchored=True)
     now, moments = 0.0, []
     for gap in gaps:

@@ -1,4 +1,6 @@
-"""The report: a page that holds everything itself, true to the store, and readable in a real browser."""
+"""The report: a page that holds everything itself, true to the store, and readable in a
+real browser.
+"""
 
 from __future__ import annotations
 
@@ -21,33 +23,51 @@ import pytest
 from crawls import Crawler
 from sandbox_server import Sandbox
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+CHROMIUM = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
 IN_CI = os.environ.get("CI") == "true"
 needs_charts = pytest.mark.skipif(
-    importlib.util.find_spec("vl_convert") is None and not IN_CI, reason="the extra `report` is not installed"
+    importlib.util.find_spec("vl_convert") is None and not IN_CI,
+    reason="the extra `report` is not installed",
 )
 needs_browser = pytest.mark.skipif(CHROMIUM is None and not IN_CI, reason="there is no Chromium")
 HANDLES = [*(f"writer_{n}" for n in range(8)), "gone_one"]
-EVIL = "<script>alert(1)</script> & \"quotes\" | $title"
+EVIL = '<script>alert(1)</script> & "quotes" | $title'
 
 
 @pytest.fixture(scope="module")
-def collected(server_dsn: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawler]:
-    """A collection with a depth limit, an interrupted walk, a missing user, a search and two days of spending."""
+def collected(
+    server_dsn: str, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Crawler]:
+    """A collection with a depth limit, an interrupted walk, a missing user, a search and
+    two days of spending.
+    """
     from databases import made
 
     for dsn in made(server_dsn, template):
         with Sandbox("--credentials", "2", "--posts", "30-400") as sandbox:
             crawler = Crawler.on(sandbox, tmp_path_factory.mktemp("report"), dsn, HANDLES)
             crawler.run(expect=1)
-            sandbox.control("POST", "/sandbox/world", {"user": "writer_0", "add_posts": 250, "age_s": 90})
+            sandbox.control(
+                "POST", "/sandbox/world", {"user": "writer_0", "add_posts": 250, "age_s": 90}
+            )
             crawler.write_handles(["writer_0"])
             crawler.run("--max-posts", "120", expect=5)
         with Sandbox("--credentials", "1", "--posts", "3600-3600", "--seed", "2") as sandbox:
             Crawler.on(sandbox, tmp_path_factory.mktemp("more"), dsn, ["prolific"]).run()
         with psycopg.connect(dsn) as connection:
-            connection.execute("UPDATE crawl_page SET fetched_at = fetched_at - interval '2 days' WHERE run_id = 1")
-            connection.execute("UPDATE crawl_target SET state_reason = %s WHERE handle = 'gone_one'", [EVIL])
+            connection.execute(
+                "UPDATE crawl_page SET fetched_at = fetched_at - interval '2 days' WHERE run_id = 1"
+            )
+            connection.execute(
+                "UPDATE crawl_target SET state_reason = %s WHERE handle = 'gone_one'", [EVIL]
+            )
         yield crawler
 
 
@@ -68,7 +88,9 @@ class Outline(html.parser.HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("href", "src", "xlink:href", "action")]
+        self.addresses += [
+            value or "" for name, value in attrs if name in ("href", "src", "xlink:href", "action")
+        ]
 
 
 @needs_charts
@@ -93,9 +115,13 @@ def test_the_page_says_what_the_store_holds(collected: Crawler, page: Path) -> N
     assert "X gives only about the 3200 newest posts" in text
     assert "the budget of this run (120 posts) is used up" in text
     assert "10 timelines of users" in text
-    assert '<td class=n>$' in text
+    assert "<td class=n>$" in text
     picture = text.partition('aria-label="From when to when')[2].partition("</svg>")[0]
-    shown = {name for name in ("--covered", "--hole", "--lost", "--waiting") if f'fill="var({name})"' in picture}
+    shown = {
+        name
+        for name in ("--covered", "--hole", "--lost", "--waiting")
+        if f'fill="var({name})"' in picture
+    }
     assert shown == {"--covered", "--hole", "--lost", "--waiting"}
     assert "@prolific" in picture
 
@@ -109,7 +135,9 @@ def test_markdown_says_the_same_and_needs_no_charts(collected: Crawler) -> None:
         columns = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(columns) == 1, table
     [spent] = re.findall(r"^\| all \|.*\| \$([\d,.]+) \|$", text, re.MULTILINE)
-    [(posts, users)] = collected.select("SELECT sum(post_count)::int, sum(user_count)::int FROM crawl_page")
+    [(posts, users)] = collected.select(
+        "SELECT sum(post_count)::int, sum(user_count)::int FROM crawl_page"
+    )
     assert float(spent.replace(",", "")) == pytest.approx(posts * 0.005 + users * 0.01, abs=0.01)
 
 
@@ -144,28 +172,50 @@ class Asked(SimpleHTTPRequestHandler):
 def browse(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     assert CHROMIUM is not None, "CI has a Chromium"
     return subprocess.run(
-        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions",
-         "--disable-background-networking", "--disable-component-update", f"--user-data-dir={folder / 'profile'}",
-         *arguments],
-        capture_output=True, text=True, timeout=90, check=True, cwd=folder,
-    )  # fmt: skip
+        [
+            CHROMIUM,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-extensions",
+            "--disable-background-networking",
+            "--disable-component-update",
+            f"--user-data-dir={folder / 'profile'}",
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=True,
+        cwd=folder,
+    )
 
 
 @needs_charts
 @needs_browser
 def test_a_browser_shows_it_without_complaint_in_light_and_dark(page: Path, tmp_path: Path) -> None:
-    """Served over HTTP, so that whatever the page asked for would be seen; the page itself is all."""
+    """Served over HTTP, so that whatever the page asked for would be seen; the page itself
+    is all.
+    """
     Asked.paths = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Asked, directory=str(page.parent)))
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Asked, directory=str(page.parent))
+    )
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
         address = f"http://127.0.0.1:{server.server_address[1]}/{page.name}"
         for name, scheme in (("light", "1"), ("dark", "0")):
             done = browse(
-                tmp_path, f"--screenshot={tmp_path / name}.png", "--window-size=1000,1350", "--hide-scrollbars",
-                "--enable-logging=stderr", f"--blink-settings=preferredColorScheme={scheme}", address,
-            )  # fmt: skip
+                tmp_path,
+                f"--screenshot={tmp_path / name}.png",
+                "--window-size=1000,1350",
+                "--hide-scrollbars",
+                "--enable-logging=stderr",
+                f"--blink-settings=preferredColorScheme={scheme}",
+                address,
+            )
             assert "CONSOLE" not in done.stderr, done.stderr
     finally:
         server.shutdown()
@@ -176,8 +226,22 @@ def test_a_browser_shows_it_without_complaint_in_light_and_dark(page: Path, tmp_
     assert max(light, key=light.__getitem__) == (255, 255, 255)
     assert max(dark, key=dark.__getitem__) == (0x14, 0x18, 0x1D)
     for seen, wanted in (
-        (light, {(0x1A, 0x7F, 0x5A): "complete", (0xCF, 0x22, 0x2E): "hole", (0xB7, 0x79, 0x1F): "not given"}),
-        (dark, {(0x3F, 0xB9, 0x8A): "complete", (0xFF, 0x6B, 0x66): "hole", (0xE0, 0xA8, 0x3E): "not given"}),
+        (
+            light,
+            {
+                (0x1A, 0x7F, 0x5A): "complete",
+                (0xCF, 0x22, 0x2E): "hole",
+                (0xB7, 0x79, 0x1F): "not given",
+            },
+        ),
+        (
+            dark,
+            {
+                (0x3F, 0xB9, 0x8A): "complete",
+                (0xFF, 0x6B, 0x66): "hole",
+                (0xE0, 0xA8, 0x3E): "not given",
+            },
+        ),
     ):
         for colour, meaning in wanted.items():
             # Of the legend alone it would be fewer.
@@ -188,9 +252,12 @@ def test_a_browser_shows_it_without_complaint_in_light_and_dark(page: Path, tmp_
 @needs_browser
 def test_it_prints_in_light_whatever_the_reader_prefers(page: Path, tmp_path: Path) -> None:
     browse(
-        tmp_path, f"--print-to-pdf={tmp_path / 'page.pdf'}", "--no-pdf-header-footer",
-        "--blink-settings=preferredColorScheme=0", page.as_uri(),
-    )  # fmt: skip
+        tmp_path,
+        f"--print-to-pdf={tmp_path / 'page.pdf'}",
+        "--no-pdf-header-footer",
+        "--blink-settings=preferredColorScheme=0",
+        page.as_uri(),
+    )
     pdf = (tmp_path / "page.pdf").read_bytes()
     assert pdf.startswith(b"%PDF")
     assert 1 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 8

@@ -16,8 +16,11 @@ def sandbox() -> Iterator[Sandbox]:
 
 def buy(sandbox: Sandbox, name: str = "ada", credential: int = 0, **parameters: str) -> int:
     """Status of one timeline page of 50."""
-    answer = sandbox.get(f"/2/users/{sandbox.id_of(name)}/tweets", {"max_results": "50"} | parameters,
-                         credential=credential)
+    answer = sandbox.get(
+        f"/2/users/{sandbox.id_of(name)}/tweets",
+        {"max_results": "50"} | parameters,
+        credential=credential,
+    )
     return answer.status_code
 
 

@@ -1,4 +1,6 @@
-"""Each fault does what its name says, to the requests that it is meant for, as often as was asked."""
+"""Each fault does what its name says, to the requests that it is meant for, as often as was
+asked.
+"""
 
 from __future__ import annotations
 
@@ -37,24 +39,31 @@ def timeline(sandbox: Sandbox, name: str = "ada", **parameters: str) -> requests
     return sandbox.get(f"/2/users/{sandbox.id_of(name)}/tweets", HELD | parameters)
 
 
-@pytest.mark.parametrize(("fault", "more", "status", "title"), [
-    ("status", {}, 503, "Service Unavailable"),
-    ("status", {"status": 500}, 500, "Internal Server Error"),
-    ("unauthorized", {}, 401, "Unauthorized"),
-    ("credits", {}, 402, "CreditsDepleted"),
-    ("payment-required", {}, 402, "Payment Required"),
-    ("forbidden-plan", {}, 403, "Client Forbidden"),
-    ("forbidden-auth", {}, 403, "Unsupported Authentication"),
-    ("forbidden-spend", {}, 403, "SpendCapReached"),
-    ("window", {}, 429, "Too Many Requests"),
-    ("per-second", {}, 429, "Too Many Requests"),
-    ("window-with-remaining", {}, 429, "Too Many Requests"),
-    ("window-without-headers", {}, 429, "Too Many Requests"),
-    ("cap", {}, 429, "UsageCapExceeded"),
-    ("cap", {"period": "Daily", "scope": "Account"}, 429, "UsageCapExceeded"),
-])
+@pytest.mark.parametrize(
+    ("fault", "more", "status", "title"),
+    [
+        ("status", {}, 503, "Service Unavailable"),
+        ("status", {"status": 500}, 500, "Internal Server Error"),
+        ("unauthorized", {}, 401, "Unauthorized"),
+        ("credits", {}, 402, "CreditsDepleted"),
+        ("payment-required", {}, 402, "Payment Required"),
+        ("forbidden-plan", {}, 403, "Client Forbidden"),
+        ("forbidden-auth", {}, 403, "Unsupported Authentication"),
+        ("forbidden-spend", {}, 403, "SpendCapReached"),
+        ("window", {}, 429, "Too Many Requests"),
+        ("per-second", {}, 429, "Too Many Requests"),
+        ("window-with-remaining", {}, 429, "Too Many Requests"),
+        ("window-without-headers", {}, 429, "Too Many Requests"),
+        ("cap", {}, 429, "UsageCapExceeded"),
+        ("cap", {"period": "Daily", "scope": "Account"}, 429, "UsageCapExceeded"),
+    ],
+)
 def test_a_refusal_comes_once_and_sells_nothing(
-    sandbox: Sandbox, fault: str, more: dict[str, Any], status: int, title: str,
+    sandbox: Sandbox,
+    fault: str,
+    more: dict[str, Any],
+    status: int,
+    title: str,
 ) -> None:
     sandbox.fault(fault, **more)
     answer = timeline(sandbox)
@@ -92,8 +101,12 @@ def test_pages_of_other_kinds(sandbox: Sandbox) -> None:
     assert timeline(sandbox).json()["errors"][0]["code"] == 453
 
 
-def test_a_fault_meets_only_the_endpoint_the_user_and_the_credential_it_names(sandbox: Sandbox) -> None:
-    sandbox.fault("status", endpoint="/2/users/:id/tweets", username="Ada", credential="c1", count=5)
+def test_a_fault_meets_only_the_endpoint_the_user_and_the_credential_it_names(
+    sandbox: Sandbox,
+) -> None:
+    sandbox.fault(
+        "status", endpoint="/2/users/:id/tweets", username="Ada", credential="c1", count=5
+    )
     assert sandbox.get("/2/users/by", {"usernames": "ada"}).status_code == 200
     assert timeline(sandbox, "grace").status_code == 200
     path = f"/2/users/{sandbox.id_of('ada')}/tweets"
@@ -152,16 +165,20 @@ def test_an_empty_last_page_follows_a_token(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize(("fault", "repeated"), [("duplicate-page", 20), ("overlapping-page", 4)])
 @pytest.mark.parametrize("by", ["pagination_token", "until_id"])
-def test_posts_of_the_page_before_come_again(sandbox: Sandbox, fault: str, repeated: int, by: str) -> None:
+def test_posts_of_the_page_before_come_again(
+    sandbox: Sandbox, fault: str, repeated: int, by: str
+) -> None:
     truth = sandbox.truth_ids("ada")["reachable"]
     first = timeline(sandbox, max_results="20").json()
     sandbox.fault(fault)
-    on = {by: first["meta"]["next_token"] if by == "pagination_token" else first["meta"]["oldest_id"]}
+    on = {
+        by: first["meta"]["next_token"] if by == "pagination_token" else first["meta"]["oldest_id"]
+    }
     again = timeline(sandbox, max_results="20", **on).json()
-    assert [tweet["id"] for tweet in again["data"]] == truth[20 - repeated:40 - repeated]
+    assert [tweet["id"] for tweet in again["data"]] == truth[20 - repeated : 40 - repeated]
     on = {"pagination_token": again["meta"]["next_token"]}
     after = timeline(sandbox, max_results="20", **on).json()
-    assert [tweet["id"] for tweet in after["data"]] == truth[40 - repeated:60 - repeated]
+    assert [tweet["id"] for tweet in after["data"]] == truth[40 - repeated : 60 - repeated]
 
 
 def test_a_page_can_come_unsorted(sandbox: Sandbox) -> None:
@@ -181,16 +198,22 @@ def test_a_token_can_expire(sandbox: Sandbox) -> None:
     assert "pagination_token" in answer.json()["errors"][0]["parameters"]
 
 
-@pytest.mark.parametrize(("fault", "odd"), [
-    ("unknown-fields", lambda tweet: "a_field_of_2031" in tweet),
-    ("missing-fields", lambda tweet: "created_at" not in tweet),
-    ("null-fields", lambda tweet: tweet.get("public_metrics", 1) is None),
-    ("nul-text", lambda tweet: "\0" in tweet["text"]),
-    ("surrogate-text", lambda tweet: "\ud83dafter" in tweet["text"]),
-    ("big-id", lambda tweet: int(tweet["id"]) >= 2**63),
-    ("big-count", lambda tweet: tweet["public_metrics"].get("like_count", 0) >= 2**63),
-    ("numeric-ids", lambda tweet: isinstance(tweet["id"], int) and isinstance(tweet["author_id"], int)),
-])
+@pytest.mark.parametrize(
+    ("fault", "odd"),
+    [
+        ("unknown-fields", lambda tweet: "a_field_of_2031" in tweet),
+        ("missing-fields", lambda tweet: "created_at" not in tweet),
+        ("null-fields", lambda tweet: tweet.get("public_metrics", 1) is None),
+        ("nul-text", lambda tweet: "\0" in tweet["text"]),
+        ("surrogate-text", lambda tweet: "\ud83dafter" in tweet["text"]),
+        ("big-id", lambda tweet: int(tweet["id"]) >= 2**63),
+        ("big-count", lambda tweet: tweet["public_metrics"].get("like_count", 0) >= 2**63),
+        (
+            "numeric-ids",
+            lambda tweet: isinstance(tweet["id"], int) and isinstance(tweet["author_id"], int),
+        ),
+    ],
+)
 def test_posts_can_hold_what_they_should_not(sandbox: Sandbox, fault: str, odd: Any) -> None:
     sandbox.fault(fault)
     assert any(map(odd, json.loads(timeline(sandbox).content)["data"]))
@@ -204,7 +227,9 @@ def test_bodies_can_be_huge_or_deep(sandbox: Sandbox) -> None:
     assert timeline(sandbox).content.count(b"[") == 100_000
 
 
-@pytest.mark.parametrize(("fault", "shown"), [("text-reset-header", "soon"), ("reset-in-ms", "000")])
+@pytest.mark.parametrize(
+    ("fault", "shown"), [("text-reset-header", "soon"), ("reset-in-ms", "000")]
+)
 def test_the_reset_header_can_be_odd(sandbox: Sandbox, fault: str, shown: str) -> None:
     sandbox.fault(fault)
     assert timeline(sandbox).headers["x-rate-limit-reset"].endswith(shown)
@@ -241,8 +266,10 @@ def test_an_answer_can_come_byte_by_byte(sandbox: Sandbox) -> None:
     sandbox.fault("slowloris", interval_s=0.05)
     where = urlsplit(sandbox.url)
     with socket.create_connection((where.hostname, where.port), timeout=5) as raw:
-        raw.sendall(f"GET /2/users/by?usernames=ada HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
-                    f"{sandbox.credentials[0]['bearer_token']}\r\n\r\n".encode())
+        raw.sendall(
+            f"GET /2/users/by?usernames=ada HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
+            f"{sandbox.credentials[0]['bearer_token']}\r\n\r\n".encode()
+        )
         received = b""
         while b"\r\n\r\n" not in received:
             received += raw.recv(4096)
@@ -254,10 +281,17 @@ def test_an_answer_can_come_byte_by_byte(sandbox: Sandbox) -> None:
     assert time.monotonic() - begun > 0.3
 
 
-@pytest.mark.parametrize(("fault", "error"), [
-    ("truncated-json", requests.JSONDecodeError), ("cut-body", requests.ConnectionError),
-    ("bad-gzip", requests.RequestException)])
-def test_a_broken_answer_was_sold_all_the_same(sandbox: Sandbox, fault: str, error: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("truncated-json", requests.JSONDecodeError),
+        ("cut-body", requests.ConnectionError),
+        ("bad-gzip", requests.RequestException),
+    ],
+)
+def test_a_broken_answer_was_sold_all_the_same(
+    sandbox: Sandbox, fault: str, error: type[Exception]
+) -> None:
     sandbox.fault(fault)
     with pytest.raises((error, requests.exceptions.ChunkedEncodingError)):
         timeline(sandbox).json()
@@ -274,7 +308,9 @@ def test_a_redirect_points_to_another_host(sandbox: Sandbox) -> None:
 
 def test_the_servers_clock_can_be_set_wrong_by_a_fault(sandbox: Sandbox) -> None:
     sandbox.fault("clock-skew", skew_s=-3600)
-    assert sandbox.control("GET", "/sandbox/clock")["now"] == pytest.approx(time.time() - 3600, abs=5)
+    assert sandbox.control("GET", "/sandbox/clock")["now"] == pytest.approx(
+        time.time() - 3600, abs=5
+    )
 
 
 def test_a_page_can_be_short_and_headers_can_be_missing(sandbox: Sandbox) -> None:

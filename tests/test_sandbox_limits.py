@@ -52,8 +52,11 @@ def test_a_window_opens_with_its_first_call_and_shows_that_moment_cut_to_seconds
     moment = Moment()
     limits = limits_of(moment)
     first = limits.take(PATH, ME)
-    assert first.headers == {"x-rate-limit-limit": "2", "x-rate-limit-remaining": "1",
-                             "x-rate-limit-reset": "1790000900"}
+    assert first.headers == {
+        "x-rate-limit-limit": "2",
+        "x-rate-limit-remaining": "1",
+        "x-rate-limit-reset": "1790000900",
+    }
     moment.pass_(400)
     assert limits.take(PATH, ME).headers["x-rate-limit-reset"] == "1790000900"
 
@@ -70,7 +73,7 @@ def test_a_window_turns_a_whole_length_after_its_first_call_not_when_the_header_
     moment.pass_(0.5)
     assert limits.take(PATH, ME).open
     assert limits.closed_window_requests == 2
-    past, = limits.past()
+    (past,) = limits.past()
     assert (past["used"], past["limit"], past["endpoint"]) == (2, 2, PATH)
 
 
@@ -119,16 +122,30 @@ def test_headers_come_with_200_400_403_and_429_but_not_with_401(sandbox: Sandbox
     with Sandbox("--limit", "/2/users/:id/tweets=2/1") as own:
         path = f"/2/users/{own.id_of('ada')}/tweets"
         answers = {
-            200: own.get(path), 400: own.get(path, {"max_results": "1"}), 429: own.get(path),
-            403: own.get("/2/users/me"), 401: requests.get(own.url + path, timeout=9)}
+            200: own.get(path),
+            400: own.get(path, {"max_results": "1"}),
+            429: own.get(path),
+            403: own.get("/2/users/me"),
+            401: requests.get(own.url + path, timeout=9),
+        }
         assert {answer.status_code for answer in answers.values()} == set(answers)
         for status, answer in answers.items():
             assert ("x-rate-limit-limit" in answer.headers) == (status != 401)
-        assert [answers[status].headers["x-rate-limit-remaining"] for status in (200, 400, 429)] == ["1", "0", "0"]
+        assert [
+            answers[status].headers["x-rate-limit-remaining"] for status in (200, 400, 429)
+        ] == ["1", "0", "0"]
         assert answers[429].json() == {
-            "title": "Too Many Requests", "detail": "Too Many Requests", "type": "about:blank", "status": 429}
+            "title": "Too Many Requests",
+            "detail": "Too Many Requests",
+            "type": "about:blank",
+            "status": 429,
+        }
         assert answers[401].json() == {
-            "title": "Unauthorized", "type": "about:blank", "status": 401, "detail": "Unauthorized"}
+            "title": "Unauthorized",
+            "type": "about:blank",
+            "status": 401,
+            "detail": "Unauthorized",
+        }
         books = own.books()
         assert books["closed_window_requests"] == 1
         assert books["requests"]["c1"]["/2/users/:id/tweets"] == {"200": 1, "400": 1, "429": 1}
@@ -153,8 +170,14 @@ def test_limits_can_be_set_for_one_credential(sandbox: Sandbox) -> None:
         assert answer.headers["x-rate-limit-limit"] == limit
 
 
-@pytest.mark.parametrize(("plan", "path", "limit"), [
-    ("ppu", "/2/users/by", "900"), ("basic", "/2/users/:id/tweets", "5"), ("unlimited", "/2/users/:id/tweets", "40000")])
+@pytest.mark.parametrize(
+    ("plan", "path", "limit"),
+    [
+        ("ppu", "/2/users/by", "900"),
+        ("basic", "/2/users/:id/tweets", "5"),
+        ("unlimited", "/2/users/:id/tweets", "40000"),
+    ],
+)
 def test_plans_have_their_documented_limits(plan: str, path: str, limit: str) -> None:
     with Sandbox("--plan", plan) as sandbox:
         answer = sandbox.get(path.replace(":id", sandbox.id_of("ada")), user=True)
@@ -176,19 +199,35 @@ def test_the_wrong_kind_of_token_is_told_which_kinds_are_right(sandbox: Sandbox)
     assert answer.json()["type"].endswith("/unsupported-authentication")
 
 
-@pytest.mark.parametrize("broken", ["consumer_key", "consumer_secret", "access_token", "access_token_secret"])
+@pytest.mark.parametrize(
+    "broken", ["consumer_key", "consumer_secret", "access_token", "access_token_secret"]
+)
 def test_each_of_the_four_secrets_is_checked(sandbox: Sandbox, broken: str) -> None:
     keys = sandbox.credentials[0] | {broken: sandbox.credentials[1][broken]}
-    auth = OAuth1(*[keys[name] for name in ("consumer_key", "consumer_secret", "access_token", "access_token_secret")])
+    auth = OAuth1(
+        *[
+            keys[name]
+            for name in ("consumer_key", "consumer_secret", "access_token", "access_token_secret")
+        ]
+    )
     answer = requests.get(sandbox.url + "/2/users/by?usernames=ada", auth=auth, timeout=9)
     assert answer.status_code == 401
 
 
 def test_a_signature_covers_the_query(sandbox: Sandbox) -> None:
     keys = sandbox.credentials[0]
-    auth = OAuth1(*[keys[name] for name in ("consumer_key", "consumer_secret", "access_token", "access_token_secret")])
-    request = requests.Request("GET", sandbox.url + "/2/tweets/search/recent", params={"query": "a b&c \u00e9 ~+%"},
-                               auth=auth).prepare()
+    auth = OAuth1(
+        *[
+            keys[name]
+            for name in ("consumer_key", "consumer_secret", "access_token", "access_token_secret")
+        ]
+    )
+    request = requests.Request(
+        "GET",
+        sandbox.url + "/2/tweets/search/recent",
+        params={"query": "a b&c \u00e9 ~+%"},
+        auth=auth,
+    ).prepare()
     with requests.Session() as session:
         assert session.send(request, timeout=9).status_code == 200
         assert request.url is not None
@@ -197,9 +236,16 @@ def test_a_signature_covers_the_query(sandbox: Sandbox) -> None:
 
 
 def test_a_signature_over_x_own_address_is_accepted_too(sandbox: Sandbox) -> None:
-    """A client whose transport was pointed elsewhere still signs the address that it believes in."""
+    """A client whose transport was pointed elsewhere still signs the address that it
+    believes in.
+    """
     keys = sandbox.credentials[0]
-    auth = OAuth1(*[keys[name] for name in ("consumer_key", "consumer_secret", "access_token", "access_token_secret")])
+    auth = OAuth1(
+        *[
+            keys[name]
+            for name in ("consumer_key", "consumer_secret", "access_token", "access_token_secret")
+        ]
+    )
     for host in ("https://api.twitter.com", "https://api.x.com", "https://elsewhere.example"):
         request = requests.Request("GET", host + "/2/users/by?usernames=ada", auth=auth).prepare()
         request.url = sandbox.url + "/2/users/by?usernames=ada"
@@ -211,8 +257,12 @@ def test_a_signature_over_x_own_address_is_accepted_too(sandbox: Sandbox) -> Non
 def test_a_bearer_token_is_given_for_key_and_secret(sandbox: Sandbox) -> None:
     keys = sandbox.credentials[1]
     for secret, status in ((keys["consumer_secret"], 200), ("wrong", 403)):
-        answer = requests.post(sandbox.url + "/oauth2/token", data={"grant_type": "client_credentials"},
-                               auth=(keys["consumer_key"], secret), timeout=9)
+        answer = requests.post(
+            sandbox.url + "/oauth2/token",
+            data={"grant_type": "client_credentials"},
+            auth=(keys["consumer_key"], secret),
+            timeout=9,
+        )
         assert answer.status_code == status
         if status == 200:
             assert answer.json() == {"token_type": "bearer", "access_token": keys["bearer_token"]}
@@ -225,7 +275,10 @@ def test_a_revoked_credential_is_refused_and_its_calls_are_counted_by_name() -> 
         for user in (False, True):
             assert sandbox.get("/2/users/by", {"usernames": "ada"}, user=user).status_code == 401
         assert sandbox.get("/2/users/by", {"usernames": "ada"}, credential=1).status_code == 200
-        assert sandbox.books()["requests"] == {"c1": {"/2/users/by": {"401": 2}}, "c2": {"/2/users/by": {"200": 1}}}
+        assert sandbox.books()["requests"] == {
+            "c1": {"/2/users/by": {"401": 2}},
+            "c2": {"/2/users/by": {"200": 1}},
+        }
         sandbox.control("POST", "/sandbox/credentials", {"name": "c1", "revoked": False})
         assert sandbox.get("/2/users/by", {"usernames": "ada"}).status_code == 200
 
@@ -257,7 +310,10 @@ def test_open_windows_can_move_with_the_clock() -> None:
             shown = parsedate_to_datetime(answer.headers["Date"]).timestamp()
             assert shown == pytest.approx(time.time() + skew_s, abs=5)
             assert 590 <= int(answer.headers["x-rate-limit-reset"]) - shown <= 600
-        assert int(answer.headers["x-rate-limit-remaining"]) == int(answer.headers["x-rate-limit-limit"]) - 3
+        assert (
+            int(answer.headers["x-rate-limit-remaining"])
+            == int(answer.headers["x-rate-limit-limit"]) - 3
+        )
 
 
 def test_the_archive_is_searched_once_a_second() -> None:
@@ -271,17 +327,32 @@ def test_the_archive_is_searched_once_a_second() -> None:
 
 
 def test_the_auth_file_is_for_its_owner_only_and_follows_from_the_seed() -> None:
-    with Sandbox("--seed", "7") as one, Sandbox("--seed", "7") as again, Sandbox("--seed", "8") as other:
+    with (
+        Sandbox("--seed", "7") as one,
+        Sandbox("--seed", "7") as again,
+        Sandbox("--seed", "8") as other,
+    ):
         assert stat.S_IMODE(one.auth_csv.stat().st_mode) == 0o600
         assert one.credentials == again.credentials
         assert one.credentials[0]["bearer_token"] != other.credentials[0]["bearer_token"]
-        assert list(one.credentials[0]) == ["consumer_key", "consumer_secret", "access_token", "access_token_secret",
-                                            "bearer_token", "name"]
+        assert list(one.credentials[0]) == [
+            "consumer_key",
+            "consumer_secret",
+            "access_token",
+            "access_token_secret",
+            "bearer_token",
+            "name",
+        ]
         assert [row["name"] for row in one.credentials] == ["c1", "c2", "c3", "c4", "c5"]
-        shown = {str(value) for row in one.control("GET", "/sandbox/credentials")["credentials"]
-                 for value in row.values()}
+        shown = {
+            str(value)
+            for row in one.control("GET", "/sandbox/credentials")["credentials"]
+            for value in row.values()
+        }
         assert "c1" in shown
-        assert not shown & {value for row in one.credentials for name, value in row.items() if name != "name"}
+        assert not shown & {
+            value for row in one.credentials for name, value in row.items() if name != "name"
+        }
 
 
 def test_gzip_is_used_for_those_who_accept_it(sandbox: Sandbox) -> None:
@@ -299,9 +370,19 @@ def test_the_server_ends_cleanly(number: signal.Signals) -> None:
         assert sandbox.process.wait(5) == 0
 
 
-@pytest.mark.parametrize("arguments", [
-    ["--host", "0.0.0.0"], ["--plan", "gold"], ["--posts", "9-1"], ["--limit", "tweets=1"], ["--window-s", "0"]])
-def test_an_option_that_cannot_be_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--host", "0.0.0.0"],
+        ["--plan", "gold"],
+        ["--posts", "9-1"],
+        ["--limit", "tweets=1"],
+        ["--window-s", "0"],
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         parse(arguments)
     assert stopped.value.code == 2
@@ -309,21 +390,41 @@ def test_an_option_that_cannot_be_is_refused(arguments: list[str], capsys: pytes
 
 
 def test_options_are_understood() -> None:
-    options = parse(["--limit", "/2/users/:id/tweets=20/10", "--posts", "5-9", "--window-s", "3", "--no-gzip",
-                     "--write-auth", "a.csv", "--cap", "100", "--credits", "1.5"])
+    options = parse(
+        [
+            "--limit",
+            "/2/users/:id/tweets=20/10",
+            "--posts",
+            "5-9",
+            "--window-s",
+            "3",
+            "--no-gzip",
+            "--write-auth",
+            "a.csv",
+            "--cap",
+            "100",
+            "--credits",
+            "1.5",
+        ]
+    )
     assert options.limits == {"/2/users/:id/tweets": (20, 10)}
     assert (options.posts, options.window_s, options.gzip) == ((5, 9), 3, False)
     assert (options.write_auth, options.cap, options.credits_usd) == (Path("a.csv"), 100, 1.5)
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [
-    (["--write-auth", "/nowhere/auth.csv"], "cannot write /nowhere/auth.csv"),
-    (["--limit", "/2/lists=3/3"], "/2/lists is no endpoint of the sandbox"),
-    (["--recorded", "/nowhere"], "name a folder of recorded v2 answers"),
-    (["--handles", "/nowhere"], "name a file with one handle a line"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--write-auth", "/nowhere/auth.csv"], "cannot write /nowhere/auth.csv"),
+        (["--limit", "/2/lists=3/3"], "/2/lists is no endpoint of the sandbox"),
+        (["--recorded", "/nowhere"], "name a folder of recorded v2 answers"),
+        (["--handles", "/nowhere"], "name a file with one handle a line"),
+    ],
+)
 def test_what_cannot_be_used_ends_the_server_with_a_sentence(
-    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(arguments) == 2
     printed = capsys.readouterr()

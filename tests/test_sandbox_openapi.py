@@ -13,15 +13,23 @@ from sandbox_server import Sandbox
 
 from tweetcrawler.sandbox.fields import PRIVATE_METRICS, TWEET_LISTS, USER_LISTS
 
-ALL_OF_TWEETS = {name: ",".join(value for value in values if value not in PRIVATE_METRICS)
-                 for name, values in TWEET_LISTS.items() if name != "post.fields"}
-ALL_OF_USERS = {name: ",".join(value for value in values if value not in PRIVATE_METRICS)
-                for name, values in USER_LISTS.items() if name != "post.fields"}
+ALL_OF_TWEETS = {
+    name: ",".join(value for value in values if value not in PRIVATE_METRICS)
+    for name, values in TWEET_LISTS.items()
+    if name != "post.fields"
+}
+ALL_OF_USERS = {
+    name: ",".join(value for value in values if value not in PRIVATE_METRICS)
+    for name, values in USER_LISTS.items()
+    if name != "post.fields"
+}
 REAL_ANSWERS_DIFFER = {
     "pattern": "^[A-Za-z0-9_]{1,15}$",  # legacy names are longer
     "reply_settings": "^[A-Za-z]{1,12}$",  # mentionedUsers has fourteen letters
 }
-TELLING = frozenset({"note_tweet", "geo", "withheld", "community_id", "source", "article", "context_annotations"})
+TELLING = frozenset(
+    {"note_tweet", "geo", "withheld", "community_id", "source", "article", "context_annotations"}
+)
 USAGE_COMES_AS_STRINGS = ("project_cap", "project_usage", "usage", "project_id")
 
 
@@ -48,19 +56,42 @@ def sandbox() -> Iterator[Sandbox]:
         yield running
 
 
-def test_a_users_lookup_has_the_described_shape(sandbox: Sandbox, description: dict[str, Any]) -> None:
+def test_a_users_lookup_has_the_described_shape(
+    sandbox: Sandbox, description: dict[str, Any]
+) -> None:
     names = "ada,grace,gone_one,suspended_two,protected_3,locked_4,renamed_5"
-    body = valid(description, "Get2UsersByResponse", sandbox.get("/2/users/by", {"usernames": names} | ALL_OF_USERS))
-    assert [user["username"].lower() for user in body["data"]] == ["ada", "grace", "protected_3", "locked_4"]
+    body = valid(
+        description,
+        "Get2UsersByResponse",
+        sandbox.get("/2/users/by", {"usernames": names} | ALL_OF_USERS),
+    )
+    assert [user["username"].lower() for user in body["data"]] == [
+        "ada",
+        "grace",
+        "protected_3",
+        "locked_4",
+    ]
     ids = ",".join([sandbox.id_of("ada"), sandbox.id_of("renamed_5"), "12"])
-    body = valid(description, "Get2UsersResponse", sandbox.get("/2/users", {"ids": ids} | ALL_OF_USERS))
+    body = valid(
+        description, "Get2UsersResponse", sandbox.get("/2/users", {"ids": ids} | ALL_OF_USERS)
+    )
     assert [user["username"] for user in body["data"]][1] == "now_5"
-    valid(description, "Get2UsersByUsernameUsernameResponse", sandbox.get("/2/users/by/username/ada", ALL_OF_USERS))
-    valid(description, "Get2UsersIdResponse", sandbox.get(f"/2/users/{sandbox.id_of('ada')}", ALL_OF_USERS))
+    valid(
+        description,
+        "Get2UsersByUsernameUsernameResponse",
+        sandbox.get("/2/users/by/username/ada", ALL_OF_USERS),
+    )
+    valid(
+        description,
+        "Get2UsersIdResponse",
+        sandbox.get(f"/2/users/{sandbox.id_of('ada')}", ALL_OF_USERS),
+    )
     valid(description, "Get2UsersMeResponse", sandbox.get("/2/users/me", ALL_OF_USERS, user=True))
 
 
-def test_every_page_of_a_timeline_has_the_described_shape(sandbox: Sandbox, description: dict[str, Any]) -> None:
+def test_every_page_of_a_timeline_has_the_described_shape(
+    sandbox: Sandbox, description: dict[str, Any]
+) -> None:
     """Enough posts that every kind of tweet occurs."""
     kinds: set[str] = set()
     for name in ("ada", "grace", "linus", "maja", "tomas"):
@@ -73,54 +104,117 @@ def test_every_page_of_a_timeline_has_the_described_shape(sandbox: Sandbox, desc
                 break
             parameters["pagination_token"] = body["meta"]["next_token"]
     assert kinds >= {
-        "retweeted", "quoted", "replied_to", "note_tweet", "photo", "animated_gif", "video", "polls", "places", "geo",
-        "hashtags", "cashtags", "mentions", "urls", "annotations", "withheld", "community_id", "source", "article",
-        "Not Found Error", "Authorization Error", "Forbidden", "context_annotations"}
+        "retweeted",
+        "quoted",
+        "replied_to",
+        "note_tweet",
+        "photo",
+        "animated_gif",
+        "video",
+        "polls",
+        "places",
+        "geo",
+        "hashtags",
+        "cashtags",
+        "mentions",
+        "urls",
+        "annotations",
+        "withheld",
+        "community_id",
+        "source",
+        "article",
+        "Not Found Error",
+        "Authorization Error",
+        "Forbidden",
+        "context_annotations",
+    }
 
 
-@pytest.mark.parametrize(("path", "schema", "parameters"), [
-    ("/2/tweets/search/recent", "Get2TweetsSearchRecentResponse", {"query": "coffee", "max_results": "100"}),
-    ("/2/tweets/search/all", "Get2TweetsSearchAllResponse", {"query": "has:media lang:en cats", "max_results": "50"}),
-])
+@pytest.mark.parametrize(
+    ("path", "schema", "parameters"),
+    [
+        (
+            "/2/tweets/search/recent",
+            "Get2TweetsSearchRecentResponse",
+            {"query": "coffee", "max_results": "100"},
+        ),
+        (
+            "/2/tweets/search/all",
+            "Get2TweetsSearchAllResponse",
+            {"query": "has:media lang:en cats", "max_results": "50"},
+        ),
+    ],
+)
 def test_a_search_page_has_the_described_shape(
-    sandbox: Sandbox, description: dict[str, Any], path: str, schema: str, parameters: dict[str, str],
+    sandbox: Sandbox,
+    description: dict[str, Any],
+    path: str,
+    schema: str,
+    parameters: dict[str, str],
 ) -> None:
     body = valid(description, schema, sandbox.get(path, ALL_OF_TWEETS | parameters))
     assert body["meta"]["result_count"] > 5
 
 
-def test_lookups_of_tweets_have_the_described_shape(sandbox: Sandbox, description: dict[str, Any]) -> None:
+def test_lookups_of_tweets_have_the_described_shape(
+    sandbox: Sandbox, description: dict[str, Any]
+) -> None:
     ids = [*sandbox.truth_ids("ada")["reachable"][:98], "20", "1900000000000000001"]
-    body = valid(description, "Get2TweetsResponse", sandbox.get("/2/tweets", {"ids": ",".join(ids)} | ALL_OF_TWEETS))
+    body = valid(
+        description,
+        "Get2TweetsResponse",
+        sandbox.get("/2/tweets", {"ids": ",".join(ids)} | ALL_OF_TWEETS),
+    )
     assert len(body["data"]) == 98
     assert {error["value"] for error in body["errors"]} >= {"20", "1900000000000000001"}
     valid(description, "Get2TweetsIdResponse", sandbox.get(f"/2/tweets/{ids[0]}", ALL_OF_TWEETS))
 
 
-def test_the_other_endpoints_have_the_described_shape(sandbox: Sandbox, description: dict[str, Any]) -> None:
+def test_the_other_endpoints_have_the_described_shape(
+    sandbox: Sandbox, description: dict[str, Any]
+) -> None:
     ada = sandbox.id_of("ada")
-    public = next(name for name in sandbox.control("GET", "/sandbox/handles")["handles"] if name[-1].isdigit())
+    public = next(
+        name for name in sandbox.control("GET", "/sandbox/handles")["handles"] if name[-1].isdigit()
+    )
     for schema, path, parameters in (
         ("Get2UsersIdFollowersResponse", f"/2/users/{ada}/followers", ALL_OF_USERS),
-        ("Get2UsersIdFollowingResponse", f"/2/users/{ada}/following", ALL_OF_USERS | {"max_results": "7"}),
-        ("Get2UsersIdMentionsResponse", f"/2/users/{sandbox.id_of(public)}/mentions", ALL_OF_TWEETS),
+        (
+            "Get2UsersIdFollowingResponse",
+            f"/2/users/{ada}/following",
+            ALL_OF_USERS | {"max_results": "7"},
+        ),
+        (
+            "Get2UsersIdMentionsResponse",
+            f"/2/users/{sandbox.id_of(public)}/mentions",
+            ALL_OF_TWEETS,
+        ),
         ("Get2TweetsCountsRecentResponse", "/2/tweets/counts/recent", {"query": "coffee"}),
         ("Get2TweetsCountsAllResponse", "/2/tweets/counts/all", {"query": "from:ada"}),
         ("Get2TrendsByWoeidWoeidResponse", "/2/trends/by/woeid/1", {}),
-        ("Get2UsageTweetsResponse", "/2/usage/tweets", {
-            "usage.fields": "cap_reset_day,daily_client_app_usage,daily_project_usage,project_cap,project_id,"
-                            "project_usage"}),
+        (
+            "Get2UsageTweetsResponse",
+            "/2/usage/tweets",
+            {
+                "usage.fields": "cap_reset_day,daily_client_app_usage,daily_project_usage,project_cap,project_id,"
+                "project_usage"
+            },
+        ),
     ):
         assert valid(description, schema, sandbox.get(path, parameters))["data"]
 
 
 def test_accepted_fields_are_those_of_the_description(description: dict[str, Any]) -> None:
     found = description["components"]["parameters"]
-    for name, listed in (("TweetFields", TWEET_LISTS["tweet.fields"]), ("UserFields", TWEET_LISTS["user.fields"]),
-                         ("MediaFields", TWEET_LISTS["media.fields"]), ("PollFields", TWEET_LISTS["poll.fields"]),
-                         ("PlaceFields", TWEET_LISTS["place.fields"]),
-                         ("TweetExpansions", TWEET_LISTS["expansions"]),
-                         ("UserExpansions", USER_LISTS["expansions"])):
+    for name, listed in (
+        ("TweetFields", TWEET_LISTS["tweet.fields"]),
+        ("UserFields", TWEET_LISTS["user.fields"]),
+        ("MediaFields", TWEET_LISTS["media.fields"]),
+        ("PollFields", TWEET_LISTS["poll.fields"]),
+        ("PlaceFields", TWEET_LISTS["place.fields"]),
+        ("TweetExpansions", TWEET_LISTS["expansions"]),
+        ("UserExpansions", USER_LISTS["expansions"]),
+    ):
         assert set(listed) == set(found[f"{name}Parameter"]["schema"]["items"]["enum"])
 
 
@@ -139,8 +233,14 @@ def valid(description: dict[str, Any], schema: str, answer: Any) -> dict[str, An
     check(description, schema, body)
     for error in body.get("errors", ()):
         kind = error["type"].rsplit("/", 1)[-1]
-        check(description, {"resource-not-found": "ResourceNotFoundProblem",
-                            "not-authorized-for-resource": "ResourceUnauthorizedProblem"}[kind], error)
+        check(
+            description,
+            {
+                "resource-not-found": "ResourceNotFoundProblem",
+                "not-authorized-for-resource": "ResourceUnauthorizedProblem",
+            }[kind],
+            error,
+        )
     return body
 
 
@@ -148,9 +248,12 @@ def check(description: dict[str, Any], schema: str, thing: Any) -> None:
     key = schema
     if key not in _validators:
         _validators[key] = jsonschema.Draft202012Validator(
-            {"$ref": f"#/components/schemas/{schema}", "components": description["components"]})
+            {"$ref": f"#/components/schemas/{schema}", "components": description["components"]}
+        )
     errors = sorted(_validators[key].iter_errors(thing), key=str)
-    assert not errors, "\n".join(f"{list(error.absolute_path)}: {error.message[:300]}" for error in errors[:5])
+    assert not errors, "\n".join(
+        f"{list(error.absolute_path)}: {error.message[:300]}" for error in errors[:5]
+    )
 
 
 def test_the_check_finds_a_missing_field(description: dict[str, Any]) -> None:

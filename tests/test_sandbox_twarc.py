@@ -1,7 +1,7 @@
 """twarc2, a program that knows nothing of the sandbox, works against it unchanged.
 
-It is installed into an environment of its own and reaches the sandbox through a small CONNECT proxy that holds a
-certificate for X's addresses.
+It is installed into an environment of its own and reaches the sandbox through a small
+CONNECT proxy that holds a certificate for X's addresses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from urllib.parse import urlsplit
 import pytest
 from sandbox_server import Sandbox
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed"),
+]
 SERVER_EXTENSIONS = """\
 subjectAltName=DNS:api.twitter.com,DNS:api.x.com
 keyUsage=critical,digitalSignature,keyEncipherment
@@ -36,7 +39,9 @@ subjectKeyIdentifier=hash
 def twarc2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("twarc")
     venv.create(folder, with_pip=True)
-    subprocess.run([folder / "bin/python", "-m", "pip", "install", "-q", "twarc>=2.13,<3"], check=True)
+    subprocess.run(
+        [folder / "bin/python", "-m", "pip", "install", "-q", "twarc>=2.13,<3"], check=True
+    )
     return folder / "bin/twarc2"
 
 
@@ -46,8 +51,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("certificates")
     (folder / "extensions").write_text(SERVER_EXTENSIONS)
     for command in (
-        ("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=tests -addext basicConstraints=critical,CA:TRUE -addext "
-         "keyUsage=critical,keyCertSign,cRLSign -addext subjectKeyIdentifier=hash -keyout ca.key -out ca.pem"),
+        (
+            "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=tests -addext basicConstraints=critical,CA:TRUE -addext "
+            "keyUsage=critical,keyCertSign,cRLSign -addext subjectKeyIdentifier=hash -keyout ca.key -out ca.pem"
+        ),
         "req -newkey rsa:2048 -nodes -subj /CN=api.twitter.com -keyout server.key -out server.csr",
         "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out server.pem",
     ):
@@ -89,8 +96,10 @@ class Interception:
         while b"\r\n\r\n" not in head:
             head += client.recv(4096)
         client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        with self._context.wrap_socket(client, server_side=True) as plain, \
-                socket.create_connection(self._target) as server:
+        with (
+            self._context.wrap_socket(client, server_side=True) as plain,
+            socket.create_connection(self._target) as server,
+        ):
             up = threading.Thread(target=self._copy, args=(plain, server), daemon=True)
             up.start()
             self._copy(server, plain)
@@ -112,12 +121,34 @@ def proxy(sandbox: Sandbox, certificates: Path) -> Iterator[Interception]:
     made.close()
 
 
-def run(twarc2: Path, sandbox: Sandbox, proxy: Interception, certificates: Path, folder: Path, *arguments: str) -> None:
-    environment = {name: value for name, value in os.environ.items() if name.lower() not in ("no_proxy", "all_proxy")}
-    environment |= {"HOME": str(folder), "HTTPS_PROXY": proxy.url, "https_proxy": proxy.url,
-                    "REQUESTS_CA_BUNDLE": str(certificates / "ca.pem"), "SSL_CERT_FILE": str(certificates / "ca.pem")}
-    done = subprocess.run([twarc2, "--bearer-token", sandbox.credentials[0]["bearer_token"], *arguments],
-                          cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+def run(
+    twarc2: Path,
+    sandbox: Sandbox,
+    proxy: Interception,
+    certificates: Path,
+    folder: Path,
+    *arguments: str,
+) -> None:
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name.lower() not in ("no_proxy", "all_proxy")
+    }
+    environment |= {
+        "HOME": str(folder),
+        "HTTPS_PROXY": proxy.url,
+        "https_proxy": proxy.url,
+        "REQUESTS_CA_BUNDLE": str(certificates / "ca.pem"),
+        "SSL_CERT_FILE": str(certificates / "ca.pem"),
+    }
+    done = subprocess.run(
+        [twarc2, "--bearer-token", sandbox.credentials[0]["bearer_token"], *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     log = (folder / "twarc.log").read_text() if (folder / "twarc.log").exists() else ""
@@ -125,7 +156,11 @@ def run(twarc2: Path, sandbox: Sandbox, proxy: Interception, certificates: Path,
 
 
 def test_timelines_users_and_search(
-    twarc2: Path, sandbox: Sandbox, proxy: Interception, certificates: Path, tmp_path: Path,
+    twarc2: Path,
+    sandbox: Sandbox,
+    proxy: Interception,
+    certificates: Path,
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "names.txt").write_text("ada\ngrace\n" + sandbox.id_of("linus") + "\n")
     (tmp_path / "users.txt").write_text("ada\ngone_x\nsuspended_y\ngrace\n")
@@ -136,10 +171,13 @@ def test_timelines_users_and_search(
 
     pages = twarc("timelines", "--hide-progress", "names.txt", "timelines.jsonl")
     stored = {tweet["id"] for page in pages for tweet in page["data"]}  # type: ignore[attr-defined]
-    assert stored == {id_ for name in ("ada", "grace", "linus") for id_ in sandbox.truth_ids(name)["reachable"]}
+    assert stored == {
+        id_ for name in ("ada", "grace", "linus") for id_ in sandbox.truth_ids(name)["reachable"]
+    }
     pages = twarc("users", "--usernames", "users.txt", "users.jsonl")
     assert [user["username"].lower() for page in pages for user in page["data"]] == [  # type: ignore[attr-defined]
-        "ada", "grace"]
+        "ada",
+        "grace",
+    ]
     pages = twarc("search", "--limit", "150", "coffee", "search.jsonl")
     assert sum(len(page["data"]) for page in pages) >= 150  # type: ignore[arg-type]
-

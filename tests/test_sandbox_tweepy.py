@@ -21,8 +21,15 @@ class ToSandbox(HTTPAdapter):
         super().__init__()
         self._where = urlsplit(url)
 
-    def send(self, request: requests.PreparedRequest, stream: bool = False, timeout: Any = None, verify: Any = True,
-             cert: Any = None, proxies: Mapping[str, str] | None = None) -> requests.Response:
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> requests.Response:
         asked = urlsplit(request.url or "")
         request.url = asked._replace(scheme="http", netloc=self._where.netloc).geturl()  # type: ignore[arg-type]
         return super().send(request, stream=stream, timeout=9, verify=verify, cert=cert)
@@ -49,8 +56,11 @@ def client(request: pytest.FixtureRequest, sandbox: Sandbox) -> Iterator[tweepy.
 
 
 def test_users_and_their_partial_errors(client: tweepy.Client) -> None:
-    answer = client.get_users(usernames=["ada", "gone_x", "suspended_y"], user_fields=["created_at", "public_metrics"],
-                              user_auth=client.user_auth)
+    answer = client.get_users(
+        usernames=["ada", "gone_x", "suspended_y"],
+        user_fields=["created_at", "public_metrics"],
+        user_auth=client.user_auth,
+    )
     assert [user.username.lower() for user in answer.data] == ["ada"]
     assert answer.data[0].created_at < datetime.now(UTC)
     assert [error["title"] for error in answer.errors] == ["Not Found Error", "Forbidden"]
@@ -62,10 +72,27 @@ def test_timelines_with_a_paginator(client: tweepy.Client, sandbox: Sandbox) -> 
     ids: list[str] = []
     media: set[str] = set()
     for page in tweepy.Paginator(
-            client.get_users_tweets, sandbox.id_of("ada"), max_results=60, user_auth=client.user_auth,
-            tweet_fields=["created_at", "public_metrics", "entities", "attachments", "referenced_tweets", "note_tweet"],
-            media_fields=["url", "variants"], expansions=[
-                "author_id", "referenced_tweets.id", "attachments.media_keys", "attachments.poll_ids", "geo.place_id"]):
+        client.get_users_tweets,
+        sandbox.id_of("ada"),
+        max_results=60,
+        user_auth=client.user_auth,
+        tweet_fields=[
+            "created_at",
+            "public_metrics",
+            "entities",
+            "attachments",
+            "referenced_tweets",
+            "note_tweet",
+        ],
+        media_fields=["url", "variants"],
+        expansions=[
+            "author_id",
+            "referenced_tweets.id",
+            "attachments.media_keys",
+            "attachments.poll_ids",
+            "geo.place_id",
+        ],
+    ):
         ids += [str(tweet.id) for tweet in page.data or ()]
         media |= {one.type for one in page.includes.get("media", ())}
         assert page.includes["users"][0].username.lower() == "ada"
@@ -77,13 +104,19 @@ def test_tweets_search_and_networks(client: tweepy.Client, sandbox: Sandbox) -> 
     user_auth = client.user_auth
     ids = sandbox.truth_ids("ada")["reachable"][:3]
     assert [str(tweet.id) for tweet in client.get_tweets(ids, user_auth=user_auth).data] == ids
-    found = list(tweepy.Paginator(client.search_recent_tweets, "coffee lang:en", max_results=20,
-                                  user_auth=user_auth).flatten(limit=50))
+    found = list(
+        tweepy.Paginator(
+            client.search_recent_tweets, "coffee lang:en", max_results=20, user_auth=user_auth
+        ).flatten(limit=50)
+    )
     assert len({tweet.id for tweet in found}) == 50
     followers = client.get_users_followers(sandbox.id_of("ada"), max_results=5, user_auth=user_auth)
     following = client.get_users_following(sandbox.id_of("ada"), max_results=5, user_auth=user_auth)
     assert followers.meta["result_count"] == following.meta["result_count"] == 5
-    assert client.get_users_mentions(sandbox.id_of("ada"), user_auth=user_auth).meta["result_count"] == 0
+    assert (
+        client.get_users_mentions(sandbox.id_of("ada"), user_auth=user_auth).meta["result_count"]
+        == 0
+    )
 
 
 def test_what_only_one_kind_of_token_may_do(client: tweepy.Client, sandbox: Sandbox) -> None:
@@ -103,8 +136,12 @@ def test_errors_arrive_as_tweepys_own(client: tweepy.Client, sandbox: Sandbox) -
     id_ = sandbox.id_of("ada")
     with pytest.raises(tweepy.BadRequest, match="is not between 5 and 100"):
         client.get_users_tweets(id_, max_results=3, user_auth=client.user_auth)
-    for fault, error in (("window", tweepy.TooManyRequests), ("unauthorized", tweepy.Unauthorized),
-                         ("status", tweepy.TwitterServerError), ("credits", tweepy.HTTPException)):
+    for fault, error in (
+        ("window", tweepy.TooManyRequests),
+        ("unauthorized", tweepy.Unauthorized),
+        ("status", tweepy.TwitterServerError),
+        ("credits", tweepy.HTTPException),
+    ):
         sandbox.fault(fault)
         with pytest.raises(error):
             client.get_users_tweets(id_, user_auth=client.user_auth)
@@ -114,6 +151,9 @@ def test_a_bearer_token_is_fetched_as_tweepy_does(sandbox: Sandbox) -> None:
     keys = sandbox.credentials[0]
     with requests.Session() as session:
         session.mount("https://api.twitter.com/", ToSandbox(sandbox.url))
-        token = session.post("https://api.twitter.com/oauth2/token", data={"grant_type": "client_credentials"},
-                            auth=(keys["consumer_key"], keys["consumer_secret"])).json()
+        token = session.post(
+            "https://api.twitter.com/oauth2/token",
+            data={"grant_type": "client_credentials"},
+            auth=(keys["consumer_key"], keys["consumer_secret"]),
+        ).json()
     assert token["access_token"] == keys["bearer_token"]

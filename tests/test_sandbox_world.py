@@ -20,7 +20,12 @@ from tweetcrawler.sandbox.world import DEPTH, MadeWorld, Missing
 
 NOW_MS = 1_790_000_000_000
 NO_ID = 2**63
-SIGN_OF = {"hashtags": ("#", "tag"), "cashtags": ("$", "tag"), "mentions": ("@", "username"), "urls": ("", "url")}
+SIGN_OF = {
+    "hashtags": ("#", "tag"),
+    "cashtags": ("$", "tag"),
+    "mentions": ("@", "username"),
+    "urls": ("", "url"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +67,15 @@ def test_the_same_seed_makes_the_same_world_and_another_seed_another(world: Made
 
 
 def test_history_stays_when_the_server_starts_later(world: MadeWorld) -> None:
-    """What a crawl stored yesterday is still true today, but for new posts and as many that fell off the far end."""
+    """What a crawl stored yesterday is still true today, but for new posts and as many that
+    fell off the far end.
+    """
     later = MadeWorld("seed", NOW_MS + 30 * 86_400_000)
     before, after = ids_of(world, "grace"), ids_of(later, "grace")
     assert len(before) == len(after)
-    assert [id_ for id_ in after if after[-1] <= id_ <= before[0]] == [id_ for id_ in before if id_ >= after[-1]]
+    assert [id_ for id_ in after if after[-1] <= id_ <= before[0]] == [
+        id_ for id_ in before if id_ >= after[-1]
+    ]
 
 
 @given(name=st.from_regex(r"[a-z0-9_]{1,15}", fullmatch=True))
@@ -92,7 +101,7 @@ def test_a_timeline_is_the_same_from_above_and_from_below(name: str, cut: int) -
     ids = list(world.newest_first(person, 0, NO_ID))
     assert list(world.oldest_first(person, 0)) == ids[::-1]
     if cut < len(ids):
-        assert list(world.newest_first(person, 0, ids[cut])) == ids[cut + 1:]
+        assert list(world.newest_first(person, 0, ids[cut])) == ids[cut + 1 :]
         assert list(world.newest_first(person, ids[cut], NO_ID)) == ids[:cut]
         assert list(world.oldest_first(person, ids[cut])) == ids[:cut][::-1]
 
@@ -103,9 +112,14 @@ def test_entities_stand_where_their_offsets_say(world: MadeWorld) -> None:
         for holder in (post.tweet, post.tweet.get("note_tweet", {})):
             for name, entities in holder.get("entities", {}).items():
                 for entity in entities:
-                    piece = holder["text"][entity["start"]:entity["end"] + (name == "annotations")]
-                    expected = (entity["normalized_text"] if name == "annotations"
-                                else SIGN_OF[name][0] + entity[SIGN_OF[name][1]])
+                    piece = holder["text"][
+                        entity["start"] : entity["end"] + (name == "annotations")
+                    ]
+                    expected = (
+                        entity["normalized_text"]
+                        if name == "annotations"
+                        else SIGN_OF[name][0] + entity[SIGN_OF[name][1]]
+                    )
                     assert piece == expected
                     checked += 1
     assert checked > 1_000
@@ -147,7 +161,9 @@ def test_references_lead_to_posts_or_to_the_reason_why_not(world: MadeWorld) -> 
                 assert isinstance(again, Post)
                 assert again.tweet == found.tweet
                 if ref.type == "retweeted":
-                    assert post.tweet["text"].startswith(f"RT @{world.person(found.author).username}: ")
+                    assert post.tweet["text"].startswith(
+                        f"RT @{world.person(found.author).username}: "
+                    )
                     assert len(post.tweet["text"]) <= 140
     assert reasons >= {"absent", "protected"}
 
@@ -193,30 +209,49 @@ def test_the_default_world_has_empty_ordinary_and_very_long_timelines(world: Mad
 
 
 def test_only_the_newest_3200_of_a_timeline_can_be_reached(world: MadeWorld) -> None:
-    name = next(name for number in range(1_000) if world.anyone(name := f"user{number}").count > DEPTH)
+    name = next(
+        name for number in range(1_000) if world.anyone(name := f"user{number}").count > DEPTH
+    )
     person = world.anyone(name)
     assert world.depth_floor(person) == ids_of(world, name)[DEPTH - 1]
 
 
 def test_every_kind_of_post_occurs(world: MadeWorld) -> None:
-    seen = {kind_of(person, person.last_k - number) for person in map(world.anyone, ("ada", "grace", "maja"))
-            for number in range(800)}
+    seen = {
+        kind_of(person, person.last_k - number)
+        for person in map(world.anyone, ("ada", "grace", "maja"))
+        for number in range(800)
+    }
     assert seen == set(Kind)
 
 
 def test_handles_tell_the_state_of_an_account(sandbox: Sandbox) -> None:
-    body = sandbox.get("/2/users/by", {"usernames": "gone_a,suspended_a,protected_a,locked_a,renamed_a",
-                                       "user.fields": "protected"}).json()
+    body = sandbox.get(
+        "/2/users/by",
+        {
+            "usernames": "gone_a,suspended_a,protected_a,locked_a,renamed_a",
+            "user.fields": "protected",
+        },
+    ).json()
     by_name = {user["username"].lower(): user for user in body["data"]}
     assert set(by_name) == {"protected_a", "locked_a"}
     assert by_name["protected_a"]["protected"] is True
     assert by_name["locked_a"]["name"] == ""
     assert {error["value"]: error["title"] for error in body["errors"]} == {
-        "gone_a": "Not Found Error", "suspended_a": "Forbidden", "renamed_a": "Not Found Error"}
+        "gone_a": "Not Found Error",
+        "suspended_a": "Forbidden",
+        "renamed_a": "Not Found Error",
+    }
 
 
-@pytest.mark.parametrize(("name", "title"), [
-    ("gone_a", "Not Found Error"), ("suspended_a", "Forbidden"), ("protected_a", "Authorization Error")])
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("gone_a", "Not Found Error"),
+        ("suspended_a", "Forbidden"),
+        ("protected_a", "Authorization Error"),
+    ],
+)
 def test_a_refused_timeline_is_a_200_without_data(sandbox: Sandbox, name: str, title: str) -> None:
     answer = sandbox.get(f"/2/users/{sandbox.id_of(name)}/tweets")
     assert answer.status_code == 200
@@ -239,7 +274,9 @@ def test_walking_by_until_id_gives_the_whole_timeline_once(sandbox: Sandbox) -> 
     found: list[str] = []
     until: dict[str, str] = {}
     while True:
-        page = sandbox.get(f"/2/users/{sandbox.id_of('ada')}/tweets", {"max_results": "37"} | until).json()
+        page = sandbox.get(
+            f"/2/users/{sandbox.id_of('ada')}/tweets", {"max_results": "37"} | until
+        ).json()
         found += [tweet["id"] for tweet in page.get("data", ())]
         if "next_token" not in page["meta"]:
             break
@@ -251,8 +288,12 @@ def test_previous_token_leads_back_to_the_page_before(sandbox: Sandbox) -> None:
     path = f"/2/users/{sandbox.id_of('ada')}/tweets"
     first = sandbox.get(path, {"max_results": "20"}).json()
     assert "previous_token" not in first["meta"]
-    second = sandbox.get(path, {"max_results": "20", "pagination_token": first["meta"]["next_token"]}).json()
-    back = sandbox.get(path, {"max_results": "20", "pagination_token": second["meta"]["previous_token"]}).json()
+    second = sandbox.get(
+        path, {"max_results": "20", "pagination_token": first["meta"]["next_token"]}
+    ).json()
+    back = sandbox.get(
+        path, {"max_results": "20", "pagination_token": second["meta"]["previous_token"]}
+    ).json()
     assert back["data"] == first["data"]
 
 
@@ -265,8 +306,12 @@ def test_a_page_may_hold_fewer_posts_than_asked_for_although_more_follow() -> No
 
 
 def test_excluded_kinds_leave_gaps_in_pages_but_nothing_else_is_missing(sandbox: Sandbox) -> None:
-    kept = [line["tweet"]["id"] for line in sandbox.truth("maja")
-            if not {"replied_to", "retweeted"} & {ref["type"] for ref in line["tweet"].get("referenced_tweets", ())}]
+    kept = [
+        line["tweet"]["id"]
+        for line in sandbox.truth("maja")
+        if not {"replied_to", "retweeted"}
+        & {ref["type"] for ref in line["tweet"].get("referenced_tweets", ())}
+    ]
     assert walk(sandbox, "maja", exclude="replies,retweets") == kept
     assert len(kept) < len(sandbox.truth_ids("maja")["reachable"])
 
@@ -285,8 +330,11 @@ def test_times_bound_a_timeline_and_ids_win_over_them(sandbox: Sandbox) -> None:
     start, end = truth[60]["created_at"], truth[20]["created_at"]
     page = sandbox.get(path, {"max_results": "100", "start_time": start, "end_time": end}).json()
     assert [tweet["id"] for tweet in page["data"]] == [
-        tweet["id"] for tweet in truth if start <= tweet["created_at"] < end]
-    page = sandbox.get(path, {"max_results": "100", "start_time": start, "since_id": truth[5]["id"]}).json()
+        tweet["id"] for tweet in truth if start <= tweet["created_at"] < end
+    ]
+    page = sandbox.get(
+        path, {"max_results": "100", "start_time": start, "since_id": truth[5]["id"]}
+    ).json()
     assert [tweet["id"] for tweet in page["data"]] == [tweet["id"] for tweet in truth[:5]]
 
 
@@ -294,16 +342,35 @@ def test_only_what_was_asked_for_is_sent(sandbox: Sandbox) -> None:
     path = f"/2/users/{sandbox.id_of('ada')}/tweets"
     page = sandbox.get(path, {"max_results": "100"}).json()
     assert page.keys() == {"data", "meta"}
-    assert {key for tweet in page["data"] for key in tweet} == {"id", "text", "edit_history_tweet_ids"}
-    page = sandbox.get(path, {"max_results": "100", "tweet.fields": "lang", "expansions": "author_id"}).json()
-    assert page["includes"] == {"users": [sandbox.get("/2/users/by", {"usernames": "ada"}).json()["data"][0]]}
-    assert {key for tweet in page["data"] for key in tweet} == {"id", "text", "edit_history_tweet_ids", "lang"}
+    assert {key for tweet in page["data"] for key in tweet} == {
+        "id",
+        "text",
+        "edit_history_tweet_ids",
+    }
+    page = sandbox.get(
+        path, {"max_results": "100", "tweet.fields": "lang", "expansions": "author_id"}
+    ).json()
+    assert page["includes"] == {
+        "users": [sandbox.get("/2/users/by", {"usernames": "ada"}).json()["data"][0]]
+    }
+    assert {key for tweet in page["data"] for key in tweet} == {
+        "id",
+        "text",
+        "edit_history_tweet_ids",
+        "lang",
+    }
 
 
 def test_post_fields_are_answered_in_post_words(sandbox: Sandbox) -> None:
-    page = sandbox.get(f"/2/users/{sandbox.id_of('ada')}/tweets", {
-        "max_results": "100", "post.fields": "referenced_posts,public_metrics,edit_history_post_ids",
-        "expansions": "referenced_posts,author_id", "user.fields": "public_metrics"}).json()
+    page = sandbox.get(
+        f"/2/users/{sandbox.id_of('ada')}/tweets",
+        {
+            "max_results": "100",
+            "post.fields": "referenced_posts,public_metrics,edit_history_post_ids",
+            "expansions": "referenced_posts,author_id",
+            "user.fields": "public_metrics",
+        },
+    ).json()
     keys = {key for post in page["data"] for key in post}
     assert keys == {"id", "text", "edit_history_post_ids", "referenced_posts", "public_metrics"}
     assert page["includes"].keys() == {"users", "posts"}
@@ -313,20 +380,27 @@ def test_post_fields_are_answered_in_post_words(sandbox: Sandbox) -> None:
 
 def test_an_empty_timeline_is_meta_alone() -> None:
     with Sandbox("--posts", "0-0") as sandbox:
-        assert sandbox.get(f"/2/users/{sandbox.id_of('ada')}/tweets").json() == {"meta": {"result_count": 0}}
+        assert sandbox.get(f"/2/users/{sandbox.id_of('ada')}/tweets").json() == {
+            "meta": {"result_count": 0}
+        }
 
 
 def test_added_and_deleted_posts_and_names_and_states_take_effect_at_once(sandbox: Sandbox) -> None:
     before = sandbox.truth_ids("linus")["reachable"]
     added = sandbox.control("POST", "/sandbox/world", {"user": "linus", "add_posts": 3})["added"]
-    old = sandbox.control("POST", "/sandbox/world", {"user": "linus", "add_posts": 1, "age_s": 9e6})["added"]
-    assert sandbox.control("POST", "/sandbox/world", {"user": "linus", "delete": [before[7], "5"]}) == {"deleted": 1}
+    old = sandbox.control(
+        "POST", "/sandbox/world", {"user": "linus", "add_posts": 1, "age_s": 9e6}
+    )["added"]
+    assert sandbox.control(
+        "POST", "/sandbox/world", {"user": "linus", "delete": [before[7], "5"]}
+    ) == {"deleted": 1}
     expected = sorted({*before, *added, *old} - {before[7]}, key=int, reverse=True)
     assert walk(sandbox, "linus") == sandbox.truth_ids("linus")["reachable"] == expected
     assert expected[:3] == added[::-1]
     id_ = sandbox.id_of("linus")
-    assert sandbox.get(f"/2/users/{id_}", {"user.fields": "public_metrics"}).json()["data"]["public_metrics"][
-        "tweet_count"] == len(expected)
+    assert sandbox.get(f"/2/users/{id_}", {"user.fields": "public_metrics"}).json()["data"][
+        "public_metrics"
+    ]["tweet_count"] == len(expected)
     assert "errors" in sandbox.get("/2/tweets", {"ids": before[7]}).json()
     assert sandbox.get("/2/tweets", {"ids": added[0]}).json()["data"][0]["id"] == added[0]
     sandbox.control("POST", "/sandbox/world", {"user": "linus", "rename_to": "torvald"})
@@ -340,13 +414,19 @@ def test_added_and_deleted_posts_and_names_and_states_take_effect_at_once(sandbo
 
 
 def test_a_post_that_was_added_and_deleted_again_is_gone_from_everywhere(sandbox: Sandbox) -> None:
-    """It stayed in its timeline, and to answer with it failed: it was the post of nobody any more."""
+    """It stayed in its timeline, and to answer with it failed: it was the post of nobody
+    any more.
+    """
     before = sandbox.truth_ids("hedy")["reachable"]
     added = sandbox.control("POST", "/sandbox/world", {"user": "hedy", "add_posts": 4})["added"]
-    assert sandbox.control("POST", "/sandbox/world", {"user": "hedy", "delete": added[1::2]}) == {"deleted": 2}
+    assert sandbox.control("POST", "/sandbox/world", {"user": "hedy", "delete": added[1::2]}) == {
+        "deleted": 2
+    }
     expected = [added[2], added[0], *before]
     assert walk(sandbox, "hedy") == sandbox.truth_ids("hedy")["reachable"] == expected
-    newest = sandbox.get(f"/2/users/{sandbox.id_of('hedy')}", {"user.fields": "most_recent_tweet_id,public_metrics"})
+    newest = sandbox.get(
+        f"/2/users/{sandbox.id_of('hedy')}", {"user.fields": "most_recent_tweet_id,public_metrics"}
+    )
     assert newest.json()["data"]["most_recent_tweet_id"] == added[2]
     assert newest.json()["data"]["public_metrics"]["tweet_count"] == len(expected)
     gone = sandbox.get("/2/tweets", {"ids": ",".join(added[1::2])}).json()
@@ -354,7 +434,10 @@ def test_a_post_that_was_added_and_deleted_again_is_gone_from_everywhere(sandbox
     assert "data" not in gone
 
 
-@given(steps=st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=12), cut=st.integers(0, 80))
+@given(
+    steps=st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=12),
+    cut=st.integers(0, 80),
+)
 @settings(max_examples=60, deadline=None)
 def test_whatever_was_added_and_deleted_a_timeline_reads_the_same_both_ways(
     steps: list[tuple[bool, int]], cut: int
@@ -380,11 +463,15 @@ def test_whatever_was_added_and_deleted_a_timeline_reads_the_same_both_ways(
 
 
 def test_followers_are_listed_once_each_and_page_by_sixteen_sign_tokens(sandbox: Sandbox) -> None:
-    name = next(name for number in range(99) if 20 < followers(sandbox, name := f"user{number}") < 900)
+    name = next(
+        name for number in range(99) if 20 < followers(sandbox, name := f"user{number}") < 900
+    )
     found: list[str] = []
     parameters = {"max_results": "100"}
     while True:
-        page = sandbox.get(f"/2/users/{sandbox.id_of(name)}/followers", parameters, user=True).json()
+        page = sandbox.get(
+            f"/2/users/{sandbox.id_of(name)}/followers", parameters, user=True
+        ).json()
         found += [user["id"] for user in page.get("data", ())]
         if "next_token" not in page["meta"]:
             break
@@ -393,26 +480,42 @@ def test_followers_are_listed_once_each_and_page_by_sixteen_sign_tokens(sandbox:
     assert len(set(found)) == len(found) == followers(sandbox, name)
 
 
-@pytest.mark.parametrize(("path", "parameters", "message"), [
-    ("/2/users/by", {"usernames": "a_name_that_is_too_long"}, "does not match"),
-    ("/2/users/by", {}, "can not be empty"),
-    ("/2/users/by", {"usernames": "ada", "nonsense": "1"}, r"query parameter \[nonsense\] is not one of"),
-    ("/2/users", {"ids": ",".join("1" * 101)}, "is not between 1 and 100"),
-    ("/2/tweets", {"ids": "abc"}, "does not match"),
-    ("/2/users/1/tweets", {"max_results": "4"}, r"\[4\] is not between 5 and 100"),
-    ("/2/users/1/tweets", {"tweet.fields": "colour"}, r"\[colour\] is not one of \[article,attachments,"),
-    ("/2/users/1/tweets", {"exclude": "cats"}, "is not one of"),
-    ("/2/users/x/tweets", {}, "is not valid"),
-    ("/2/users/{ada}/tweets", {"pagination_token": "abc"}, "is not valid"),
-    ("/2/users/{ada}/tweets", {"end_time": "{now}"}, "minimum of 10 seconds prior"),
-    ("/2/users/{ada}/tweets", {"start_time": "yesterday"}, "not a valid RFC3339"),
-])
+@pytest.mark.parametrize(
+    ("path", "parameters", "message"),
+    [
+        ("/2/users/by", {"usernames": "a_name_that_is_too_long"}, "does not match"),
+        ("/2/users/by", {}, "can not be empty"),
+        (
+            "/2/users/by",
+            {"usernames": "ada", "nonsense": "1"},
+            r"query parameter \[nonsense\] is not one of",
+        ),
+        ("/2/users", {"ids": ",".join("1" * 101)}, "is not between 1 and 100"),
+        ("/2/tweets", {"ids": "abc"}, "does not match"),
+        ("/2/users/1/tweets", {"max_results": "4"}, r"\[4\] is not between 5 and 100"),
+        (
+            "/2/users/1/tweets",
+            {"tweet.fields": "colour"},
+            r"\[colour\] is not one of \[article,attachments,",
+        ),
+        ("/2/users/1/tweets", {"exclude": "cats"}, "is not one of"),
+        ("/2/users/x/tweets", {}, "is not valid"),
+        ("/2/users/{ada}/tweets", {"pagination_token": "abc"}, "is not valid"),
+        ("/2/users/{ada}/tweets", {"end_time": "{now}"}, "minimum of 10 seconds prior"),
+        ("/2/users/{ada}/tweets", {"start_time": "yesterday"}, "not a valid RFC3339"),
+    ],
+)
 def test_a_wrong_parameter_is_a_400_that_names_it(
-    sandbox: Sandbox, path: str, parameters: dict[str, str], message: str,
+    sandbox: Sandbox,
+    path: str,
+    parameters: dict[str, str],
+    message: str,
 ) -> None:
     path = path.replace("{ada}", sandbox.id_of("ada"))
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    answer = sandbox.get(path, {name: value.replace("{now}", now) for name, value in parameters.items()})
+    answer = sandbox.get(
+        path, {name: value.replace("{now}", now) for name, value in parameters.items()}
+    )
     assert answer.status_code == 400
     body = answer.json()
     assert body["title"] == "Invalid Request"
@@ -428,8 +531,10 @@ def test_too_many_ids_are_all_sent_back(sandbox: Sandbox) -> None:
 
 
 def test_private_numbers_of_others_are_refused_per_field(sandbox: Sandbox) -> None:
-    page = sandbox.get(f"/2/users/{sandbox.id_of('ada')}/tweets", {
-        "max_results": "5", "tweet.fields": "non_public_metrics"}).json()
+    page = sandbox.get(
+        f"/2/users/{sandbox.id_of('ada')}/tweets",
+        {"max_results": "5", "tweet.fields": "non_public_metrics"},
+    ).json()
     assert len(page["errors"]) == 5
     assert page["errors"][0]["type"].endswith("/not-authorized-for-field")
 
@@ -443,14 +548,20 @@ def test_closed_doors_of_v1_and_unknown_paths(sandbox: Sandbox) -> None:
 def test_the_fast_world_is_endless_and_its_posts_are_distinct() -> None:
     with Sandbox("--fast", "--plan", "unlimited") as sandbox:
         path = f"/2/users/{sandbox.id_of('ada')}/tweets"
-        parameters = {"max_results": "100", "tweet.fields": "created_at,author_id", "expansions": "author_id"}
+        parameters = {
+            "max_results": "100",
+            "tweet.fields": "created_at,author_id",
+            "expansions": "author_id",
+        }
         ids: list[int] = []
         for _ in range(4):
             page = sandbox.get(path, parameters).json()
             for tweet in page["data"]:
                 created = datetime.fromtimestamp(ms_of_id(int(tweet["id"])) // 1000, UTC)
                 assert tweet["created_at"] == created.strftime("%Y-%m-%dT%H:%M:%S.000Z")
-                assert tweet["author_id"] == page["includes"]["users"][0]["id"] == sandbox.id_of("ada")
+                assert (
+                    tweet["author_id"] == page["includes"]["users"][0]["id"] == sandbox.id_of("ada")
+                )
             ids += [int(tweet["id"]) for tweet in page["data"]]
             parameters["until_id"] = page["meta"]["oldest_id"]
         assert len(set(ids)) == 400

@@ -62,7 +62,9 @@ def test_a_week_is_collected_once_and_what_is_older_is_marked(
     assert requests_to(after, RECENT)["200"] - requests_to(before, RECENT)["200"] == len(WORDS)
 
 
-def test_a_later_search_buys_what_is_new_and_nothing_else(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_a_later_search_buys_what_is_new_and_nothing_else(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, [])
     sandbox.truth_ids("newsy")
     crawler.run("search", "-q", "from:newsy")
@@ -73,7 +75,9 @@ def test_a_later_search_buys_what_is_new_and_nothing_else(sandbox: Sandbox, dsn:
     is_exact(crawler, sandbox, "from:newsy")
 
 
-def test_bounds_are_covered_and_nothing_beyond_them(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_bounds_are_covered_and_nothing_beyond_them(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, [])
     day_ms = int(now_of(sandbox)) * 1000 - 3 * 86_400_000
     lower, upper = coverage.id_at(day_ms), coverage.id_at(day_ms + 86_400_000)
@@ -93,7 +97,9 @@ def test_a_date_bounds_a_search_and_bounds_the_wrong_way_round_are_refused(
     sandbox: Sandbox, dsn: str, tmp_path: Path
 ) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, [])
-    done = crawler.run("search", "-q", "x", "--since", "2026-02-01", "--until", "2026-01-01", expect=2)
+    done = crawler.run(
+        "search", "-q", "x", "--since", "2026-02-01", "--until", "2026-01-01", expect=2
+    )
     assert "--since is not before --until" in done.stderr
     done = crawler.run("crawl", "--since", "2026-02-01", expect=2)
     assert "--since belongs to search" in done.stderr
@@ -134,10 +140,17 @@ def test_counting_buys_no_posts_and_tells_what_they_would_cost(
 def test_ids_too_old_by_the_clock_of_x_are_asked_by_that_clock(
     sandbox: Sandbox, dsn: str, tmp_path: Path
 ) -> None:
-    """What this machine takes for yesterday may be out of reach for X: its answer tells what time it is."""
+    """What this machine takes for yesterday may be out of reach for X: its answer tells
+    what time it is.
+    """
     crawler = Crawler.on(sandbox, tmp_path, dsn, [])
     day_ms = int(now_of(sandbox)) * 1000 - 2 * 86_400_000
-    bounds = ["--since", str(coverage.id_at(day_ms)), "--until", str(coverage.id_at(day_ms + 3_600_000))]
+    bounds = [
+        "--since",
+        str(coverage.id_at(day_ms)),
+        "--until",
+        str(coverage.id_at(day_ms + 3_600_000)),
+    ]
     crawler.run("search", "-q", "coffee", *bounds)
     [(lower, upper)] = covered(crawler, "coffee")
     sandbox.control("POST", "/sandbox/clock", {"skew_s": 6 * 86_400})
@@ -145,7 +158,8 @@ def test_ids_too_old_by_the_clock_of_x_are_asked_by_that_clock(
     is_exact(crawler, sandbox, "coffee")
     newest = covered(crawler, "coffee")[-1]
     assert now_of(sandbox) - coverage.time_ms_of(newest[0]) / 1000 < WEEK_S
-    # The rest below, and the hole between both, are out of reach now; what was covered stays covered.
+    # The rest below, and the hole between both, are out of reach now; what was covered
+    # stays covered.
     assert (lower, upper) in covered(crawler, "coffee")
     assert unreachable(crawler, "coffee") == [(1, lower), (upper, newest[0])]
 
@@ -193,7 +207,9 @@ def _killed(dsn: str, folder: Path, words: list[str], *, kills: int) -> None:
             is_exact(crawler, sandbox, word)
         # Two processes, and a page of 100 each that was bought and not saved.
         assert lost(crawler, sandbox) <= kills * 2 * 100
-        twice = crawler.select("SELECT sum(post_count) - (SELECT count(*) FROM crawl_found) FROM crawl_page")
+        twice = crawler.select(
+            "SELECT sum(post_count) - (SELECT count(*) FROM crawl_found) FROM crawl_page"
+        )
         assert twice == [(0,)], "what was saved is not bought again"
         assert sandbox.books()["closed_window_requests"] == 0
 
@@ -218,13 +234,17 @@ def test_the_archive_fills_what_recent_search_did_not_reach(dsn: str, tmp_path: 
         assert requests_to(books, ALL) == {"200": 3}, "the news, and 900 posts in pages of 500"
 
 
-def test_the_archive_is_asked_once_a_second_by_all_processes_together(dsn: str, tmp_path: Path) -> None:
+def test_the_archive_is_asked_once_a_second_by_all_processes_together(
+    dsn: str, tmp_path: Path
+) -> None:
     with Sandbox("--credentials", "1", "--posts", "20-20") as sandbox:
         names = [f"one_{n}" for n in range(4)]
         for name in names:
             sandbox.truth_ids(name)
         crawler = Crawler.on(sandbox, tmp_path, dsn, [], threads=3)
-        crawler.run("search", "--archive", *[part for name in names for part in ("-q", f"from:{name}")])
+        crawler.run(
+            "search", "--archive", *[part for name in names for part in ("-q", f"from:{name}")]
+        )
         assert requests_to(sandbox.books(), ALL) == {"200": 4}
         assert crawler.stored_ids() == truth(sandbox, names)
 
@@ -266,7 +286,9 @@ def test_what_was_unreachable_once_is_read_from_the_archive_later_even_if_killed
 
 def test_a_plan_without_the_archive_ends_with_exit_4_and_says_so(dsn: str, tmp_path: Path) -> None:
     with Sandbox("--plan", "basic") as sandbox:
-        done = Crawler.on(sandbox, tmp_path, dsn, []).run("search", "-q", "cats", "--archive", expect=4)
+        done = Crawler.on(sandbox, tmp_path, dsn, []).run(
+            "search", "-q", "cats", "--archive", expect=4
+        )
         assert "/2/tweets/search/all" in done.stdout + done.stderr
 
 

@@ -32,12 +32,23 @@ BEFORE_A_FEELING = (
     "so this doubt without never least at very VERY no or nor but not isn't kinda "
     "the bad bus yeah kiss of just enough kind sort to die harbour good"
 )
-FEELINGS = ("good", "BAD", "bomb", "shit of", "stop", "right", "ass but fine", "kind of", "kiss of death", "no love")
+FEELINGS = (
+    "good",
+    "BAD",
+    "bomb",
+    "shit of",
+    "stop",
+    "right",
+    "ass but fine",
+    "kind of",
+    "kiss of death",
+    "no love",
+)
 PHRASES = (*vader.SPECIAL_CASES, *(booster for booster in vader.BOOSTER_DICT if " " in booster))
 SPACES = ("\n", "\t", "  ", "\u00a0", "\u2003", "\u2028", "\x1c", "\x85", "\u200b")
 RULED = (*vader.NEGATE, *vader.BOOSTER_DICT, *vader.SPECIAL_CASES, *" ".join(PHRASES).split())
 PIECES = (*RULED, *WORDS.split(), *SPACES)
-ADORNED = "{} {} {} {}! {}!! {}? {}??? {}, ({}) \"{}\" '{} #{} @{} {}... *{}* &{};"
+ADORNED = '{} {} {} {}! {}!! {}? {}??? {}, ({}) "{}" \'{} #{} @{} {}... *{}* &{};'
 
 
 @cache
@@ -46,13 +57,17 @@ def analyzer() -> Any:
 
 
 def differing(texts: Iterable[str]) -> list[str]:
-    """Those that vaderSentiment scores otherwise; as text, since -0.0 and 0.0 are not the same in a file."""
+    """Those that vaderSentiment scores otherwise; as text, since -0.0 and 0.0 are not the
+    same in a file.
+    """
     score, plain = scorer(), analyzer().polarity_scores
     return [text for text in texts if repr(score(text)) != repr(plain(text)["compound"])]
 
 
 def random_text(dice: random.Random) -> str:
-    """Words of the rules, of the lexicon and emoji: shouted, with punctuation, in odd spaces; up to 300."""
+    """Words of the rules, of the lexicon and emoji: shouted, with punctuation, in odd
+    spaces; up to 300.
+    """
     sources = (PIECES, list_of_lexicon(), list_of_emoji())
     shouting = dice.choice((0, 0.1, 0.5, 1))
     adorning = dice.choice((0, 0.2, 0.6))
@@ -110,13 +125,22 @@ def test_every_negation_booster_and_idiom_before_a_feeling_scores_the_same() -> 
     texts = (
         f"{before}{piece} {between}{word} {after}"
         for piece, word in itertools.product(PIECES, words)
-        for before, between, after in itertools.product(("", "well then "), fillers, ("", "of it all"))
+        for before, between, after in itertools.product(
+            ("", "well then "), fillers, ("", "of it all")
+        )
     )
     assert differing(texts) == []
 
 
 def test_every_word_of_the_lexicon_scores_the_same_alone_and_among_others() -> None:
-    contexts = ("{}", "not {}!", "so very {} of it", "no {} but fine", "{} {} BUT {}", "sort of {}, least {}")
+    contexts = (
+        "{}",
+        "not {}!",
+        "so very {} of it",
+        "no {} but fine",
+        "{} {} BUT {}",
+        "sort of {}, least {}",
+    )
     for context in contexts:
         assert differing(context.format(word, word, word) for word in list_of_lexicon()) == []
     assert differing(f"the {word.upper()} of it" for word in list_of_lexicon()) == []

@@ -76,7 +76,11 @@ def test_file_of_the_original_tool_works_as_it_is(tmp_path: Path) -> None:
     assert (database.host, database.port) == ("localhost", 5433)
     assert database.password == Secret("p;w # 1")
     assert (database.table, database.embedded) == ("tweet_articles_tweepy", False)
-    assert (settings.sink, settings.threads, settings.csv_folder) == ("postgresql", 4, tmp_path / "csv")
+    assert (settings.sink, settings.threads, settings.csv_folder) == (
+        "postgresql",
+        4,
+        tmp_path / "csv",
+    )
     assert settings.auth_csv == tmp_path / "auth.csv"
     assert settings.handles_file == tmp_path / "handles.txt"
     assert settings.config_file == tmp_path / "tweet.ini"
@@ -121,7 +125,9 @@ def test_file_of_any_editor_reads_the_same(tmp_path: Path, ending: str, encoding
 
 # --- the grammar of values ------------------------------------------------------------------------
 
-PASSWORDS = st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), min_size=1)
+PASSWORDS = st.text(
+    st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), min_size=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +141,11 @@ def password_of(folder: Path, line: str) -> Secret | None:
     return database.password
 
 
-@given(password=PASSWORDS, quote=st.sampled_from("'\""), comment=st.sampled_from(["", "  # it is", " ; so"]))
+@given(
+    password=PASSWORDS,
+    quote=st.sampled_from("'\""),
+    comment=st.sampled_from(["", "  # it is", " ; so"]),
+)
 @example(password="it's", quote="'", comment=" # a")
 @example(password="=a:#b;c%d\\", quote='"', comment="")
 @example(password="'", quote="'", comment=" ; x")
@@ -143,7 +153,9 @@ def password_of(folder: Path, line: str) -> Secret | None:
 def test_password_in_quotes_comes_back_as_it_is(
     folder: Path, password: str, quote: str, comment: str
 ) -> None:
-    """Only a quote that a comment follows closes early; such a password is written in the other quotes."""
+    """Only a quote that a comment follows closes early; such a password is written in the
+    other quotes.
+    """
     assume(password.strip())
     assume(not re.search(quote + r"\s+[#;]", password + quote))
     assert password_of(folder, f"dbpass = {quote}{password}{quote}{comment}") == Secret(password)
@@ -153,15 +165,21 @@ def test_password_in_quotes_comes_back_as_it_is(
 @example(password="a#b;c")
 @example(password="#hash")
 @example(password="a=b:c")
-def test_password_without_quotes_ends_at_white_space_and_a_comment_sign(folder: Path, password: str) -> None:
+def test_password_without_quotes_ends_at_white_space_and_a_comment_sign(
+    folder: Path, password: str
+) -> None:
     assume(password[0] not in "'\"")
     assert password_of(folder, f"dbpass={password}") == Secret(password)
     assert password_of(folder, f"dbpass={password} # {password}") == Secret(password)
 
 
-@pytest.mark.parametrize("value", ["", "   ", "''", '""', "  # none", " ; none", "'' # none", "'  '"])
+@pytest.mark.parametrize(
+    "value", ["", "   ", "''", '""', "  # none", " ; none", "'' # none", "'  '"]
+)
 def test_blank_value_is_no_value(tmp_path: Path, value: str) -> None:
-    settings = settings_of(tmp_path, file=f"dbhost ={value}\nThreads ={value}\nhandlesFile ={value}\n")
+    settings = settings_of(
+        tmp_path, file=f"dbhost ={value}\nThreads ={value}\nhandlesFile ={value}\n"
+    )
     assert settings.database is not None
     assert settings.database.embedded
     assert settings.threads is None
@@ -187,9 +205,18 @@ def test_colon_may_stand_for_the_equals_sign(tmp_path: Path) -> None:
         ("raw = perhaps", "raw must be on or off."),
         ("csv = perhaps", "csv must be on or off."),
         ("logLevel = loud", "logLevel must be one of info, debug."),
-        ("pricePost = 0,005", "pricePost must be a number from 0 to 1000, with a point before decimals."),
-        ("pricePost = nan", "pricePost must be a number from 0 to 1000, with a point before decimals."),
-        ("readTimeout = 0", "readTimeout must be a number from 0.001 to 3600, with a point before decimals."),
+        (
+            "pricePost = 0,005",
+            "pricePost must be a number from 0 to 1000, with a point before decimals.",
+        ),
+        (
+            "pricePost = nan",
+            "pricePost must be a number from 0 to 1000, with a point before decimals.",
+        ),
+        (
+            "readTimeout = 0",
+            "readTimeout must be a number from 0.001 to 3600, with a point before decimals.",
+        ),
         ("tablename = a;drop", "tablename must be a name of letters"),
         ("tablename = a.b.c", "tablename must be a name of letters"),
         ("dbname = 'x", "dbname: the quote before the value is not closed; close it on its line."),
@@ -201,7 +228,9 @@ def test_colon_may_stand_for_the_equals_sign(tmp_path: Path) -> None:
         ("quiet = on", "quiet was given before, in line 2; leave out one."),
     ],
 )
-def test_fault_in_the_file_is_named_by_file_and_line(tmp_path: Path, line: str, sentence: str) -> None:
+def test_fault_in_the_file_is_named_by_file_and_line(
+    tmp_path: Path, line: str, sentence: str
+) -> None:
     said = refusal(tmp_path, file=f"[System]\nquiet = off\n{line}\n")
     assert said.startswith(f"{tmp_path / 'tweet.ini'}, line 3: {sentence}")
 
@@ -234,7 +263,10 @@ def test_wrong_value_in_the_file_is_named_even_if_the_command_line_wins(tmp_path
         (["db", "drop"], "`tweetcrawler db` needs one of url, start, stop, upgrade behind it."),
         (["db", "url", "now"], "`tweetcrawler db` takes no further word"),
         (["crwal"], "The first word must be a command, one of crawl, db, sandbox, demo"),
-        (["--dbhost", "embedded", "--dbname", "service=x"], "dbhost is embedded, but dbname is a connection"),
+        (
+            ["--dbhost", "embedded", "--dbname", "service=x"],
+            "dbhost is embedded, but dbname is a connection",
+        ),
     ],
 )
 def test_fault_on_the_command_line_is_named(tmp_path: Path, argv: list[str], sentence: str) -> None:
@@ -325,7 +357,9 @@ def test_relative_paths_begin_where_they_are_written(tmp_path: Path) -> None:
     assert settings.data_folder == Path("/home/me/pg")
 
 
-@pytest.mark.parametrize("form", [["-c", "o.ini"], ["-co.ini"], ["--config=o.ini"], ["--CONFIG", "o.ini"]])
+@pytest.mark.parametrize(
+    "form", [["-c", "o.ini"], ["-co.ini"], ["--config=o.ini"], ["--CONFIG", "o.ini"]]
+)
 def test_every_spelling_of_the_file_option_works(tmp_path: Path, form: list[str]) -> None:
     (tmp_path / "o.ini").write_text("Threads = 9\n")
     assert settings_of(tmp_path, *form).threads == 9
@@ -377,7 +411,9 @@ def test_sandbox_and_demo_do_not_look_at_the_file_beside_them(tmp_path: Path) ->
         (["version"], "version"),
     ],
 )
-def test_help_and_version_answer_beside_a_broken_file(tmp_path: Path, argv: list[str], command: str) -> None:
+def test_help_and_version_answer_beside_a_broken_file(
+    tmp_path: Path, argv: list[str], command: str
+) -> None:
     assert settings_of(tmp_path, *argv, file="broken").command == command
 
 
@@ -434,7 +470,11 @@ def test_connection_string_is_kept_whole(tmp_path: Path, dbname: str) -> None:
 )
 @example(password="a'b\\c &?%=#@/", base="postgresql://u@h/d")
 def test_libpq_reads_what_was_given(folder: Path, password: str, base: str) -> None:
-    environ = {"TWEETCRAWLER_DBPASS": password, "TWEETCRAWLER_DBNAME": base, "TWEETCRAWLER_DBUSER": "me"}
+    environ = {
+        "TWEETCRAWLER_DBPASS": password,
+        "TWEETCRAWLER_DBNAME": base,
+        "TWEETCRAWLER_DBUSER": "me",
+    }
     (folder / "tweet.ini").unlink(missing_ok=True)
     database = settings_of(folder, environ=environ).database
     assert database is not None
@@ -668,7 +708,10 @@ def test_example_is_read_as_it_stands(tmp_path: Path) -> None:
     assert settings.notes == ()
     assert settings.database is not None
     assert settings.database.embedded
-    assert (settings.auth_csv, settings.handles_file) == (tmp_path / "auth.csv", tmp_path / "handles.txt")
+    assert (settings.auth_csv, settings.handles_file) == (
+        tmp_path / "auth.csv",
+        tmp_path / "handles.txt",
+    )
 
 
 def test_example_with_everything_switched_on_says_the_defaults(tmp_path: Path) -> None:
@@ -683,7 +726,10 @@ def test_example_and_help_know_the_same_options() -> None:
     keys = {key.lower() for key in keys_of_example()}
     options = {name.lower() for name in documented()}
     assert keys - options == {"dbpass"}
-    assert options - keys == COMMAND_LINE_ONLY | {"handles", "folder"}  # second names of keys that are there
+    assert options - keys == COMMAND_LINE_ONLY | {
+        "handles",
+        "folder",
+    }  # second names of keys that are there
 
 
 def test_example_has_every_key_of_the_original_and_a_comment_for_each() -> None:

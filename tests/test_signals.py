@@ -55,7 +55,9 @@ class Terminal:
         ends_at = time.monotonic() + timeout_s
         os.set_blocking(self.master, False)
         while self.process.poll() is None:
-            assert time.monotonic() < ends_at, f"did not end within {timeout_s} s: {self.shown[-500:]!r}"
+            assert time.monotonic() < ends_at, (
+                f"did not end within {timeout_s} s: {self.shown[-500:]!r}"
+            )
             self._read()
             time.sleep(0.02)
         self._read()
@@ -84,7 +86,9 @@ def nothing_is_lost(crawler: Crawler, sandbox: Sandbox) -> None:
     assert sandbox.books()["posts_sold"] == sandbox.books()["posts_distinct"]
 
 
-def test_sigterm_finishes_the_pages_under_way_and_reports(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_sigterm_finishes_the_pages_under_way_and_reports(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     process = crawler.start()
     wait_until(lambda: sandbox.books()["posts_sold"] > 500, what="a crawl under way")
@@ -108,7 +112,9 @@ def test_ctrl_c_once_saves_and_reports(sandbox: Sandbox, dsn: str, tmp_path: Pat
     nothing_is_lost(crawler, sandbox)
 
 
-def test_ctrl_c_twice_ends_at_once_and_leaves_no_process(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_ctrl_c_twice_ends_at_once_and_leaves_no_process(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     sandbox.fault("black-hole", for_s=60)
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     terminal = Terminal(tmp_path, "-c", "tweet.ini")
@@ -127,7 +133,9 @@ def test_ctrl_c_twice_ends_at_once_and_leaves_no_process(sandbox: Sandbox, dsn: 
     assert crawler.stored_ids() == []
 
 
-def test_a_terminal_shows_what_each_credential_does(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_a_terminal_shows_what_each_credential_does(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     terminal = Terminal(tmp_path, "-c", "tweet.ini")
     terminal.read_until("targets done")
@@ -136,7 +144,9 @@ def test_a_terminal_shows_what_each_credential_does(sandbox: Sandbox, dsn: str, 
     terminal.end(10)
 
 
-def test_keys_are_asked_for_on_a_terminal_and_not_shown(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_keys_are_asked_for_on_a_terminal_and_not_shown(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler(tmp_path, dsn=dsn, api_url=sandbox.url, handles=HANDLES[:1], threads=1)
     terminal = Terminal(tmp_path, "-c", "tweet.ini")
     keys = sandbox.credentials[0]

@@ -70,12 +70,16 @@ def test_mentions_are_counted_once_a_mention(sandbox: Sandbox, dsn: str, tmp_pat
     crawler.run()
     rows = crawler.select("SELECT mention_names FROM tweets")
     counts = Counter(name.lower() for (names,) in rows for name in names or [] if name)
-    best = sorted(((h, n) for h, n in counts.items() if h not in SEEDS), key=lambda p: (-p[1], p[0]))
+    best = sorted(
+        ((h, n) for h, n in counts.items() if h not in SEEDS), key=lambda p: (-p[1], p[0])
+    )
     done = crawler.run("-r", "--by", "mentions", "--limit", "3", "--stdout")
     assert done.stdout.split() == [handle for handle, _ in best[:3]]
 
 
-def test_the_old_level_is_appended_to_the_backup(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_the_old_level_is_appended_to_the_backup(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, SEEDS)
     crawler.run()
     first = (tmp_path / "handles.txt").read_text()
@@ -89,7 +93,9 @@ def test_the_old_level_is_appended_to_the_backup(sandbox: Sandbox, dsn: str, tmp
     assert (tmp_path / "handles.txt.bk").read_text() == first + second
 
 
-def test_an_empty_level_leaves_the_file_as_it_is(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_an_empty_level_leaves_the_file_as_it_is(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, SEEDS)
     done = crawler.run("-r")
     assert "nobody who is not known" in done.stderr
@@ -100,7 +106,9 @@ def test_an_empty_level_leaves_the_file_as_it_is(sandbox: Sandbox, dsn: str, tmp
 def test_depth_crawls_level_after_level_and_goes_on_after_a_kill(dsn: str, tmp_path: Path) -> None:
     """Levels hold a few people who post often: their newest 3,200 are what can be had."""
     with Sandbox("--credentials", "3", "--posts", "60-90", "--latency-ms", "10") as sandbox:
-        crawler = Crawler.on(sandbox, tmp_path, dsn, SEEDS[:1], settings="raw = off\nsentiment = off")
+        crawler = Crawler.on(
+            sandbox, tmp_path, dsn, SEEDS[:1], settings="raw = off\nsentiment = off"
+        )
         options = ["-r", "--depth", "2", "--limit", "1"]
         process = crawler.start(*options)
         try:
@@ -109,7 +117,9 @@ def test_depth_crawls_level_after_level_and_goes_on_after_a_kill(dsn: str, tmp_p
             kill_tree(process.pid)
             process.communicate()
         crawler.run(*options)
-        levels = crawler.select("SELECT handle FROM crawl_target WHERE kind = 'timeline' ORDER BY id")
+        levels = crawler.select(
+            "SELECT handle FROM crawl_target WHERE kind = 'timeline' ORDER BY id"
+        )
         assert len(levels) == 3
         assert (tmp_path / "handles.txt").read_text().startswith("# level 2")
         backup = handles_in(tmp_path / "handles.txt.bk")
@@ -117,12 +127,17 @@ def test_depth_crawls_level_after_level_and_goes_on_after_a_kill(dsn: str, tmp_p
         assert crawler.stored_ids() == truth(sandbox, [handle for (handle,) in levels])
         sold = sandbox.books()["posts_sold"]
         crawler.run(*options)
-        assert sandbox.books()["posts_sold"] == sold, "the last level is reached: only news would be bought"
+        assert sandbox.books()["posts_sold"] == sold, (
+            "the last level is reached: only news would be bought"
+        )
 
 
 @given(
     st.lists(st.text(alphabet="abc_", min_size=1, max_size=15), max_size=5),
-    st.lists(st.lists(st.text(alphabet="abc_", min_size=1, max_size=15), min_size=1, max_size=5), max_size=4),
+    st.lists(
+        st.lists(st.text(alphabet="abc_", min_size=1, max_size=15), min_size=1, max_size=5),
+        max_size=4,
+    ),
     st.booleans(),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
@@ -147,7 +162,9 @@ def test_no_handle_is_lost_however_often_a_level_is_written(
 
 def test_a_budget_is_one_for_all_levels(dsn: str, tmp_path: Path) -> None:
     with Sandbox("--credentials", "2", "--posts", "60-90") as sandbox:
-        crawler = Crawler.on(sandbox, tmp_path, dsn, SEEDS[:1], settings="raw = off\nsentiment = off")
+        crawler = Crawler.on(
+            sandbox, tmp_path, dsn, SEEDS[:1], settings="raw = off\nsentiment = off"
+        )
         crawler.run("-r", "--depth", "3", "--limit", "2", "--maxPosts", "150", expect=5)
         assert 60 <= sandbox.books()["posts_sold"] <= 150
         assert len(crawler.stored_ids()) == sandbox.books()["posts_sold"]

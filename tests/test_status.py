@@ -1,4 +1,6 @@
-"""The state of things: what is stored, spent and open; true to the pages, and fast on many targets."""
+"""The state of things: what is stored, spent and open; true to the pages, and fast on many
+targets.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,11 @@ def test_all_of_it_at_a_glance(world: Sandbox, dsn: str, tmp_path: Path) -> None
     crawler = Crawler.on(world, tmp_path, dsn, [*HANDLES, "gone_one", "protected_one"])
     crawler.run(expect=1)
     status = status_of(crawler)
-    assert {(t["state"], t["count"]) for t in status["targets"]} == {("ok", 6), ("missing", 1), ("protected", 1)}
+    assert {(t["state"], t["count"]) for t in status["targets"]} == {
+        ("ok", 6),
+        ("missing", 1),
+        ("protected", 1),
+    }
     listed = {target["name"]: target for target in status["listed"]}
     assert listed["@gone_one"]["holes"][0]["why"].startswith("missing: ")
     ada = listed[f"@{HANDLES[0]}"]
@@ -58,11 +64,25 @@ def test_all_of_it_at_a_glance(world: Sandbox, dsn: str, tmp_path: Path) -> None
     [run] = status["spent"]["by_run"]
     assert (run["run"], run["exit_code"], run["spent"]["posts"]) == (1, 1, posts)
     windows = {(w["credential"], w["as"], w["endpoint"]): w for w in status["windows"]}
-    used = sum(w["limit"] - w["left"] for (_, _, e), w in windows.items() if e == TIMELINE and w["left"] is not None)
-    assert used == crawler.select(f"SELECT count(*) FROM crawl_page WHERE endpoint = '{TIMELINE}'")[0][0] + 1
+    used = sum(
+        w["limit"] - w["left"]
+        for (_, _, e), w in windows.items()
+        if e == TIMELINE and w["left"] is not None
+    )
+    assert (
+        used
+        == crawler.select(f"SELECT count(*) FROM crawl_page WHERE endpoint = '{TIMELINE}'")[0][0]
+        + 1
+    )
     assert status["next_run"]["requests_total"]["likely"] == 6
     said = crawler.run("status").stdout
-    for words in ("coverage", "windows now", "this month", "the next run would take", "some targets not done"):
+    for words in (
+        "coverage",
+        "windows now",
+        "this month",
+        "the next run would take",
+        "some targets not done",
+    ):
         assert words in said
 
 
@@ -72,8 +92,9 @@ def test_holes_and_losses_have_times_and_reasons(dsn: str, tmp_path: Path) -> No
         crawler.run("--max-posts", "700", expect=5)
         [detail] = status_of(crawler, "--handle", "@Prolific")
         assert [hole["why"] for hole in detail["holes"]] == [
-            "newer than the last visit", "a walk was interrupted here; the next run goes on",
-        ]  # fmt: skip
+            "newer than the last visit",
+            "a walk was interrupted here; the next run goes on",
+        ]
         assert detail["next_run"]["posts"]["likely"] == pytest.approx(2_500, abs=20)
         crawler.run()
         [detail] = status_of(crawler, "--handle", "prolific")
@@ -92,10 +113,14 @@ def test_a_picture_that_changes_needs_a_terminal(dsn: str, tmp_path: Path) -> No
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [*PROGRAM, "-c", "tweet.ini", "status", "--watch"],
-        cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm"},
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm"},
         # Where the tests run in the background, Ctrl-C would be ignored by all that they start.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     os.close(theirs)
     seen = b""
     while b"windows now" not in seen:
@@ -117,7 +142,11 @@ def test_a_picture_that_changes_needs_a_terminal(dsn: str, tmp_path: Path) -> No
 def test_no_secret_is_shown(world: Sandbox, dsn: str, tmp_path: Path) -> None:
     crawler = Crawler.on(world, tmp_path, dsn, HANDLES[:1])
     crawler.run()
-    said = crawler.run("status").stdout + crawler.run("status", "--json").stdout + str(status_of(crawler))
+    said = (
+        crawler.run("status").stdout
+        + crawler.run("status", "--json").stdout
+        + str(status_of(crawler))
+    )
     for row in world.credentials:
         for value in row.values():
             assert len(value) < 5 or value not in said
@@ -128,15 +157,21 @@ def test_no_secret_is_shown(world: Sandbox, dsn: str, tmp_path: Path) -> None:
 # -- X's own count ---------------------------------------------------------------------------------------
 
 
-def test_xs_own_count_agrees_and_another_program_makes_a_difference(dsn: str, tmp_path: Path) -> None:
+def test_xs_own_count_agrees_and_another_program_makes_a_difference(
+    dsn: str, tmp_path: Path
+) -> None:
     with Sandbox("--credentials", "2", "--posts", "60-200") as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
         crawler.run()
         charged = sandbox.books()["projects"]
         usage = {u["credential"]: u for u in status_of(crawler, "--ask")["usage"]}
-        assert sorted(u["x"] for u in usage.values()) == sorted(p["posts_charged"] for p in charged.values())
+        assert sorted(u["x"] for u in usage.values()) == sorted(
+            p["posts_charged"] for p in charged.values()
+        )
         assert [u["difference"] for u in usage.values()] == [0, 0]
-        sandbox.get(f"/2/users/{sandbox.id_of('stranger')}/tweets", {"max_results": "50"}, credential=1)
+        sandbox.get(
+            f"/2/users/{sandbox.id_of('stranger')}/tweets", {"max_results": "50"}, credential=1
+        )
         usage = {u["credential"]: u for u in status_of(crawler, "--ask")["usage"]}
         assert (usage["c1"]["difference"], usage["c2"]["difference"]) == (0, 50)
         assert "X counts 50 more" in crawler.run("status").stdout
@@ -146,8 +181,14 @@ def test_xs_own_count_agrees_and_another_program_makes_a_difference(dsn: str, tm
 def test_numbers_of_usage_come_as_text_or_as_numbers() -> None:
     def data(cap: Any, count: Any) -> dict[str, Any]:
         day = {"date": "2026-08-01T00:00:00.000Z", "usage": count}
-        return {"data": {"project_cap": cap, "project_usage": count, "cap_reset_day": 4,
-                         "daily_project_usage": {"usage": [day, {"date": "odd", "usage": "1"}, None]}}}  # fmt: skip
+        return {
+            "data": {
+                "project_cap": cap,
+                "project_usage": count,
+                "cap_reset_day": 4,
+                "daily_project_usage": {"usage": [day, {"date": "odd", "usage": "1"}, None]},
+            }
+        }
 
     assert usage_of("c1", 0.0, data("3000000", "20")) == usage_of("c1", 0.0, data(3_000_000, 20))
     assert usage_of("c1", 0.0, {"errors": []}) is None
@@ -168,7 +209,9 @@ def test_a_cap_turns_on_the_day_that_x_names() -> None:
 
 
 def pages(dsn: str, *rows: tuple[int, int, int, int, int, str]) -> int:
-    """Stores pages of one target as (posts, new, oldest id, newest id, seconds, endpoint); gives the run."""
+    """Stores pages of one target as (posts, new, oldest id, newest id, seconds, endpoint);
+    gives the run.
+    """
     with psycopg.connect(dsn) as connection:
         run = connection.execute(
             "INSERT INTO crawl_run (version, arguments, host) VALUES ('0', '{}', 'h') RETURNING id"
@@ -198,7 +241,14 @@ def pages(dsn: str, *rows: tuple[int, int, int, int, int, str]) -> int:
         ((100, 0, 300, 400, NOON + 60, TIMELINE), 0),
         ((100, 100, 200, 299, NOON + 60, TIMELINE), 0),
     ],
-    ids=["the same again", "an overlap", "the next day", "another endpoint", "known from elsewhere", "new ones"],
+    ids=[
+        "the same again",
+        "an overlap",
+        "the next day",
+        "another endpoint",
+        "known from elsewhere",
+        "new ones",
+    ],
 )
 def test_what_is_read_again_on_one_day_through_one_endpoint_is_free(
     database: Database, dsn: str, second: tuple[int, int, int, int, int, str], free: int
@@ -218,7 +268,9 @@ def test_what_is_read_again_on_one_day_through_one_endpoint_is_free(
 def fill(dsn: str, targets: int) -> None:
     """So many crawled targets with a page each, of a month."""
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute("INSERT INTO crawl_run (version, arguments, host) VALUES ('0', '{}', 'h')")
+        connection.execute(
+            "INSERT INTO crawl_run (version, arguments, host) VALUES ('0', '{}', 'h')"
+        )
         connection.execute(
             "INSERT INTO crawl_target (kind, key, handle, username, state, covered, account_posts, post_count, crawled_at) "
             "SELECT 'timeline', n::text, 'h' || n, 'H' || n, CASE WHEN n %% 50 = 0 THEN 'missing' ELSE 'ok' END, "
@@ -281,11 +333,21 @@ def test_a_million_targets_take_a_second(dsn: str, tmp_path: Path) -> None:
 
 
 def test_no_index_holds_what_every_page_changes(dsn: str) -> None:
-    """A renewed lease must not touch any index, or every page of a crawl would write to all of them."""
+    """A renewed lease must not touch any index, or every page of a crawl would write to all
+    of them.
+    """
     with psycopg.connect(dsn) as connection:
         indexed = connection.execute(
             "SELECT DISTINCT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid "
             "AND a.attnum = ANY(i.indkey::int2[]) WHERE i.indrelid = 'crawl_target'::regclass"
         ).fetchall()
-    changing = {"lease_owner", "lease_until", "covered", "unreachable", "post_count", "account_posts", "crawled_at"}
+    changing = {
+        "lease_owner",
+        "lease_until",
+        "covered",
+        "unreachable",
+        "post_count",
+        "account_posts",
+        "crawled_at",
+    }
     assert not changing & {name for (name,) in indexed}

@@ -1,4 +1,6 @@
-"""Trends through their door: what was seen, the posts of each, and never more of them than was allowed."""
+"""Trends through their door: what was seen, the posts of each, and never more of them than
+was allowed.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +25,22 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def bought_per_trend(crawler: Crawler) -> list[int]:
-    return [n for (n,) in crawler.select("SELECT post_count FROM crawl_target WHERE kind = 'search'")]
+    return [
+        n for (n,) in crawler.select("SELECT post_count FROM crawl_target WHERE kind = 'search'")
+    ]
 
 
 def test_trends_are_kept_with_place_and_rank_and_their_posts_are_collected(
     sandbox: Sandbox, dsn: str, tmp_path: Path
 ) -> None:
-    crawler = Crawler.on(sandbox, tmp_path, dsn, [], settings="woeid = worldwide, London\nmaxTrends = 4")
+    crawler = Crawler.on(
+        sandbox, tmp_path, dsn, [], settings="woeid = worldwide, London\nmaxTrends = 4"
+    )
     done = crawler.run("--trending", "--max-per-trend", "57")
     expected = sandbox.get("/2/trends/by/woeid/1", {"max_trends": "4"}).json()["data"]
-    seen = crawler.select("SELECT name, volume FROM crawl_trend WHERE place = 'worldwide' ORDER BY rank")
+    seen = crawler.select(
+        "SELECT name, volume FROM crawl_trend WHERE place = 'worldwide' ORDER BY rank"
+    )
     assert seen == [(trend["trend_name"], trend.get("tweet_count")) for trend in expected]
     assert crawler.select("SELECT DISTINCT woeid, place FROM crawl_trend ORDER BY 1") == [
         (1, "worldwide"),
@@ -79,7 +87,9 @@ def test_what_is_left_of_the_allowance_shrinks_the_last_page_down_to_the_least_o
 
 
 @pytest.mark.slow
-def test_only_the_language_that_was_asked_for_is_searched(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_only_the_language_that_was_asked_for_is_searched(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, [])
     crawler.run("--trending", "--maxTrends", "1", "--maxPerTrend", "20", "--lang", "de")
     [(query,)] = crawler.select("SELECT username FROM crawl_target")
@@ -129,8 +139,12 @@ def test_trends_without_an_app_end_with_exit_4(dsn: str, tmp_path: Path) -> None
 
 def test_every_begins_again_until_it_is_stopped(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, [])
-    process = crawler.start("--trending", "--maxTrends", "1", "--maxPerTrend", "10", "--every", "1s")
-    wait_until(lambda: requests_to(sandbox.books(), TRENDS).get("200", 0) >= 2, what="a second round")
+    process = crawler.start(
+        "--trending", "--maxTrends", "1", "--maxPerTrend", "10", "--every", "1s"
+    )
+    wait_until(
+        lambda: requests_to(sandbox.books(), TRENDS).get("200", 0) >= 2, what="a second round"
+    )
     process.send_signal(signal.SIGTERM)
     ended(process, expect=143)
     assert bought_per_trend(crawler) == [10]

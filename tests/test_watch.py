@@ -1,4 +1,6 @@
-"""Keeping a list fresh: who posts often is visited often, and a visit that finds nothing costs no money."""
+"""Keeping a list fresh: who posts often is visited often, and a visit that finds nothing
+costs no money.
+"""
 
 from __future__ import annotations
 
@@ -29,18 +31,24 @@ def sandbox(world: Sandbox) -> Sandbox:
 
 
 def requests_of(sandbox: Sandbox) -> int:
-    return sum(n for of in sandbox.books()["requests"].values() for by in of.values() for n in by.values())
+    return sum(
+        n for of in sandbox.books()["requests"].values() for by in of.values() for n in by.values()
+    )
 
 
 def waits(crawler: Crawler) -> dict[str, float]:
     """Seconds until the next visit, by handle."""
-    rows = crawler.select("SELECT handle, extract(epoch FROM due_at - clock_timestamp())::float8 FROM crawl_target")
+    rows = crawler.select(
+        "SELECT handle, extract(epoch FROM due_at - clock_timestamp())::float8 FROM crawl_target"
+    )
     return {handle: -1.0 if seconds is None else seconds for handle, seconds in rows}
 
 
 def pass_time(dsn: str, handle: str) -> None:
     with psycopg.connect(dsn) as connection:
-        connection.execute("UPDATE crawl_target SET due_at = clock_timestamp() WHERE handle = %s", [handle])
+        connection.execute(
+            "UPDATE crawl_target SET due_at = clock_timestamp() WHERE handle = %s", [handle]
+        )
 
 
 def test_only_what_is_due_is_visited_and_idle_ones_cost_no_money(
@@ -65,21 +73,31 @@ def test_only_what_is_due_is_visited_and_idle_ones_cost_no_money(
     assert crawler.stored_ids() == truth(sandbox, HANDLES)
 
 
-def test_who_posts_often_is_visited_often_within_the_bounds(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_who_posts_often_is_visited_often_within_the_bounds(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     for hours in range(60, 0, -1):
-        sandbox.control("POST", "/sandbox/world", {"user": BUSY, "add_posts": 2, "age_s": hours * HOUR_S})
+        sandbox.control(
+            "POST", "/sandbox/world", {"user": BUSY, "add_posts": 2, "age_s": hours * HOUR_S}
+        )
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES, settings="watchMin = 2h\nwatchMax = 3d")
     crawler.run("watch", "--once", expect=1)
     first = waits(crawler)
-    assert 2 * HOUR_S - 60 <= first[BUSY] <= 12 * HOUR_S, "two posts an hour: ten of them take five hours"
+    assert 2 * HOUR_S - 60 <= first[BUSY] <= 12 * HOUR_S, (
+        "two posts an hour: ten of them take five hours"
+    )
     assert first[BUSY] < first[QUIET] <= 72 * HOUR_S
-    assert first["gone_one"] == pytest.approx(7 * 24 * HOUR_S, abs=60), "who is away has its own time"
+    assert first["gone_one"] == pytest.approx(7 * 24 * HOUR_S, abs=60), (
+        "who is away has its own time"
+    )
     pass_time(dsn, BUSY)
     crawler.run("watch", "--once", "--watchMin", "20h")
     assert waits(crawler)[BUSY] == pytest.approx(20 * HOUR_S, abs=60)
 
 
-def test_a_plain_crawl_does_not_wait_for_the_next_visit(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+def test_a_plain_crawl_does_not_wait_for_the_next_visit(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES[:2])
     crawler.run("watch", "--once")
     before = requests_of(sandbox)
@@ -99,12 +117,18 @@ def test_it_stays_within_the_budget_and_goes_on_where_it_stopped(
 
 
 def test_it_goes_on_until_it_is_told_to_end(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
-    crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES[:2], settings="watchMin = 1s\nwatchMax = 1s")
+    crawler = Crawler.on(
+        sandbox, tmp_path, dsn, HANDLES[:2], settings="watchMin = 1s\nwatchMax = 1s"
+    )
     process = crawler.start("watch")
     try:
-        wait_until(lambda: crawler.select("SELECT count(*) FROM crawl_run")[0][0] >= 3, what="three visits")
+        wait_until(
+            lambda: crawler.select("SELECT count(*) FROM crawl_run")[0][0] >= 3, what="three visits"
+        )
         sandbox.control("POST", "/sandbox/world", {"user": QUIET, "add_posts": 2, "age_s": 120})
-        wait_until(lambda: crawler.stored_ids() == truth(sandbox, HANDLES[:2]), what="the new posts")
+        wait_until(
+            lambda: crawler.stored_ids() == truth(sandbox, HANDLES[:2]), what="the new posts"
+        )
     finally:
         process.terminate()
     begun = time.monotonic()

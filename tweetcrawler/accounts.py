@@ -1,7 +1,9 @@
-"""The accounts: what was bought, what is known of each target and what the windows hold, as rows to reckon with.
+"""The accounts: what was bought, what is known of each target and what the windows hold, as
+rows to reckon with.
 
-All of it comes from the stored runs, pages, targets and buckets; nothing is written down twice. Money is in
-millionths of a USD, times are seconds since 1970 on the database's clock.
+All of it comes from the stored runs, pages, targets and buckets; nothing is written down
+twice. Money is in millionths of a USD, times are seconds since 1970 on the database's
+clock.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ K = TypeVar("K")
 class Purchase:
     """What one run bought on one UTC day with one credential through one endpoint.
 
-    `again` of the posts were stored before. `free` of those had been bought on the same day through the same
-    endpoint, so X charges them once: they are the posts of a page that overlaps with an earlier page of its target
-    and day. Which posts of a search another search had brought cannot be told, so they count as charged.
+    `again` of the posts were stored before. `free` of those had been bought on the same day
+    through the same endpoint, so X charges them once: they are the posts of a page that
+    overlaps with an earlier page of its target and day. Which posts of a search another
+    search had brought cannot be told, so they count as charged.
     """
 
     run: int
@@ -41,7 +44,9 @@ class Purchase:
 
     def cost(self, tariff: Tariff) -> int:
         """What X charges for it."""
-        return tariff.cost(self.endpoint, requests=self.pages, posts=self.charged(tariff), users=self.users)
+        return tariff.cost(
+            self.endpoint, requests=self.pages, posts=self.charged(tariff), users=self.users
+        )
 
     def charged(self, tariff: Tariff) -> int:
         """How many posts X counts."""
@@ -75,7 +80,9 @@ def added_up(purchases: Iterable[Purchase], tariff: Tariff) -> Sum:
     return summed(purchases, tariff, lambda _: None).get(None, Sum())
 
 
-def summed(purchases: Iterable[Purchase], tariff: Tariff, by: Callable[[Purchase], K]) -> dict[K, Sum]:
+def summed(
+    purchases: Iterable[Purchase], tariff: Tariff, by: Callable[[Purchase], K]
+) -> dict[K, Sum]:
     """The sums of the purchases by what `by` gives of each."""
     sums: dict[K, Sum] = defaultdict(Sum)
     for bought in purchases:
@@ -91,7 +98,9 @@ def month_began(now: float) -> float:
 
 @dataclass(frozen=True)
 class Reserved:
-    """What a request under way may cost at most; of a process that was killed, what it may have cost."""
+    """What a request under way may cost at most; of a process that was killed, what it may
+    have cost.
+    """
 
     run: int
     owner: str
@@ -105,8 +114,9 @@ class Reserved:
 class Window:
     """A bucket as the books know it now, with the labels of the credentials that it belongs to.
 
-    `limit` is None until X's first answer. `shut_why` says that X refused, for `shut_for_s` more seconds: the
-    window itself ("forbidden"), the keys ("refused") or the account ("cap", "credits").
+    `limit` is None until X's first answer. `shut_why` says that X refused, for `shut_for_s`
+    more seconds: the window itself ("forbidden"), the keys ("refused") or the account
+    ("cap", "credits").
     """
 
     label: str
@@ -165,7 +175,9 @@ class Known:
 
     @property
     def holes(self) -> list[Hole]:
-        """What is neither covered nor known to be out of reach, newest first; the first reaches to the present."""
+        """What is neither covered nor known to be out of reach, newest first; the first
+        reaches to the present.
+        """
         return coverage.holes(self.covered, self.unreachable)
 
     @property
@@ -224,7 +236,8 @@ class Run:
 class Usage:
     """X's own count of a project's posts, as one of its apps was told at `asked_at`.
 
-    `since_day` is the day of the month on which the cap's cycle turns; `by_day` the posts of some UTC days.
+    `since_day` is the day of the month on which the cap's cycle turns; `by_day` the posts
+    of some UTC days.
     """
 
     credential: str
@@ -236,7 +249,9 @@ class Usage:
 
 
 def usage_of(credential: str, asked_at: float, answer: Mapping[str, Any]) -> Usage | None:
-    """X's answer about usage read; its numbers come as text or as numbers. None when it holds nothing."""
+    """X's answer about usage read; its numbers come as text or as numbers. None when it
+    holds nothing.
+    """
     data = answer.get("data")
     if not isinstance(data, Mapping):
         return None
@@ -254,13 +269,17 @@ def usage_of(credential: str, asked_at: float, answer: Mapping[str, Any]) -> Usa
         asked_at,
         _number(data.get("project_cap")),
         _number(data.get("project_usage")),
-        cycle_day if (cycle_day := _number(data.get("cap_reset_day"))) and cycle_day <= 31 else None,
+        cycle_day
+        if (cycle_day := _number(data.get("cap_reset_day"))) and cycle_day <= 31
+        else None,
         by_day,
     )
 
 
 def until_day_of_month(now: float, day: int) -> float:
-    """Seconds until the next UTC day of this number begins; in a month that lacks it, its last day."""
+    """Seconds until the next UTC day of this number begins; in a month that lacks it, its
+    last day.
+    """
     today = datetime.fromtimestamp(now, UTC).date()
     for ahead in range(1, 63):
         coming = today + timedelta(days=ahead)
@@ -272,4 +291,6 @@ def until_day_of_month(now: float, day: int) -> float:
 
 def _number(value: object) -> int | None:
     text = str(value)
-    return int(text) if not isinstance(value, bool) and text.isdecimal() and len(text) < 16 else None
+    return (
+        int(text) if not isinstance(value, bool) and text.isdecimal() and len(text) < 16 else None
+    )

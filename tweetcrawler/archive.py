@@ -1,8 +1,9 @@
 """What archives hold: any file of posts that people keep, as one JSON value after the other.
 
-Files are recognised by their first bytes, never by their names: compressed or not, a tar of such files, text
-in UTF-8 or UTF-16. They are read as a stream, once, from the front. In the text a value stands on a line of
-its own or is spread over lines. What a value is, `recognise` decides from its keys.
+Files are recognised by their first bytes, never by their names: compressed or not, a tar of
+such files, text in UTF-8 or UTF-16. They are read as a stream, once, from the front. In the
+text a value stands on a line of its own or is spread over lines. What a value is,
+`recognise` decides from its keys.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ import orjson
 import zstandard
 
 BLOCK_BYTES = 128 * 1024
-# A line may hold a whole array of posts; what is longer than this takes gigabytes once it is parsed.
+# A line may hold a whole array of posts; what is longer than this takes gigabytes once it
+# is parsed.
 DOCUMENT_MAX_BYTES = 256 * 1024 * 1024
 FINGERPRINT_BYTES = 64 * 1024
 
 # What a file of posts is called, where others may lie beside it.
 _NAMED_AS_POSTS = re.compile(
-    r"(?!\.).*\.(jsonl?|ndjson|jsons|js|tar|tgz|tbz2?|txz|tzst|gz|bz2|xz|zst)(?<!\.csv\.gz)", re.IGNORECASE
+    r"(?!\.).*\.(jsonl?|ndjson|jsons|js|tar|tgz|tbz2?|txz|tzst|gz|bz2|xz|zst)(?<!\.csv\.gz)",
+    re.IGNORECASE,
 ).fullmatch
 _READ_ERRORS = (
     OSError,
@@ -48,7 +51,8 @@ _READ_ERRORS = (
 
 
 class Position(NamedTuple):
-    """How far a file was read: whole members of a tar, then bytes (uncompressed) and lines of the next one.
+    """How far a file was read: whole members of a tar, then bytes (uncompressed) and lines
+    of the next one.
 
     A file that is no tar is its own only member.
     """
@@ -61,9 +65,10 @@ class Position(NamedTuple):
 class Document(NamedTuple):
     """One JSON value of a file, or text that is none; `end` is the position behind it.
 
-    `problem` says why there is no `value` ("" when there is one): `EMPTY` for a line without anything,
-    `OTHER_FILE` for a member of a tar that is not read, else a sentence. `line` is its first line, from 1;
-    `raw` is its text; `member` is the name of the member of a tar, "" elsewhere.
+    `problem` says why there is no `value` ("" when there is one): `EMPTY` for a line
+    without anything, `OTHER_FILE` for a member of a tar that is not read, else a sentence.
+    `line` is its first line, from 1; `raw` is its text; `member` is the name of the member
+    of a tar, "" elsewhere.
     """
 
     end: Position
@@ -76,9 +81,7 @@ class Document(NamedTuple):
 
 EMPTY: Final = "empty line"
 OTHER_FILE: Final = "other file in a tar"
-TOO_LONG: Final = (
-    f"it is longer than {DOCUMENT_MAX_BYTES // 2**20} MB: split it into lines first, as `jq -c '.[]'` does"
-)
+TOO_LONG: Final = f"it is longer than {DOCUMENT_MAX_BYTES // 2**20} MB: split it into lines first, as `jq -c '.[]'` does"
 
 
 class Stopped(Exception):
@@ -87,10 +90,12 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to read. `path` is absolute, or "-" for standard input; `size` is in bytes, 0 when not known.
+    """A file to read. `path` is absolute, or "-" for standard input; `size` is in bytes, 0
+    when not known.
 
-    `fingerprint` changes with the file: it is made of size, time of change and the first bytes; `head` is made
-    of the first bytes alone, so that a file that only grew is known again.
+    `fingerprint` changes with the file: it is made of size, time of change and the first
+    bytes; `head` is made of the first bytes alone, so that a file that only grew is known
+    again.
     """
 
     path: str
@@ -103,7 +108,9 @@ STANDARD_INPUT: Final = Archive("-")
 
 
 def find(path: Path) -> Iterator[Path]:
-    """The file itself; of a folder, by name, all files below it that are named like files of posts."""
+    """The file itself; of a folder, by name, all files below it that are named like files
+    of posts.
+    """
     if not path.is_dir():
         yield path
         return
@@ -125,7 +132,8 @@ def identify(path: Path) -> Archive:
 def documents(
     archive: Archive, start: Position, *, stopping: Callable[[], bool]
 ) -> Iterator[tuple[Iterator[Document], Callable[[], int]]]:
-    """The documents of a file behind `start`, and a function that tells how many bytes of it were read.
+    """The documents of a file behind `start`, and a function that tells how many bytes of
+    it were read.
 
     **Errors**: none for what the file holds; one that is damaged ends with a document that says so. `Stopped`
     when `stopping()` while nothing comes; OSError when the file cannot be opened.
@@ -168,7 +176,9 @@ class _Stream:
 
 
 class _File(_Stream):
-    """A file that counts the bytes read from it, and that can be positioned unless it is a pipe."""
+    """A file that counts the bytes read from it, and that can be positioned unless it is a
+    pipe.
+    """
 
     def __init__(self, file: IO[bytes], stopping: Callable[[], bool]) -> None:
         super().__init__(self._read)
@@ -212,7 +222,9 @@ def _documents(file: _File, start: Position) -> Generator[Document]:
 
 
 def _tar_documents(stream: _Stream, start: Position) -> Iterator[Document]:
-    """The documents of all members. One that is damaged does not keep the next ones from being read."""
+    """The documents of all members. One that is damaged does not keep the next ones from
+    being read.
+    """
     number = -1
     # A plain tar is positioned to its next member, any other one is read through.
     mode: Any = "r:" if isinstance(stream, _File) and stream.seekable else "r|"
@@ -301,7 +313,9 @@ def _opened(stream: _Stream) -> _Stream:
 
 
 def _unpacked(stream: _Stream, packing: _Packing) -> Iterator[bytes]:
-    """The contents; several compressed streams one behind the other are one file, as their tools see it."""
+    """The contents; several compressed streams one behind the other are one file, as their
+    tools see it.
+    """
     unpacker: _Unpacker = packing.unpacker()
     while block := stream.block():
         while block:
@@ -349,7 +363,8 @@ def _foreign_text(head: bytes) -> str:
     """Why a text is refused as a whole, by its first bytes; "" when it is not."""
     if _ACCOUNT_SCRIPT(head):
         return ACCOUNT_DOWNLOAD
-    # JSON in which a NUL went astray is broken in one place; UTF-16 without its mark has one in its first bytes.
+    # JSON in which a NUL went astray is broken in one place; UTF-16 without its mark has
+    # one in its first bytes.
     if b"\x00" in (head[:4] if _BEGINS_JSON(head) else head) and not head.startswith(_UTF16):
         return "it is neither text nor compressed in a way that is known"
     return ""
@@ -415,8 +430,8 @@ def _lines(blocks: Iterator[bytes], start: Position) -> Iterator[_Line]:
 def _parsed(lines: Iterator[_Line], name: str) -> Iterator[Document]:
     """The value of each line, or of the lines that it goes on over.
 
-    An array whose bracket has a line of its own is not put together: its elements are documents, so that it
-    may be of any length.
+    An array whose bracket has a line of its own is not put together: its elements are
+    documents, so that it may be of any length.
     """
     given_back: deque[_Line] = deque()
     while line := given_back.popleft() if given_back else next(lines, None):
@@ -449,8 +464,8 @@ def _parsed(lines: Iterator[_Line], name: str) -> Iterator[Document]:
 def _loads(text: bytes) -> Any:
     """The value, whatever Python can make of it.
 
-    orjson refuses halves of surrogate pairs, which X cuts through when it shortens texts, and bytes that are
-    no UTF-8; both become U+FFFD in the end.
+    orjson refuses halves of surrogate pairs, which X cuts through when it shortens texts,
+    and bytes that are no UTF-8; both become U+FFFD in the end.
     """
     try:
         return orjson.loads(text)
@@ -471,7 +486,9 @@ def _opens(text: bytes) -> bool:
 
 
 def _still_open(text: bytes, stack: list[bytes]) -> list[bytes] | None:
-    """The brackets that are open behind `text`, the innermost last; None when no JSON goes like this."""
+    """The brackets that are open behind `text`, the innermost last; None when no JSON goes
+    like this.
+    """
     stack = list(stack)
     for token in _TOKENS(text):
         if token in _OPEN:
@@ -484,8 +501,8 @@ def _still_open(text: bytes, stack: list[bytes]) -> list[bytes] | None:
 def _gather(first: _Line, lines: Iterator[_Line], given_back: deque[_Line]) -> _Line:
     """The value that begins in this line, with its end.
 
-    A line that cannot continue it shows that the first one is merely broken: all lines behind it are given
-    back then, to be read for themselves.
+    A line that cannot continue it shows that the first one is merely broken: all lines
+    behind it are given back then, to be read for themselves.
     """
     text = first.text or b""
     parts, taken = [text], [first]
@@ -495,8 +512,8 @@ def _gather(first: _Line, lines: Iterator[_Line], given_back: deque[_Line]) -> _
     while stack:
         line = given_back.popleft() if given_back else next(lines, None)
         if line is None:
-            # The end of the file cuts the value. What is whole behind its beginning is not given up with it,
-            # and empty lines at the end are no part of it.
+            # The end of the file cuts the value. What is whole behind its beginning is not
+            # given up with it, and empty lines at the end are no part of it.
             if any(_stands_alone(each.text or b"") for each in taken[1:]):
                 given_back.extendleft(reversed(taken[1:]))
                 return first
@@ -506,7 +523,11 @@ def _gather(first: _Line, lines: Iterator[_Line], given_back: deque[_Line]) -> _
         taken.append(line)
         part = (line.text or b"").strip()
         length += len(part)
-        stack = _still_open(part, stack) if line.text is not None and _continues(stack, last, part) else None
+        stack = (
+            _still_open(part, stack)
+            if line.text is not None and _continues(stack, last, part)
+            else None
+        )
         if stack is None or length > DOCUMENT_MAX_BYTES:
             given_back.extendleft(reversed(taken[1:]))
             return first
@@ -527,7 +548,9 @@ def _stands_alone(text: bytes) -> bool:
 
 
 def _continues(stack: list[bytes], last: bytes, part: bytes) -> bool:
-    """Whether a line may stand behind `last`: an object needs a colon, a comma or a bracket before it."""
+    """Whether a line may stand behind `last`: an object needs a colon, a comma or a bracket
+    before it.
+    """
     if not part.startswith((b"{", b"[")):
         return True
     return last.endswith((b"[", b",") if stack[-1] == b"]" else (b":",))
@@ -554,9 +577,11 @@ REFUSED: Final = {
 
 
 class Piece(NamedTuple):
-    """One thing of a document. `kind` is `PAGE` (of v2), `STATUS` (of v1.1), or the name of what is no post.
+    """One thing of a document. `kind` is `PAGE` (of v2), `STATUS` (of v1.1), or the name of
+    what is no post.
 
-    `thing` is what `flatten` or `flatten_statuses` takes; of `UNKNOWN` it is a sentence; else it is None.
+    `thing` is what `flatten` or `flatten_statuses` takes; of `UNKNOWN` it is a sentence;
+    else it is None.
     """
 
     kind: str
@@ -568,7 +593,9 @@ def recognise(value: Any) -> list[Piece]:
     if isinstance(value, dict):
         return _of_object(value)
     if isinstance(value, list):
-        return [piece for element in value for piece in _of_element(element)] or [Piece("empty list")]
+        return [piece for element in value for piece in _of_element(element)] or [
+            Piece("empty list")
+        ]
     return _of_element(value)
 
 
@@ -589,7 +616,9 @@ def _of_object(found: dict[str, Any]) -> list[Piece]:
     for key in ("statuses", "results"):  # a page of v1.1's search; of its premium search
         statuses = found.get(key)
         if isinstance(statuses, list):
-            return [piece for status in statuses for piece in _of_element(status)] or [Piece(EMPTY_PAGE)]
+            return [piece for status in statuses for piece in _of_element(status)] or [
+                Piece(EMPTY_PAGE)
+            ]
     return [_by_keys(found, _OBJECTS)]
 
 
@@ -628,9 +657,25 @@ _OBJECTS: Final[dict[str, str]] = {
     **{
         name: name.replace("_", " ")
         for name in (
-            "delete", "scrub_geo", "limit", "status_withheld", "user_withheld", "disconnect", "warning",
-            "direct_message", "event", "friends", "friends_str", "user_update", "user_delete", "user_undelete",
-            "user_protect", "user_unprotect", "user_suspend", "user_unsuspend", "tweet_edit",
+            "delete",
+            "scrub_geo",
+            "limit",
+            "status_withheld",
+            "user_withheld",
+            "disconnect",
+            "warning",
+            "direct_message",
+            "event",
+            "friends",
+            "friends_str",
+            "user_update",
+            "user_delete",
+            "user_undelete",
+            "user_protect",
+            "user_unprotect",
+            "user_suspend",
+            "user_unsuspend",
+            "tweet_edit",
         )
     },
     "objectType": ACTIVITY,
@@ -644,7 +689,7 @@ _OBJECTS: Final[dict[str, str]] = {
     "username": "user",
     "ids": "page of user ids",
     "meta": EMPTY_PAGE,
-}  # fmt: skip
+}
 _PAGES: Final[dict[str, str]] = {
     "event_type": "page of direct messages",
     "username": "page of users",
@@ -659,13 +704,24 @@ _PAGES: Final[dict[str, str]] = {
     "action": "compliance",
     **dict.fromkeys(
         (
-            "delete", "withheld", "drop", "undrop", "tweet_edit", "user_delete", "user_undelete",
-            "user_withheld", "user_protect", "user_unprotect", "user_suspend", "user_unsuspend",
-            "user_profile_modification", "scrub_geo",
+            "delete",
+            "withheld",
+            "drop",
+            "undrop",
+            "tweet_edit",
+            "user_delete",
+            "user_undelete",
+            "user_withheld",
+            "user_protect",
+            "user_unprotect",
+            "user_suspend",
+            "user_unsuspend",
+            "user_profile_modification",
+            "scrub_geo",
         ),
         "compliance",
     ),
-}  # fmt: skip
+}
 
 
 def _by_keys(found: dict[str, Any], kinds: dict[str, str]) -> Piece:
@@ -677,11 +733,17 @@ def _by_keys(found: dict[str, Any], kinds: dict[str, str]) -> Piece:
 
 def _keys_of(found: dict[str, Any]) -> str:
     keys = ", ".join(ascii(key)[1:-1][:30] for key in list(found)[:8])
-    return f"it is an object with the keys {keys}, which is nothing that X writes" if keys else "it is empty"
+    return (
+        f"it is an object with the keys {keys}, which is nothing that X writes"
+        if keys
+        else "it is empty"
+    )
 
 
 def _page_of(tweet: dict[str, Any]) -> dict[str, Any]:
-    """A single v2 post as a page; what twarc2 put inside it when it flattened goes back to the includes."""
+    """A single v2 post as a page; what twarc2 put inside it when it flattened goes back to
+    the includes.
+    """
     users: list[Any] = [tweet.get("author"), tweet.get("in_reply_to_user")]
     posts: list[Any] = []
     media: list[Any] = []
@@ -696,5 +758,9 @@ def _page_of(tweet: dict[str, Any]) -> dict[str, Any]:
         inside = attachments.get("media") if isinstance(attachments, dict) else None
         if isinstance(inside, list):
             media += inside
-    found = {"users": [user for user in users if isinstance(user, dict)], "tweets": posts, "media": media}
+    found = {
+        "users": [user for user in users if isinstance(user, dict)],
+        "tweets": posts,
+        "media": media,
+    }
     return {"data": tweet, "includes": found}

@@ -1,4 +1,6 @@
-"""What passes between the walk and a sink: targets, claims on them, and pages with what they teach."""
+"""What passes between the walk and a sink: targets, claims on them, and pages with what
+they teach.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from tweetcrawler.coverage import Range
 
 TIMELINE = "timeline"
 SEARCH = "search"
-# How long a claim holds: written by whatever keeps the targets, reckoned with by who walks them.
+# How long a claim holds: written by whatever keeps the targets, reckoned with by who walks
+# them.
 LEASE_S = 60.0
 
 
@@ -19,11 +22,12 @@ LEASE_S = 60.0
 class Target:
     """A target as stored: a user's timeline or a search.
 
-    Of a timeline, `key` is X's id of the user, None until it is known; `handle` is the name as listed (folded),
-    `username` as X spells it. Of a search, `username` is the query as it is sent to X, `key` what tells one query
-    from another, `handle` a name for its file. `state` is "new", "ok", "renamed", "missing", "suspended",
-    "protected", "refused" or "failed", with its `reason`. `rests_s` is how long it need not be asked again, 0 when
-    it is due.
+    Of a timeline, `key` is X's id of the user, None until it is known; `handle` is the name
+    as listed (folded), `username` as X spells it. Of a search, `username` is the query as
+    it is sent to X, `key` what tells one query from another, `handle` a name for its file.
+    `state` is "new", "ok", "renamed", "missing", "suspended", "protected", "refused" or
+    "failed", with its `reason`. `rests_s` is how long it need not be asked again, 0 when it
+    is due.
     """
 
     id: int
@@ -43,7 +47,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Claim:
-    """A target under lease: what is known of it. `crawled` says that its walk ended since the run began.
+    """A target under lease: what is known of it. `crawled` says that its walk ended since
+    the run began.
 
     What was unreachable once and is covered now counts as covered only.
     """
@@ -58,7 +63,8 @@ class Claim:
 class Bought:
     """One answer of X as it was paid for; `body` is the answer's JSON as received.
 
-    `cost` is what it takes from the budgets, in millionths of a USD; None where nothing was set aside for it.
+    `cost` is what it takes from the budgets, in millionths of a USD; None where nothing was
+    set aside for it.
     """
 
     endpoint: str
@@ -75,10 +81,10 @@ class Bought:
 class Batch:
     """The rows of one page of a target, and what the page makes known of it.
 
-    `rows` are keyed by `flatten.COLUMNS`, ascending by id and unique; `refused` are `(id, reason)` of the posts
-    that gave no row. `username` and `account_posts` are news of the user, None where the page told nothing.
-    `searched` says that a search found the posts: the store remembers which. Posts that were looked up by id
-    belong to no target.
+    `rows` are keyed by `flatten.COLUMNS`, ascending by id and unique; `refused` are `(id,
+    reason)` of the posts that gave no row. `username` and `account_posts` are news of the
+    user, None where the page told nothing. `searched` says that a search found the posts:
+    the store remembers which. Posts that were looked up by id belong to no target.
     """
 
     target: int | None
@@ -95,13 +101,23 @@ class Batch:
     @property
     def is_empty(self) -> bool:
         """Whether nothing of it would be missed: no post was paid for, and nothing was learned."""
-        learned = (self.covered, self.unreachable, self.username, self.account_posts, self.bought.cost)
-        return not (self.rows or self.refused or self.bought.posts) and learned == (None,) * len(learned)
+        learned = (
+            self.covered,
+            self.unreachable,
+            self.username,
+            self.account_posts,
+            self.bought.cost,
+        )
+        return not (self.rows or self.refused or self.bought.posts) and learned == (None,) * len(
+            learned
+        )
 
 
 @dataclass(frozen=True)
 class NoNews:
-    """The end of a walk whose last page brought nothing, so that it may be noted a little later than it was seen."""
+    """The end of a walk whose last page brought nothing, so that it may be noted a little
+    later than it was seen.
+    """
 
     target: Target
     bought: Bought
@@ -111,7 +127,9 @@ class NoNews:
 
 @dataclass(frozen=True)
 class Saved:
-    """What saving a batch did: rows that are new, rows that changed; `leased` says the lease still holds."""
+    """What saving a batch did: rows that are new, rows that changed; `leased` says the
+    lease still holds.
+    """
 
     new: int
     updated: int
@@ -169,7 +187,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Trend:
-    """One trend of a place: its rank from 1, its name, its volume where X tells it, the search that finds it."""
+    """One trend of a place: its rank from 1, its name, its volume where X tells it, the
+    search that finds it.
+    """
 
     rank: int
     name: str
@@ -179,7 +199,9 @@ class Trend:
 
 @dataclass(frozen=True)
 class Lookup:
-    """Posts by id, sorted by who asks X for them: this process, another one, nobody since they are known."""
+    """Posts by id, sorted by who asks X for them: this process, another one, nobody since
+    they are known.
+    """
 
     mine: Sequence[int]
     others: Sequence[int]

@@ -1,7 +1,8 @@
 """The arithmetic of budgets: how much a request may bring, so that no limit is ever exceeded.
 
-Before a request is sent, what it may cost at most is set aside; its answer settles it. Money is in millionths of a
-USD. All functions are pure: who sets aside at the same time is kept apart by whoever calls them.
+Before a request is sent, what it may cost at most is set aside; its answer settles it.
+Money is in millionths of a USD. All functions are pure: who sets aside at the same time is
+kept apart by whoever calls them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Want:
-    """A request as its cost sees it: up to `most` units, of which fewer than `fewest` make no sense.
+    """A request as its cost sees it: up to `most` units, of which fewer than `fewest` make
+    no sense.
 
     A unit is what X sells, a post or a user, at `price`; the request itself costs `fee`.
     """
@@ -84,14 +86,18 @@ class Room:
                 units = min(units, left // want.price)
         if self.posts is not None and want.are_posts:
             units = min(
-                units, max(0, self.posts - self.spent_posts - (0 if when_all_is_back else self.held_posts))
+                units,
+                max(
+                    0, self.posts - self.spent_posts - (0 if when_all_is_back else self.held_posts)
+                ),
             )
         return units
 
 
 @dataclass(frozen=True)
 class Grant:
-    """What a request may bring: `units`; or None, and then `full` names the limit that is used up for good.
+    """What a request may bring: `units`; or None, and then `full` names the limit that is
+    used up for good.
 
     Without either it has to wait for requests under way.
     """

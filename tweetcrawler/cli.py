@@ -46,7 +46,9 @@ WATCH_LOOKS_S = 60.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code, see `--help`."""
     try:
-        chosen = settings.parse(sys.argv[1:] if argv is None else argv, environ=os.environ, folder=Path.cwd())
+        chosen = settings.parse(
+            sys.argv[1:] if argv is None else argv, environ=os.environ, folder=Path.cwd()
+        )
         code = _COMMANDS[chosen.command](chosen)
         sys.stdout.flush()
     except TweetcrawlerError as error:
@@ -60,13 +62,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         _forget_stdout()
         with contextlib.suppress(OSError):
-            print(f"tweetcrawler: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
+            print(
+                f"tweetcrawler: {error.filename or 'the output'}: {error.strerror or error}",
+                file=sys.stderr,
+            )
         return 1
     return code
 
 
 def _forget_stdout() -> None:
-    """Whoever read our output has gone, or there is no room for it; Python would try, and complain, once more."""
+    """Whoever read our output has gone, or there is no room for it; Python would try, and
+    complain, once more.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -93,7 +100,13 @@ def _timelines(chosen: Settings, desk: _Desk) -> Report:
     count = inputs.count_lines(chosen.handles_file)
     with desk.display() as shown:
         report = crawl.crawl(
-            chosen, desk.sink, desk.credentials, handles, display=shown, stopped=desk.stop, handle_count=count
+            chosen,
+            desk.sink,
+            desk.credentials,
+            handles,
+            display=shown,
+            stopped=desk.stop,
+            handle_count=count,
         )
     report.bad_lines = bad.count
     return report
@@ -108,7 +121,9 @@ def _search(chosen: Settings) -> int:
     with _prepared(chosen) as desk:
         run = crawl.count if chosen.search.count else crawl.search
         with desk.display() as shown:
-            report = run(chosen, desk.sink, desk.credentials, queries, display=shown, stopped=desk.stop)
+            report = run(
+                chosen, desk.sink, desk.credentials, queries, display=shown, stopped=desk.stop
+            )
         if chosen.search.count:
             page_size = endpoints.SEARCH_ALL_MAX if chosen.archive else endpoints.SEARCH_RECENT_MAX
             display.print_counts(report, Console(), tariff=_tariff(chosen), page_size=page_size)
@@ -135,9 +150,14 @@ def _trending(chosen: Settings) -> int:
                     authors = session.trending_authors(report.run, chosen.trending.timelines)
                 with desk.display() as shown:
                     report = crawl.crawl(
-                        chosen, database, desk.credentials, iter(authors), display=shown, stopped=desk.stop,
+                        chosen,
+                        database,
+                        desk.credentials,
+                        iter(authors),
+                        display=shown,
+                        stopped=desk.stop,
                         handle_count=len(authors),
-                    )  # fmt: skip
+                    )
                 code = desk.told(report) or code
                 chosen = desk.rest(chosen, report)
             if chosen.trending.every_s is None or code not in (0, 1):
@@ -158,7 +178,9 @@ def _snowball(chosen: Settings) -> int:
         with _sink(chosen) as sink:
             return 0 if _next_level(chosen, sink) else _no_next_level()
     if chosen.snowball.stdout:
-        raise ConfigurationError("--stdout leaves the handles file as it is, so --depth has nothing to crawl.")
+        raise ConfigurationError(
+            "--stdout leaves the handles file as it is, so --depth has nothing to crawl."
+        )
     with _prepared(chosen, before=lambda: inputs.count_lines(chosen.handles_file)) as desk:
         while True:
             report = _timelines(chosen, desk)
@@ -177,17 +199,26 @@ def _next_level(chosen: Settings, sink: Database | CsvFolder) -> bool:
 
     assert isinstance(sink, Database)  # noqa: S101 - the command has seen to it
     wanted = chosen.snowball
-    found, without = snowball.next_level(sink, wanted.by, min_count=wanted.min_count, limit=wanted.limit)
+    found, without = snowball.next_level(
+        sink, wanted.by, min_count=wanted.min_count, limit=wanted.limit
+    )
     if without:
-        log.warning("%d pages were stored without what X sent (raw = off): who is quoted there is not known", without)
+        log.warning(
+            "%d pages were stored without what X sent (raw = off): who is quoted there is not known",
+            without,
+        )
     if wanted.stdout:
         for handle, _ in found:
             print(handle)
     elif found:
         level = lists.level_of(chosen.handles_file) + 1 if chosen.handles_file.exists() else 1
-        lists.replace_handles(chosen.handles_file, [handle for handle, _ in found], level=level, by=wanted.by)
-        print(f"level {level}: {len(found):,} handles in {chosen.handles_file}; the old ones are in "
-              f"{chosen.handles_file.name}.bk")  # fmt: skip
+        lists.replace_handles(
+            chosen.handles_file, [handle for handle, _ in found], level=level, by=wanted.by
+        )
+        print(
+            f"level {level}: {len(found):,} handles in {chosen.handles_file}; the old ones are in "
+            f"{chosen.handles_file.name}.bk"
+        )
     return bool(found)
 
 
@@ -231,7 +262,9 @@ class _BadLines:
 
 @dataclass(frozen=True)
 class _Desk:
-    """What every command needs that asks X: keys, a sink, a way to be stopped, a display, a report at the end."""
+    """What every command needs that asks X: keys, a sink, a way to be stopped, a display, a
+    report at the end.
+    """
 
     chosen: Settings
     credentials: tuple[Credential, ...]
@@ -264,18 +297,29 @@ class _Desk:
         return report.exit_code
 
     def rest(self, chosen: Settings, report: Report) -> Settings:
-        """The settings for the command's next run: a budget is the command's, however many runs it makes."""
+        """The settings for the command's next run: a budget is the command's, however many
+        runs it makes.
+        """
         money, tariff = chosen.money, _tariff(chosen)
         cost = sum(
-            tariff.cost(r["endpoint"], requests=int(r["pages"]), posts=int(r["posts"]), users=int(r["users"]))
+            tariff.cost(
+                r["endpoint"],
+                requests=int(r["pages"]),
+                posts=int(r["posts"]),
+                users=int(r["users"]),
+            )
             for r in report.totals
         )
         budget = None if money.budget is None else max(0.0, money.budget - cost / 1_000_000)
         posts = None if money.max_posts is None else max(0, money.max_posts - report.total("posts"))
-        return dataclasses.replace(chosen, money=dataclasses.replace(money, budget=budget, max_posts=posts))
+        return dataclasses.replace(
+            chosen, money=dataclasses.replace(money, budget=budget, max_posts=posts)
+        )
 
     def _beside_its_plan(self, report: Report) -> Section | None:
-        """What the run took beside what was planned of it; None when there was no plan since the last such run."""
+        """What the run took beside what was planned of it; None when there was no plan
+        since the last such run.
+        """
         from tweetcrawler import plan
         from tweetcrawler.db import Database
 
@@ -291,7 +335,9 @@ class _Desk:
 
 @contextlib.contextmanager
 def _prepared(chosen: Settings, *, before: Callable[[], object] = lambda: None) -> Iterator[_Desk]:
-    """A desk; `before` looks at what the operator handed over, when the keys are known and nothing is begun."""
+    """A desk; `before` looks at what the operator handed over, when the keys are known and
+    nothing is begun.
+    """
     from tweetcrawler import pool
 
     if chosen.money.is_limited:
@@ -301,15 +347,20 @@ def _prepared(chosen: Settings, *, before: Callable[[], object] = lambda: None) 
     for note in chosen.notes:
         log.warning("%s", note)
     before()
-    # While the workers' modules load on another core, this process loads its own and looks at the database.
-    pool.prepare(["tweetcrawler.walk", "tweetcrawler.db" if chosen.database else "tweetcrawler.csvfiles"])
+    # While the workers' modules load on another core, this process loads its own and looks
+    # at the database.
+    pool.prepare(
+        ["tweetcrawler.walk", "tweetcrawler.db" if chosen.database else "tweetcrawler.csvfiles"]
+    )
     with _sink(chosen) as sink, _Stop() as stop:
         yield _Desk(chosen, credentials, sink, stop)
 
 
 def _tariff(chosen: Settings) -> Tariff:
     money = chosen.money
-    return prices.load(money.prices_file, money.tariff, post=money.price_post, user=money.price_user)
+    return prices.load(
+        money.prices_file, money.tariff, post=money.price_post, user=money.price_user
+    )
 
 
 def _needs_database(chosen: Settings, why: str) -> None:
@@ -370,7 +421,9 @@ def _write_whole(path: Path, text: str) -> None:
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise ConfigurationError(f"{path} cannot be written ({error.strerror}); name another place") from None
+        raise ConfigurationError(
+            f"{path} cannot be written ({error.strerror}); name another place"
+        ) from None
 
 
 def _watch(chosen: Settings) -> int:
@@ -385,15 +438,25 @@ def _watch(chosen: Settings) -> int:
             if due:
                 with desk.display() as shown:
                     report = crawl.crawl(
-                        chosen, database, desk.credentials, iter(due), display=shown, stopped=desk.stop,
+                        chosen,
+                        database,
+                        desk.credentials,
+                        iter(due),
+                        display=shown,
+                        stopped=desk.stop,
                         handle_count=len(due),
-                    )  # fmt: skip
+                    )
                 with database.session() as session:
-                    session.schedule(report.run, least_s=chosen.watch.min_s, longest_s=chosen.watch.max_s)
+                    session.schedule(
+                        report.run, least_s=chosen.watch.min_s, longest_s=chosen.watch.max_s
+                    )
                 code = desk.told(report)
                 chosen = desk.rest(chosen, report)
             elif chosen.watch.once:
-                log.info("nothing is due%s", "" if next_s is None else f"; the next visit is in {next_s:.0f} s")
+                log.info(
+                    "nothing is due%s",
+                    "" if next_s is None else f"; the next visit is in {next_s:.0f} s",
+                )
             if chosen.watch.once or code not in (0, 1, 5):
                 return code
             if code == 5 and 0 in (chosen.money.max_posts, chosen.money.budget):
@@ -409,7 +472,9 @@ def _watch(chosen: Settings) -> int:
 
 
 def _due(chosen: Settings, database: Database) -> tuple[list[str], float | None]:
-    """The handles of the list that are to be visited now, and how long it is until the next one is."""
+    """The handles of the list that are to be visited now, and how long it is until the next
+    one is.
+    """
     due: list[str] = []
     waits: list[float] = []
     handles = inputs.read_handles(chosen.handles_file, on_bad=_BadLines(chosen.handles_file))
@@ -437,7 +502,9 @@ def _pause(stop: Callable[[], int | None], seconds: float) -> int | None:
 
 
 def _asked(chosen: Settings) -> dict[str, int]:
-    """Asks X what a plan wants to know: buys unknown users, or has the posts of queries counted."""
+    """Asks X what a plan wants to know: buys unknown users, or has the posts of queries
+    counted.
+    """
     from tweetcrawler import crawl, lists
 
     with _prepared(chosen) as desk:
@@ -448,10 +515,17 @@ def _asked(chosen: Settings) -> dict[str, int]:
                     chosen, desk.sink, desk.credentials, queries, display=shown, stopped=desk.stop
                 )
         elif not chosen.look.trending:
-            handles = inputs.read_handles(chosen.handles_file, on_bad=_BadLines(chosen.handles_file))
+            handles = inputs.read_handles(
+                chosen.handles_file, on_bad=_BadLines(chosen.handles_file)
+            )
             with desk.display() as shown:
                 report = crawl.find_users(
-                    chosen, desk.database(), desk.credentials, handles, display=shown, stopped=desk.stop
+                    chosen,
+                    desk.database(),
+                    desk.credentials,
+                    handles,
+                    display=shown,
+                    stopped=desk.stop,
                 )
         else:
             return {}
@@ -479,7 +553,11 @@ def _made_plan(
         wanted = chosen.trending
         count = len([places.place(name) for name in wanted.places])
         return plan.of_trends(
-            accounts, count, trends=wanted.max_trends, per_trend=wanted.max_per_trend, subject=subject
+            accounts,
+            count,
+            trends=wanted.max_trends,
+            per_trend=wanted.max_per_trend,
+            subject=subject,
         )
     if chosen.search.queries or chosen.search.queries_file:
         queries = lists.read_queries(chosen.search.queries, chosen.search.queries_file)
@@ -505,7 +583,9 @@ def _status(chosen: Settings) -> int:
                 display.print_sections(sections, console)
             return 0
         if not console.is_terminal:
-            raise ConfigurationError("status --watch draws on a terminal, and this is none; leave out --watch")
+            raise ConfigurationError(
+                "status --watch draws on a terminal, and this is none; leave out --watch"
+            )
         with display.Changing(console) as changing:
             while True:
                 changing.show(_looked(chosen, database, tariff)[1])
@@ -523,7 +603,9 @@ def _ask_usage(chosen: Settings) -> None:
         log.warning("%s: %s", outcome.name, outcome.reason)
 
 
-def _looked(chosen: Settings, database: Database, tariff: Tariff) -> tuple[object, Sequence[Section]]:
+def _looked(
+    chosen: Settings, database: Database, tariff: Tariff
+) -> tuple[object, Sequence[Section]]:
     """The state of things, as plain values and for readers."""
     from tweetcrawler import plan, status
 
@@ -531,7 +613,9 @@ def _looked(chosen: Settings, database: Database, tariff: Tariff) -> tuple[objec
         if chosen.look.handle is None:
             next_run = plan.next_run(accounts, tariff)
             budgets = {"day": chosen.money.budget_per_day, "month": chosen.money.budget_per_month}
-            everything = status.of_all(accounts, tariff, next_run=next_run.as_plain(), budgets=budgets)
+            everything = status.of_all(
+                accounts, tariff, next_run=next_run.as_plain(), budgets=budgets
+            )
             return everything, status.sections(everything)
         found = accounts.named(chosen.look.handle.strip().removeprefix("@"))
         if not found:
@@ -539,10 +623,14 @@ def _looked(chosen: Settings, database: Database, tariff: Tariff) -> tuple[objec
                 "the database knows no target of that name: handles as they are listed, queries as they were searched"
             )
         details = [
-            status.in_detail(accounts, known, next_run=plan.of_one(known, accounts, tariff).as_plain())
+            status.in_detail(
+                accounts, known, next_run=plan.of_one(known, accounts, tariff).as_plain()
+            )
             for known in found
         ]
-        return details, [section for detail in details for section in status.detail_sections(detail)]
+        return details, [
+            section for detail in details for section in status.detail_sections(detail)
+        ]
 
 
 def _processes(credentials: int) -> int:
@@ -585,7 +673,9 @@ def _db(chosen: Settings) -> int:
     else:
         running_at = server.url()
         if running_at is None:
-            raise ConfigurationError("the private server is not running: `tweetcrawler db start` starts it")
+            raise ConfigurationError(
+                "the private server is not running: `tweetcrawler db start` starts it"
+            )
         print(running_at)
     return 0
 
@@ -634,7 +724,9 @@ def _import(chosen: Settings) -> int:
     with _sink(chosen) as database, _Stop() as stop:
         assert isinstance(database, Database)  # noqa: S101 - the settings name one
         live = sys.stderr.isatty() and not chosen.quiet
-        with display.ImportPicture(Console(stderr=True)) if live else display.ImportLines() as shown:
+        with (
+            display.ImportPicture(Console(stderr=True)) if live else display.ImportLines() as shown
+        ):
             report = importing.import_files(chosen, database, display=shown, stopped=stop)
     display.print_import_report(report, Console())
     return report.exit_code
@@ -740,7 +832,9 @@ class _Stop:
         return self._code
 
     def __enter__(self) -> _Stop:
-        self._before = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {
+            s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)
+        }
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -752,11 +846,15 @@ class _Stop:
             raise KeyboardInterrupt
         if self._code is None:
             self._code = 128 + number
-            log.warning("stopping: pages under way are finished and saved; Ctrl-C again ends at once")
+            log.warning(
+                "stopping: pages under way are finished and saved; Ctrl-C again ends at once"
+            )
 
 
 class _Redact(logging.Filter):
-    """Takes secrets out of log lines, should one ever come near: known values, and whatever looks like one."""
+    """Takes secrets out of log lines, should one ever come near: known values, and whatever
+    looks like one.
+    """
 
     _LOOKS = re.compile(r"(Bearer |://[^:/@\s]*:)[^\s@]+")
 
@@ -774,7 +872,9 @@ class _Redact(logging.Filter):
 
 @functools.cache
 def _terminal() -> Console:
-    """The one console on stderr: log lines and the live picture make room for each other only on the same."""
+    """The one console on stderr: log lines and the live picture make room for each other
+    only on the same.
+    """
     from rich.console import Console
 
     return Console(stderr=True)

@@ -1,8 +1,9 @@
 """Which tweet ids of a target are known completely, and what to ask next.
 
-A range is a pair `(lower, upper)` of tweet ids, lower inclusive, upper exclusive. A coverage is a list of
-ranges, ascending and disjoint: the text form is PostgreSQL's `int8multirange`. Everything here is pure, so
-that any order of answers and any interruption can be tried in a test.
+A range is a pair `(lower, upper)` of tweet ids, lower inclusive, upper exclusive. A
+coverage is a list of ranges, ascending and disjoint: the text form is PostgreSQL's
+`int8multirange`. Everything here is pure, so that any order of answers and any interruption
+can be tried in a test.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ Range = tuple[int, int]
 DEPTH_LIMIT = 3_200
 # Posts that were deleted or withheld leave a walk that met the limit somewhat short of it.
 DEPTH_MET = 3_000
-# Ids are only roughly in order of appearance: what is younger than this is not called complete yet.
+# Ids are only roughly in order of appearance: what is younger than this is not called
+# complete yet.
 SETTLING_MS = 60_000
 # Empty pages in a row that still carry a token, after which a walk is given up for this run.
 EMPTY_PAGES_MAX = 50
@@ -31,12 +33,16 @@ def id_at(time_ms: int) -> int:
 
 
 def time_ms_of(tweet_id: int) -> int:
-    """The moment of a tweet id in milliseconds since 1970 (UTC); nothing sensible for ids before 2010-11-04."""
+    """The moment of a tweet id in milliseconds since 1970 (UTC); nothing sensible for ids
+    before 2010-11-04.
+    """
     return (tweet_id >> 22) + _SNOWFLAKE_EPOCH_MS
 
 
 def settled_below(server_time_s: float) -> int:
-    """The id below which X's answers are complete, for an answer that X dated `server_time_s` (epoch)."""
+    """The id below which X's answers are complete, for an answer that X dated
+    `server_time_s` (epoch).
+    """
     return id_at(int(server_time_s * 1000) - SETTLING_MS)
 
 
@@ -82,7 +88,8 @@ def from_text(text: str) -> list[Range]:
 class Hole:
     """Ids that are not known completely: above `since_id` and below `until_id`, both exclusive.
 
-    `until_id` is None for the hole that ends at the present, `since_id` is 0 for the one that has no bottom.
+    `until_id` is None for the hole that ends at the present, `since_id` is 0 for the one
+    that has no bottom.
     """
 
     since_id: int
@@ -91,7 +98,9 @@ class Hole:
 
 @dataclass(frozen=True)
 class Bounds:
-    """The ids that are wanted: from `lowest` (1: without a bottom) up to, not including, `end` (None: the present)."""
+    """The ids that are wanted: from `lowest` (1: without a bottom) up to, not including,
+    `end` (None: the present).
+    """
 
     lowest: int = 1
     end: int | None = None
@@ -114,7 +123,9 @@ def holes(*known: Iterable[Range], within: Bounds = EVERYTHING) -> list[Hole]:
 
 
 def reachable(hole: Hole, floor_id: int) -> tuple[Hole | None, Range | None]:
-    """The part of a hole that a search reaches that looks back to `floor_id` only, and the rest below it."""
+    """The part of a hole that a search reaches that looks back to `floor_id` only, and the
+    rest below it.
+    """
     if hole.since_id + 1 >= floor_id:
         return hole, None
     if hole.until_id is not None and hole.until_id <= floor_id:
@@ -135,7 +146,9 @@ def _holes(ranges: Sequence[Range]) -> list[Hole]:
 
 @dataclass(frozen=True)
 class Ask:
-    """One question to X: posts between the ids, both exclusive, behind the token if there is one."""
+    """One question to X: posts between the ids, both exclusive, behind the token if there
+    is one.
+    """
 
     since_id: int
     until_id: int | None
@@ -153,14 +166,17 @@ class Learned:
 
 @dataclass
 class Walk:
-    """One descent through a hole, newest post first: `ask` says what to request, `learn` takes the answer.
+    """One descent through a hole, newest post first: `ask` says what to request, `learn`
+    takes the answer.
 
-    The walk pages by id, since ids last and tokens expire; a token only leads past an empty page. It may be
-    dropped after any answer: whoever saved what `learn` gave goes on with the holes that are left.
+    The walk pages by id, since ids last and tokens expire; a token only leads past an empty
+    page. It may be dropped after any answer: whoever saved what `learn` gave goes on with
+    the holes that are left.
 
-    `posts_above` is how many posts of the target above the hole were received already, and `account_posts`
-    how many X says the account has, if known: both serve to tell the end of a timeline from X's depth limit.
-    Without a limit of depth (a search) `depth_limit` is None.
+    `posts_above` is how many posts of the target above the hole were received already, and
+    `account_posts` how many X says the account has, if known: both serve to tell the end of
+    a timeline from X's depth limit. Without a limit of depth (a search) `depth_limit` is
+    None.
     """
 
     hole: Hole
@@ -174,11 +190,15 @@ class Walk:
     def __post_init__(self) -> None:
         self.ask = Ask(self.hole.since_id, self.hole.until_id)
 
-    def learn(self, ids: Sequence[int], next_token: str | None, *, settled_below_id: int) -> Learned:
-        """What an answer with these ids covers; sets `ask` to the next question, None at the end.
+    def learn(
+        self, ids: Sequence[int], next_token: str | None, *, settled_below_id: int
+    ) -> Learned:
+        """What an answer with these ids covers; sets `ask` to the next question, None at
+        the end.
 
-        Neither order nor repetition of ids matters. `settled_below_id` is `settled_below` of the answer's
-        own date. After too many answers without progress `stalled` is set and the hole stays open.
+        Neither order nor repetition of ids matters. `settled_below_id` is `settled_below`
+        of the answer's own date. After too many answers without progress `stalled` is set
+        and the hole stays open.
         """
         if self.ask is None:
             raise ValueError("this walk has ended")
@@ -202,10 +222,13 @@ class Walk:
         self.ask = Ask(self.ask.since_id, self.ask.until_id)
         return True
 
-    def _learn_nothing_new(self, until: int | None, next_token: str | None, settled: int) -> Learned:
+    def _learn_nothing_new(
+        self, until: int | None, next_token: str | None, settled: int
+    ) -> Learned:
         if next_token is None:
             if until is None:
-                # An empty answer about the newest posts says nothing of those that are on their way.
+                # An empty answer about the newest posts says nothing of those that are on
+                # their way.
                 self.ask = None
                 return Learned()
             return self._end(until, min(until, settled))

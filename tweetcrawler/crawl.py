@@ -1,8 +1,9 @@
-"""A run: its work is handed out to worker processes, and a report says what became of each piece of it.
+"""A run: its work is handed out to worker processes, and a report says what became of each
+piece of it.
 
-There is one door for each kind of work: timelines, searches, trends, counts, posts by id. All of them run in the
-parent and hand out tasks, which `walk` does in the workers; which kinds there are, and how much of each a worker
-gets at once, stands in `_KINDS`.
+There is one door for each kind of work: timelines, searches, trends, counts, posts by id.
+All of them run in the parent and hand out tasks, which `walk` does in the workers; which
+kinds there are, and how much of each a worker gets at once, stands in `_KINDS`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tweetcrawler import __version__, prices
@@ -47,10 +49,10 @@ log = logging.getLogger(__name__)
 class Report:
     """All outcomes of a run, and what it cost.
 
-    `totals` are the rows of `Session.totals`; `refusals` count requests without a page by (credential, error).
-    `named` are the outcomes that were not simply done, at most `NAMED_MAX` of them; `bad_lines` are lines of
-    the input file that could not be used. `counted` are queries and the number of their posts, `notes` sentences
-    for the operator.
+    `totals` are the rows of `Session.totals`; `refusals` count requests without a page by
+    (credential, error). `named` are the outcomes that were not simply done, at most
+    `NAMED_MAX` of them; `bad_lines` are lines of the input file that could not be used.
+    `counted` are queries and the number of their posts, `notes` sentences for the operator.
     """
 
     run: int = 0
@@ -87,7 +89,8 @@ class Report:
             "seconds": round(self.seconds, 3),
             "outcomes": dict(self.outcomes),
             "totals": [
-                {k: int(v) if not isinstance(v, str) else v for k, v in row.items()} for row in self.totals
+                {k: int(v) if not isinstance(v, str) else v for k, v in row.items()}
+                for row in self.totals
             ],
             "refusals": {f"{who}: {what}": n for (who, what), n in self.refusals.items()},
             "counted": [list(pair) for pair in self.counted],
@@ -133,8 +136,8 @@ def crawl(
 ) -> Report:
     """Walks the timelines of all handles to their ends, and reports.
 
-    `handles` is read as fast as the work needs it. `stopped()` gives the exit code once the operator wants the
-    run to end; pages under way are then finished and saved.
+    `handles` is read as fast as the work needs it. `stopped()` gives the exit code once the
+    operator wants the run to end; pages under way are then finished and saved.
 
     **Errors**: `DatabaseError` when the run cannot be begun. What ends a run later stands in the report.
     """
@@ -154,7 +157,9 @@ def search(
     """Collects the posts of normalised queries, and reports. For the rest see `crawl`."""
     run = _Run(settings, sink, credentials, display, stopped)
     return run.do(
-        lambda session: {"crawl": session.open_searches(queries)}, total=len(queries), units=len(queries)
+        lambda session: {"crawl": session.open_searches(queries)},
+        total=len(queries),
+        units=len(queries),
     )
 
 
@@ -167,10 +172,14 @@ def count(
     display: Display,
     stopped: Callable[[], int | None],
 ) -> Report:
-    """Asks how many posts the queries have, and buys none; `Report.counted` tells. For the rest see `crawl`."""
+    """Asks how many posts the queries have, and buys none; `Report.counted` tells. For the
+    rest see `crawl`.
+    """
     run = _Run(settings, sink, credentials, display, stopped)
     return run.do(
-        lambda _: {"count": [Counting(query) for query in queries]}, total=len(queries), units=len(queries)
+        lambda _: {"count": [Counting(query) for query in queries]},
+        total=len(queries),
+        units=len(queries),
     )
 
 
@@ -183,7 +192,9 @@ def collect_trends(
     display: Display,
     stopped: Callable[[], int | None],
 ) -> Report:
-    """Stores the trends of places, and collects the posts of each trend. For the rest see `crawl`."""
+    """Stores the trends of places, and collects the posts of each trend. For the rest see
+    `crawl`.
+    """
     run = _Run(settings, sink, credentials, display, stopped)
     return run.do(lambda _: {"trends": places}, cap=settings.trending.max_per_trend)
 
@@ -211,7 +222,9 @@ def find_users(
     display: Display,
     stopped: Callable[[], int | None],
 ) -> Report:
-    """Buys the users of those handles that are not known, and walks nothing. For the rest see `crawl`."""
+    """Buys the users of those handles that are not known, and walks nothing. For the rest
+    see `crawl`.
+    """
     run = _Run(settings, sink, credentials, display, stopped)
     return run.do(lambda _: {"resolve": handles}, walks=False)
 
@@ -231,10 +244,12 @@ def ask_usage(
 
 
 def default_processes(credentials: int) -> int:
-    """As many processes as can use the credentials up, by X's usual limits, and as this machine carries.
+    """As many processes as can use the credentials up, by X's usual limits, and as this
+    machine carries.
 
-    A user token allows about one request a second on timelines and an app ten; a request takes about a third
-    of a second. Two processes a core are enough to keep it busy while they wait for X.
+    A user token allows about one request a second on timelines and an app ten; a request
+    takes about a third of a second. Two processes a core are enough to keep it busy while
+    they wait for X.
     """
     return max(1, min(4 * credentials, 2 * (os.cpu_count() or 1)))
 
@@ -258,9 +273,13 @@ class _Run:
         cap: int | None = None,
         walks: bool = True,
     ) -> Report:
-        """The report of the run; `units` is how many processes could have something to do at most."""
+        """The report of the run; `units` is how many processes could have something to do
+        at most.
+        """
         money = self.settings.money
-        tariff = prices.load(money.prices_file, money.tariff, post=money.price_post, user=money.price_user)
+        tariff = prices.load(
+            money.prices_file, money.tariff, post=money.price_post, user=money.price_user
+        )
         with self.sink.session() as session:
             run, since = session.begin_run(
                 version=__version__,
@@ -273,7 +292,9 @@ class _Run:
         size = self.settings.threads or default_processes(len(self.credentials))
         size = min(size, units or size)
         pool = Pool("tweetcrawler.walk:start_worker", job, size=size, farewell=True)
-        dispatch = _Dispatch(pool, self.sink, work, Report(run=run), Progress(time.monotonic(), total), walks=walks)
+        dispatch = _Dispatch(
+            pool, self.sink, work, Report(run=run), Progress(time.monotonic(), total), walks=walks
+        )
         try:
             dispatch.run(self.display, self.stopped)
             pool.close()
@@ -282,7 +303,8 @@ class _Run:
         return self._closed(dispatch.report)
 
     def _closed(self, report: Report) -> Report:
-        # Everything is saved; a database that is just restarting gets a moment to take the report, too.
+        # Everything is saved; a database that is just restarting gets a moment to take the
+        # report, too.
         gives_up_at = time.monotonic() + REPORT_S
         try:
             with self.sink.session(stopping=lambda: time.monotonic() > gives_up_at) as session:
@@ -296,9 +318,11 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Kind:
-    """One kind of task: how many units a worker gets at once, how few near the end, how one is called.
+    """One kind of task: how many units a worker gets at once, how few near the end, how one
+    is called.
 
-    A kind that `feeds` finds targets for the others: it goes first, but only while targets are short.
+    A kind that `feeds` finds targets for the others: it goes first, but only while targets
+    are short.
     """
 
     most: int
@@ -335,7 +359,9 @@ class _Queue:
         return len(self.waiting) + sum(1 for _ in self._source)
 
     def take(self, workers: int, alone: Callable[[Any], bool]) -> list[Any]:
-        """The next chunk: a fair share of what is left, or one unit that is better done `alone`."""
+        """The next chunk: a fair share of what is left, or one unit that is better done
+        `alone`.
+        """
         self._fill(2 * self.kind.most)
         fair = self.kind.most if self._more else len(self.waiting) // (2 * workers)
         size = max(self.kind.fewest, min(self.kind.most, fair))
@@ -359,10 +385,12 @@ class _Queue:
 
 
 class _Dispatch:
-    """Hands out work to the pool until there is none: lazily, so that a list of any length costs nothing.
+    """Hands out work to the pool until there is none: lazily, so that a list of any length
+    costs nothing.
 
-    A worker that must wait for a window gives back the rest of its chunk, which goes to the front of the
-    queue; that worker gets no more of the kind until then, while the others use up what they hold.
+    A worker that must wait for a window gives back the rest of its chunk, which goes to the
+    front of the queue; that worker gets no more of the kind until then, while the others
+    use up what they hold.
     """
 
     def __init__(
@@ -413,7 +441,7 @@ class _Dispatch:
             for name, queue in self._queues.items():
                 if self._gates.get((worker, name), 0.0) > now or not self._wants(queue):
                     continue
-                if chunk := queue.take(len(self._pool.pids), lambda u, n=name: self._died(n, u) > 0):  # type: ignore[misc]
+                if chunk := queue.take(len(self._pool.pids), partial(self._has_killed, name)):
                     self._feeding += queue.kind.feeds
                     self._pool.give(worker, (name, chunk))
                     break
@@ -425,9 +453,9 @@ class _Dispatch:
         enough = 2 * TARGETS_A_CHUNK + targets // 4
         return bool(queue) and targets < enough and self._feeding < _FEEDING_AT_ONCE
 
-    def _died(self, name: str, unit: Any) -> int:
-        """How often a process died over this unit: then, alone, it takes no other with it."""
-        return self._deaths[_KINDS[name].name(unit)] if self._deaths else 0
+    def _has_killed(self, name: str, unit: Any) -> bool:
+        """Whether a process died over this unit: done alone, it takes no other with it."""
+        return bool(self._deaths) and self._deaths[_KINDS[name].name(unit)] > 0
 
     def _finished(self) -> bool:
         return not (any(self._queues.values()) or self._later or self._pool.busy)
@@ -472,7 +500,10 @@ class _Dispatch:
             credential, kind, sentence = rest
             self._progress.requests += 1
             self.report.refusals[credential, kind] += 1
-            if self.report.refusals[credential, kind] <= 3 or kind not in ("XUnavailable", "WindowClosed"):
+            if self.report.refusals[credential, kind] <= 3 or kind not in (
+                "XUnavailable",
+                "WindowClosed",
+            ):
                 log.warning("%s", sentence)
 
     def _count_page(self, credential: str, posts: int, new: int) -> None:
@@ -483,7 +514,9 @@ class _Dispatch:
 
     def _take_death(self, worker: int, task: tuple[str, list[Any]]) -> None:
         name, units = task
-        log.warning("a worker process died; what it held, %d units of work, is handed out again", len(units))
+        log.warning(
+            "a worker process died; what it held, %d units of work, is handed out again", len(units)
+        )
         self._free_leases(worker, units)
         kind = _KINDS[name]
         self._feeding -= kind.feeds
@@ -496,9 +529,11 @@ class _Dispatch:
                 self._queues[name].waiting.append(unit)
 
     def _free_leases(self, worker: int, units: Sequence[Any]) -> None:
-        """The dead need no lease: without this its target would wait until the lease ends by itself.
+        """The dead need no lease: without this its target would wait until the lease ends
+        by itself.
 
-        A handle that was being resolved, or a search of a trend, is freed by whoever claims it next.
+        A handle that was being resolved, or a search of a trend, is freed by whoever claims
+        it next.
         """
         owner = self._owners.pop(worker, None)
         if owner is None:
@@ -552,11 +587,16 @@ class _Dispatch:
         self._progress.targets_done += 1
         if outcome.state != "ok":
             log.info(
-                "%s: %s%s", outcome.name, outcome.state, f" ({outcome.reason})" if outcome.reason else ""
+                "%s: %s%s",
+                outcome.name,
+                outcome.state,
+                f" ({outcome.reason})" if outcome.reason else "",
             )
 
     def _settle_posts(self, state: str, count: int, gone: Sequence[tuple[str, str]]) -> None:
-        """Posts that were looked up: so many stored or known, and those that X does not give any more."""
+        """Posts that were looked up: so many stored or known, and those that X does not
+        give any more.
+        """
         if count:
             self.report.outcomes[state] += count
         for name, reason in gone:
@@ -573,7 +613,9 @@ class _Dispatch:
         now = time.monotonic()
         report.seconds = now - self._progress.started_at
         for reason, until in self._progress.waits.items():
-            report.waited_s[reason] -= max(0.0, until - now)  # what was foreseen and not waited any more
+            report.waited_s[reason] -= max(
+                0.0, until - now
+            )  # what was foreseen and not waited any more
         if self._ending:
             # Ids come in blocks, and from a pipe that may never end.
             names = [name for name in self._queues if name != "look_up"]

@@ -1,8 +1,10 @@
-"""A folder with one CSV file a user: no kill at any moment tears a line, loses a post or writes one twice.
+"""A folder with one CSV file a user: no kill at any moment tears a line, loses a post or
+writes one twice.
 
-Beside the files lies a hidden SQLite file: the bookkeeping, and the rows that are saved but stand in no file
-yet. It alone remembers. A CSV file is written anew from what it held and what waits for it, when a walk ends
-or pauses, and takes the old one's place in one step; whoever reads it sees the old file or the new one.
+Beside the files lies a hidden SQLite file: the bookkeeping, and the rows that are saved but
+stand in no file yet. It alone remembers. A CSV file is written anew from what it held and
+what waits for it, when a walk ends or pauses, and takes the old one's place in one step;
+whoever reads it sees the old file or the new one.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ from tweetcrawler.windows import Bucket
 __all__ = ["BOOKKEEPING", "CsvFolder", "Session"]
 
 BOOKKEEPING = ".tweetcrawler.sqlite3"
-# Another process writes for milliseconds; one that was stopped in the middle is waited for, but not for ever.
+# Another process writes for milliseconds; one that was stopped in the middle is waited for,
+# but not for ever.
 PATIENCE_S = 60.0
 # How long a single attempt waits for another process, whether or not the run is to end.
 BUSY_S = 5.0
@@ -65,12 +68,14 @@ _SEARCH_SLUG = re.compile(r"search-[a-z0-9-]{8,60}", re.ASCII)
 
 @dataclass(frozen=True)
 class CsvFolder:
-    """The folder of CSV files: `<handle as listed, in lower case>.csv` for each user that was read.
+    """The folder of CSV files: `<handle as listed, in lower case>.csv` for each user that
+    was read.
 
-    Posts that a search found are in a file named after the query, as `queries.slug_of` makes it of it.
-    A file keeps its name when the account is renamed, since its rows belong to the account. Rows stand
-    newest first by id under a header of `flatten.COLUMNS`; what is NULL is an empty field. UTF-8, quoting as
-    in RFC 4180, lines end in CR LF. The folder must be on a local disk, as all SQLite files in WAL mode.
+    Posts that a search found are in a file named after the query, as `queries.slug_of`
+    makes it of it. A file keeps its name when the account is renamed, since its rows belong
+    to the account. Rows stand newest first by id under a header of `flatten.COLUMNS`; what
+    is NULL is an empty field. UTF-8, quoting as in RFC 4180, lines end in CR LF. The folder
+    must be on a local disk, as all SQLite files in WAL mode.
     """
 
     folder: Path
@@ -93,8 +98,9 @@ class CsvFolder:
 class Session:
     """One connection to the bookkeeping of a folder; see `CsvFolder.session`.
 
-    Every method is one transaction that may be repeated without effect; those that write a file say so.
-    What was saved and stands in no file yet is written by the next `begin_run`, `finish` or `release`.
+    Every method is one transaction that may be repeated without effect; those that write a
+    file say so. What was saved and stands in no file yet is written by the next
+    `begin_run`, `finish` or `release`.
 
     **Errors**: `DatabaseError` when the disk is full or broken, or the bookkeeping is gone or locked;
     `ConfigurationError` when a file in the folder is in the way. Neither loses anything that was saved.
@@ -119,8 +125,8 @@ class Session:
     ) -> tuple[int, float]:
         """A new run: its number, and when it began in seconds on this machine's clock.
 
-        Makes the folder if need be, and writes to the files what an earlier run left waiting. The names of
-        the credentials are noted, nothing else of them.
+        Makes the folder if need be, and writes to the files what an earlier run left
+        waiting. The names of the credentials are noted, nothing else of them.
         """
         _make_folder(self._folder)
         self._patiently(lambda: _make_bookkeeping(self._folder))
@@ -146,7 +152,9 @@ class Session:
         return run, now
 
     def end_run(self, run: int, *, exit_code: int, report: Mapping[str, Any]) -> None:
-        """Notes how a run ended, and writes to the files what workers that were killed left waiting."""
+        """Notes how a run ended, and writes to the files what workers that were killed left
+        waiting.
+        """
         given = [time.time(), exit_code, json.dumps(dict(report), default=str), run]
         self._write(
             lambda c: c.execute(
@@ -158,8 +166,9 @@ class Session:
     def totals(self, run: int) -> list[dict[str, Any]]:
         """What the run bought, from its pages: one dict a (credential, endpoint).
 
-        Keys: credential, endpoint, pages, posts, users, new, updated, again (posts that were stored already).
-        A post counts as new until the file is written and shows that it was there before.
+        Keys: credential, endpoint, pages, posts, users, new, updated, again (posts that
+        were stored already). A post counts as new until the file is written and shows that
+        it was there before.
         """
 
         def work(connection: sqlite3.Connection) -> list[dict[str, Any]]:
@@ -178,7 +187,9 @@ class Session:
     # -- targets ---------------------------------------------------------------------------------------
 
     def targets(self, handles: Sequence[str]) -> dict[str, Target]:
-        """The stored targets of these handles, by handle; a handle of a renamed account gives its account."""
+        """The stored targets of these handles, by handle; a handle of a renamed account
+        gives its account.
+        """
 
         def work(connection: sqlite3.Connection) -> dict[str, Target]:
             now = time.time()
@@ -199,18 +210,30 @@ class Session:
         return self._read(work)
 
     def claim_handles(self, handles: Sequence[str], owner: str) -> set[str]:
-        """Takes the lease of handles that nobody resolved yet; the rest is being resolved by others."""
+        """Takes the lease of handles that nobody resolved yet; the rest is being resolved
+        by others.
+        """
         names = {handle: _checked(handle.lower()) for handle in handles}
 
         def work(connection: sqlite3.Connection) -> set[str]:
             now = time.time()
-            mine = {name for name in sorted(set(names.values())) if _claim_name(connection, name, owner, now)}
+            mine = {
+                name
+                for name in sorted(set(names.values()))
+                if _claim_name(connection, name, owner, now)
+            }
             return {handle for handle, name in names.items() if name in mine}
 
         return self._write(work)
 
     def remember(
-        self, run: int, bought: Bought, found: Sequence[Found], absent: Sequence[Absent], *, rest_s: float
+        self,
+        run: int,
+        bought: Bought,
+        found: Sequence[Found],
+        absent: Sequence[Absent],
+        *,
+        rest_s: float,
     ) -> None:
         """Stores what X said of handles; `rest_s` until absent ones are asked again."""
 
@@ -231,8 +254,9 @@ class Session:
     def claim(self, target: int, owner: str, since: float) -> Claim | None:
         """The lease of a target, with what is known of it; None while another process has it.
 
-        When its file was deleted, what it held is no longer known, and will be read again. `ConfigurationError`
-        when a file of its name was not made by this program: nothing need be bought to find that out.
+        When its file was deleted, what it held is no longer known, and will be read again.
+        `ConfigurationError` when a file of its name was not made by this program: nothing
+        need be bought to find that out.
         """
 
         def work(connection: sqlite3.Connection) -> Claim | None:
@@ -262,7 +286,8 @@ class Session:
                 coverage.from_text(covered),
                 coverage.from_text(unreachable),
                 account_posts,
-                # A moment yet to come was noted before the clock was set back, so by another run.
+                # A moment yet to come was noted before the clock was set back, so by
+                # another run.
                 crawled_at is not None and since <= crawled_at <= now,
             )
 
@@ -293,16 +318,18 @@ class Session:
         keep_body: bool = True,  # noqa: ARG002
         meanwhile: Callable[[], object] | None = None,  # noqa: ARG002 - a file leaves no time
     ) -> Saved:
-        """Saves a page in one transaction: its rows, what was bought, its coverage; renews the lease.
+        """Saves a page in one transaction: its rows, what was bought, its coverage; renews
+        the lease.
 
-        The rows wait in the bookkeeping for the end of the walk. Bodies are not kept in a folder of CSV
-        files, whatever `keep_body` says: nothing there reads them.
+        The rows wait in the bookkeeping for the end of the walk. Bodies are not kept in a
+        folder of CSV files, whatever `keep_body` says: nothing there reads them.
         """
 
         def work(connection: sqlite3.Connection) -> Saved:
             now = time.time()
             known = connection.execute(
-                "SELECT covered, unreachable, lease_owner FROM crawl_target WHERE id = ?", [batch.target]
+                "SELECT covered, unreachable, lease_owner FROM crawl_target WHERE id = ?",
+                [batch.target],
             ).fetchone()
             if known is None:
                 raise _lost(self._folder)
@@ -335,11 +362,19 @@ class Session:
         return saved
 
     def finish(
-        self, target: int, owner: str, *, state: str, reason: str, crawled: bool, rest_s: float = 0.0
+        self,
+        target: int,
+        owner: str,
+        *,
+        state: str,
+        reason: str,
+        crawled: bool,
+        rest_s: float = 0.0,
     ) -> None:
         """Writes the target's file, notes how the walk ended and gives the lease back.
 
-        `crawled` when no hole is left; a user without posts then has a file that holds only the header.
+        `crawled` when no hole is left; a user without posts then has a file that holds only
+        the header.
         """
         if crawled:
             self._write_out_whole(target)
@@ -367,7 +402,12 @@ class Session:
         )
 
     def note(
-        self, run: int, owner: str, ends: Sequence[NoNews], *, keep_body: bool = True  # noqa: ARG002 - see `save`
+        self,
+        run: int,
+        owner: str,
+        ends: Sequence[NoNews],
+        *,
+        keep_body: bool = True,  # noqa: ARG002 - see `save`
     ) -> None:
         """Saves the pages of walks that ended without news, and their ends."""
         for end in ends:
@@ -375,10 +415,13 @@ class Session:
             self.finish(end.target.id, owner, state=end.state, reason=end.reason, crawled=True)
 
     def release(self, owner: str, targets: Sequence[int] | None = None) -> None:
-        """Gives back the owner's leases of these targets, by default all, and writes the files of what it saved."""
+        """Gives back the owner's leases of these targets, by default all, and writes the
+        files of what it saved.
+        """
         found = self._read(
             lambda c: c.execute(
-                "SELECT id FROM crawl_target WHERE lease_owner = ? AND lease_until IS NOT NULL", [owner]
+                "SELECT id FROM crawl_target WHERE lease_owner = ? AND lease_until IS NOT NULL",
+                [owner],
             ).fetchall()
         )
         held = {row[0] for row in found}
@@ -457,7 +500,9 @@ class Session:
         keys: Iterable[Key],
         change: Callable[[dict[Key, Bucket], float], tuple[Mapping[Key, Bucket], T]],
     ) -> T:
-        """See `permits.Books`: all processes of one machine share the bookkeeping and the machine's clock."""
+        """See `permits.Books`: all processes of one machine share the bookkeeping and the
+        machine's clock.
+        """
         wanted = sorted(set(keys))
 
         def work(connection: sqlite3.Connection) -> T:
@@ -479,7 +524,9 @@ class Session:
         return self._folder / f"{name}.csv"
 
     def _write_out_all(self) -> None:
-        waiting = self._read(lambda c: c.execute("SELECT DISTINCT target_id FROM csv_pending").fetchall())
+        waiting = self._read(
+            lambda c: c.execute("SELECT DISTINCT target_id FROM csv_pending").fetchall()
+        )
         for (target,) in waiting:
             self._write_out(target)
 
@@ -493,7 +540,9 @@ class Session:
     def _write_out(self, target: int) -> None:
         """Writes the rows that wait for the target's file into it."""
         waits = self._read(
-            lambda c: c.execute("SELECT 1 FROM csv_pending WHERE target_id = ? LIMIT 1", [target]).fetchone()
+            lambda c: c.execute(
+                "SELECT 1 FROM csv_pending WHERE target_id = ? LIMIT 1", [target]
+            ).fetchone()
         )
         if waits is not None:
             self._replace(target, self._path(self._handle(target)))
@@ -507,10 +556,12 @@ class Session:
         return str(row[0])
 
     def _replace(self, target: int, path: Path) -> None:
-        """Puts a new file in the place of the old one; repeated after a crash, it gives the same file.
+        """Puts a new file in the place of the old one; repeated after a crash, it gives the
+        same file.
 
-        What the rows count as is settled before the new file is in place: afterwards every row would be found
-        in the file, and look as if it had been there before. The rows are dropped only when the file is safe.
+        What the rows count as is settled before the new file is in place: afterwards every
+        row would be found in the file, and look as if it had been there before. The rows
+        are dropped only when the file is safe.
         """
         try:
             with _replacement(path, _Patience(self._stopping)) as fresh:
@@ -617,8 +668,9 @@ _TABLES = [
     """,
     "CREATE INDEX crawl_page_target ON crawl_page (target_id, oldest_id)",
     "CREATE INDEX crawl_page_run ON crawl_page (run_id)",
-    # `page` is the number of the page that brought the row and counts it as new, as long as `counted` is 0;
-    # `version` is that of the page that changed it last. Numbers of pages grow in the order of the commits.
+    # `page` is the number of the page that brought the row and counts it as new, as long as
+    # `counted` is 0; `version` is that of the page that changed it last. Numbers of pages
+    # grow in the order of the commits.
     """
     CREATE TABLE csv_pending (
         target_id integer NOT NULL,
@@ -730,7 +782,9 @@ def _transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connect
 def _refusal(error: sqlite3.Error, code: int, folder: Path) -> DatabaseError | ConfigurationError:
     what = f"{BOOKKEEPING} in {folder}"
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-        return ConfigurationError(f"{what} cannot be written to: correct its rights or name another folder")
+        return ConfigurationError(
+            f"{what} cannot be written to: correct its rights or name another folder"
+        )
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return DatabaseError(
             f"{what} cannot be written: {error}; everything saved is safe, make room and run again"
@@ -741,7 +795,9 @@ def _refusal(error: sqlite3.Error, code: int, folder: Path) -> DatabaseError | C
             "every timeline is read again"
         )
     if code in _IN_THE_WAY:
-        return DatabaseError(f"{what} is held by another program: {error}; end that, then run again")
+        return DatabaseError(
+            f"{what} is held by another program: {error}; end that, then run again"
+        )
     return DatabaseError(f"{what} cannot be used: {error}; look at the folder, then run again")
 
 
@@ -753,7 +809,9 @@ def _lost(folder: Path) -> DatabaseError:
 
 
 def _checked(handle: str) -> str:
-    """The handle, if it can be a username of X: whatever else it is, it never becomes part of a path."""
+    """The handle, if it can be a username of X: whatever else it is, it never becomes part
+    of a path.
+    """
     if _USERNAME.fullmatch(handle) is None:
         raise ConfigurationError(
             f"{handle[:60]!a} is no username of X (letters, digits and _, at most 15), so no file can be "
@@ -763,7 +821,9 @@ def _checked(handle: str) -> str:
 
 
 def _runs(until: float | None, holder: str | None, now: float) -> bool:
-    """Whether a lease still runs; one that ends later than any lease can was taken before the clock was set back."""
+    """Whether a lease still runs; one that ends later than any lease can was taken before
+    the clock was set back.
+    """
     return until is not None and now < until <= now + LEASE_S and not is_gone(holder)
 
 
@@ -838,12 +898,15 @@ def _insert_page(
 
 
 def _add_rows(connection: sqlite3.Connection, batch: Batch, page: int) -> tuple[int, int]:
-    """Lets the rows of a page wait for their file; gives how many are new and how many changed, so far known."""
+    """Lets the rows of a page wait for their file; gives how many are new and how many
+    changed, so far known.
+    """
     new = updated = 0
     for row in batch.rows:
         cells = ["" if row[column] is None else str(row[column]) for column in COLUMNS]
         waiting = connection.execute(
-            "SELECT cells FROM csv_pending WHERE target_id = ? AND id = ?", [batch.target, row["id"]]
+            "SELECT cells FROM csv_pending WHERE target_id = ? AND id = ?",
+            [batch.target, row["id"]],
         ).fetchone()
         if waiting is None:
             new += 1
@@ -861,7 +924,8 @@ def _add_rows(connection: sqlite3.Connection, batch: Batch, page: int) -> tuple[
                 [orjson.dumps(cells).decode(), page, batch.target, row["id"]],
             )
     connection.execute(
-        "UPDATE crawl_page SET new_count = ?, updated_count = ? WHERE number = ?", [new, updated, page]
+        "UPDATE crawl_page SET new_count = ?, updated_count = ? WHERE number = ?",
+        [new, updated, page],
     )
     return new, updated
 
@@ -877,7 +941,9 @@ def _updated(known: Sequence[str], cells: Sequence[str]) -> list[str]:
 def _less(ranges: str, taken: str) -> str:
     if ranges == "{}":
         return ranges
-    return coverage.to_text(coverage.difference(coverage.from_text(ranges), coverage.from_text(taken)))
+    return coverage.to_text(
+        coverage.difference(coverage.from_text(ranges), coverage.from_text(taken))
+    )
 
 
 def _with_range(ranges: str, added: coverage.Range | None) -> str:
@@ -900,7 +966,8 @@ def _bucket(connection: sqlite3.Connection, key: Key) -> Bucket:
 def _forget_if_deleted(connection: sqlite3.Connection, target: int, path: Path) -> None:
     """What is not stored must be read again: a deleted file takes the coverage with it."""
     row = connection.execute(
-        "SELECT covered <> '{}' OR unreachable <> '{}' FROM crawl_target WHERE id = ? AND written", [target]
+        "SELECT covered <> '{}' OR unreachable <> '{}' FROM crawl_target WHERE id = ? AND written",
+        [target],
     ).fetchone()
     if row is None or not _is_missing(path):
         return
@@ -911,7 +978,8 @@ def _forget_if_deleted(connection: sqlite3.Connection, target: int, path: Path) 
         "crawled_at = NULL, written = 0 WHERE id = ?",
         [target],
     )
-    # The run keeps its costs; but how deep a walk is in the timeline is counted from its own pages.
+    # The run keeps its costs; but how deep a walk is in the timeline is counted from its
+    # own pages.
     connection.execute("UPDATE crawl_page SET target_id = NULL WHERE target_id = ?", [target])
 
 
@@ -924,7 +992,9 @@ _Row = tuple[int, list[str]]
 
 @dataclass
 class _Tally:
-    """What a merge learned: the last version it wrote, and by page which rows were in the file already."""
+    """What a merge learned: the last version it wrote, and by page which rows were in the
+    file already.
+    """
 
     version: int = 0
     again: Counter[int] = field(default_factory=Counter)
@@ -1001,7 +1071,9 @@ def _newest_first(rows: Iterator[_Row]) -> Iterator[_Row]:
 
 
 def _sorted(rows: Iterator[_Row]) -> Iterator[_Row]:
-    """The rows in our order, the first of each id; sorted on disk, since a file may be of any size."""
+    """The rows in our order, the first of each id; sorted on disk, since a file may be of
+    any size.
+    """
     with closing(sqlite3.connect("", isolation_level=None)) as scratch:
         scratch.execute("CREATE TABLE line (id integer PRIMARY KEY, cells text)")
         scratch.execute("BEGIN")
@@ -1020,7 +1092,9 @@ def _write_merged(connection: sqlite3.Connection, target: int, path: Path, fresh
         return _write_with(connection, target, _sorted(_stored(path)), fresh)
 
 
-def _write_with(connection: sqlite3.Connection, target: int, stored: Iterator[_Row], fresh: _Fresh) -> _Tally:
+def _write_with(
+    connection: sqlite3.Connection, target: int, stored: Iterator[_Row], fresh: _Fresh
+) -> _Tally:
     tally = _Tally()
     # One statement reads one state of the bookkeeping, however long it takes.
     waiting = connection.execute(
@@ -1109,8 +1183,9 @@ class _Fresh:
 def _replacement(path: Path, patience: _Patience) -> Iterator[_Fresh]:
     """A new file that is to take the place of `path`; nobody else makes one meanwhile.
 
-    The lock is on the new file itself and ends with the process that holds it. Whoever waited for it may have
-    got that of a file which is in place already, or was removed, and opens another.
+    The lock is on the new file itself and ends with the process that holds it. Whoever
+    waited for it may have got that of a file which is in place already, or was removed, and
+    opens another.
     """
     own = path.with_name(f".{path.name}.new")
     while True:

@@ -1,4 +1,6 @@
-"""Who may walk a target, and for how long: the claims of a process, and the walks without news that it has still to note."""
+"""Who may walk a target, and for how long: the claims of a process, and the walks without
+news that it has still to note.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,11 @@ NOTE_S = 1.0
 
 
 class Desk:
-    """What a chunk of targets shares: one claim on all of them, and one note of the walks without news.
+    """What a chunk of targets shares: one claim on all of them, and one note of the walks
+    without news.
 
-    `session` serves what concerns the process more than one target. A walk that is not noted when the process dies
-    is walked again; its page cost nothing but a request.
+    `session` serves what concerns the process more than one target. A walk that is not
+    noted when the process dies is walked again; its page cost nothing but a request.
     """
 
     def __init__(self, session: Session, job: Job, owner: str, targets: Sequence[Target]) -> None:
@@ -47,7 +50,9 @@ class Desk:
         )
 
     def distrust(self) -> None:
-        """Forgets the claims that were not used: who lost one lease unawares, in a machine that slept, lost them all."""
+        """Forgets the claims that were not used: who lost one lease unawares, in a machine
+        that slept, lost them all.
+        """
         self._claims.clear()
 
     @property
@@ -80,7 +85,9 @@ class Desk:
 
 
 class Lease:
-    """The lease of one target, looked at before every request: one that would end during it is renewed first."""
+    """The lease of one target, looked at before every request: one that would end during it
+    is renewed first.
+    """
 
     def __init__(
         self,
@@ -116,7 +123,8 @@ class Lease:
     def hold(self) -> None:
         """Renews a lease that may end during the next request.
 
-        Raises `LeaseLost` when the time is over already: what was known may no longer be all that is known.
+        Raises `LeaseLost` when the time is over already: what was known may no longer be
+        all that is known.
         """
         self.look()
         now = time.monotonic()
@@ -125,7 +133,9 @@ class Lease:
         self._asked_at = now
 
     def look(self) -> None:
-        """Raises `LeaseLost` when its time is over. Asks nobody: for the last moment before a request."""
+        """Raises `LeaseLost` when its time is over. Asks nobody: for the last moment before
+        a request.
+        """
         if time.monotonic() >= self._ends_at:
             raise LeaseLost(f"the lease of {self._target.name} ended before its next request")
 

@@ -1,4 +1,6 @@
-"""What an operator sees: a live picture on a terminal, a line a minute elsewhere, a table at the end."""
+"""What an operator sees: a live picture on a terminal, a line a minute elsewhere, a table
+at the end.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ log = logging.getLogger(__name__)
 class LogLines:
     """One log line a minute."""
 
-    def __init__(self, *, every_s: float = LINE_EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, every_s: float = LINE_EVERY_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._every_s = every_s
         self._clock = clock
         self._next_at = clock() + every_s
@@ -50,7 +54,9 @@ class LogLines:
 
     def _line(self, progress: Progress, now: float) -> str:
         waits = "; ".join(
-            f"{reason}, {until - now:.0f} s more" for reason, until in progress.waits.items() if until > now
+            f"{reason}, {until - now:.0f} s more"
+            for reason, until in progress.waits.items()
+            if until > now
         )
         return _summary(progress, now) + (f"; {waits}" if waits else "")
 
@@ -74,7 +80,10 @@ class LivePicture:
         return self
 
     def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
     ) -> None:
         self._live.stop()
 
@@ -94,7 +103,9 @@ class ImportPicture(LivePicture):
 
     def _picture(self, progress: Any, now: float) -> RenderableType:
         lines = [Text(_import_summary(progress, now), "bold")]
-        lines += [Text(f"  {path}: {_size(count)}") for path, count in list(progress.reading.items())[:20]]
+        lines += [
+            Text(f"  {path}: {_size(count)}") for path, count in list(progress.reading.items())[:20]
+        ]
         return Group(*lines)
 
 
@@ -137,13 +148,20 @@ def _picture(progress: Progress, now: float) -> Group:
 
 
 def print_report(report: Report, console: Console, *, tariff: Tariff) -> None:
-    """The table at the end of a run: outcomes, rows, requests and posts by credential, waits, money."""
+    """The table at the end of a run: outcomes, rows, requests and posts by credential,
+    waits, money.
+    """
     console.print()
     _print_outcomes(report, console)
     _print_credentials(report, console)
     posts, users, again = report.total("posts"), report.total("users"), report.total("again")
     cost = sum(
-        tariff.cost(row["endpoint"], requests=int(row["pages"]), posts=int(row["posts"]), users=int(row["users"]))
+        tariff.cost(
+            row["endpoint"],
+            requests=int(row["pages"]),
+            posts=int(row["posts"]),
+            users=int(row["users"]),
+        )
         for row in report.totals
     )
     console.print(
@@ -159,7 +177,8 @@ def print_report(report: Report, console: Console, *, tariff: Tariff) -> None:
             console.print(f"waited {_duration(seconds)}: {reason}", highlight=False, soft_wrap=True)
     if report.bad_lines:
         console.print(
-            f"{report.bad_lines:,} lines of the input file could not be used (logged above)", highlight=False
+            f"{report.bad_lines:,} lines of the input file could not be used (logged above)",
+            highlight=False,
         )
     for note in report.notes:
         console.print(note, highlight=False, soft_wrap=True)
@@ -179,7 +198,10 @@ def print_counts(report: Report, console: Console, *, tariff: Tariff, page_size:
         table.add_column(heading, justify="right")
     for query, posts in report.counted:
         table.add_row(
-            Text(query), f"{posts:,}", f"{max(1, -(-posts // page_size)):,}", usd(posts * tariff.post)
+            Text(query),
+            f"{posts:,}",
+            f"{max(1, -(-posts // page_size)):,}",
+            usd(posts * tariff.post),
         )
     console.print(table)
 
@@ -211,7 +233,9 @@ class Changing:
 def _section(section: Section) -> Group:
     parts: list[RenderableType] = [Text(section.title, "bold")]
     if section.rows:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_header=any(section.headings))
+        table = Table(
+            box=None, padding=(0, 2, 0, 0), header_style="bold", show_header=any(section.headings)
+        )
         for number, heading in enumerate(section.headings):
             table.add_column(Text(heading), justify="right" if number in section.right else "left")
         for row in section.rows:
@@ -249,10 +273,14 @@ def _print_outcomes(report: Report, console: Console) -> None:
 def _print_credentials(report: Report, console: Console) -> None:
     table = Table(title="credentials", title_justify="left", header_style="bold")
     for heading in ("credential", "endpoint", "requests", "posts", "new rows"):
-        table.add_column(heading, justify="left" if heading in ("credential", "endpoint") else "right")
+        table.add_column(
+            heading, justify="left" if heading in ("credential", "endpoint") else "right"
+        )
     for row in report.totals:
         table.add_row(
-            row["credential"], row["endpoint"], *(f"{int(row[c]):,}" for c in ("pages", "posts", "new"))
+            row["credential"],
+            row["endpoint"],
+            *(f"{int(row[c]):,}" for c in ("pages", "posts", "new")),
         )
     for (who, what), count in sorted(report.refusals.items()):
         table.add_row(who, f"no page: {what}", f"{count:,}", "0", "0")
@@ -275,7 +303,9 @@ def _import_summary(progress: ImportProgress, now: float) -> str:
 
 
 def print_import_report(report: ImportReport, console: Console) -> None:
-    """The table at the end of an import: files, and what was in them; every line and post is in one count."""
+    """The table at the end of an import: files, and what was in them; every line and post
+    is in one count.
+    """
 
     def say(sentence: str) -> None:
         console.print(sentence, highlight=False, soft_wrap=True, markup=False)
@@ -298,15 +328,23 @@ def print_import_report(report: ImportReport, console: Console) -> None:
             table.add_row(f"{kind} (refused)" if kind in report.refusals else kind, f"{count:,}")
     console.print(table)
     known = report.posts - report.new - report.updated
-    say(f"{report.new:,} new rows, {report.updated:,} updated, {known:,} known; {_duration(report.seconds)}")
+    say(
+        f"{report.new:,} new rows, {report.updated:,} updated, {known:,} known; {_duration(report.seconds)}"
+    )
     if report.went_on:
-        say(f"{report.went_on:,} files went on where an earlier run stopped; counts are of the whole files")
+        say(
+            f"{report.went_on:,} files went on where an earlier run stopped; counts are of the whole files"
+        )
     if report.files["imported before"]:
         say("files that were imported before and did not change were not read; --again reads them")
     if report.rejected:
-        say(f"{report.rejected:,} rejected: {report.rejects_file} has each with its place and the reason")
+        say(
+            f"{report.rejected:,} rejected: {report.rejects_file} has each with its place and the reason"
+        )
     if report.ended:
-        say(f"ended early: {report.ended}; everything read is saved, the same command goes on from here")
+        say(
+            f"ended early: {report.ended}; everything read is saved, the same command goes on from here"
+        )
 
 
 def _size(count: float) -> str:

@@ -18,8 +18,9 @@ server. A pinned server is left alone. `control.lock` lets one process at a time
 `guard.lock` is held by the guardian, so that a missing one is noticed and replaced. Whoever needs both
 takes `users.lock` before `control.lock`.
 
-The locks belong to open files. They are closed on exec, so processes started by spawn or forkserver do not
-keep the server alive; a plain `os.fork` inherits them and does, until that child ends.
+The locks belong to open files. They are closed on exec, so processes started by spawn or
+forkserver do not keep the server alive; a plain `os.fork` inherits them and does, until
+that child ends.
 
 **Who runs it.** PostgreSQL refuses to run as root. Started by root, it runs as the owner of the cluster,
 for a new one as the first account of `_ACCOUNTS` that exists. No folder above the data, and nothing of the
@@ -73,17 +74,19 @@ _STOP_S = 60
 _LEAVING_S = 1.0
 _PAUSE_S = 0.02
 
-# What a start may meet that is gone a moment later: a port taken since it was looked at, and the last
-# processes of a server whose first process was killed. Most of those end at once, but PostgreSQL's startup
-# process, if it was about to end a recovery, looks for the checkpointer for 60 s.
+# What a start may meet that is gone a moment later: a port taken since it was looked at,
+# and the last processes of a server whose first process was killed. Most of those end at
+# once, but PostgreSQL's startup process, if it was about to end a recovery, looks for the
+# checkpointer for 60 s.
 _PORT_TAKEN = "could not bind"
 _ORPHANS_LEFT = "is still in use"
 
-# Longest path of a Unix socket is 103 bytes on macOS, 107 on Linux; PostgreSQL adds a name of up to 20.
+# Longest path of a Unix socket is 103 bytes on macOS, 107 on Linux; PostgreSQL adds a name
+# of up to 20.
 _SOCKET_FOLDER_BYTES = 80
 
-# First locales that this system has. The letters of all scripts need a UTF-8 LC_CTYPE (pg_trgm, lower());
-# systems without C.UTF-8 have en_US.UTF-8, or only C.
+# First locales that this system has. The letters of all scripts need a UTF-8 LC_CTYPE
+# (pg_trgm, lower()); systems without C.UTF-8 have en_US.UTF-8, or only C.
 _LOCALES = (["--locale=C.UTF-8"], ["--locale=C", "--lc-ctype=en_US.UTF-8"], ["--locale=C"])
 
 # Written once through ALTER SYSTEM, so that an operator's own ALTER SYSTEM wins over them.
@@ -100,9 +103,11 @@ CREATE DATABASE {DATABASE};
 
 @contextlib.contextmanager
 def lend(data: Path | None = None, binaries: Path | None = None) -> Iterator[str]:
-    """URL of the private server, which runs at least as long as the block; the URL holds the password.
+    """URL of the private server, which runs at least as long as the block; the URL holds
+    the password.
 
-    Starts the server when nobody did yet. It stops by itself after its last user, see `Server.hold`.
+    Starts the server when nobody did yet. It stops by itself after its last user, see
+    `Server.hold`.
     """
     with Server(data, binaries).hold() as url:
         yield url
@@ -112,7 +117,11 @@ def default_folder() -> Path:
     """Where the server's files lie when nothing else is said."""
     mac = sys.platform == "darwin"
     if _is_root():
-        return Path("/Library/Application Support" if mac else "/var/lib") / "tweetcrawler" / "postgresql"
+        return (
+            Path("/Library/Application Support" if mac else "/var/lib")
+            / "tweetcrawler"
+            / "postgresql"
+        )
     if mac:
         return Path.home() / "Library" / "Application Support" / "tweetcrawler" / "postgresql"
     base = Path(os.environ.get("XDG_DATA_HOME", ""))
@@ -122,7 +131,8 @@ def default_folder() -> Path:
 
 
 def find_binaries(setting: Path | None = None) -> Path:
-    """Folder with initdb, pg_ctl and postgres: the one that is set, else the first of those that are known.
+    """Folder with initdb, pg_ctl and postgres: the one that is set, else the first of those
+    that are known.
 
     These are the packages of `_PACKAGES`, then Debian's folders (newest first), then PATH.
 
@@ -161,8 +171,9 @@ class Server:
 
     Many of these, in many processes, may name the same folder: they mean the same server.
 
-    Errors: ConfigurationError for what the operator can put right (folders, versions), DatabaseUnreachable
-    with the last lines of the log when the server itself does not want to.
+    Errors: ConfigurationError for what the operator can put right (folders, versions),
+    DatabaseUnreachable with the last lines of the log when the server itself does not want
+    to.
     """
 
     def __init__(self, data: Path | None = None, binaries: Path | None = None) -> None:
@@ -175,9 +186,11 @@ class Server:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[str]:
-        """URL of the running server; it is not stopped by others' leaving before the block ends.
+        """URL of the running server; it is not stopped by others' leaving before the block
+        ends.
 
-        When the last holder is gone, also by SIGKILL, the server stops within moments, unless it is pinned.
+        When the last holder is gone, also by SIGKILL, the server stops within moments,
+        unless it is pinned.
         """
         with self._using():
             yield self._run()
@@ -190,9 +203,11 @@ class Server:
             return url
 
     def stop(self) -> bool:
-        """True when the server is stopped, False when others still use it: then it stops after the last one.
+        """True when the server is stopped, False when others still use it: then it stops
+        after the last one.
 
-        Either way it is pinned no more. When it is stopped, nothing works in its folder any longer.
+        Either way it is pinned no more. When it is stopped, nothing works in its folder any
+        longer.
         """
         if not self._folder.exists():
             return True
@@ -219,7 +234,9 @@ class Server:
         server = self._folder.postmaster()
         if server is None or not server.ready:
             return None
-        return f"postgresql://{ROLE}:{self._folder.read_password()}@{_HOST}:{server.port}/{DATABASE}"
+        return (
+            f"postgresql://{ROLE}:{self._folder.read_password()}@{_HOST}:{server.port}/{DATABASE}"
+        )
 
     def status(self) -> Status:
         server = self._folder.postmaster()
@@ -319,7 +336,8 @@ class _Folder:
         return self.data.is_dir()
 
     def make(self) -> None:
-        """Makes the folder, and those above it that are missing; the modes of others are left alone.
+        """Makes the folder, and those above it that are missing; the modes of others are
+        left alone.
 
         A folder that is empty counts as made for this, and gets its mode too.
         """
@@ -386,7 +404,9 @@ class _Folder:
             return True
 
     def postmaster(self) -> _Postmaster | None:
-        """The running server of this cluster, or None: a process id alone proves nothing, they are reused."""
+        """The running server of this cluster, or None: a process id alone proves nothing,
+        they are reused.
+        """
         lines = self._pid_lines()
         if len(lines) < 4 or not _is_number(lines[0]) or not _is_number(lines[3]):
             return None
@@ -399,14 +419,17 @@ class _Folder:
         return f"-D {self.cluster} " in _command_line(pid) + " "
 
     def disown_stranger(self) -> None:
-        """Takes the process id of a dead server out of postmaster.pid. Only when `postmaster` is None.
+        """Takes the process id of a dead server out of postmaster.pid. Only when
+        `postmaster` is None.
 
-        PostgreSQL refuses to start while any process has the id that it finds there, and after a restart of
-        a container some other process has it. The rest of the file stays: by its seventh line PostgreSQL
-        sees whether orphans of the old server still use its memory.
+        PostgreSQL refuses to start while any process has the id that it finds there, and
+        after a restart of a container some other process has it. The rest of the file
+        stays: by its seventh line PostgreSQL sees whether orphans of the old server still
+        use its memory.
 
-        Errors: DatabaseUnreachable for a server that somebody else started on the cluster, by hand or in
-        another container: it is not ours to stop, and two would destroy the data.
+        Errors: DatabaseUnreachable for a server that somebody else started on the cluster,
+        by hand or in another container: it is not ours to stop, and two would destroy the
+        data.
         """
         lines = self._pid_lines()
         if any(_answers(path) for path in self.cluster.glob(".s.PGSQL.*")) or (
@@ -420,7 +443,9 @@ class _Folder:
         if not lines:
             return
         never_a_pid = 2**31 - 1
-        descriptor = os.open(self.cluster / "postmaster.pid", os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
+        descriptor = os.open(
+            self.cluster / "postmaster.pid", os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW
+        )
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write("\n".join([str(never_a_pid), *lines[1:]]) + "\n")
 
@@ -461,14 +486,24 @@ class _Folder:
 def _send_guardian(folder: _Folder, binaries: Path) -> None:
     """Has a new process start the server if need be, and returns when that is ready.
 
-    The process that asks may be killed at any moment: the server that it asked for is still watched.
+    The process that asks may be killed at any moment: the server that it asked for is still
+    watched.
     """
     log = os.open(folder.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     reader, writer = os.pipe()
     try:
         try:
             subprocess.run(
-                [sys.executable, "-S", "-P", "-m", "tweetcrawler.embedded", "guard", folder.data, binaries],
+                [
+                    sys.executable,
+                    "-S",
+                    "-P",
+                    "-m",
+                    "tweetcrawler.embedded",
+                    "guard",
+                    folder.data,
+                    binaries,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=writer,
                 stderr=log,
@@ -540,8 +575,8 @@ def _become_guardian(folder: _Folder) -> int | None:
 def _wait_and_halt(folder: _Folder, guard: int) -> None:
     users = folder.open_lock(folder.users)
     fcntl.flock(users, _EXCLUSIVE)
-    # A server whose folder was removed ends by itself: once a minute it looks for its postmaster.pid. What
-    # may stand in the same place now is another one.
+    # A server whose folder was removed ends by itself: once a minute it looks for its
+    # postmaster.pid. What may stand in the same place now is another one.
     if _is_open_as(folder.users, users):
         with folder.controlling():
             if not folder.pinned.exists():
@@ -561,7 +596,16 @@ def _tell(kind: str, message: str) -> None:
 
 def _guardian_environment() -> dict[str, str]:
     """Just enough for Python: the guardian may live long, and the rest may hold secrets."""
-    kept = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PATH", "PYTHONHOME", "TMPDIR")
+    kept = (
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "LD_LIBRARY_PATH",
+        "DYLD_LIBRARY_PATH",
+        "PATH",
+        "PYTHONHOME",
+        "TMPDIR",
+    )
     environment = {name: os.environ[name] for name in kept if name in os.environ}
     return {**environment, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
 
@@ -599,7 +643,9 @@ def _bring_up(folder: _Folder, binaries: Path) -> None:
 
 
 def _wait_ready(folder: _Folder) -> bool:
-    """False when there is no server. One of an earlier, interrupted start may still be recovering."""
+    """False when there is no server. One of an earlier, interrupted start may still be
+    recovering.
+    """
     deadline = time.monotonic() + _START_S
     while (server := folder.postmaster()) is not None:
         if server.ready:
@@ -621,7 +667,9 @@ def _start(folder: _Folder, binaries: Path, account: _Account | None) -> None:
         options = shlex.join(["-h", _HOST, "-p", str(port), "-k", _socket_folder(folder)])
         where = ["-D", str(folder.cluster), "-l", str(folder.log)]
         how = ["-w", "-t", str(_START_S), "-o", options]
-        code, said = _call([binaries / "pg_ctl", *where, *how, "start"], account, timeout_s=_START_S + 30)
+        code, said = _call(
+            [binaries / "pg_ctl", *where, *how, "start"], account, timeout_s=_START_S + 30
+        )
         if code == 0:
             _write_private(folder.port, f"{port}\n")
             return
@@ -637,7 +685,9 @@ def _start(folder: _Folder, binaries: Path, account: _Account | None) -> None:
 
 
 def _halt(folder: _Folder) -> None:
-    """Fast shutdown, then the immediate one. By signal, since the binaries may be gone meanwhile."""
+    """Fast shutdown, then the immediate one. By signal, since the binaries may be gone
+    meanwhile.
+    """
     server = folder.postmaster()
     if server is None:
         return
@@ -655,7 +705,9 @@ def _halt(folder: _Folder) -> None:
 
 
 def _socket_folder(folder: _Folder) -> str:
-    """The cluster, whose path nobody else can write to; no socket when that path is too long or too odd."""
+    """The cluster, whose path nobody else can write to; no socket when that path is too
+    long or too odd.
+    """
     path = str(folder.cluster)
     usable = len(path.encode()) <= _SOCKET_FOLDER_BYTES and re.fullmatch(r"[\w./-]+", path)
     return path if usable else ""
@@ -670,7 +722,9 @@ def _free_port(wanted: int | None) -> int:
                 probe.bind((_HOST, port))
                 probe.listen()
                 return int(probe.getsockname()[1])
-    raise DatabaseUnreachable(f"no port of {_HOST} is free; check this machine's loopback interface")
+    raise DatabaseUnreachable(
+        f"no port of {_HOST} is free; check this machine's loopback interface"
+    )
 
 
 def _prepare_log(folder: _Folder, account: _Account | None) -> None:
@@ -688,13 +742,16 @@ def _prepare_log(folder: _Folder, account: _Account | None) -> None:
 
 
 def _create_cluster(folder: _Folder, binaries: Path, account: _Account | None) -> None:
-    """Makes the cluster aside and moves it into place when it is complete: half a one never counts."""
+    """Makes the cluster aside and moves it into place when it is complete: half a one never
+    counts.
+    """
     for remains in folder.data.glob("new-*"):
         shutil.rmtree(remains, ignore_errors=True)
     aside = Path(tempfile.mkdtemp(prefix="new-", dir=folder.data))
     try:
         password = secrets.token_urlsafe(24)
-        # By file, since command lines are public; a copy of its own, since its reader may be another account.
+        # By file, since command lines are public; a copy of its own, since its reader may
+        # be another account.
         for_initdb = aside / "password"
         _write_private(for_initdb, password)
         if account is not None:
@@ -714,7 +771,9 @@ def _initdb(binaries: Path, aside: Path, account: _Account | None) -> None:
         access = ["-U", ROLE, "-A", "scram-sha-256", f"--pwfile={aside / 'password'}"]
         shape = ["-E", "UTF8", *locale, "--data-checksums", "--no-instructions"]
         where = ["-D", str(aside / "cluster")]
-        code, said = _call([binaries / "initdb", *where, *access, *shape], account, timeout_s=_INIT_S)
+        code, said = _call(
+            [binaries / "initdb", *where, *access, *shape], account, timeout_s=_INIT_S
+        )
         if code == 0:
             return
         if "locale" not in said:
@@ -726,11 +785,14 @@ def _initdb(binaries: Path, aside: Path, account: _Account | None) -> None:
 
 
 def _first_statements(binaries: Path, aside: Path, account: _Account | None, password: str) -> None:
-    """Settings and the database, through the single-user backend: it needs neither a port nor psql."""
+    """Settings and the database, through the single-user backend: it needs neither a port
+    nor psql.
+    """
     words = ["--single", "-D", str(aside / "cluster"), "-c", "exit_on_error=on", "postgres"]
     text = _FIRST_STATEMENTS
     if _major(binaries, account) >= _FIRST_WITH_ITERATIONS:
-        # Hashing many times guards weak passwords; of a random one it only doubles the time of each connection.
+        # Hashing many times guards weak passwords; of a random one it only doubles the time
+        # of each connection.
         text += f"SET scram_iterations = 1;\nALTER ROLE {ROLE} PASSWORD '{password}';\n"
     code, said = _call([binaries / "postgres", *words], account, timeout_s=_INIT_S, text=text)
     if code != 0:
@@ -799,7 +861,9 @@ def _server_account(folder: _Folder) -> _Account | None:
 
 
 def _check_passage(folder: _Folder, account: _Account | None) -> None:
-    """Asks the system rather than the mode bits: there are access lists and user namespaces too."""
+    """Asks the system rather than the mode bits: there are access lists and user namespaces
+    too.
+    """
     if account is None or _may_enter(folder.data, account):
         return
     downwards = (*reversed(folder.data.parents), folder.data)
@@ -815,7 +879,9 @@ def _may_enter(path: Path, account: _Account) -> bool:
 
 
 def _runnable_binaries(binaries: Path, folder: _Folder, account: _Account | None) -> Path:
-    """The binaries, or their copy in the data folder when the account cannot run them where they are."""
+    """The binaries, or their copy in the data folder when the account cannot run them where
+    they are.
+    """
     if account is None or _runs(binaries, account):
         return binaries
     package = binaries.parent.parent
@@ -842,7 +908,9 @@ def _package_version(package: Path) -> str:
 
 
 def _copy_package(package: Path, copy: Path) -> None:
-    """Copies the programs and the libraries that they look for beside their package; older copies go."""
+    """Copies the programs and the libraries that they look for beside their package; older
+    copies go.
+    """
     shutil.rmtree(copy.parent, ignore_errors=True)
     copy.parent.mkdir()
     aside = copy.with_name("unfinished")
@@ -933,7 +1001,8 @@ def _call(
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                # macOS makes PostgreSQL multithreaded, which it refuses, unless a locale is said.
+                # macOS makes PostgreSQL multithreaded, which it refuses, unless a locale is
+                # said.
                 env={**environment, "LC_ALL": locale},
                 user=account.uid if account else None,
                 group=account.gid if account else None,

@@ -15,9 +15,11 @@ COUNTS_ALL = "/2/tweets/counts/all"
 TRENDS = "/2/trends/by/woeid/:woeid"
 USAGE = "/2/usage/tweets"
 
-# X counts the archive by the second, too; the rest is for requests that overtake each other on their way.
+# X counts the archive by the second, too; the rest is for requests that overtake each other
+# on their way.
 SPACING_S = {SEARCH_ALL: 1.1}
-# Recent search looks back a week. The edge moves while a request travels, and X suggests this much itself.
+# Recent search looks back a week. The edge moves while a request travels, and X suggests
+# this much itself.
 RECENT_S = 7 * 86_400.0 - 120.0
 TIMELINE_MIN, SEARCH_MIN, SEARCH_RECENT_MAX, SEARCH_ALL_MAX = 5, 10, 100, 500
 HANDLES_A_LOOKUP, IDS_A_LOOKUP = 100, 100

@@ -92,11 +92,13 @@ class TargetRefused(TweetcrawlerError):
 class XError(TweetcrawlerError):
     """One request to X did not give a page.
 
-    `rate` is what its headers said of the bucket (`windows.Rate`), if anything; `status` is the HTTP status,
-    None when there was no answer.
+    `rate` is what its headers said of the bucket (`windows.Rate`), if anything; `status` is
+    the HTTP status, None when there was no answer.
     """
 
-    def __init__(self, message: str, *, rate: object | None = None, status: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, rate: object | None = None, status: int | None = None
+    ) -> None:
         super().__init__(message)
         self.rate = rate
         self.status = status
@@ -113,8 +115,8 @@ class Overloaded(XError):
 class CapReached(XError):
     """The posts or credits of the project or account are used up.
 
-    `reason` is "cap" or "credits"; `for_s` says how long X will go on refusing, as far as is known. A cap that is not
-    `daily` turns on a day of the month that X tells when asked.
+    `reason` is "cap" or "credits"; `for_s` says how long X will go on refusing, as far as
+    is known. A cap that is not `daily` turns on a day of the month that X tells when asked.
     """
 
     exit_code = 5
@@ -157,5 +159,7 @@ class XUnavailable(XError):
 
     @property
     def may_be_charged(self) -> bool:
-        """Whether X may have sold something all the same: what it refuses is free, what is lost on its way is not."""
+        """Whether X may have sold something all the same: what it refuses is free, what is
+        lost on its way is not.
+        """
         return not self.unsent and self.status in (None, 200)

@@ -1,7 +1,9 @@
-"""Files that others read: what CSV, JSON lines, Parquet and Excel make of a row, and when a file is in place.
+"""Files that others read: what CSV, JSON lines, Parquet and Excel make of a row, and when a
+file is in place.
 
-Whoever reads such a file may be a spreadsheet or JavaScript, which round long numbers and run formulas: an id
-leaves here as plain digits, as text, or as a 64-bit integer, never as a float.
+Whoever reads such a file may be a spreadsheet or JavaScript, which round long numbers and
+run formulas: an id leaves here as plain digits, as text, or as a 64-bit integer, never as a
+float.
 """
 
 from __future__ import annotations
@@ -56,14 +58,17 @@ class Plan:
 def plan(wanted: settings.Export) -> Plan:
     """What the options mean together; nothing is opened or asked yet.
 
-    Errors: ConfigurationError for options that exclude each other, a filter that is none, a missing package.
+    Errors: ConfigurationError for options that exclude each other, a filter that is none, a
+    missing package.
     """
     if wanted.pages:
         _check_fits_pages(wanted)
     form = "jsonl" if wanted.pages else wanted.format or _format_of(wanted.output)
     if form in _NEEDS:
         if wanted.output is None:
-            raise ConfigurationError(f"{form} cannot go to stdout; name a file with --output FILE.{form}")
+            raise ConfigurationError(
+                f"{form} cannot go to stdout; name a file with --output FILE.{form}"
+            )
         try:
             import_module(_NEEDS[form])
         except ModuleNotFoundError as error:
@@ -108,7 +113,9 @@ def _write_to(file: IO[bytes], chosen: Plan, database: Database) -> list[str]:
             count = _write_pages(file, bodies)
         sentences = [f"{count:,} pages to {place}"]
         if without_body:
-            sentences.append(f"{without_body:,} pages are not in it: they were stored without X's answer")
+            sentences.append(
+                f"{without_body:,} pages are not in it: they were stored without X's answer"
+            )
         return sentences
     reading = database.read(
         chosen.view,
@@ -141,7 +148,9 @@ def _check_fits_pages(wanted: settings.Export) -> None:
         ),
     ):
         if given:
-            raise ConfigurationError(f"--raw writes X's own JSON, one page a line: leave out {option}")
+            raise ConfigurationError(
+                f"--raw writes X's own JSON, one page a line: leave out {option}"
+            )
     if any(_split(text)[0] != "handle" for text in wanted.where):
         raise ConfigurationError("--raw writes whole pages: of the filters only handle= is taken")
 
@@ -287,8 +296,8 @@ _VALUES: Mapping[str, Callable[[str], Any]] = {
 def _replacing(path: Path, form: str) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path` when all went well, and leaves no trace when not.
 
-    Nobody else writes it meanwhile: the lock is on the new file, so it ends with the process that holds it. What
-    a killed process left is overwritten.
+    Nobody else writes it meanwhile: the lock is on the new file, so it ends with the
+    process that holds it. What a killed process left is overwritten.
     """
     try:
         if path.exists() and not path.is_file():
@@ -301,7 +310,9 @@ def _replacing(path: Path, form: str) -> Iterator[IO[bytes]]:
         own = path.with_name(f".{path.name}.new")
         descriptor = _locked(own, path)
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {_reason(error)}; name another file") from None
+        raise ConfigurationError(
+            f"{path} cannot be written: {_reason(error)}; name another file"
+        ) from None
     try:
         with open(descriptor, "wb", closefd=False) as file:
             os.ftruncate(descriptor, 0)
@@ -330,7 +341,9 @@ def _locked(own: Path, final: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise ConfigurationError(f"another export is writing {final}: wait for it, or end it") from None
+            raise ConfigurationError(
+                f"another export is writing {final}: wait for it, or end it"
+            ) from None
         if _is_at(descriptor, own):
             return descriptor
         os.close(descriptor)  # it went to its place between the two steps
@@ -359,8 +372,9 @@ def _reason(error: OSError) -> str:
 # --- csv -------------------------------------------------------------------------------------------------
 
 _PLAIN = re.compile(r'[^",\r\n]+').fullmatch
-# What a spreadsheet takes for a formula, also behind white space and invisible signs, and in full width. The
-# apostrophe is among them so that taking one off every cell that begins with one gives the text back.
+# What a spreadsheet takes for a formula, also behind white space and invisible signs, and
+# in full width. The apostrophe is among them so that taking one off every cell that begins
+# with one gives the text back.
 _FORMULA = re.compile(
     r"['\t\r\n]|[\s\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202f\u2060-\u2064\ufeff]*"
     r"[=+\-@\u2212\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b]"
@@ -369,7 +383,9 @@ _SHORT_NUMBER = re.compile(r"-?[0-9]{1,15}|-?[0-9]{1,9}\.[0-9]{1,9}").fullmatch
 
 
 def _write_csv(file: IO[bytes], columns: Sequence[Column], rows: Rows, *, excel_safe: bool) -> int:
-    """RFC 4180 in UTF-8. NULL is an empty field and the empty text is `""`, as PostgreSQL's COPY has it."""
+    """RFC 4180 in UTF-8. NULL is an empty field and the empty text is `""`, as PostgreSQL's
+    COPY has it.
+    """
     line = _line_of_one if len(columns) == 1 else _line
     header = tuple(column.name for column in columns)
     guards: list[Callable[[str], str]] = []
@@ -394,9 +410,15 @@ def _write_csv(file: IO[bytes], columns: Sequence[Column], rows: Rows, *, excel_
 
 
 def _line(values: tuple[str | None, ...]) -> str:
-    return ",".join([
-        "" if value is None else value if _PLAIN(value) else _quoted(value) for value in values
-    ]) + "\r\n"  # fmt: skip
+    return (
+        ",".join(
+            [
+                "" if value is None else value if _PLAIN(value) else _quoted(value)
+                for value in values
+            ]
+        )
+        + "\r\n"
+    )
 
 
 def _line_of_one(values: tuple[str | None, ...]) -> str:
@@ -429,7 +451,9 @@ def _write_jsonl(file: IO[bytes], columns: Sequence[Column], rows: Rows) -> int:
     """One object a line; ids, and whole numbers beyond 2^53, are strings."""
     names = [column.name for column in columns]
     changed = [
-        (column.name, _JSON[column.kind], column.is_list) for column in columns if column.kind in _JSON
+        (column.name, _JSON[column.kind], column.is_list)
+        for column in columns
+        if column.kind in _JSON
     ]
     count = 0
     for batch in rows:
@@ -459,7 +483,12 @@ def _json_whole(value: int) -> int | str:
 
 def _json_time(value: datetime) -> str:
     """In the form that X sends, finer only where there is more to tell."""
-    return value.isoformat(timespec="microseconds" if value.microsecond % 1000 else "milliseconds")[:-6] + "Z"
+    return (
+        value.isoformat(timespec="microseconds" if value.microsecond % 1000 else "milliseconds")[
+            :-6
+        ]
+        + "Z"
+    )
 
 
 _JSON: Mapping[str, Callable[[Any], Any]] = {
@@ -474,7 +503,8 @@ _JSON: Mapping[str, Callable[[Any], Any]] = {
 def _write_pages(file: IO[bytes], bodies: Iterable[bytes]) -> int:
     count = 0
     for count, body in enumerate(bodies, start=1):  # noqa: B007 - the last number is the count
-        # A line break in JSON can only stand between its parts; as it stands it would tear the line.
+        # A line break in JSON can only stand between its parts; as it stands it would tear
+        # the line.
         file.write(body.strip().replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
     return count
 
@@ -486,7 +516,9 @@ _GROUP_BYTES = 32 * 2**20
 
 
 def _write_parquet(file: IO[bytes], columns: Sequence[Column], rows: Rows) -> int:
-    """Whole numbers are int64, times UTC in microseconds, lists are lists; compressed with zstd."""
+    """Whole numbers are int64, times UTC in microseconds, lists are lists; compressed with
+    zstd.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -500,8 +532,12 @@ def _write_parquet(file: IO[bytes], columns: Sequence[Column], rows: Rows) -> in
         "json": pa.string(),
         "text": pa.string(),
     }
-    types = [pa.list_(kinds[column.kind]) if column.is_list else kinds[column.kind] for column in columns]
-    schema = pa.schema([pa.field(column.name, type_) for column, type_ in zip(columns, types, strict=True)])
+    types = [
+        pa.list_(kinds[column.kind]) if column.is_list else kinds[column.kind] for column in columns
+    ]
+    schema = pa.schema(
+        [pa.field(column.name, type_) for column, type_ in zip(columns, types, strict=True)]
+    )
     count = 0
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         for group in _groups(_arrow_batches(columns, schema, rows)):
@@ -552,8 +588,9 @@ def write_xlsx(
 ) -> tuple[int, list[str]]:
     """The number of rows, and sentences about what Excel cannot hold.
 
-    All text is written as text, so nothing is ever a formula. Ids are text too, and other numbers of more than
-    15 digits, since Excel has no more. Rows that a sheet cannot hold go on in the next.
+    All text is written as text, so nothing is ever a formula. Ids are text too, and other
+    numbers of more than 15 digits, since Excel has no more. Rows that a sheet cannot hold
+    go on in the next.
     """
     import xlsxwriter
     from xlsxwriter.exceptions import XlsxWriterException
@@ -561,7 +598,9 @@ def write_xlsx(
     count = cut = 0
     with tempfile.TemporaryDirectory(prefix="tweetcrawler-") as folder:
         book = xlsxwriter.Workbook(file, {"constant_memory": True, "tmpdir": folder})
-        book.set_properties({"created": datetime(2000, 1, 1, tzinfo=UTC)})  # the same rows, the same file
+        book.set_properties(
+            {"created": datetime(2000, 1, 1, tzinfo=UTC)}
+        )  # the same rows, the same file
         plain = book.add_format()
         sheet: _Sheet | None = None
         line = 0
@@ -584,7 +623,9 @@ def write_xlsx(
             ) from None
     notes = []
     if count > sheet_rows:
-        notes.append(f"Excel has {sheet_rows:,} rows a sheet: there are {-(-count // sheet_rows)} sheets")
+        notes.append(
+            f"Excel has {sheet_rows:,} rows a sheet: there are {-(-count // sheet_rows)} sheets"
+        )
     if cut:
         notes.append(
             f"Excel has {_CELL_UNITS:,} characters a cell: {cut:,} texts are cut; csv has them whole"
@@ -626,8 +667,8 @@ def _put_text(sheet: _Sheet, line: int, position: int, value: str) -> bool:
     if not fits:
         value = value.encode("utf-16-le")[: 2 * _CELL_UNITS].decode("utf-16-le", errors="ignore")
     if value.startswith("<r>") and value.endswith("</r>"):
-        # XlsxWriter takes such text for markup of its own and would write it as it stands, formulas included.
-        # Told that it is text in two parts, it escapes both.
+        # XlsxWriter takes such text for markup of its own and would write it as it stands,
+        # formulas included. Told that it is text in two parts, it escapes both.
         sheet.page.write_rich_string(line, position, value[:1], sheet.plain, value[1:])
     else:
         sheet.page.write_string(line, position, value)

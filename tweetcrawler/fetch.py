@@ -1,4 +1,6 @@
-"""One request of X: a permit before it, what it may cost set aside, and its refusals turned into what follows from them."""
+"""One request of X: a permit before it, what it may cost set aside, and its refusals turned
+into what follows from them.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +47,11 @@ log = logging.getLogger(__name__)
 
 
 class Fetcher:
-    """Fetches pages for one process: with whichever credential has a permit, within the budgets.
+    """Fetches pages for one process: with whichever credential has a permit, within the
+    budgets.
 
-    `number` is that of the process: it prefers the credential of that number. `tell` gives news to the parent.
+    `number` is that of the process: it prefers the credential of that number. `tell` gives
+    news to the parent.
     """
 
     def __init__(self, job: Job, *, number: int, owner: str, tell: Callable[[Any], None]) -> None:
@@ -64,7 +68,8 @@ class Fetcher:
     def allowance(
         self, session: Session, endpoint: str, most: int, *, fewest: int = 1, what: str = "posts"
     ) -> Iterator[Allowance]:
-        """What one request may bring, at most so many posts or users: set aside from the budgets while it is sent.
+        """What one request may bring, at most so many posts or users: set aside from the
+        budgets while it is sent.
 
         **Errors**: `BudgetReached` when not even the fewest may be bought any more; `MustWait` while only
         requests under way are in between.
@@ -86,7 +91,9 @@ class Fetcher:
         granted = budgets.set_aside(self._job.run, self._owner, page, want, self._limits, tariff)
         if granted.units is None:
             if granted.full is None:
-                raise MustWait(LOOK_AGAIN_S, "the rest of the budget is set aside for requests under way")
+                raise MustWait(
+                    LOOK_AGAIN_S, "the rest of the budget is set aside for requests under way"
+                )
             raise BudgetReached(_reached(granted.full, self._job.settings.money))
         allowed = Allowance(granted.units, page, tariff)
         try:
@@ -111,7 +118,9 @@ class Fetcher:
         *,
         kinds: tuple[Kind, ...] = BOTH,
     ) -> tuple[Page, str]:
-        """One page, with whichever credential has a permit; gives it with the credential's name."""
+        """One page, with whichever credential has a permit; gives it with the credential's
+        name.
+        """
         while True:
             permit = self._ledger.reserve(session, endpoint, kinds)
             if permit.after_s > 0:
@@ -121,7 +130,9 @@ class Fetcher:
             try:
                 page = _confirmed(lambda: ask(client, permit.kind == "user"))  # noqa: B023 - called at once
             except TargetRefused as refusal:
-                self._ledger.settle(session, permit, refusal.rate if isinstance(refusal.rate, Rate) else None)
+                self._ledger.settle(
+                    session, permit, refusal.rate if isinstance(refusal.rate, Rate) else None
+                )
                 self._tell(("page", name, 0, 0))
                 raise
             except RequestRefused as error:
@@ -159,7 +170,9 @@ class Fetcher:
         return page
 
     def give_back(self, session: Session) -> None:
-        """Returns the permits that were not used, so that a run that follows at once need not do without."""
+        """Returns the permits that were not used, so that a run that follows at once need
+        not do without.
+        """
         self._ledger.give_back(session)
 
     def _until_cycle_turns(self, session: Session, number: int) -> float | None:
@@ -192,7 +205,8 @@ class Fetcher:
 
 @dataclass
 class Allowance:
-    """What a request may bring: so many units. `page` is the id under which its cost was set aside, if it was.
+    """What a request may bring: so many units. `page` is the id under which its cost was
+    set aside, if it was.
 
     Who sends no request after all says that it is `unused`.
     """

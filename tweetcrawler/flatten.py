@@ -1,8 +1,9 @@
 """What each of the 21 columns is in X's words, and what X must be asked for to fill them.
 
-A page goes in as X sent it, rows come out; nothing else happens. X names the same things in two ways: as
-tweets (`referenced_tweets`, `note_tweet`, `retweet_count`, `includes.tweets`) and as posts
-(`referenced_posts`, `note_post`, `repost_count`, `includes.posts`). Both are understood, also in one page.
+A page goes in as X sent it, rows come out; nothing else happens. X names the same things in
+two ways: as tweets (`referenced_tweets`, `note_tweet`, `retweet_count`, `includes.tweets`)
+and as posts (`referenced_posts`, `note_post`, `repost_count`, `includes.posts`). Both are
+understood, also in one page.
 """
 
 from __future__ import annotations
@@ -37,48 +38,115 @@ COLUMNS: Final = (
 """The columns in the order of the table."""
 
 # An include that is missing this time takes nothing away that is known.
-KEPT: Final = frozenset({
-    "tweet_from",
-    "in_reply_to_screen_name",
-    "retweeted_status_text",
-    "retweeted_status_url",
-    "retweeted_status_id",
-    "retweeted_status_user_name",
-    "retweeted_status_user_handle",
-    "origin_device",
-    "sentiment",
-})
+KEPT: Final = frozenset(
+    {
+        "tweet_from",
+        "in_reply_to_screen_name",
+        "retweeted_status_text",
+        "retweeted_status_url",
+        "retweeted_status_id",
+        "retweeted_status_user_name",
+        "retweeted_status_user_handle",
+        "origin_device",
+        "sentiment",
+    }
+)
 
-# Everything public is asked for: a tweet costs the same with few fields as with many, and who keeps the pages
-# can make more of them later. The private metrics are not: X gives them to a tweet's author only.
-# fmt: off
+# Everything public is asked for: a tweet costs the same with few fields as with many, and
+# who keeps the pages can make more of them later. The private metrics are not: X gives them
+# to a tweet's author only. fmt: off
 TWEET_FIELDS: Final = (
-    "article", "attachments", "author_id", "card_uri", "community_id", "context_annotations",
-    "conversation_id", "created_at", "display_text_range", "edit_controls", "edit_history_tweet_ids",
-    "entities", "geo", "id", "in_reply_to_user_id", "lang", "media_metadata", "note_tweet",
-    "paid_partnership", "possibly_sensitive", "public_metrics", "referenced_tweets", "reply_settings",
-    "scopes", "source", "text", "withheld",
+    "article",
+    "attachments",
+    "author_id",
+    "card_uri",
+    "community_id",
+    "context_annotations",
+    "conversation_id",
+    "created_at",
+    "display_text_range",
+    "edit_controls",
+    "edit_history_tweet_ids",
+    "entities",
+    "geo",
+    "id",
+    "in_reply_to_user_id",
+    "lang",
+    "media_metadata",
+    "note_tweet",
+    "paid_partnership",
+    "possibly_sensitive",
+    "public_metrics",
+    "referenced_tweets",
+    "reply_settings",
+    "scopes",
+    "source",
+    "text",
+    "withheld",
 )
 USER_FIELDS: Final = (
-    "affiliation", "created_at", "description", "entities", "id", "is_identity_verified", "location",
-    "most_recent_tweet_id", "name", "parody", "pinned_tweet_id", "profile_banner_url",
-    "profile_image_url", "protected", "public_metrics", "subscription_type", "url", "username",
-    "verified", "verified_followers_count", "verified_type", "withheld",
+    "affiliation",
+    "created_at",
+    "description",
+    "entities",
+    "id",
+    "is_identity_verified",
+    "location",
+    "most_recent_tweet_id",
+    "name",
+    "parody",
+    "pinned_tweet_id",
+    "profile_banner_url",
+    "profile_image_url",
+    "protected",
+    "public_metrics",
+    "subscription_type",
+    "url",
+    "username",
+    "verified",
+    "verified_followers_count",
+    "verified_type",
+    "withheld",
 )
 MEDIA_FIELDS: Final = (
-    "alt_text", "duration_ms", "height", "media_key", "preview_image_url", "public_metrics", "type",
-    "url", "variants", "width",
+    "alt_text",
+    "duration_ms",
+    "height",
+    "media_key",
+    "preview_image_url",
+    "public_metrics",
+    "type",
+    "url",
+    "variants",
+    "width",
 )
 POLL_FIELDS: Final = (
-    "duration_minutes", "end_datetime", "id", "options", "voting_status",
+    "duration_minutes",
+    "end_datetime",
+    "id",
+    "options",
+    "voting_status",
 )
 PLACE_FIELDS: Final = (
-    "contained_within", "country", "country_code", "full_name", "geo", "id", "name", "place_type",
+    "contained_within",
+    "country",
+    "country_code",
+    "full_name",
+    "geo",
+    "id",
+    "name",
+    "place_type",
 )
 EXPANSIONS: Final = (
-    "attachments.media_keys", "attachments.poll_ids", "author_id", "entities.mentions.username",
-    "geo.place_id", "in_reply_to_user_id", "referenced_tweets.id",
-    "referenced_tweets.id.attachments.media_keys", "referenced_tweets.id.author_id",
+    "attachments.media_keys",
+    "attachments.poll_ids",
+    "author_id",
+    "entities.mentions.username",
+    "geo.place_id",
+    "in_reply_to_user_id",
+    "referenced_tweets.id",
+    "referenced_tweets.id.attachments.media_keys",
+    "referenced_tweets.id.author_id",
 )
 # fmt: on
 
@@ -112,17 +180,19 @@ class Flattened(NamedTuple):
 def flatten(page: Mapping[str, Any], *, score: Callable[[str], float] | None = None) -> Flattened:
     """Make one row of every tweet in `data`; the page stays as it is.
 
-    Shape: a row has the keys of `COLUMNS` in that order. Ids and counts are int, `sentiment` is float, all
-    else is text. What the page does not tell is None, except that a list without elements is `{}`; the list
-    columns are array literals of PostgreSQL. `data` may be a list, a single object, or absent. Included
-    tweets are only looked up. When an id stands in `data` twice, the later of those that give a row wins.
+    Shape: a row has the keys of `COLUMNS` in that order. Ids and counts are int,
+    `sentiment` is float, all else is text. What the page does not tell is None, except that
+    a list without elements is `{}`; the list columns are array literals of PostgreSQL.
+    `data` may be a list, a single object, or absent. Included tweets are only looked up.
+    When an id stands in `data` twice, the later of those that give a row wins.
 
-    `score` gives the sentiment of a text, -1 to 1; it is asked about tweets in English. Without it there is
-    none.
+    `score` gives the sentiment of a text, -1 to 1; it is asked about tweets in English.
+    Without it there is none.
 
-    Errors: none, whatever the page holds. What has a wrong type counts as absent, down to the single element
-    of a list. Only a number that cannot be stored as it was meant (an id that is missing, rounded or beyond
-    bigint, a count that is not whole) makes its tweet a `Refused`, and leaves the others alone.
+    Errors: none, whatever the page holds. What has a wrong type counts as absent, down to
+    the single element of a list. Only a number that cannot be stored as it was meant (an id
+    that is missing, rounded or beyond bigint, a count that is not whole) makes its tweet a
+    `Refused`, and leaves the others alone.
     """
     tweets = page.get("data")
     if tweets is None:
@@ -154,10 +224,12 @@ def each_row(
     score: Callable[[str], float] | None,
     id_key: str = "id",
 ) -> Flattened:
-    """The rows of some tweets, or why there is none; see `flatten`, whose promises are kept here.
+    """The rows of some tweets, or why there is none; see `flatten`, whose promises are kept
+    here.
 
-    Rows are made by `row_of` without a look at types, which is fast; a tweet that stumbles over one is made
-    again by `fitted_row_of`, from a copy in which everything has the type it must have.
+    Rows are made by `row_of` without a look at types, which is fast; a tweet that stumbles
+    over one is made again by `fitted_row_of`, from a copy in which everything has the type
+    it must have.
     """
     rows: dict[int, dict[str, Any]] = {}
     refused: dict[str | int, Refused] = {}
@@ -214,7 +286,8 @@ def _row(tweet: dict[str, Any], includes: _Includes) -> dict[str, Any]:
         elif kind in ("retweeted", "reposted"):
             retweeted_id = as_id(reference.get("id"), "the id of the retweeted tweet")
 
-    # A retweet is cut, and its entities with it. They serve only when the whole tweet is not on the page.
+    # A retweet is cut, and its entities with it. They serve only when the whole tweet is
+    # not on the page.
     whole, whole_text, whole_entities = tweet, text, entities
     mentions = entities.get("mentions") or ()
     original = None if retweeted_id is None else includes.tweets.get(str(retweeted_id))
@@ -278,12 +351,15 @@ def _content(tweet: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
 
 
 def _retweet_mentions(
-    original: dict[str, Any], entities: dict[str, Any], own: Sequence[dict[str, Any]], includes: _Includes
+    original: dict[str, Any],
+    entities: dict[str, Any],
+    own: Sequence[dict[str, Any]],
+    includes: _Includes,
 ) -> Sequence[dict[str, Any]]:
     """The retweeted author, then the mentions in `entities` of the retweeted tweet.
 
-    `own` are the mentions of the retweet, the first of which is that author: they help when the user, or even
-    its id, is not on the page.
+    `own` are the mentions of the retweet, the first of which is that author: they help when
+    the user, or even its id, is not on the page.
     """
     author_id = as_id(original.get("author_id"), "the id of the retweeted author")
     if author_id is None:
@@ -295,7 +371,9 @@ def _retweet_mentions(
 
 
 def _username(user_id: int, tweet: dict[str, Any], includes: _Includes) -> str | None:
-    """The handle of the user that `tweet` replies to, as the users or the mentions of the page tell it."""
+    """The handle of the user that `tweet` replies to, as the users or the mentions of the
+    page tell it.
+    """
     handle: str | None = (includes.users.get(str(user_id)) or NOTHING).get("username")
     if handle is None:
         handle = _mentioned(user_id, _content(tweet)[1].get("mentions") or ())
@@ -325,10 +403,15 @@ def _urls(tweet: dict[str, Any], entities: dict[str, Any]) -> str:
         return "{}"
     cut = tweet.get("entities") or entities
     if cut is not entities:
-        # Whether the urls of a note carry a media_key is not documented, those beside the cut text do.
-        own_media = [url["url"] for url in cut.get("urls") or () if url.get("media_key") and url.get("url")]
+        # Whether the urls of a note carry a media_key is not documented, those beside the
+        # cut text do.
+        own_media = [
+            url["url"] for url in cut.get("urls") or () if url.get("media_key") and url.get("url")
+        ]
         urls = [url for url in urls if url.get("url") not in own_media]
-    leads_to = [url.get("expanded_url") or url.get("url") for url in urls if not url.get("media_key")]
+    leads_to = [
+        url.get("expanded_url") or url.get("url") for url in urls if not url.get("media_key")
+    ]
     return as_array([address for address in leads_to if address])
 
 
@@ -344,9 +427,9 @@ def _media(tweet: dict[str, Any], media: dict[str, dict[str, Any]]) -> str:
 
 # --- array literals -----------------------------------------------------------------------------------------
 
-# PostgreSQL's array_out leaves an element bare unless it is empty, reads as NULL, or holds one of these
-# characters; white space is what its scanner takes for it. The last ones it cannot store at all.
-# https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
+# PostgreSQL's array_out leaves an element bare unless it is empty, reads as NULL, or holds
+# one of these characters; white space is what its scanner takes for it. The last ones it
+# cannot store at all. https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
 _BARE = re.compile(r'[^,{}"\\ \t\n\r\v\f\x00\ud800-\udfff]+').fullmatch
 
 
@@ -357,7 +440,9 @@ def as_array(elements: Iterable[str | None]) -> str:
 def _element(element: str | None) -> str:
     if element is None:
         return "NULL"
-    if not element.isidentifier() and not _BARE(element):  # the first is quick, and true of nearly all names
+    if not element.isidentifier() and not _BARE(
+        element
+    ):  # the first is quick, and true of nearly all names
         element = _storable(element)
         if not _BARE(element):
             return '"' + element.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -393,7 +478,9 @@ def stored(text: str | None) -> str | None:
 
 
 def _storable(text: str) -> str:
-    """`text` with U+FFFD for each character that PostgreSQL cannot store: U+0000 and lone surrogates."""
+    """`text` with U+FFFD for each character that PostgreSQL cannot store: U+0000 and lone
+    surrogates.
+    """
     if "\x00" in text:
         text = text.replace("\x00", "\ufffd")
     if not text.isascii():
@@ -425,7 +512,9 @@ def as_id(value: Any, name: str) -> int | None:
     elif type(value) is float:
         raise NotStorable(f"{name} came as {shown(value)}, a number that has lost digits of the id")
     else:
-        raise NotStorable(f"{name} is {shown(value)}, which is not a decimal number of at most 19 digits")
+        raise NotStorable(
+            f"{name} is {shown(value)}, which is not a decimal number of at most 19 digits"
+        )
     if 0 < number <= _BIGINT_MAX:
         return number
     raise NotStorable(f"{name} is {shown(number)}, outside 1 to {_BIGINT_MAX}")
@@ -454,7 +543,9 @@ def _is_whole(value: Any) -> bool:
 def shown(value: Any) -> str:
     """`value` for a sentence: never long, always printable."""
     if type(value) is int and value.bit_length() > 128:
-        return f"an integer of {value.bit_length()} bits"  # Python refuses to print the longest ones
+        return (
+            f"an integer of {value.bit_length()} bits"  # Python refuses to print the longest ones
+        )
     if value is None or isinstance(value, str | int | float):
         text = ascii(value)
         return text if len(text) <= 60 else f"{text[:60]}…"
@@ -518,7 +609,9 @@ _INCLUDES = {
 
 
 def fitted_to(tweet: Any, shape: Any) -> dict[str, Any]:
-    """A copy of a tweet without all that does not fit `shape`; what is no object at all is refused."""
+    """A copy of a tweet without all that does not fit `shape`; what is no object at all is
+    refused.
+    """
     if not isinstance(tweet, dict):
         raise NotStorable(f"it is {shown(tweet)}, not an object")
     copy: dict[str, Any] = fitted(tweet, shape)

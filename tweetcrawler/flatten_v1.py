@@ -1,7 +1,9 @@
-"""What each of the 21 columns is in the words of X's closed API v1.1, which only archives still speak.
+"""What each of the 21 columns is in the words of X's closed API v1.1, which only archives
+still speak.
 
-The same status came in three forms: as `text` of 140 characters with the rest in `extended_tweet` (streams),
-as `full_text` (REST with tweet_mode=extended), and as a cut `text` alone (REST in compatibility mode).
+The same status came in three forms: as `text` of 140 characters with the rest in
+`extended_tweet` (streams), as `full_text` (REST with tweet_mode=extended), and as a cut
+`text` alone (REST in compatibility mode).
 """
 
 from __future__ import annotations
@@ -29,14 +31,17 @@ from tweetcrawler.flatten import (
 )
 
 
-def flatten_statuses(statuses: Iterable[Any], *, score: Callable[[str], float] | None = None) -> Flattened:
+def flatten_statuses(
+    statuses: Iterable[Any], *, score: Callable[[str], float] | None = None
+) -> Flattened:
     """Make one row of every status; the statuses stay as they are.
 
-    Shape: as `flatten.flatten` says. A status that was retweeted or quoted inside another gives no row of its
-    own; the retweeted one is looked up for the columns of the outer one.
+    Shape: as `flatten.flatten` says. A status that was retweeted or quoted inside another
+    gives no row of its own; the retweeted one is looked up for the columns of the outer
+    one.
 
-    Numbers: ids are read from the `_str` keys only, since `id` may have been rounded by whoever wrote the
-    archive; a status without `id_str` is refused.
+    Numbers: ids are read from the `_str` keys only, since `id` may have been rounded by
+    whoever wrote the archive; a status without `id_str` is refused.
 
     Errors: none, as there.
     """
@@ -44,12 +49,18 @@ def flatten_statuses(statuses: Iterable[Any], *, score: Callable[[str], float] |
 
 
 def is_cut(status: Any) -> bool:
-    """Whether the archive holds only the first 140 characters of the status, or of the one that it retweets."""
+    """Whether the archive holds only the first 140 characters of the status, or of the one
+    that it retweets.
+    """
     return isinstance(status, dict) and (_is_cut(status) or _is_cut(status.get("retweeted_status")))
 
 
 def _is_cut(status: Any) -> bool:
-    if not isinstance(status, dict) or status.get("truncated") is not True or status.get("full_text"):
+    if (
+        not isinstance(status, dict)
+        or status.get("truncated") is not True
+        or status.get("full_text")
+    ):
         return False
     extended = status.get("extended_tweet")
     return not (isinstance(extended, dict) and extended.get("full_text"))
@@ -88,8 +99,12 @@ def _row(status: dict[str, Any]) -> dict[str, Any]:
         "favorite_count": as_count(status.get("favorite_count"), "favorite_count"),
         "text": readable(text),
         "in_reply_to_screen_name": stored(status.get("in_reply_to_screen_name")),
-        "in_reply_to_user_id": as_id(status.get("in_reply_to_user_id_str"), "in_reply_to_user_id_str"),
-        "in_reply_to_status_id": as_id(status.get("in_reply_to_status_id_str"), "in_reply_to_status_id_str"),
+        "in_reply_to_user_id": as_id(
+            status.get("in_reply_to_user_id_str"), "in_reply_to_user_id_str"
+        ),
+        "in_reply_to_status_id": as_id(
+            status.get("in_reply_to_status_id_str"), "in_reply_to_status_id_str"
+        ),
         "retweet_count": as_count(status.get("retweet_count"), "retweet_count"),
         "retweeted_status_text": None,
         "retweeted_status_url": None,
@@ -103,7 +118,9 @@ def _row(status: dict[str, Any]) -> dict[str, Any]:
         row["user_mentions_name"] = as_array([mention.get("screen_name") for mention in mentions])
     if original is not None:
         author = original.get("user") or NOTHING
-        row["retweeted_status_id"] = as_id(original.get("id_str"), "the id_str of the retweeted status")
+        row["retweeted_status_id"] = as_id(
+            original.get("id_str"), "the id_str of the retweeted status"
+        )
         row["retweeted_status_text"] = readable(whole_text)
         row["retweeted_status_url"] = urls
         row["retweeted_status_user_name"] = stored(author.get("name"))
@@ -124,8 +141,8 @@ def _retweet_mentions(
 ) -> Sequence[dict[str, Any]]:
     """The retweeted author, then the mentions in `entities` of the retweeted status.
 
-    `own` are the mentions of the retweet, the first of which is that author: they help when the archive
-    trimmed the user.
+    `own` are the mentions of the retweet, the first of which is that author: they help when
+    the archive trimmed the user.
     """
     mentions = entities.get("user_mentions") or ()
     author = original.get("user") or NOTHING
@@ -149,7 +166,9 @@ def _urls(entities: dict[str, Any]) -> str:
     urls = entities.get("urls")
     if not urls:
         return "{}"
-    return as_array([leads_to for url in urls if (leads_to := url.get("expanded_url") or url.get("url"))])
+    return as_array(
+        [leads_to for url in urls if (leads_to := url.get("expanded_url") or url.get("url"))]
+    )
 
 
 def _media(status: dict[str, Any]) -> str:
@@ -169,10 +188,12 @@ def _media(status: dict[str, Any]) -> str:
 _MONTHS: Final = {
     name: number
     for number, name in enumerate(
-        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), start=1
+        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+        start=1,
     )
 }
-# `Wed Aug 27 13:08:45 +0000 2008`, and `Wed, 27 Aug 2008 13:08:45 +0000` as the first search API wrote it.
+# `Wed Aug 27 13:08:45 +0000 2008`, and `Wed, 27 Aug 2008 13:08:45 +0000` as the first
+# search API wrote it.
 _TIME = re.compile(
     r"[A-Z][a-z]{2}(?:,[ ](?P<day1>[0-9]{1,2}))?[ ](?P<month>[A-Z][a-z]{2})[ ]"
     r"(?:(?P<day2>[0-9]{1,2})|(?P<year1>[0-9]{4}))[ ]"

@@ -1,4 +1,6 @@
-"""What is still to come: posts and requests of a target, the time that windows allow; foretold from what is stored."""
+"""What is still to come: posts and requests of a target, the time that windows allow;
+foretold from what is stored.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,15 @@ from dataclasses import dataclass
 from tweetcrawler.accounts import Known
 from tweetcrawler.coverage import DEPTH_LIMIT, time_ms_of
 
-# How many of the posts that X counts for an account it then gives: some were deleted, some are not shown.
+# How many of the posts that X counts for an account it then gives: some were deleted, some
+# are not shown.
 GIVEN_LEAST = 0.9
-# X gives pages with fewer posts than were asked for, although more follow: in so many pages out of 100, about.
+# X gives pages with fewer posts than were asked for, although more follow: in so many pages
+# out of 100, about.
 SHORT_PAGES = 0.03
 PAGE = 100
-# Usual duration of a request with the saving of its page, and the longest time that one process may well need.
+# Usual duration of a request with the saving of its page, and the longest time that one
+# process may well need.
 REQUEST_S = 0.4
 
 
@@ -34,7 +39,11 @@ class Span:
     def times(self, factor: float) -> Span:
         if factor == 0:
             return Span()
-        return Span(self.low * factor, None if self.likely is None else self.likely * factor, self.high * factor)
+        return Span(
+            self.low * factor,
+            None if self.likely is None else self.likely * factor,
+            self.high * factor,
+        )
 
 
 NOTHING = Span()
@@ -49,11 +58,16 @@ class Need:
     requests: Span = NOTHING
 
     def __add__(self, other: Need) -> Need:
-        return Need(self.users + other.users, self.posts + other.posts, self.requests + other.requests)
+        return Need(
+            self.users + other.users, self.posts + other.posts, self.requests + other.requests
+        )
 
 
-def of_timeline(known: Known | None, now: float, *, typical: float | None, resting: Iterable[str]) -> Need:
-    """What a user's timeline takes; `typical` is how many posts an unknown one has, None when nothing tells.
+def of_timeline(
+    known: Known | None, now: float, *, typical: float | None, resting: Iterable[str]
+) -> Need:
+    """What a user's timeline takes; `typical` is how many posts an unknown one has, None
+    when nothing tells.
 
     Who is in one of the states `resting` is left alone until asked for again.
     """
@@ -75,9 +89,13 @@ def of_timeline(known: Known | None, now: float, *, typical: float | None, resti
 
 
 def of_search(known: Known | None, now: float, *, counted: int | None, page: int = PAGE) -> Need:
-    """What a search takes; `counted` is what X says of the number of its posts, if it was asked."""
+    """What a search takes; `counted` is what X says of the number of its posts, if it was
+    asked.
+    """
     if counted is not None and not (known and known.covered):
-        return Need(NOTHING, *_pages(Span(counted * GIVEN_LEAST, counted, counted * 1.02 + 5), page))
+        return Need(
+            NOTHING, *_pages(Span(counted * GIVEN_LEAST, counted, counted * 1.02 + 5), page)
+        )
     if known is None or not known.covered:
         return Need(NOTHING, Span(0, None, math.inf), Span(1, None, math.inf))
     need = Need()
@@ -120,7 +138,11 @@ def _pages(posts: Span, page: int = PAGE) -> tuple[Span, Span]:
     """The posts, and the requests that bring them: one at least, since an end must be seen."""
 
     def requests(count: float, short: float) -> float:
-        return max(1.0, math.ceil(count / page) + short * (count // page)) if math.isfinite(count) else count
+        return (
+            max(1.0, math.ceil(count / page) + short * (count // page))
+            if math.isfinite(count)
+            else count
+        )
 
     return posts, Span(
         requests(posts.low, 0.0),
@@ -131,7 +153,9 @@ def _pages(posts: Span, page: int = PAGE) -> tuple[Span, Span]:
 
 @dataclass(frozen=True)
 class Door:
-    """A bucket as a plan sees it: `left` requests now, `limit` more in `turns_in_s` and in every `window_s` after."""
+    """A bucket as a plan sees it: `left` requests now, `limit` more in `turns_in_s` and in
+    every `window_s` after.
+    """
 
     left: int
     limit: int
@@ -140,7 +164,8 @@ class Door:
 
 
 def time_s(requests: float, doors: Sequence[Door], *, processes: int) -> float:
-    """How long so many requests take: by the windows of one endpoint, or by the speed of the processes.
+    """How long so many requests take: by the windows of one endpoint, or by the speed of
+    the processes.
 
     Infinite when no door is ever open.
     """

@@ -1,7 +1,8 @@
 """The import: files of posts become rows of the table, and a report says what was in them.
 
-A file is read by one process, from where it was left: rows, counts and position are saved in one transaction.
-Imported posts never become coverage, since nobody knows what is missing between them.
+A file is read by one process, from where it was left: rows, counts and position are saved
+in one transaction. Imported posts never become coverage, since nobody knows what is missing
+between them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from tweetcrawler.db import Database, ImportState, Session
 
 ROWS_A_BATCH = 5_000
-# A batch is saved after this time also when it is small, as when posts trickle in through a pipe.
+# A batch is saved after this time also when it is small, as when posts trickle in through a
+# pipe.
 BATCH_S = 5.0
 # How often a file whose process died is handed out again.
 DEATHS = 2
@@ -49,11 +51,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one file: "imported", "imported before", "interrupted", "busy" or "failed", and why.
+    """What became of one file: "imported", "imported before", "interrupted", "busy" or
+    "failed", and why.
 
-    The counts are those of the whole file as far as it was read, in this run and before: `posts` gave a row,
-    `new` and `updated` of them changed the table, `others` counts by name what gave none. `went_on` says that
-    an earlier run had begun it.
+    The counts are those of the whole file as far as it was read, in this run and before:
+    `posts` gave a row, `new` and `updated` of them changed the table, `others` counts by
+    name what gave none. `went_on` says that an earlier run had begun it.
     """
 
     path: str
@@ -69,7 +72,9 @@ class Result:
 
 @dataclass
 class ImportReport:
-    """All results of a run; `named` are those of files that are not simply done, at most `NAMED_MAX` of them."""
+    """All results of a run; `named` are those of files that are not simply done, at most
+    `NAMED_MAX` of them.
+    """
 
     run: int = 0
     seconds: float = 0.0
@@ -85,7 +90,9 @@ class ImportReport:
     ended: str = ""
 
     def add(self, result: Result) -> None:
-        """Counts a result. What an earlier run read whole is not counted once more, only its file."""
+        """Counts a result. What an earlier run read whole is not counted once more, only
+        its file.
+        """
         self.files[result.state] += 1
         if result.state == "imported before":
             return
@@ -129,7 +136,9 @@ class ImportReport:
 
 @dataclass
 class ImportProgress:
-    """A running import as a display wants to see it; counts are of this run, bytes are of the files as stored."""
+    """A running import as a display wants to see it; counts are of this run, bytes are of
+    the files as stored.
+    """
 
     started_at: float
     files: int = 0
@@ -175,7 +184,8 @@ def import_files(
 ) -> ImportReport:
     """Imports all files of the settings, and reports.
 
-    `stopped()` gives the exit code once the operator wants the run to end; what was read is then saved.
+    `stopped()` gives the exit code once the operator wants the run to end; what was read is
+    then saved.
 
     **Errors**: `ConfigurationError` for a file that is not there, before anything is read; `DatabaseError` when
     the run cannot be begun. What ends a file or the run later stands in the report.
@@ -208,7 +218,9 @@ def import_files(
 
 
 def _found(files: Sequence[Path | None]) -> list[Archive]:
-    """The files, each once. Reading begins with the largest, so that no process is left alone with it."""
+    """The files, each once. Reading begins with the largest, so that no process is left
+    alone with it.
+    """
     found: dict[str, Archive] = {}
     for file in files:
         if file is None:
@@ -232,7 +244,9 @@ def _found(files: Sequence[Path | None]) -> list[Archive]:
 def _check_rejects(file: Path) -> None:
     folder_is_usable = file.parent.is_dir() and os.access(file.parent, os.W_OK)
     if file.is_dir() or not (os.access(file, os.W_OK) if file.exists() else folder_is_usable):
-        raise ConfigurationError(f"the file of rejects {file} cannot be written; name another with --rejects")
+        raise ConfigurationError(
+            f"the file of rejects {file} cannot be written; name another with --rejects"
+        )
 
 
 def _closed(database: Database, report: ImportReport, progress: ImportProgress) -> ImportReport:
@@ -331,7 +345,9 @@ class _Dispatch:
             if self._ending:
                 self._settle(each, Result(each.path, "interrupted"))
             elif self._deaths[each.path] > DEATHS:
-                self._settle(each, Result(each.path, "failed", f"its process died {DEATHS + 1} times"))
+                self._settle(
+                    each, Result(each.path, "failed", f"its process died {DEATHS + 1} times")
+                )
             else:
                 log.warning("a process died; %s goes on in another one", each.path)
                 waiting.append(each)
@@ -373,7 +389,8 @@ def _reader(
     stopping: Stopping, tell: Tell, job: Job
 ) -> Callable[[Archive | None], tuple[Archive, Result] | None]:
     """Imports one file after the other over one connection, which ends with None."""
-    # A batch is some hundred thousand objects, none of them in a ring: looking for rings takes much time.
+    # A batch is some hundred thousand objects, none of them in a ring: looking for rings
+    # takes much time.
     gc.set_threshold(1_000_000, 20, 100)
     score = scorer() if job.settings.sentiment else None
     open_ = ExitStack()
@@ -399,11 +416,18 @@ def _import_archive(
 ) -> Result:
     wanted = job.settings.imports
     # Nobody knows where standard input was left: it is another file each time.
-    identity = (each.fingerprint, each.head) if each.path != "-" else (f"run {job.run}", f"run {job.run}")
+    identity = (
+        (each.fingerprint, each.head) if each.path != "-" else (f"run {job.run}", f"run {job.run}")
+    )
     reading: _Reading | None = None
     try:
         state = session.begin_import(
-            job.run, each.path, size=each.size, fingerprint=identity[0], head=identity[1], again=wanted.again
+            job.run,
+            each.path,
+            size=each.size,
+            fingerprint=identity[0],
+            head=identity[1],
+            again=wanted.again,
         )
         if state.finished:
             return _result(each.path, "imported before", state)
@@ -424,7 +448,9 @@ def _result(path: str, name: str, state: ImportState, reason: str = "") -> Resul
 
 
 class _Reading:
-    """One file on its way into the table: the batch that is being filled, and what is saved already."""
+    """One file on its way into the table: the batch that is being filled, and what is saved
+    already.
+    """
 
     def __init__(
         self,
@@ -496,24 +522,32 @@ class _Reading:
     def _take_piece(self, piece: Piece, document: Document) -> None:
         kind, thing = piece
         if kind == archive.STATUS:
-            self._keep(flatten_statuses((thing,), score=self._score), 1, document, cut=is_cut(thing))
+            self._keep(
+                flatten_statuses((thing,), score=self._score), 1, document, cut=is_cut(thing)
+            )
         elif kind == archive.PAGE:
             data = thing["data"]
             self._keep(
-                flatten(thing, score=self._score), len(data) if isinstance(data, list) else 1, document
+                flatten(thing, score=self._score),
+                len(data) if isinstance(data, list) else 1,
+                document,
             )
         elif kind == archive.UNKNOWN:
             self._reject(document, thing)
         else:
             self._count(kind)
 
-    def _keep(self, flattened: Flattened, posts: int, document: Document, *, cut: bool = False) -> None:
+    def _keep(
+        self, flattened: Flattened, posts: int, document: Document, *, cut: bool = False
+    ) -> None:
         rows, refused = flattened
         self._posts += len(rows)
         if repeated := posts - len(rows) - len(refused):
             self._others[REPEATED] += repeated
         for tweet_id, reason in refused:
-            self._reject(document, f"post {tweet_id}: {reason}" if tweet_id else f"a post: {reason}")
+            self._reject(
+                document, f"post {tweet_id}: {reason}" if tweet_id else f"a post: {reason}"
+            )
         for row in rows:
             tweet_id = row["id"]
             known = self._rows.get(tweet_id)

@@ -1,6 +1,8 @@
-"""What the operator hands over: the credentials of the auth CSV or the terminal, and the handles of a file.
+"""What the operator hands over: the credentials of the auth CSV or the terminal, and the
+handles of a file.
 
-A key, token or proxy's password stands in no sentence, whatever is wrong with it; its line and column do.
+A key, token or proxy's password stands in no sentence, whatever is wrong with it; its line
+and column do.
 """
 
 from __future__ import annotations
@@ -19,7 +21,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tweetcrawler.errors import ConfigurationError
-from tweetcrawler.secret import UTF_16_MARKS, Credential, Secret, harmless_name, read_by_others, read_text
+from tweetcrawler.secret import (
+    UTF_16_MARKS,
+    Credential,
+    Secret,
+    harmless_name,
+    read_by_others,
+    read_text,
+)
 
 KEY_COLUMNS = ("consumer_key", "consumer_secret", "access_token", "access_token_secret")
 OPTIONAL_COLUMNS = ("bearer_token", "name", "proxy")
@@ -32,7 +41,9 @@ _HALVES = (  # either needs the other
     ("access_token", "access_token_secret"),
     ("access_token_secret", "access_token"),
 )
-_SECRET = re.compile(r"[!-~]{1,1000}")  # it goes into a header: no white space, control or foreign character
+_SECRET = re.compile(
+    r"[!-~]{1,1000}"
+)  # it goes into a header: no white space, control or foreign character
 _NAME = re.compile(r"[A-Za-z0-9._ -]{1,40}")
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 _SPACE_AT_QUOTE = re.compile(r'(?:(?<=,)|\A)[ \t]+(?=")|(?<=")[ \t]+(?=,|\Z)')
@@ -53,10 +64,12 @@ class CredentialFile:
 def read_credentials(path: Path) -> CredentialFile:
     """The credentials of an auth CSV, in its order; rows of the same keys become one.
 
-    The first line that is not blank is the header: columns in any order and case, consumer_key and
-    consumer_secret or bearer_token among them. A row that cannot be used is left out with a note.
+    The first line that is not blank is the header: columns in any order and case,
+    consumer_key and consumer_secret or bearer_token among them. A row that cannot be used
+    is left out with a note.
 
-    Errors: ConfigurationError when the file cannot be read, has no such header, or has no usable row.
+    Errors: ConfigurationError when the file cannot be read, has no such header, or has no
+    usable row.
     """
     rows = _records(read_text(path, "auth CSV"), path)
     header_line, names = next(rows, (1, []))
@@ -76,7 +89,8 @@ def read_credentials(path: Path) -> CredentialFile:
 
 
 def ask_credentials(ask: Callable[[str], str]) -> Credential:
-    """A credential from the answers to four questions; `ask` shows a question and hides the typing.
+    """A credential from the answers to four questions; `ask` shows a question and hides the
+    typing.
 
     Both parts of the access token may be left blank: the app then reads without a user.
 
@@ -108,12 +122,16 @@ def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
         if not line.strip(" \t,"):
             continue
         if len(line) > LONGEST_LINE:
-            raise ConfigurationError(f"{path}, line {number}: this is too long for keys; check the file.")
+            raise ConfigurationError(
+                f"{path}, line {number}: this is too long for keys; check the file."
+            )
         try:
             cells = next(csv.reader([_SPACE_AT_QUOTE.sub("", line)], strict=True))
         except csv.Error as error:
             unclosed = "unexpected end" in str(error)
-            sentence = "a quote is opened and not closed" if unclosed else "a quote stands inside a value"
+            sentence = (
+                "a quote is opened and not closed" if unclosed else "a quote stands inside a value"
+            )
         else:
             yield number, [cell.strip() for cell in cells]
             continue
@@ -131,7 +149,9 @@ def _columns(names: Sequence[str], place: str) -> tuple[list[str], list[str]]:
     notes = []
     for position, column in enumerate(columns):
         if column in columns[:position] and column in _COLUMNS:
-            raise ConfigurationError(f"{place}: the column {column} stands there twice; leave out one.")
+            raise ConfigurationError(
+                f"{place}: the column {column} stands there twice; leave out one."
+            )
         if column not in _COLUMNS:
             columns[position] = ""
             shown = harmless_name(names[position]) or position + 1
@@ -148,16 +168,22 @@ def _credential(cells: Sequence[str], columns: Sequence[str]) -> Credential:
     values = {column: cell for column, cell in zip(columns, cells, strict=False) if column and cell}
     for column, value in values.items():
         if column != "name" and not _SECRET.fullmatch(value):
-            raise _BadRow(f", column {column}: white space, a control or foreign character is inside")
+            raise _BadRow(
+                f", column {column}: white space, a control or foreign character is inside"
+            )
     for first, second in _HALVES:
         if first in values and second not in values:
             raise _BadRow(f", column {second}: it is empty although there is a value for {first}")
     if "access_token" in values and "consumer_key" not in values:
-        raise _BadRow(", column consumer_key: it is empty although there is a value for access_token")
+        raise _BadRow(
+            ", column consumer_key: it is empty although there is a value for access_token"
+        )
     if not {"consumer_key", "bearer_token"} & set(values):
         raise _BadRow(", column consumer_key: it is empty, and there is no bearer_token")
     if "proxy" in values and not _is_proxy(values["proxy"]):
-        raise _BadRow(f", column proxy: it must be a URL that begins with {', '.join(_PROXY_SCHEMES)}")
+        raise _BadRow(
+            f", column proxy: it must be a URL that begins with {', '.join(_PROXY_SCHEMES)}"
+        )
     name = values.pop("name", "")
     return Credential(name, **{column: Secret(value) for column, value in values.items()})
 
@@ -189,7 +215,9 @@ def _merged(
             continue
         first_line, first = kept[identity]
         kept[identity] = (first_line, _united(first, each))
-        notes.append(f"{path}, line {line}: the same keys as in line {first_line}; taken as one row.")
+        notes.append(
+            f"{path}, line {line}: the same keys as in line {first_line}; taken as one row."
+        )
         notes += [
             f"{path}, line {line}, column {column}: not the value of line {first_line}, which counts."
             for column in ("bearer_token", "proxy")
@@ -207,15 +235,23 @@ def _united(first: Credential, second: Credential) -> Credential:
     )
 
 
-def _named(rows: Sequence[tuple[int, Credential]], path: Path, notes: list[str]) -> tuple[Credential, ...]:
-    """Every credential with a name of its own: the given one, or `credential-<n>` after its place."""
+def _named(
+    rows: Sequence[tuple[int, Credential]], path: Path, notes: list[str]
+) -> tuple[Credential, ...]:
+    """Every credential with a name of its own: the given one, or `credential-<n>` after its
+    place.
+    """
     given = [each.name for _, each in rows]
     taken: set[str] = set()
     named = []
     for number, (line, each) in enumerate(rows, start=1):
         name = each.name
         if name and (name in taken or not _NAME.fullmatch(name)):
-            reason = "is used before" if name in taken else "is not 1 to 40 letters, digits, spaces, . _ -"
+            reason = (
+                "is used before"
+                if name in taken
+                else "is not 1 to 40 letters, digits, spaces, . _ -"
+            )
             name = ""
             notes.append(f"{path}, line {line}, column name: the name {reason}; a number is taken.")
         if not name:
@@ -230,7 +266,9 @@ def _named(rows: Sequence[tuple[int, Credential]], path: Path, notes: list[str])
 
 _PLAIN_LINES = re.compile(rb"(?:[ \t]*@?[A-Za-z0-9_]{1,15}[ \t]*\r?\n)*+")
 _HANDLE = re.compile(r"@?([A-Za-z0-9_]{1,15})", re.ASCII)
-_ADDRESS = re.compile(r"(?:https?://)?(?:[a-z]+\.)?(?:twitter|x)\.com(?:/|\Z)", re.IGNORECASE | re.ASCII)
+_ADDRESS = re.compile(
+    r"(?:https?://)?(?:[a-z]+\.)?(?:twitter|x)\.com(?:/|\Z)", re.IGNORECASE | re.ASCII
+)
 _PROFILE = re.compile(
     r"(?:https?://)?(?:www\.|mobile\.|m\.)?(?:twitter|x)\.com/@?([A-Za-z0-9_]{1,15})/?(?:\?.*)?",
     re.IGNORECASE | re.ASCII,  # without ASCII, the Kelvin sign would pass for a k
@@ -267,9 +305,10 @@ _SHOWN = 40  # characters of a refused line
 def read_handles(path: Path, *, on_bad: Callable[[int, str], None]) -> Iterator[str]:
     """The handles of a file in its order, folded to lower case, each once.
 
-    One stands in a line, with or without @, or as the address of a profile; # begins a comment. A line that
-    holds anything else is given to `on_bad` with its number (from 1) and the reason, and passed over.
-    The file is streamed: a million handles take some 30 MB, for telling the repeated ones.
+    One stands in a line, with or without @, or as the address of a profile; # begins a
+    comment. A line that holds anything else is given to `on_bad` with its number (from 1)
+    and the reason, and passed over. The file is streamed: a million handles take some 30
+    MB, for telling the repeated ones.
 
     Errors: ConfigurationError, at the call, when the file cannot be read.
     """
@@ -277,16 +316,19 @@ def read_handles(path: Path, *, on_bad: Callable[[int, str], None]) -> Iterator[
 
 
 def count_lines(path: Path) -> int | None:
-    """The number of lines that are neither blank nor a comment: an upper bound of the handles, found quickly.
+    """The number of lines that are neither blank nor a comment: an upper bound of the
+    handles, found quickly.
 
-    None for a pipe, which can be read only once. Errors: ConfigurationError when the file cannot be read.
+    None for a pipe, which can be read only once. Errors: ConfigurationError when the file
+    cannot be read.
     """
     if path.is_fifo() or path.is_char_device():
         return None
     count = 0
     with _open(path) as file:
         while block := file.read(_BLOCK_BYTES) + file.readline():
-            # In the terms of C, since there may be millions of lines and the first request waits for this.
+            # In the terms of C, since there may be millions of lines and the first request
+            # waits for this.
             bare = (b"\n" + block).translate(None, b" \t\r\v\f")
             count += len(list(filter(None, bare.split(b"\n")))) - bare.count(b"\n#")
     return count
@@ -316,7 +358,9 @@ def _stream(opened: BufferedReader, on_bad: Callable[[int, str], None]) -> Itera
         while block := _block(file):
             if number == 0:
                 block = block.removeprefix(codecs.BOM_UTF8)
-            if _PLAIN_LINES.fullmatch(block):  # nearly all are: a million lines one by one take seconds
+            if _PLAIN_LINES.fullmatch(
+                block
+            ):  # nearly all are: a million lines one by one take seconds
                 number += block.count(b"\n")
                 yield from seen.fresh(block.decode().replace("@", "").lower().split())
                 continue
@@ -330,7 +374,8 @@ def _stream(opened: BufferedReader, on_bad: Callable[[int, str], None]) -> Itera
 
 
 def _block(file: BufferedReader) -> bytes:
-    """The whole lines that are at hand; else one, cut when it is too long, and what is behind the cut is skipped.
+    """The whole lines that are at hand; else one, cut when it is too long, and what is
+    behind the cut is skipped.
 
     So the lines of a pipe are taken as they come.
     """
@@ -344,7 +389,9 @@ def _block(file: BufferedReader) -> bytes:
 
 
 def _handle_in(line: bytes) -> tuple[str, str]:
-    """The folded handle of a line and the reason why there is none; both empty for a blank line."""
+    """The folded handle of a line and the reason why there is none; both empty for a blank
+    line.
+    """
     if len(line) >= LONGEST_LINE:
         return "", f"the line is longer than {LONGEST_LINE:,} bytes"
     try:
@@ -368,12 +415,16 @@ def _digest(text: str) -> int:
 
 
 class _Seen:
-    """A set of texts that takes 8 to 24 bytes each: an open-addressed table of their 64-bit digests.
+    """A set of texts that takes 8 to 24 bytes each: an open-addressed table of their 64-bit
+    digests.
 
-    Two of a million texts have the same digest once in 37 million files. The table is at most 2/3 full.
+    Two of a million texts have the same digest once in 37 million files. The table is at
+    most 2/3 full.
     """
 
-    def __init__(self, digest: Callable[[str], int] = hash if sys.hash_info.width >= 64 else _digest) -> None:
+    def __init__(
+        self, digest: Callable[[str], int] = hash if sys.hash_info.width >= 64 else _digest
+    ) -> None:
         self._digest = digest
         self._count = 0
         self._table = _free_places(1 << 10)
@@ -384,7 +435,8 @@ class _Seen:
             self._grow()
         table, mask = self._table, len(self._table) - 1
         new = []
-        # No function is called for a text: half of the time that a million of them take would go there.
+        # No function is called for a text: half of the time that a million of them take
+        # would go there.
         for text, digest in zip(texts, map(self._digest, texts), strict=True):
             slot = digest & mask
             while (found := table[slot]) and found != digest:

@@ -1,4 +1,6 @@
-"""What is common to all processes of a run: the job itself, what it stores things in, and what comes of a target."""
+"""What is common to all processes of a run: the job itself, what it stores things in, and
+what comes of a target.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,13 @@ class Session(Protocol):
     def targets(self, handles: Sequence[str]) -> dict[str, Target]: ...
     def claim_handles(self, handles: Sequence[str], owner: str) -> set[str]: ...
     def remember(
-        self, run: int, bought: Bought, found: Sequence[Found], absent: Sequence[Absent], *, rest_s: float
+        self,
+        run: int,
+        bought: Bought,
+        found: Sequence[Found],
+        absent: Sequence[Absent],
+        *,
+        rest_s: float,
     ) -> None: ...
     def claim(self, target: int, owner: str, since: float) -> Claim | None: ...
     def claim_all(self, targets: Sequence[int], owner: str, since: float) -> dict[int, Claim]: ...
@@ -40,9 +48,18 @@ class Session(Protocol):
         meanwhile: Callable[[], object] | None = None,
     ) -> Saved: ...
     def finish(
-        self, target: int, owner: str, *, state: str, reason: str, crawled: bool, rest_s: float = 0.0
+        self,
+        target: int,
+        owner: str,
+        *,
+        state: str,
+        reason: str,
+        crawled: bool,
+        rest_s: float = 0.0,
     ) -> None: ...
-    def note(self, run: int, owner: str, ends: Sequence[NoNews], *, keep_body: bool = True) -> None: ...
+    def note(
+        self, run: int, owner: str, ends: Sequence[NoNews], *, keep_body: bool = True
+    ) -> None: ...
     def release(self, owner: str, targets: Sequence[int] | None = None) -> None: ...
     def free(self, owner: str, targets: Sequence[int]) -> None: ...
     def open_searches(self, asked: Sequence[str]) -> list[Target]: ...
@@ -59,7 +76,9 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one target, as its name says it: its state ("ok", "renamed", "missing", …) and the reason."""
+    """What became of one target, as its name says it: its state ("ok", "renamed",
+    "missing", …) and the reason.
+    """
 
     name: str
     state: str
@@ -67,15 +86,19 @@ class Outcome:
 
     @property
     def done(self) -> bool:
-        """Whether everything that X gives of this target is stored; of a post also that X gives it no more."""
+        """Whether everything that X gives of this target is stored; of a post also that X
+        gives it no more.
+        """
         return self.state in ("ok", "renamed", "known", "gone")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every process of a run needs to know; goes to a worker through the pipe that starts it.
+    """What every process of a run needs to know; goes to a worker through the pipe that
+    starts it.
 
-    `cap` is how many posts of one search may be bought in a week, None for all. Budgets need a `tariff`.
+    `cap` is how many posts of one search may be bought in a week, None for all. Budgets
+    need a `tariff`.
     """
 
     settings: Settings

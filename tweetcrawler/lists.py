@@ -1,7 +1,8 @@
 """Lists in files: queries and ids to read, handles to replace.
 
-A level of handles is one file. Its first line says which level it is, so that a run which was stopped goes on with
-the level it was at; the levels before it are in the file with `.bk` behind its name, one after the other.
+A level of handles is one file. Its first line says which level it is, so that a run which
+was stopped goes on with the level it was at; the levels before it are in the file with
+`.bk` behind its name, one after the other.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.queries import normalised
 from tweetcrawler.secret import read_text
 
-_ID_LINE = re.compile(r'"?(?:https?://\S+/status(?:es)?/)?([1-9][0-9]{0,18})(?:[/?]\S*)?"?', re.ASCII)
+_ID_LINE = re.compile(
+    r'"?(?:https?://\S+/status(?:es)?/)?([1-9][0-9]{0,18})(?:[/?]\S*)?"?', re.ASCII
+)
 _LEVEL_LINE = re.compile(rb"# level ([0-9]{1,6})\b")
 _ID_MAX = 2**63 - 1
 _SHOWN = 40
@@ -44,9 +47,9 @@ def read_queries(given: Sequence[str], path: Path | None) -> list[str]:
 def read_ids(path: Path | None, *, on_bad: Callable[[int, str], None]) -> Iterator[int]:
     """The ids of a file, or of stdin for None, in its order, repeated ones too.
 
-    One stands in a line, in quotes or not, or as the address of a post. A line that holds anything else is given to
-    `on_bad` with its number (from 1) and the reason; blank lines and comments (#) are passed over. The file is
-    streamed.
+    One stands in a line, in quotes or not, or as the address of a post. A line that holds
+    anything else is given to `on_bad` with its number (from 1) and the reason; blank lines
+    and comments (#) are passed over. The file is streamed.
 
     **Errors**: `ConfigurationError`, at the call, when the file cannot be read.
     """
@@ -79,21 +82,26 @@ def level_of(path: Path) -> int:
         with path.open("rb") as file:
             match = _LEVEL_LINE.match(file.readline(200))
     except OSError as error:
-        raise ConfigurationError(f"The file of handles {path} cannot be read ({error.strerror}).") from None
+        raise ConfigurationError(
+            f"The file of handles {path} cannot be read ({error.strerror})."
+        ) from None
     return int(match[1]) if match else 0
 
 
 def replace_handles(path: Path, handles: Sequence[str], *, level: int, by: str) -> None:
-    """Puts a new level into the place of a file of handles, in one step; the old one is appended to `<file>.bk`.
+    """Puts a new level into the place of a file of handles, in one step; the old one is
+    appended to `<file>.bk`.
 
-    Whenever it is interrupted, the old level is in one of the two files at least, and it is repeated without
-    effect.
+    Whenever it is interrupted, the old level is in one of the two files at least, and it is
+    repeated without effect.
 
     **Errors**: `ConfigurationError` when the folder cannot be written to.
     """
     backup = path.with_name(path.name + ".bk")
     fresh = path.with_name(f".{path.name}.new")
-    text = f"# level {level}, by {by}; made by tweetcrawler\n" + "".join(f"{handle}\n" for handle in handles)
+    text = f"# level {level}, by {by}; made by tweetcrawler\n" + "".join(
+        f"{handle}\n" for handle in handles
+    )
     try:
         old = path.read_bytes() if path.exists() else b""
         _append_once(backup, old if old.endswith(b"\n") or not old else old + b"\n")

@@ -1,8 +1,10 @@
-"""The right to send a request: permits are lent from the buckets that X will charge, before anything is sent.
+"""The right to send a request: permits are lent from the buckets that X will charge, before
+anything is sent.
 
-A credential opens doors: its user token (OAuth 1.0a) and its app (bearer) are counted separately by X. A
-`Ledger` belongs to one process. It borrows permits in blocks from books that all processes share, spends them
-one by one, and takes back to the books what X's answers say.
+A credential opens doors: its user token (OAuth 1.0a) and its app (bearer) are counted
+separately by X. A `Ledger` belongs to one process. It borrows permits in blocks from books
+that all processes share, spends them one by one, and takes back to the books what X's
+answers say.
 """
 
 from __future__ import annotations
@@ -54,9 +56,11 @@ class Books(Protocol):
         keys: Iterable[Key],
         change: Callable[[dict[Key, Bucket], float], tuple[Mapping[Key, Bucket], T]],
     ) -> T:
-        """Locks the buckets, calls `change(buckets, now)`, stores what it gives first and returns the second.
+        """Locks the buckets, calls `change(buckets, now)`, stores what it gives first and
+        returns the second.
 
-        `now` is the ledger's clock in seconds, read after the locks were got. Unknown keys are new buckets.
+        `now` is the ledger's clock in seconds, read after the locks were got. Unknown keys
+        are new buckets.
         """
         ...
 
@@ -76,9 +80,11 @@ class Keys(Protocol):
 
 @dataclass(frozen=True)
 class Permit:
-    """The right to send one request to `endpoint` with credential number `credential`, as user or as app.
+    """The right to send one request to `endpoint` with credential number `credential`, as
+    user or as app.
 
-    It is to be sent `after_s` seconds from now, which is 0 unless X counts the endpoint by the second.
+    It is to be sent `after_s` seconds from now, which is 0 unless X counts the endpoint by
+    the second.
     """
 
     credential: int
@@ -104,9 +110,10 @@ class _Block:
 class Ledger:
     """The permits of one process.
 
-    `own` is the number of the credential that this process prefers; `since` is when the run began, on the
-    clock of the books. A process that dies forfeits the block it held until the window turns. `spacing_s` says
-    of endpoints how many seconds X wants between two requests of one bucket; its headers do not tell.
+    `own` is the number of the credential that this process prefers; `since` is when the run
+    began, on the clock of the books. A process that dies forfeits the block it held until
+    the window turns. `spacing_s` says of endpoints how many seconds X wants between two
+    requests of one bucket; its headers do not tell.
     """
 
     def __init__(
@@ -123,11 +130,16 @@ class Ledger:
         self._doors: list[Permit] = []
         for number in sorted(range(len(credentials)), key=lambda n: (n - own) % len(credentials)):
             keys = credentials[number]
-            # The app first: its requests need no signature, which costs as much as flattening half a page.
+            # The app first: its requests need no signature, which costs as much as
+            # flattening half a page.
             if keys.has_app:
-                self._doors.append(Permit(number, "app", "", keys.app_fingerprint, keys.app_fingerprint))
+                self._doors.append(
+                    Permit(number, "app", "", keys.app_fingerprint, keys.app_fingerprint)
+                )
             if keys.user_fingerprint is not None:
-                self._doors.append(Permit(number, "user", "", keys.user_fingerprint, keys.app_fingerprint))
+                self._doors.append(
+                    Permit(number, "user", "", keys.user_fingerprint, keys.app_fingerprint)
+                )
         self._known_doors: dict[tuple[str, tuple[Kind, ...]], list[Permit]] = {}
         self._own = own % len(credentials)
         self._since = since
@@ -137,7 +149,9 @@ class Ledger:
         self._blocks: dict[Key, _Block] = {}
         self._wary: set[str] = set()
 
-    def reserve(self, books: Books, endpoint: str, kinds: Iterable[Kind] = ("user", "app")) -> Permit:
+    def reserve(
+        self, books: Books, endpoint: str, kinds: Iterable[Kind] = ("user", "app")
+    ) -> Permit:
         """A permit for one request to the endpoint, through a door of one of the kinds.
 
         **Errors**: `MustWait` says when the next bucket opens; `CapReached` and `NoCredentialLeft` say that
@@ -145,7 +159,9 @@ class Ledger:
         """
         doors = self._doors_to(endpoint, tuple(kinds))
         if not doors:
-            raise NoCredentialLeft(f"no credential of the file can be used for {endpoint}: add one that can")
+            raise NoCredentialLeft(
+                f"no credential of the file can be used for {endpoint}: add one that can"
+            )
         if endpoint not in self._wary:
             for door in doors:
                 if self._spend(door):
@@ -160,7 +176,9 @@ class Ledger:
     def _doors_to(self, endpoint: str, kinds: tuple[Kind, ...]) -> list[Permit]:
         known = self._known_doors.get((endpoint, kinds))
         if known is None:
-            known = _unique(replace(door, endpoint=endpoint) for door in self._doors if door.kind in kinds)
+            known = _unique(
+                replace(door, endpoint=endpoint) for door in self._doors if door.kind in kinds
+            )
             self._known_doors[endpoint, kinds] = known
         return known
 
@@ -201,20 +219,26 @@ class Ledger:
     def refused(self, books: Books, permit: Permit, error: XError) -> str:
         """Takes a refusal to the books: who or what is closed by it, and for how long.
 
-        Gives a sentence for the log. The caller reserves another permit and tries again, or gives up.
+        Gives a sentence for the log. The caller reserves another permit and tries again, or
+        gives up.
         """
         rate = error.rate if isinstance(error.rate, Rate) else None
         key, change_bucket = self._consequence(permit, error, rate)
-        # X is not asked for more while it asks for patience, but its window holds these permits still.
+        # X is not asked for more while it asks for patience, but its window holds these
+        # permits still.
         block = self._blocks.pop(permit.key, None) if isinstance(error, Overloaded) else None
 
         def change(buckets: dict[Key, Bucket], now: float) -> tuple[dict[Key, Bucket], float]:
             bucket = change_bucket(buckets[key], now)
             if block is not None:
                 bucket = windows.give_back(bucket, turn=block.turn, unsent=block.left)
-            waits_s = max(bucket.blocked_until, bucket.reset_at if bucket.remaining <= 0 else 0.0) - now
+            waits_s = (
+                max(bucket.blocked_until, bucket.reset_at if bucket.remaining <= 0 else 0.0) - now
+            )
             # Whoever waited for what this request would find out need not wait any more.
-            return {permit.key: windows.unprobed(buckets[permit.key], now), key: bucket}, max(0.0, waits_s)
+            return {permit.key: windows.unprobed(buckets[permit.key], now), key: bucket}, max(
+                0.0, waits_s
+            )
 
         waits_s = books.change_buckets({key, permit.key}, change)
         if isinstance(error, XUnavailable):
@@ -222,10 +246,14 @@ class Ledger:
         else:
             self._forget_blocks(permit, error)
         who = f"{self._names[permit.credential]} ({permit.kind}) on {permit.endpoint}"
-        return f"{who}: {error}; not used again for {waits_s:.0f} s" if waits_s else f"{who}: {error}"
+        return (
+            f"{who}: {error}; not used again for {waits_s:.0f} s" if waits_s else f"{who}: {error}"
+        )
 
     def give_back(self, books: Books) -> None:
-        """Returns every permit that was not used, for others or the next run; the process will send no more."""
+        """Returns every permit that was not used, for others or the next run; the process
+        will send no more.
+        """
         blocks = {key: block for key, block in self._blocks.items() if block.left > 0}
         self._blocks.clear()
 
@@ -239,7 +267,9 @@ class Ledger:
             books.change_buckets(blocks, change)
 
     def _forget_blocks(self, permit: Permit, error: XError) -> None:
-        """Drops what was lent from the buckets that the refusal closes: more of it would be refused, too."""
+        """Drops what was lent from the buckets that the refusal closes: more of it would be
+        refused, too.
+        """
         closed = {permit.key}
         if isinstance(error, CapReached):
             same = {door.subject for door in self._doors if door.account == permit.account}
@@ -258,7 +288,9 @@ class Ledger:
         return True
 
     def _borrow(self, books: Books, doors: Sequence[Permit]) -> Permit | None:
-        """A block from the first open door: the own credential's, else the one whose window ends soonest."""
+        """A block from the first open door: the own credential's, else the one whose window
+        ends soonest.
+        """
         endpoint = doors[0].endpoint
         breaker = (_EVERYONE, endpoint)
 
@@ -292,17 +324,23 @@ class Ledger:
         if wary:
             self._wary.add(endpoint)
         if loan is not None:
-            self._blocks[door.key] = _Block(loan.count - 1, loan.turn, self._monotonic() + loan.valid_s)
+            self._blocks[door.key] = _Block(
+                loan.count - 1, loan.turn, self._monotonic() + loan.valid_s
+            )
             return replace(door, after_s=loan.after_s)
         return door
 
     def _preference(self, door: Permit, bucket: Bucket, now: float) -> tuple[bool, float]:
-        return door.credential != self._own, bucket.reset_at if bucket.reset_at > now else float("inf")
+        return door.credential != self._own, bucket.reset_at if bucket.reset_at > now else float(
+            "inf"
+        )
 
     def _is_shut(self, door: Permit, buckets: Mapping[Key, Bucket], now: float) -> bool:
         return any(windows.shut(buckets[key], now, since=self._since) for key in _gates(door))
 
-    def _why_closed(self, books: Books, doors: Sequence[Permit]) -> MustWait | CapReached | NoCredentialLeft:
+    def _why_closed(
+        self, books: Books, doors: Sequence[Permit]
+    ) -> MustWait | CapReached | NoCredentialLeft:
         breaker = (_EVERYONE, doors[0].endpoint)
 
         def look(
@@ -311,7 +349,9 @@ class Ledger:
             waits, shut = [], []
             for door in doors:
                 closed = [
-                    b for key in _gates(door) if windows.shut(b := buckets[key], now, since=self._since)
+                    b
+                    for key in _gates(door)
+                    if windows.shut(b := buckets[key], now, since=self._since)
                 ]
                 if closed:
                     shut.append((closed[0].shut_until - now, closed[0].shut_reason))
@@ -362,7 +402,9 @@ class Ledger:
                 b, now, for_s=REFUSED_S, reason="refused"
             )
         if isinstance(error, EndpointRefused):
-            return permit.key, lambda b, now: windows.refuse(b, now, for_s=REFUSED_S, reason="forbidden")
+            return permit.key, lambda b, now: windows.refuse(
+                b, now, for_s=REFUSED_S, reason="forbidden"
+            )
         return (_EVERYONE, permit.endpoint), lambda b, now: windows.trip(b, now, self._chance())
 
 

@@ -1,7 +1,7 @@
 """The places that have trends: X knows them by number (WOEID), people by name.
 
-X documents no call that lists them any more; the numbers are those that Yahoo gave out and that X kept. Any other
-place may be given by its number.
+X documents no call that lists them any more; the numbers are those that Yahoo gave out and
+that X kept. Any other place may be given by its number.
 """
 
 from __future__ import annotations
@@ -75,12 +75,24 @@ _NUMBERS = {
 }
 # fmt: on
 _OTHER_NAMES = {
-    "bengaluru": "bangalore", "den haag": "the hague", "england": "united kingdom", "global": "worldwide",
-    "great britain": "united kingdom", "kiev": "kyiv", "koln": "cologne", "munchen": "munich",
-    "new delhi": "delhi", "new york city": "new york", "south korea": "korea", "turkiye": "turkey",
-    "uae": "united arab emirates", "uk": "united kingdom", "us": "united states", "usa": "united states",
+    "bengaluru": "bangalore",
+    "den haag": "the hague",
+    "england": "united kingdom",
+    "global": "worldwide",
+    "great britain": "united kingdom",
+    "kiev": "kyiv",
+    "koln": "cologne",
+    "munchen": "munich",
+    "new delhi": "delhi",
+    "new york city": "new york",
+    "south korea": "korea",
+    "turkiye": "turkey",
+    "uae": "united arab emirates",
+    "uk": "united kingdom",
+    "us": "united states",
+    "usa": "united states",
     "world": "worldwide",
-}  # fmt: skip
+}
 
 
 def place(text: str) -> Place:
@@ -90,7 +102,9 @@ def place(text: str) -> Place:
     """
     if text.strip().isdecimal() and 0 < int(text) < 2**31:
         number = int(text)
-        return Place(number, next((name for name, woeid in _NUMBERS.items() if woeid == number), str(number)))
+        return Place(
+            number, next((name for name, woeid in _NUMBERS.items() if woeid == number), str(number))
+        )
     name = _folded(text)
     name = _OTHER_NAMES.get(name, name)
     if name in _NUMBERS:
@@ -103,5 +117,10 @@ def place(text: str) -> Place:
 
 
 def _folded(text: str) -> str:
-    plain = unicodedata.normalize("NFKD", text.replace("\u0131", "i")).encode("ascii", "ignore").decode().lower()
+    plain = (
+        unicodedata.normalize("NFKD", text.replace("\u0131", "i"))
+        .encode("ascii", "ignore")
+        .decode()
+        .lower()
+    )
     return " ".join(re.findall(r"[a-z]+", plain))

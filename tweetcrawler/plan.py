@@ -1,7 +1,7 @@
 """A plan: what a run will take in requests, posts, money and time, before anything is bought.
 
-It is made of what is stored: coverage, how often targets posted, what the windows hold. What nothing tells is a
-range.
+It is made of what is stored: coverage, how often targets posted, what the windows hold.
+What nothing tells is a range.
 """
 
 from __future__ import annotations
@@ -48,9 +48,11 @@ class Keys(Protocol):
 
 @dataclass
 class Plan:
-    """What a run will take. `requests` are by endpoint; `known` says how many of the `targets` are stored already.
+    """What a run will take. `requests` are by endpoint; `known` says how many of the
+    `targets` are stored already.
 
-    `time_s` is None where nothing tells the number of requests; `narrow` is the endpoint that takes longest.
+    `time_s` is None where nothing tells the number of requests; `narrow` is the endpoint
+    that takes longest.
     """
 
     subject: str
@@ -83,7 +85,11 @@ class Plan:
             "requests_total": _plain(sum(self.requests.values(), Span())),
             "usd": {
                 name: None if value is None or math.isinf(value) else round(value / MICRO, 6)
-                for name, value in (("low", self.cost.low), ("likely", self.cost.likely), ("high", self.cost.high))
+                for name, value in (
+                    ("low", self.cost.low),
+                    ("likely", self.cost.likely),
+                    ("high", self.cost.high),
+                )
             },
             "time_s": None if self.time_s is None else _plain(self.time_s),
             "narrowest_window": self.narrow,
@@ -98,7 +104,9 @@ def subject_of(arguments: Mapping[str, Any]) -> str:
         search = arguments.get("search") or {}
         if search.get("count"):
             return "count"
-        return f"search {search.get('queries_file') or ''} {' | '.join(search.get('queries') or ())}"
+        return (
+            f"search {search.get('queries_file') or ''} {' | '.join(search.get('queries') or ())}"
+        )
     if command == "trending":
         return f"trending {','.join((arguments.get('trending') or {}).get('places') or ())}"
     if command == "hydrate":
@@ -118,9 +126,15 @@ def of_handles(accounts: Accounts, handles: Iterator[str], tariff: Tariff, *, su
         plan.known += len(found)
         plan.posts_stored += sum(known.posts for known in found.values())
         here = sum(
-            (of_timeline(found.get(h), plan.made_at, typical=typical, resting=RESTING) for h in block), Need()
+            (
+                of_timeline(found.get(h), plan.made_at, typical=typical, resting=RESTING)
+                for h in block
+            ),
+            Need(),
         )
-        lookups += Span(float(here.users.high > 0), float(here.users.high > 0), float(here.users.high > 0))
+        lookups += Span(
+            float(here.users.high > 0), float(here.users.high > 0), float(here.users.high > 0)
+        )
         need += here
     plan.users, plan.posts = need.users, need.posts
     if lookups.high:
@@ -136,9 +150,16 @@ def of_handles(accounts: Accounts, handles: Iterator[str], tariff: Tariff, *, su
 
 
 def of_queries(
-    accounts: Accounts, queries: Sequence[str], counted: Mapping[str, int], *, archive: bool, subject: str
+    accounts: Accounts,
+    queries: Sequence[str],
+    counted: Mapping[str, int],
+    *,
+    archive: bool,
+    subject: str,
 ) -> Plan:
-    """The plan of a search for these normalised queries; `counted` is what X said of the number of their posts."""
+    """The plan of a search for these normalised queries; `counted` is what X said of the
+    number of their posts.
+    """
     plan = Plan(subject, accounts.now(), targets=len(queries))
     found = accounts.known_searches(queries)
     plan.known = len(found)
@@ -151,11 +172,15 @@ def of_queries(
     plan.posts = need.posts
     plan.add(SEARCH_ALL if archive else SEARCH_RECENT, need.requests)
     if need.posts.likely is None:
-        plan.notes.append("queries that were never searched for may have any number of posts; --ask lets X count them")
+        plan.notes.append(
+            "queries that were never searched for may have any number of posts; --ask lets X count them"
+        )
     return plan
 
 
-def of_trends(accounts: Accounts, places: int, *, trends: int, per_trend: int, subject: str) -> Plan:
+def of_trends(
+    accounts: Accounts, places: int, *, trends: int, per_trend: int, subject: str
+) -> Plan:
     """The plan of one look at the trends of so many places."""
     plan = Plan(subject, accounts.now(), targets=places)
     plan.add(TRENDS, Span(places, places, places))
@@ -169,14 +194,20 @@ def of_trends(accounts: Accounts, places: int, *, trends: int, per_trend: int, s
 def priced(plan: Plan, tariff: Tariff) -> Plan:
     """The plan with its costs."""
     by_request = sum(
-        (span.times(tariff.requests.get(endpoint, 0)) for endpoint, span in plan.requests.items()), Span()
+        (span.times(tariff.requests.get(endpoint, 0)) for endpoint, span in plan.requests.items()),
+        Span(),
     )
     plan.cost = plan.posts.times(tariff.post) + plan.users.times(tariff.user) + by_request
     return plan
 
 
 def timed(
-    plan: Plan, credentials: Sequence[Keys], windows: Sequence[Window], tariff: Tariff, *, processes: int
+    plan: Plan,
+    credentials: Sequence[Keys],
+    windows: Sequence[Window],
+    tariff: Tariff,
+    *,
+    processes: int,
 ) -> Plan:
     """The plan with the time that it takes, by what the windows hold now."""
     if not credentials:
@@ -193,7 +224,8 @@ def timed(
             return None if count is None else time_s(count, doors, processes=processes)
 
         span = Span(time(requests.low) or 0.0, time(requests.likely), time(requests.high) or 0.0)
-        # The endpoints are used at the same time; the slowest decides, and of the others what it waits for.
+        # The endpoints are used at the same time; the slowest decides, and of the others
+        # what it waits for.
         times.append((span.high if span.likely is None else span.likely, endpoint, span))
     if times:
         _, plan.narrow, plan.time_s = max(times, key=lambda one: one[0])
@@ -215,8 +247,14 @@ def noted(plan: Plan, accounts: Accounts, tariff: Tariff) -> Plan:
 
 
 def typical_posts(accounts: Accounts) -> float | None:
-    """How many posts the crawled timelines of the store have on average; None when there are too few."""
-    counts = [known.posts for known in accounts.sampled(SAMPLE) if known.kind == "timeline" and known.crawled_at]
+    """How many posts the crawled timelines of the store have on average; None when there
+    are too few.
+    """
+    counts = [
+        known.posts
+        for known in accounts.sampled(SAMPLE)
+        if known.kind == "timeline" and known.crawled_at
+    ]
     return sum(counts) / len(counts) if len(counts) >= 5 else None
 
 
@@ -235,7 +273,9 @@ def of_one(known: Known, accounts: Accounts, tariff: Tariff) -> Plan:
 def next_run(accounts: Accounts, tariff: Tariff) -> Plan:
     """What one more run over all timelines of the store takes; by a sample when there are many."""
     targets = sum(
-        count for kind, state, count in accounts.states() if kind == "timeline" and state not in RESTING
+        count
+        for kind, state, count in accounts.states()
+        if kind == "timeline" and state not in RESTING
     )
     plan = Plan("next run", accounts.now(), targets=targets, known=targets)
     found = [known for known in accounts.sampled(SAMPLE) if known.kind == "timeline" and known.key]
@@ -265,11 +305,17 @@ def sections(plan: Plan, tariff: Tariff) -> list[Section]:
     sentences = list(plan.notes)
     if plan.narrow:
         sentences.insert(0, f"the narrowest window is that of {plan.narrow}")
-    return [Section("plan", sentences, ["", "likely", "at least", "at most"], rows, frozenset({1, 2, 3}))]
+    return [
+        Section(
+            "plan", sentences, ["", "likely", "at least", "at most"], rows, frozenset({1, 2, 3})
+        )
+    ]
 
 
 def kept_beside(accounts: Accounts, number: int, tariff: Tariff) -> Section | None:
-    """A run beside the plan that was made of it; None when there is none since the last run of its kind."""
+    """A run beside the plan that was made of it; None when there is none since the last run
+    of its kind.
+    """
     found = accounts.runs(run=number)
     if not found:
         return None
@@ -280,25 +326,39 @@ def kept_beside(accounts: Accounts, number: int, tariff: Tariff) -> Section | No
         return None
     made_at, planned = kept
     for other in accounts.runs(limit=RUNS_SEARCHED):
-        is_between = other.id < run.id and other.started_at > made_at and other.command == run.command
+        is_between = (
+            other.id < run.id and other.started_at > made_at and other.command == run.command
+        )
         if is_between and subject_of(other.arguments) == subject:
             return None
     took = added_up(accounts.purchases(run=number), tariff)
     return beside(
         planned,
-        {"requests": took.pages, "posts": took.posts, "users": took.users, "usd": took.micro_usd / MICRO},
+        {
+            "requests": took.pages,
+            "posts": took.posts,
+            "users": took.users,
+            "usd": took.micro_usd / MICRO,
+        },
     )
 
 
 def beside(planned: Mapping[str, Any], took: Mapping[str, float]) -> Section:
     """What was planned beside what it took: requests, posts, users, usd."""
     rows = []
-    for name, key in (("requests", "requests_total"), ("posts", "posts"), ("users", "users"), ("USD", "usd")):
+    for name, key in (
+        ("requests", "requests_total"),
+        ("posts", "posts"),
+        ("users", "users"),
+        ("USD", "usd"),
+    ):
         span = planned.get(key) or {}
         real = took.get(name.lower(), 0)
         likely = span.get("likely")
         off = f"{(real - likely) / likely:+.0%}" if likely else "-"
-        rows.append([name, _said(likely), _said(span.get("low")), _said(span.get("high")), _said(real), off])
+        rows.append(
+            [name, _said(likely), _said(span.get("low")), _said(span.get("high")), _said(real), off]
+        )
     return Section(
         "plan and run",
         [f"planned at {moment(planned.get('made_at'))} UTC"],
@@ -317,7 +377,9 @@ def _said(value: float | None) -> str:
 def _doors(
     endpoint: str, credentials: Sequence[Keys], windows: Sequence[Window], tariff: Tariff
 ) -> Iterable[Door]:
-    """What each credential opens of an endpoint: as learned, else as the tariff says. Apps count once."""
+    """What each credential opens of an endpoint: as learned, else as the tariff says. Apps
+    count once.
+    """
     guess = tariff.limits.get(endpoint)
     seen: set[str] = set()
     for credential in credentials:
@@ -328,7 +390,9 @@ def _doors(
                 (
                     w
                     for w in windows
-                    if w.endpoint == endpoint and w.kind == kind and credential.name in w.label.split(", ")
+                    if w.endpoint == endpoint
+                    and w.kind == kind
+                    and credential.name in w.label.split(", ")
                 ),
                 None,
             )
@@ -350,7 +414,9 @@ def _doors(
 def _door(window: Window) -> Door:
     limit = window.limit or 0
     if window.day_limit is not None and window.day_limit < limit * 86_400 / window.window_s:
-        return Door(window.left or 0, window.day_limit, window.day_resets_in_s or 86_400.0, 86_400.0)
+        return Door(
+            window.left or 0, window.day_limit, window.day_resets_in_s or 86_400.0, 86_400.0
+        )
     return Door(window.left or 0, limit, window.resets_in_s or window.window_s, window.window_s)
 
 
@@ -360,7 +426,11 @@ def _plain(span: Span) -> dict[str, float | None]:
             return None
         return math.ceil(value - 1e-9) if upward else math.floor(value + 1e-9)
 
-    return {"low": whole(span.low, False), "likely": whole(span.likely, True), "high": whole(span.high, True)}
+    return {
+        "low": whole(span.low, False),
+        "likely": whole(span.likely, True),
+        "high": whole(span.high, True),
+    }
 
 
 def _cells(span: Span, *, money: bool = False, time: bool = False) -> list[str]:
@@ -369,6 +439,12 @@ def _cells(span: Span, *, money: bool = False, time: bool = False) -> list[str]:
             return "unknown"
         if math.isinf(value):
             return "no bound"
-        return usd(round(value)) if money else duration(value) if time else f"{math.ceil(value - 1e-9):,}"
+        return (
+            usd(round(value))
+            if money
+            else duration(value)
+            if time
+            else f"{math.ceil(value - 1e-9):,}"
+        )
 
     return [cell(span.likely), cell(span.low), cell(span.high)]

@@ -1,8 +1,10 @@
-"""Worker processes: started, given one task at a time, replaced when they die, ended without orphans.
+"""Worker processes: started, given one task at a time, replaced when they die, ended
+without orphans.
 
-Each worker has a pipe of its own. A worker that is killed is seen at once as the end of its pipe and costs
-nobody else anything; a parent that is killed is seen the same way by its workers, which then end by
-themselves. Only plain values pass: tasks, news while a task runs, and its result.
+Each worker has a pipe of its own. A worker that is killed is seen at once as the end of its
+pipe and costs nobody else anything; a parent that is killed is seen the same way by its
+workers, which then end by themselves. Only plain values pass: tasks, news while a task
+runs, and its result.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker did: "news" while its task runs, its "result", or it "died" holding the task."""
+    """What a worker did: "news" while its task runs, its "result", or it "died" holding the
+    task.
+    """
 
     worker: int
     kind: Literal["news", "result", "died"]
@@ -51,12 +55,13 @@ class _Worker:
 
 
 class Pool:
-    """`size` worker processes; `start(number, stopping, tell, argument)` makes the handler of tasks of each.
+    """`size` worker processes; `start(number, stopping, tell, argument)` makes the handler
+    of tasks of each.
 
-    `start` is named as "module:function": only the workers load it. `argument` and all tasks and results must be
-    plain values. In the worker `stopping()` turns true when the pool wants it to end soon. With `farewell` the
-    handler gets None once no more tasks will come. No process of the pool leaves a core file, nor does the one that
-    makes it.
+    `start` is named as "module:function": only the workers load it. `argument` and all
+    tasks and results must be plain values. In the worker `stopping()` turns true when the
+    pool wants it to end soon. With `farewell` the handler gets None once no more tasks will
+    come. No process of the pool leaves a core file, nor does the one that makes it.
     """
 
     def __init__(self, start: str, argument: Any, *, size: int, farewell: bool = False) -> None:
@@ -152,9 +157,11 @@ class Pool:
 
 
 def prepare(modules: Sequence[str]) -> None:
-    """Starts loading the modules that the workers of the next pool need, once for all of them, and returns at once.
+    """Starts loading the modules that the workers of the next pool need, once for all of
+    them, and returns at once.
 
-    Who says so early has it done on another core, beside its own work. A module that is not there is left out.
+    Who says so early has it done on another core, beside its own work. A module that is not
+    there is left out.
     """
     if _method() != "forkserver":
         return
@@ -187,7 +194,9 @@ def log_to_parent(tell: Tell, level: str) -> None:
 
 
 def _method() -> str:
-    """Named explicitly: plain fork copies threads' locks, and macOS' frameworks do not survive it."""
+    """Named explicitly: plain fork copies threads' locks, and macOS' frameworks do not
+    survive it.
+    """
     methods = multiprocessing.get_all_start_methods()
     return "forkserver" if "forkserver" in methods else "spawn"
 
@@ -230,7 +239,8 @@ def _serve(pipe: Connection, number: int, start: str, argument: Any, farewell: b
             log.error("this process has no memory left")  # noqa: TRY400 - where that showed says nothing
             os._exit(1)
         except Exception:  # noqa: BLE001 - it ends this process, whatever it is
-            # Through the log, which takes secrets out, and not by way of Python's own last words.
+            # Through the log, which takes secrets out, and not by way of Python's own last
+            # words.
             log.error("this process fails\n%s", traceback.format_exc())  # noqa: TRY400 - the log goes through a pipe
             os._exit(1)
         try:

@@ -1,4 +1,5 @@
-"""What X charges, caps and allows: read from a file, since X changes it and no program should have to.
+"""What X charges, caps and allows: read from a file, since X changes it and no program
+should have to.
 
 Money is counted in whole millionths of a USD, so that sums of any length are exact.
 """
@@ -19,7 +20,9 @@ MICRO = 1_000_000
 
 @dataclass(frozen=True)
 class Limit:
-    """Requests in a window of 15 minutes and in 24 hours, by kind of token; None where nothing is known or offered."""
+    """Requests in a window of 15 minutes and in 24 hours, by kind of token; None where
+    nothing is known or offered.
+    """
 
     app: int | None = None
     user: int | None = None
@@ -29,10 +32,12 @@ class Limit:
 
 @dataclass(frozen=True)
 class Tariff:
-    """What X charges somebody, in millionths of a USD: for a post, a user, a request to some endpoints, a month.
+    """What X charges somebody, in millionths of a USD: for a post, a user, a request to
+    some endpoints, a month.
 
-    `posts_per_month` is the cap of a project, None without one. With `once_a_day` what is read again on the same
-    UTC day through the same endpoint is free. `limits` are first guesses: X's answers know better.
+    `posts_per_month` is the cap of a project, None without one. With `once_a_day` what is
+    read again on the same UTC day through the same endpoint is free. `limits` are first
+    guesses: X's answers know better.
     """
 
     name: str
@@ -46,14 +51,17 @@ class Tariff:
     limits: Mapping[str, Limit] = field(default_factory=dict)
 
     def cost(self, endpoint: str, *, requests: int = 0, posts: int = 0, users: int = 0) -> int:
-        """What so many answers of an endpoint cost that brought so much, in millionths of a USD."""
+        """What so many answers of an endpoint cost that brought so much, in millionths of a
+        USD.
+        """
         return self.requests.get(endpoint, 0) * requests + self.post * posts + self.user * users
 
 
 def load(
     path: Path | None, name: str | None, *, post: float | None = None, user: float | None = None
 ) -> Tariff:
-    """A tariff of the file, or of the shipped one; `post` and `user` (USD) take the place of its prices.
+    """A tariff of the file, or of the shipped one; `post` and `user` (USD) take the place
+    of its prices.
 
     **Errors**: `ConfigurationError` for a file that cannot be used and a tariff that it does not have.
     """
@@ -61,11 +69,15 @@ def load(
     content = _read(file)
     tariffs = content.get("tariffs")
     if not isinstance(tariffs, dict) or not tariffs:
-        raise ConfigurationError(f"{file} has no [tariffs.NAME]: begin with a copy of the shipped prices.toml")
+        raise ConfigurationError(
+            f"{file} has no [tariffs.NAME]: begin with a copy of the shipped prices.toml"
+        )
     wanted = name or content.get("default") or next(iter(tariffs))
     given = tariffs.get(wanted)
     if not isinstance(given, dict):
-        raise ConfigurationError(f"{file} has no tariff of that name: name one of {', '.join(tariffs)}")
+        raise ConfigurationError(
+            f"{file} has no tariff of that name: name one of {', '.join(tariffs)}"
+        )
     tariff = _tariff(str(wanted), given, file)
     return replace(
         tariff,
@@ -84,14 +96,29 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigurationError(f"the file of prices {file} cannot be read ({error.strerror}); check the path") from None
+        raise ConfigurationError(
+            f"the file of prices {file} cannot be read ({error.strerror}); check the path"
+        ) from None
     except UnicodeDecodeError:
-        raise ConfigurationError(f"the file of prices {file} is no text in UTF-8; save it as such") from None
+        raise ConfigurationError(
+            f"the file of prices {file} is no text in UTF-8; save it as such"
+        ) from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"the file of prices {file} is no TOML: {error}; correct it") from None
+        raise ConfigurationError(
+            f"the file of prices {file} is no TOML: {error}; correct it"
+        ) from None
 
 
-_KEYS = {"title", "fee_month", "posts_per_month", "once_a_day", "post", "user", "requests", "limits"}
+_KEYS = {
+    "title",
+    "fee_month",
+    "posts_per_month",
+    "once_a_day",
+    "post",
+    "user",
+    "requests",
+    "limits",
+}
 _LIMIT_KEYS = {"app", "user", "app_day", "user_day"}
 
 
@@ -99,13 +126,17 @@ def _tariff(name: str, given: Mapping[str, Any], file: Path) -> Tariff:
     where = f"{file}, tariff {name}"
     unknown = set(given) - _KEYS
     if unknown:
-        raise ConfigurationError(f"{where}: {', '.join(sorted(unknown))} is not known; keys are {', '.join(sorted(_KEYS))}")
+        raise ConfigurationError(
+            f"{where}: {', '.join(sorted(unknown))} is not known; keys are {', '.join(sorted(_KEYS))}"
+        )
     for key in ("post", "user"):
         if key not in given:
             raise ConfigurationError(f"{where}: {key} is missing; give its price in USD")
     requests, limits = given.get("requests", {}), given.get("limits", {})
     if not isinstance(requests, dict) or not isinstance(limits, dict):
-        raise ConfigurationError(f"{where}: requests and limits are tables by endpoint; see the shipped prices.toml")
+        raise ConfigurationError(
+            f"{where}: requests and limits are tables by endpoint; see the shipped prices.toml"
+        )
     cap = given.get("posts_per_month")
     return Tariff(
         name=name,
@@ -115,8 +146,12 @@ def _tariff(name: str, given: Mapping[str, Any], file: Path) -> Tariff:
         fee_month=_money(given.get("fee_month", 0), f"{where}: fee_month"),
         posts_per_month=None if cap is None else _count(cap, f"{where}: posts_per_month"),
         once_a_day=bool(given.get("once_a_day", True)),
-        requests={endpoint: _money(price, f"{where}: {endpoint}") for endpoint, price in requests.items()},
-        limits={endpoint: _limit(limit, f"{where}: {endpoint}") for endpoint, limit in limits.items()},
+        requests={
+            endpoint: _money(price, f"{where}: {endpoint}") for endpoint, price in requests.items()
+        },
+        limits={
+            endpoint: _limit(limit, f"{where}: {endpoint}") for endpoint, limit in limits.items()
+        },
     )
 
 

@@ -46,7 +46,9 @@ def from_user(username: str) -> str:
 
 
 def for_trend(name: str, lang: str | None) -> str:
-    """The query for the posts of a trend: its hashtag, or its words as a phrase; optionally in one language."""
+    """The query for the posts of a trend: its hashtag, or its words as a phrase; optionally
+    in one language.
+    """
     found = name.strip()
     if not _HASHTAG.fullmatch(found):
         found = f'"{" ".join(found.replace(chr(34), " ").split())}"'
@@ -54,7 +56,8 @@ def for_trend(name: str, lang: str | None) -> str:
 
 
 def lowest_id(text: str) -> int:
-    """The lowest id that is wanted, from an id (the wanted ones are newer) or a date (UTC, it is in).
+    """The lowest id that is wanted, from an id (the wanted ones are newer) or a date (UTC,
+    it is in).
 
     **Errors**: ValueError with what it must be.
     """
@@ -65,7 +68,8 @@ def lowest_id(text: str) -> int:
 
 
 def end_id(text: str) -> int:
-    """The lowest id that is not wanted any more, from an id (the wanted ones are older) or a date (UTC, not in).
+    """The lowest id that is not wanted any more, from an id (the wanted ones are older) or
+    a date (UTC, not in).
 
     **Errors**: ValueError with what it must be.
     """
@@ -73,7 +77,9 @@ def end_id(text: str) -> int:
         return int(text)
     moment = _moment(text)
     if moment < _FIRST_DATED_ID:
-        raise ValueError("must not be a date before 2010-11-05: ids tell no time before; give an id")
+        raise ValueError(
+            "must not be a date before 2010-11-05: ids tell no time before; give an id"
+        )
     return coverage.id_at(int(moment.timestamp() * 1000))
 
 
@@ -83,5 +89,7 @@ def _moment(text: str) -> datetime:
     except ValueError:
         moment = None
     if moment is None or text.strip().isdigit():
-        raise ValueError("must be an id, or a date such as 2024-01-31 or 2024-01-31T12:00:00Z (UTC)")
+        raise ValueError(
+            "must be an id, or a date such as 2024-01-31 or 2024-01-31T12:00:00Z (UTC)"
+        )
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

@@ -1,6 +1,8 @@
-"""The report: what was collected, how, how completely and for how much, as one page without any other file.
+"""The report: what was collected, how, how completely and for how much, as one page without
+any other file.
 
-The page holds its pictures as SVG, whose colours follow the reader's light or dark; it loads and runs nothing.
+The page holds its pictures as SVG, whose colours follow the reader's light or dark; it
+loads and runs nothing.
 """
 
 from __future__ import annotations
@@ -132,7 +134,9 @@ def _what(findings: Findings) -> Section:
     for kind, _, count in findings.states:
         counts[kind] += count
     names = {"timeline": "timelines of users", "search": "searches"}
-    sentences = [f"{count:,} {names.get(kind, kind)}" for kind, count in sorted(counts.items(), reverse=True)]
+    sentences = [
+        f"{count:,} {names.get(kind, kind)}" for kind, count in sorted(counts.items(), reverse=True)
+    ]
     if findings.by_day:
         sentences.append(
             f"{findings.posts:,} posts that were written from {findings.by_day[0][0]} to {findings.by_day[-1][0]} (UTC)"
@@ -157,7 +161,9 @@ def _how(findings: Findings) -> Section:
     rows = []
     for endpoint, text in findings.queries:
         given: dict[str, Any] = json.loads(text)
-        rows += [[endpoint, name, str(value).replace(",", ", ")] for name, value in sorted(given.items())]
+        rows += [
+            [endpoint, name, str(value).replace(",", ", ")] for name, value in sorted(given.items())
+        ]
     return Section("how", sentences, ["endpoint", "parameter", "value"], rows)
 
 
@@ -181,24 +187,37 @@ def _completeness(findings: Findings) -> Section:
     sentences = []
     total = sum(count for _, _, count in findings.states)
     if total > len(rows):
-        sentences.append(f"{len(rows):,} of {total:,} targets are shown, those with holes first; who has no posts is not")
+        sentences.append(
+            f"{len(rows):,} of {total:,} targets are shown, those with holes first; who has no posts is not"
+        )
     return Section(
-        "completeness", sentences, ["target", "posts", "complete from (UTC)", "until", "holes", "not given by X"], rows,
+        "completeness",
+        sentences,
+        ["target", "posts", "complete from (UTC)", "until", "holes", "not given by X"],
+        rows,
         frozenset({1}),
-    )  # fmt: skip
+    )
 
 
 def _days(findings: Findings) -> Section:
     if not findings.by_day:
         return Section("posts by day", ["no posts yet"])
     day, most = max(findings.by_day, key=lambda one: one[1])
-    return Section("posts by day", [f"most on {day}: {most:,}", "days are UTC, by the times in the posts' ids"])
+    return Section(
+        "posts by day", [f"most on {day}: {most:,}", "days are UTC, by the times in the posts' ids"]
+    )
 
 
 def _outcomes(findings: Findings) -> Section:
-    rows = [[kind, _STATES.get(state, state), f"{count:,}"] for kind, state, count in findings.states]
+    rows = [
+        [kind, _STATES.get(state, state), f"{count:,}"] for kind, state, count in findings.states
+    ]
     trouble = [known for known in findings.known if known.state not in _DONE]
-    sentences = [f"{known.name}: {known.state}: {known.reason}" for known in trouble[:TROUBLE_SHOWN] if known.reason]
+    sentences = [
+        f"{known.name}: {known.state}: {known.reason}"
+        for known in trouble[:TROUBLE_SHOWN]
+        if known.reason
+    ]
     return Section("outcomes", sentences, ["kind", "outcome", "targets"], rows, frozenset({2}))
 
 
@@ -206,11 +225,25 @@ def _spent(findings: Findings) -> Section:
     tariff = findings.tariff
     total = added_up(findings.bought, tariff)
     rows = [
-        [endpoint, f"{s.pages:,}", f"{s.posts:,}", f"{s.charged:,}", f"{s.users:,}", usd(s.micro_usd)]
+        [
+            endpoint,
+            f"{s.pages:,}",
+            f"{s.posts:,}",
+            f"{s.charged:,}",
+            f"{s.users:,}",
+            usd(s.micro_usd),
+        ]
         for endpoint, s in sorted(summed(findings.bought, tariff, lambda b: b.endpoint).items())
     ]
     rows.append(
-        ["all", f"{total.pages:,}", f"{total.posts:,}", f"{total.charged:,}", f"{total.users:,}", usd(total.micro_usd)]
+        [
+            "all",
+            f"{total.pages:,}",
+            f"{total.posts:,}",
+            f"{total.charged:,}",
+            f"{total.users:,}",
+            usd(total.micro_usd),
+        ]
     )
     sentences = [
         f"by the tariff {tariff.title}: {usd(tariff.post)} for a post, {usd(tariff.user)} for a user",
@@ -219,14 +252,21 @@ def _spent(findings: Findings) -> Section:
     if tariff.fee_month:
         sentences.append(f"beside a fee of {usd(tariff.fee_month)} a month")
     return Section(
-        "spent", sentences, ["endpoint", "requests", "posts", "of them charged", "users", "USD"], rows,
+        "spent",
+        sentences,
+        ["endpoint", "requests", "posts", "of them charged", "users", "USD"],
+        rows,
         frozenset(range(1, 6)),
-    )  # fmt: skip
+    )
 
 
 def _limits(findings: Findings) -> Section:
-    reasons: Counter[str] = Counter(known.unreachable_reason for known in findings.known if known.lost)
-    sentences = [f"{count:,} targets: {reason}" for reason, count in reasons.most_common() if reason]
+    reasons: Counter[str] = Counter(
+        known.unreachable_reason for known in findings.known if known.lost
+    )
+    sentences = [
+        f"{count:,} targets: {reason}" for reason, count in reasons.most_common() if reason
+    ]
     waits: Counter[str] = Counter()
     refusals: Counter[str] = Counter()
     for run in findings.runs:
@@ -236,8 +276,14 @@ def _limits(findings: Findings) -> Section:
             waits[reason] += seconds
         for what, count in (run.report.get("refusals") or {}).items():
             refusals[what.rpartition(": ")[2]] += count
-    sentences += [f"waited {duration(seconds)}: {reason}" for reason, seconds in waits.most_common() if seconds >= 1]
-    sentences += [f"{count:,} requests without a page: {what}" for what, count in refusals.most_common()]
+    sentences += [
+        f"waited {duration(seconds)}: {reason}"
+        for reason, seconds in waits.most_common()
+        if seconds >= 1
+    ]
+    sentences += [
+        f"{count:,} requests without a page: {what}" for what, count in refusals.most_common()
+    ]
     return Section("limits met", sentences or ["none"])
 
 
@@ -259,12 +305,19 @@ def _runs(findings: Findings) -> Section:
             ]
         )
     return Section(
-        "runs", [], ["run", "command", "version", "began (UTC)", "took", "ended", "posts", "USD"], rows,
+        "runs",
+        [],
+        ["run", "command", "version", "began (UTC)", "took", "ended", "posts", "USD"],
+        rows,
         frozenset({0, 6, 7}),
-    )  # fmt: skip
+    )
 
 
-_STATES = {"ok": "read to the end", "renamed": "read to the end under a new name", "new": "not read yet"}
+_STATES = {
+    "ok": "read to the end",
+    "renamed": "read to the end under a new name",
+    "new": "not read yet",
+}
 _EXITS = {
     None: "under way or killed",
     0: "all done",
@@ -280,7 +333,11 @@ _EXITS = {
 
 def _pictured(findings: Findings) -> list[Known]:
     """The targets that are shown one by one: those with holes or losses before the others."""
-    real = [known for known in findings.known if known.covered or known.unreachable or known.state not in _DONE]
+    real = [
+        known
+        for known in findings.known
+        if known.covered or known.unreachable or known.state not in _DONE
+    ]
     real = [known for known in real if known.posts or known.state in _DONE]
     real.sort(key=lambda known: (not (len(known.holes) > 1 or known.lost), known.id))
     return real[:PICTURED]
@@ -289,8 +346,8 @@ def _pictured(findings: Findings) -> list[Known]:
 def _spans(findings: Findings, known: Known) -> Iterator[tuple[float, float, str]]:
     """From when to when what is known of a target, oldest first; times in seconds since 1970.
 
-    A target without a bottom begins with its first post. After a visit that found its end nothing was missing up to
-    the minute before it.
+    A target without a bottom begins with its first post. After a visit that found its end
+    nothing was missing up to the minute before it.
     """
     first = findings.first_ids.get(known.id)
     if first is None or first < FIRST_DATED_ID:
@@ -307,7 +364,11 @@ def _spans(findings: Findings, known: Known) -> Iterator[tuple[float, float, str
             end = _time(upper)
             if upper == top and label == "complete" and known.crawled_at and known.state in _DONE:
                 end = max(end, known.crawled_at - coverage.SETTLING_MS / 1000)
-            start = _time(lower) if lower >= FIRST_DATED_ID else min(begin, end - 86_400 * 30 * (label != "complete"))
+            start = (
+                _time(lower)
+                if lower >= FIRST_DATED_ID
+                else min(begin, end - 86_400 * 30 * (label != "complete"))
+            )
             if end > start:
                 found.append((start, end, label))
     last = max((end for _, end, _ in found), default=begin)
@@ -343,7 +404,10 @@ def _completeness_picture(findings: Findings) -> str:
                     "legend": {"orient": "top"},
                 },
                 # An hour in years would be too thin to be seen.
-                "stroke": {"condition": {"test": "datum.is === 'hole'", "value": "var(--hole)"}, "value": None},
+                "stroke": {
+                    "condition": {"test": "datum.is === 'hole'", "value": "var(--hole)"},
+                    "value": None,
+                },
                 "strokeWidth": {"value": 3},
             },
         },
@@ -359,7 +423,10 @@ def _days_picture(findings: Findings) -> str:
     counts: dict[date, int] = defaultdict(int)
     for day, count in findings.by_day:
         counts[day.replace(day=1) if unit == "month" else day] += count
-    values = [{"from": _ms(day), "until": _ms(_next(day, unit)), "posts": n} for day, n in sorted(counts.items())]
+    values = [
+        {"from": _ms(day), "until": _ms(_next(day, unit)), "posts": n}
+        for day, n in sorted(counts.items())
+    ]
     return _figure(
         {
             "height": 180,
@@ -391,8 +458,15 @@ def _spent_picture(findings: Findings) -> str:
             "mark": {"type": "bar", "color": "var(--bar)"},
             "encoding": {
                 "x": {
-                    "field": "from", "type": "temporal", "scale": {"type": "utc"}, "title": None,
-                    "axis": {"format": "%Y-%m-%d", "tickCount": min(8, len(values) + 1), "labelOverlap": True},
+                    "field": "from",
+                    "type": "temporal",
+                    "scale": {"type": "utc"},
+                    "title": None,
+                    "axis": {
+                        "format": "%Y-%m-%d",
+                        "tickCount": min(8, len(values) + 1),
+                        "labelOverlap": True,
+                    },
                 },
                 "x2": {"field": "until"},
                 "y": {"field": "usd", "type": "quantitative", "title": "USD a day"},
@@ -400,7 +474,7 @@ def _spent_picture(findings: Findings) -> str:
             },
         },
         "Money by the UTC day on which it was spent.",
-    )  # fmt: skip
+    )
 
 
 def _figure(spec: Mapping[str, Any], caption: str) -> str:
@@ -422,12 +496,18 @@ _CONFIG = {
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
     "axis": {
-        "labelColor": "currentColor", "titleColor": "currentColor", "gridColor": "var(--grid)",
-        "domainColor": "var(--line)", "tickColor": "var(--line)", "labelLimit": 220, "titleFontWeight": "normal",
-        "labelFontSize": 11, "titleFontSize": 11,
+        "labelColor": "currentColor",
+        "titleColor": "currentColor",
+        "gridColor": "var(--grid)",
+        "domainColor": "var(--line)",
+        "tickColor": "var(--line)",
+        "labelLimit": 220,
+        "titleFontWeight": "normal",
+        "labelFontSize": 11,
+        "titleFontSize": 11,
     },
     "legend": {"labelColor": "currentColor", "titleColor": "currentColor", "labelFontSize": 12},
-}  # fmt: skip
+}
 
 
 def _short(name: str) -> str:
@@ -439,7 +519,11 @@ def _ms(day: date) -> float:
 
 
 def _next(day: date, unit: str) -> date:
-    return (day.replace(day=28) + timedelta(days=4)).replace(day=1) if unit == "month" else day + timedelta(days=1)
+    return (
+        (day.replace(day=28) + timedelta(days=4)).replace(day=1)
+        if unit == "month"
+        else day + timedelta(days=1)
+    )
 
 
 def _time(tweet_id: int) -> float:
@@ -452,17 +536,27 @@ def _time(tweet_id: int) -> float:
 def _html(section: Section, picture: str) -> Iterable[str]:
     yield f"<section>\n<h2>{html.escape(section.title[:1].upper() + section.title[1:])}</h2>"
     if section.sentences:
-        yield "<ul>" + "".join(f"<li>{html.escape(sentence)}</li>" for sentence in section.sentences) + "</ul>"
+        yield (
+            "<ul>"
+            + "".join(f"<li>{html.escape(sentence)}</li>" for sentence in section.sentences)
+            + "</ul>"
+        )
     if picture:
         yield picture
     if section.rows:
-        head = "".join(_cell("th", text, n in section.right) for n, text in enumerate(section.headings))
+        head = "".join(
+            _cell("th", text, n in section.right) for n, text in enumerate(section.headings)
+        )
         yield f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>'
         for row in section.rows:
-            yield "<tr>" + "".join(_cell("td", text, n in section.right) for n, text in enumerate(row)) + "</tr>"
+            yield (
+                "<tr>"
+                + "".join(_cell("td", text, n in section.right) for n, text in enumerate(row))
+                + "</tr>"
+            )
         yield "</tbody></table></div>"
     yield "</section>"
 
 
 def _cell(tag: str, text: str, is_number: bool) -> str:
-    return f'<{tag}{" class=n" if is_number else ""}>{html.escape(text)}</{tag}>'
+    return f"<{tag}{' class=n' if is_number else ''}>{html.escape(text)}</{tag}>"

@@ -1,7 +1,8 @@
-"""Secrets: values that do not show themselves, credentials made of them, and the files they stand in.
+"""Secrets: values that do not show themselves, credentials made of them, and the files they
+stand in.
 
-No sentence made here quotes what a file holds: a file may always be the wrong one, with a key in the place
-of a name.
+No sentence made here quotes what a file holds: a file may always be the wrong one, with a
+key in the place of a name.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _LONGEST_KEY = 64  # bytes that blake2b takes as a key
 
 
 class Secret:
-    """A text that appears as `***` wherever it is printed, formatted or logged; `reveal` gives it."""
+    """A text that appears as `***` wherever it is printed, formatted or logged; `reveal`
+    gives it.
+    """
 
     __slots__ = ("_value",)
 
@@ -70,7 +73,9 @@ class Credential:
 
     @property
     def has_app(self) -> bool:
-        """Whether it can speak for its app: with a bearer token, or with the keys that X gives one for."""
+        """Whether it can speak for its app: with a bearer token, or with the keys that X
+        gives one for.
+        """
         return self.bearer_token is not None or self.consumer_key is not None
 
     @property
@@ -85,14 +90,17 @@ class Credential:
 
     @property
     def app_fingerprint(self) -> str:
-        """32 hexadecimal digits that stand for the app; of its bearer token when nothing else is known."""
+        """32 hexadecimal digits that stand for the app; of its bearer token when nothing
+        else is known.
+        """
         if self.consumer_key is None:
             return _fingerprint(self.bearer_token)
         return _fingerprint(self.consumer_secret, self.consumer_key)
 
 
 def read_text(path: Path, purpose: str) -> str:
-    """The text of a file that an operator wrote: UTF-8, or UTF-16 with its mark; no mark is left in it.
+    """The text of a file that an operator wrote: UTF-8, or UTF-16 with its mark; no mark is
+    left in it.
 
     Errors: ConfigurationError names the file, the `purpose` it was wanted for, and what to do.
     """
@@ -101,11 +109,15 @@ def read_text(path: Path, purpose: str) -> str:
         return content.decode("utf-16" if content.startswith(UTF_16_MARKS) else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-    raise ConfigurationError(f"{path}, line {line}: this is no text in UTF-8; save the file as UTF-8.")
+    raise ConfigurationError(
+        f"{path}, line {line}: this is no text in UTF-8; save the file as UTF-8."
+    )
 
 
 def read_by_others(path: Path) -> str | None:
-    """A sentence when the mode of the file lets others of this machine read or change it, else None."""
+    """A sentence when the mode of the file lets others of this machine read or change it,
+    else None.
+    """
     mode = path.stat().st_mode & 0o777
     if not mode & 0o077:
         return None

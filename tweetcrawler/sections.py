@@ -27,7 +27,12 @@ def as_markdown(sections: Iterable[Section], *, level: int = 2) -> str:
         lines += [""] if section.sentences else []
         if section.rows:
             rule = ["---:" if n in section.right else "---" for n in range(len(section.headings))]
-            lines += [_row(section.headings), "| " + " | ".join(rule) + " |", *map(_row, section.rows), ""]
+            lines += [
+                _row(section.headings),
+                "| " + " | ".join(rule) + " |",
+                *map(_row, section.rows),
+                "",
+            ]
     return "\n".join(lines)
 
 

@@ -1,8 +1,10 @@
-"""The VADER score of a text: the only user of vaderSentiment, whose scores are kept to the last digit.
+"""The VADER score of a text: the only user of vaderSentiment, whose scores are kept to the
+last digit.
 
-VADER's lists of words, emoji and idioms come from the package. Its rules are written anew, since it looks at every
-word of a text through all of them: here a word is read once for all texts, and the rules are asked only about the few
-words that carry a feeling, and about their neighbours. Odd rules are VADER's, and stay as odd as they are there.
+VADER's lists of words, emoji and idioms come from the package. Its rules are written anew,
+since it looks at every word of a text through all of them: here a word is read once for all
+texts, and the rules are asked only about the few words that carry a feeling, and about
+their neighbours. Odd rules are VADER's, and stay as odd as they are there.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from typing import Any
 
 @cache
 def scorer() -> Callable[[str], float]:
-    """A function that gives the compound score of a text: -1 to 1, four decimals, 0.0 when nothing is felt.
+    """A function that gives the compound score of a text: -1 to 1, four decimals, 0.0 when
+    nothing is felt.
 
-    The lexicon is read by the first call in a process, which takes some 30 ms; the later ones return the same
-    function.
+    The lexicon is read by the first call in a process, which takes some 30 ms; the later
+    ones return the same function.
     """
     # Not at the top of the module: a run without sentiment does not pay for it.
     from vaderSentiment import vaderSentiment as vader  # noqa: N813 - it is a module
@@ -47,7 +50,22 @@ class _Word:
 _ORDINARY = _Word()
 _BEFORE_THE_TEXT = _Word(feeling=0.0)  # a word of the lexicon, beside another one, changes nothing
 _NAMED_BY_RULES = frozenset(
-    {"no", "or", "nor", "so", "this", "never", "without", "doubt", "least", "at", "very", "kind", "of", "but"}
+    {
+        "no",
+        "or",
+        "nor",
+        "so",
+        "this",
+        "never",
+        "without",
+        "doubt",
+        "least",
+        "at",
+        "very",
+        "kind",
+        "of",
+        "but",
+    }
 )
 _WORDS_KEPT = 10_000
 """Some 2 MB; links and names come once and go, the words that people use stay."""
@@ -71,8 +89,11 @@ class _Rules:
         self._shout: float = vader.C_INCR
         self._normalize: Callable[[float], float] = vader.normalize
         # VADER looks at single characters, so it never finds an emoji of several.
-        self._emoji = {emoji: f" {name}" for emoji, name in analyzer.emojis.items() if len(emoji) == 1}
-        # Above U+FFFF nearly all is emoji, and re goes through a list of characters there one by one.
+        self._emoji = {
+            emoji: f" {name}" for emoji, name in analyzer.emojis.items() if len(emoji) == 1
+        }
+        # Above U+FFFF nearly all is emoji, and re goes through a list of characters there
+        # one by one.
         low = "".join(re.escape(emoji) for emoji in self._emoji if emoji < "\U00010000")
         self._perhaps_emoji = re.compile(f"[{low}\U00010000-\U0010ffff]")
         self._word = lru_cache(_WORDS_KEPT)(self._read)
@@ -118,12 +139,18 @@ class _Rules:
         )
 
     def _value(self, words: Sequence[_Word], i: int, *, tokens: Sequence[str]) -> float:
-        """What word `i` adds to the score, with the three words before it and the two behind it."""
+        """What word `i` adds to the score, with the three words before it and the two
+        behind it.
+        """
         third, second, first, word, after = words[i - 3 : i + 2]
         value = word.feeling
         if value is None or word.boost or (word.text == "kind" and after.text == "of"):
             return 0.0
-        if first.text == "no" or second.text == "no" or (third.text == "no" and first.text in ("or", "nor")):
+        if (
+            first.text == "no"
+            or second.text == "no"
+            or (third.text == "no" and first.text in ("or", "nor"))
+        ):
             value *= self._negation
         elif word.text == "no" and after.feeling is not None:
             value = 0.0
@@ -144,9 +171,13 @@ class _Rules:
         if third.feeling is None:
             if third.boost:
                 value += self._boost(third, value, tokens=tokens) * 0.9
-            if first.text in ("so", "this") or (third.text == "never" and second.text in ("so", "this")):
+            if first.text in ("so", "this") or (
+                third.text == "never" and second.text in ("so", "this")
+            ):
                 value *= 1.25
-            elif third.negates and not (third.text == "without" and "doubt" in (first.text, second.text)):
+            elif third.negates and not (
+                third.text == "without" and "doubt" in (first.text, second.text)
+            ):
                 value *= self._negation
             # Every phrase has two words side by side at least.
             if (
@@ -166,7 +197,9 @@ class _Rules:
         return boost
 
     def _phrased(self, value: float, near: Sequence[_Word]) -> float:
-        """The value of an idiom, of which the fourth word is part or which ends before it; phrases that boost add."""
+        """The value of an idiom, of which the fourth word is part or which ends before it;
+        phrases that boost add.
+        """
         third, second, first, word, after, next_ = [each.text for each in near]
         before = (f"{third} {second} {first}", f"{third} {second}", f"{second} {first}")
         ending_here = (f"{first} {word}", f"{second} {first} {word}")
@@ -188,7 +221,8 @@ def _is_mixed(tokens: Sequence[str]) -> bool:
 def _turn_at_but(values: list[float], places: Sequence[int], *, words: Sequence[_Word]) -> None:
     """What comes before the first "but" counts half, what comes behind it half as much again.
 
-    Each value is looked up by what it is, so of two equal ones the first is changed, perhaps twice.
+    Each value is looked up by what it is, so of two equal ones the first is changed,
+    perhaps twice.
     """
     but = next((i for i, word in enumerate(words) if word.text == "but"), None)
     if but is None:
@@ -200,4 +234,6 @@ def _turn_at_but(values: list[float], places: Sequence[int], *, words: Sequence[
 
 def _emphasis(text: str) -> float:
     questions = text.count("?")
-    return min(text.count("!"), 4) * 0.292 + (0 if questions < 2 else questions * 0.18 if questions < 4 else 0.96)
+    return min(text.count("!"), 4) * 0.292 + (
+        0 if questions < 2 else questions * 0.18 if questions < 4 else 0.96
+    )

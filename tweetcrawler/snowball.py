@@ -18,10 +18,12 @@ _ASKED_AT_ONCE = 5_000
 def next_level(
     database: Database, by: str, *, min_count: int, limit: int | None
 ) -> tuple[list[tuple[str, int]], int]:
-    """Handles (folded) that are no target yet, with how often posts refer to them, the most frequent first.
+    """Handles (folded) that are no target yet, with how often posts refer to them, the most
+    frequent first.
 
-    `by` is "retweets", "mentions", "replies" or "quotes". The table does not tell who was quoted: the pages do,
-    as far as they were kept. The second value is how many pages could not be read for this.
+    `by` is "retweets", "mentions", "replies" or "quotes". The table does not tell who was
+    quoted: the pages do, as far as they were kept. The second value is how many pages could
+    not be read for this.
     """
     if by != "quotes":
         with database.session() as session:
@@ -69,4 +71,6 @@ def _quoted(bodies: Iterable[bytes]) -> Counter[str]:
 
 
 def _dicts(things: Any) -> list[Mapping[str, Any]]:
-    return [thing for thing in things if isinstance(thing, dict)] if isinstance(things, list) else []
+    return (
+        [thing for thing in things if isinstance(thing, dict)] if isinstance(things, list) else []
+    )

@@ -1,7 +1,8 @@
-"""The state of things: what is stored, spent and open, as plain values that JSON can hold, and as sections.
+"""The state of things: what is stored, spent and open, as plain values that JSON can hold,
+and as sections.
 
-Fast on a million targets: they are counted through an index, listed a few at a time, and sampled for what a run
-would take next.
+Fast on a million targets: they are counted through an index, listed a few at a time, and
+sampled for what a run would take next.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def of_all(
 ) -> Json:
     """Everything at a glance.
 
-    `next_run` is the plan of one more run over all targets, `budgets` what may be spent, in USD, by "day" and "month".
+    `next_run` is the plan of one more run over all targets, `budgets` what may be spent, in
+    USD, by "day" and "month".
     """
     now = accounts.now()
     states = accounts.states()
@@ -63,7 +65,9 @@ def of_all(
     reserved = accounts.reserved()
     return {
         "at": now,
-        "targets": [{"kind": kind, "state": state, "count": count} for kind, state, count in states],
+        "targets": [
+            {"kind": kind, "state": state, "count": count} for kind, state, count in states
+        ],
         "listed": [of_target(known) for known in listed],
         "windows": [
             _window(window)
@@ -74,19 +78,33 @@ def of_all(
             "today": _sum(added_up(of_day, tariff)),
             "month": _sum(added_up(month, tariff)),
             "by_credential": {
-                name: _sum(s) for name, s in sorted(summed(month, tariff, lambda bought: bought.credential).items())
+                name: _sum(s)
+                for name, s in sorted(
+                    summed(month, tariff, lambda bought: bought.credential).items()
+                )
             },
             "by_run": [
-                {"run": run.id, "command": run.command, "started_at": run.started_at, "ended_at": run.ended_at,
-                 "exit_code": run.exit_code, "spent": _sum(by_run.get(run.id, Sum()))}
+                {
+                    "run": run.id,
+                    "command": run.command,
+                    "started_at": run.started_at,
+                    "ended_at": run.ended_at,
+                    "exit_code": run.exit_code,
+                    "spent": _sum(by_run.get(run.id, Sum())),
+                }
                 for run in runs
             ],
             "reserved": _reserved(reserved, now),
         },
         "budgets": [
-            {"of": scope, "usd": limit, "left_usd": limit - _taken(bought, reserved, tariff, since=since) / MICRO}
+            {
+                "of": scope,
+                "usd": limit,
+                "left_usd": limit - _taken(bought, reserved, tariff, since=since) / MICRO,
+            }
             for scope, bought, since in (
-                ("day", of_day, _midnight(today)), ("month", month, month_began(now))
+                ("day", of_day, _midnight(today)),
+                ("month", month, month_began(now)),
             )
             if (limit := budgets.get(scope)) is not None
         ],
@@ -94,7 +112,7 @@ def of_all(
         "posts_per_month": tariff.posts_per_month,
         "usage": [_compared(usage, accounts, tariff) for usage in accounts.usages()],
         "next_run": dict(next_run),
-    }  # fmt: skip
+    }
 
 
 def of_target(known: Known) -> Json:
@@ -153,7 +171,9 @@ def sections(status: Mapping[str, Any]) -> list[Section]:
         ),
         Section(
             "coverage",
-            [] if len(status["listed"]) < LISTED else [f"{LISTED} targets; --handle shows any other one"],
+            []
+            if len(status["listed"]) < LISTED
+            else [f"{LISTED} targets; --handle shows any other one"],
             ["target", "state", "posts", "complete from", "until", "holes", "out of reach"],
             [_target_row(target) for target in status["listed"]],
             frozenset({2, 5}),
@@ -167,7 +187,16 @@ def sections(status: Mapping[str, Any]) -> list[Section]:
         _spent_section(status),
         Section(
             "runs",
-            headings=["run", "command", "began (UTC)", "took", "ended", "requests", "posts", "spent"],
+            headings=[
+                "run",
+                "command",
+                "began (UTC)",
+                "took",
+                "ended",
+                "requests",
+                "posts",
+                "spent",
+            ],
             rows=[_run_row(run, now) for run in status["spent"]["by_run"]],
             right=frozenset({0, 5, 6, 7}),
         ),
@@ -179,10 +208,14 @@ def sections(status: Mapping[str, Any]) -> list[Section]:
 def detail_sections(detail: Mapping[str, Any]) -> list[Section]:
     """What `in_detail` gave, for readers."""
     about = [f"state: {detail['state']}" + (f" ({detail['reason']})" if detail["reason"] else "")]
-    about.append(f"since: {moment(detail['since'])} UTC; last crawled: {moment(detail['crawled_at'])} UTC")
+    about.append(
+        f"since: {moment(detail['since'])} UTC; last crawled: {moment(detail['crawled_at'])} UTC"
+    )
     if detail["username"] and detail["kind"] == "timeline":
         about.append(f"X's name and id: @{detail['username']}, {detail['key']}")
-    of_all_posts = f" of about {detail['account_posts']:,}" if detail["account_posts"] is not None else ""
+    of_all_posts = (
+        f" of about {detail['account_posts']:,}" if detail["account_posts"] is not None else ""
+    )
     about.append(f"posts bought: {detail['posts']:,}{of_all_posts}")
     if detail["next_visit_in_s"] is not None:
         about.append(f"next visit: in {duration(max(0.0, detail['next_visit_in_s']))}")
@@ -190,17 +223,27 @@ def detail_sections(detail: Mapping[str, Any]) -> list[Section]:
     spans += [["hole", *_span_cells(one), one["why"]] for one in detail["holes"]]
     spans += [["out of reach", *_span_cells(one), one["why"]] for one in detail["unreachable"]]
     pages = [
-        [str(p["run"]), moment(p["at"]), p["endpoint"], p["credential"], f"{p['posts']:,}", f"{p['new']:,}"]
+        [
+            str(p["run"]),
+            moment(p["at"]),
+            p["endpoint"],
+            p["credential"],
+            f"{p['posts']:,}",
+            f"{p['new']:,}",
+        ]
         for p in detail["pages"]
     ]
     return [
         Section(detail["name"], about, ["", "from (UTC)", "until (UTC)", "why"], spans),
         Section(
-            "newest pages", [], ["run", "bought (UTC)", "endpoint", "credential", "posts", "new"], pages,
+            "newest pages",
+            [],
+            ["run", "bought (UTC)", "endpoint", "credential", "posts", "new"],
+            pages,
             frozenset({0, 4, 5}),
         ),
         _next_section(detail["next_run"]),
-    ]  # fmt: skip
+    ]
 
 
 # -- values ----------------------------------------------------------------------------------------------
@@ -222,15 +265,23 @@ def _reserved(rows: Sequence[Reserved], now: float) -> Json:
     lost = [row for row in rows if is_lost(row, now)]
     alive = [row for row in rows if row not in lost]
     return {
-        "under_way": {"requests": len(alive), "posts": sum(r.posts for r in alive),
-                      "usd": sum(r.micro_usd for r in alive) / MICRO},
-        "without_answer": {"requests": len(lost), "posts": sum(r.posts for r in lost),
-                           "usd": sum(r.micro_usd for r in lost) / MICRO},
-    }  # fmt: skip
+        "under_way": {
+            "requests": len(alive),
+            "posts": sum(r.posts for r in alive),
+            "usd": sum(r.micro_usd for r in alive) / MICRO,
+        },
+        "without_answer": {
+            "requests": len(lost),
+            "posts": sum(r.posts for r in lost),
+            "usd": sum(r.micro_usd for r in lost) / MICRO,
+        },
+    }
 
 
 def is_lost(row: Reserved, now: float) -> bool:
-    """Whether nobody will ever tell what this request brought: its process is gone, or silent for long."""
+    """Whether nobody will ever tell what this request brought: its process is gone, or
+    silent for long.
+    """
     return not row.owner or is_gone(row.owner) or row.reserved_at < now - 900.0
 
 
@@ -238,7 +289,9 @@ def _taken(
     purchases: Sequence[Purchase], reserved: Sequence[Reserved], tariff: Tariff, *, since: float
 ) -> int:
     """What is gone of a budget: all that came back at its full price, and what is set aside."""
-    bought = sum(tariff.cost(b.endpoint, requests=b.pages, posts=b.posts, users=b.users) for b in purchases)
+    bought = sum(
+        tariff.cost(b.endpoint, requests=b.pages, posts=b.posts, users=b.users) for b in purchases
+    )
     return bought + sum(row.micro_usd for row in reserved if row.reserved_at >= since)
 
 
@@ -260,16 +313,19 @@ def _window(window: Window) -> Json:
 def _compared(usage: Usage, accounts: Accounts, tariff: Tariff) -> Json:
     """X's count of a project beside ours, for the UTC days that X told of.
 
-    Ours is of all credentials of the app; other apps of the project, other programs and answers that were lost on
-    their way are in X's count only.
+    Ours is of all credentials of the app; other apps of the project, other programs and
+    answers that were lost on their way are in X's count only.
     """
     apps = accounts.apps()
-    same = {label for label, app in apps.items() if app == apps.get(usage.credential)} | {usage.credential}
+    same = {label for label, app in apps.items() if app == apps.get(usage.credential)} | {
+        usage.credential
+    }
     days = sorted(usage.by_day)
     ours: dict[date, int] = {}
     if days:
         bought = accounts.purchases(
-            since=_midnight(days[0]), until=min(usage.asked_at, _midnight(days[-1] + timedelta(days=1)))
+            since=_midnight(days[0]),
+            until=min(usage.asked_at, _midnight(days[-1] + timedelta(days=1))),
         )
         by_day = summed([b for b in bought if b.credential in same], tariff, _day_of)
         ours = {day: total.charged for day, total in by_day.items()}
@@ -281,7 +337,10 @@ def _compared(usage: Usage, accounts: Accounts, tariff: Tariff) -> Json:
         "cap": usage.cap,
         "used": usage.used,
         "cycle_day": usage.cycle_day,
-        "days": [{"day": day.isoformat(), "x": usage.by_day[day], "ours": ours.get(day, 0)} for day in days],
+        "days": [
+            {"day": day.isoformat(), "x": usage.by_day[day], "ours": ours.get(day, 0)}
+            for day in days
+        ],
         "x": x_count,
         "ours": our_count,
         "difference": x_count - our_count,
@@ -298,7 +357,12 @@ def _midnight(day: date) -> float:
 
 def _times(one: tuple[int, int | None] | Range) -> Json:
     lower, upper = one
-    return {"from_id": str(lower), "until_id": None if upper is None else str(upper), "from": _time(lower), "until": _time(upper)}
+    return {
+        "from_id": str(lower),
+        "until_id": None if upper is None else str(upper),
+        "from": _time(lower),
+        "until": _time(upper),
+    }
 
 
 def _time(tweet_id: int | None) -> float | None:
@@ -314,20 +378,31 @@ def _target_row(target: Mapping[str, Any]) -> list[str]:
     state = target["state"] + (f" ({target['reason']})" if target["reason"] else "")
     begin = "-"
     if target["covered"]:
-        begin = moment(target["covered"][0]["from"]) if target["covered"][0]["from"] else "the beginning"
+        begin = (
+            moment(target["covered"][0]["from"])
+            if target["covered"][0]["from"]
+            else "the beginning"
+        )
     # The hole that reaches to the present is always there.
     inner = sum(hole["until_id"] is not None for hole in target["holes"])
     lost = "; ".join(f"until {moment(one['until'])}: {one['why']}" for one in target["unreachable"])
     return [
-        target["name"], state, f"{target['posts']:,}", begin, moment(target["complete_until"]),
-        f"{inner:,}", lost or "-",
-    ]  # fmt: skip
+        target["name"],
+        state,
+        f"{target['posts']:,}",
+        begin,
+        moment(target["complete_until"]),
+        f"{inner:,}",
+        lost or "-",
+    ]
 
 
 def _window_row(window: Mapping[str, Any]) -> list[str]:
     closed = ""
     if window["shut_why"]:
-        why = {"cap": "cap reached", "credits": "no credits left"}.get(window["shut_why"], window["shut_why"])
+        why = {"cap": "cap reached", "credits": "no credits left"}.get(
+            window["shut_why"], window["shut_why"]
+        )
         closed = f"{why}, {duration(window['shut_for_s'])}"
     elif window["blocked_for_s"] > 0:
         closed = f"waits {duration(window['blocked_for_s'])}"
@@ -346,9 +421,16 @@ def _window_row(window: Mapping[str, Any]) -> list[str]:
 
 def _spent_section(status: Mapping[str, Any]) -> Section:
     spent = status["spent"]
-    rows = [["today (UTC)", *_sum_cells(spent["today"])], ["this month", *_sum_cells(spent["month"])]]
-    rows += [[f"  with {name}", *_sum_cells(total)] for name, total in spent["by_credential"].items()]
-    sentences = [f"by the tariff {status['tariff']}; what is read again on one UTC day is charged once"]
+    rows = [
+        ["today (UTC)", *_sum_cells(spent["today"])],
+        ["this month", *_sum_cells(spent["month"])],
+    ]
+    rows += [
+        [f"  with {name}", *_sum_cells(total)] for name, total in spent["by_credential"].items()
+    ]
+    sentences = [
+        f"by the tariff {status['tariff']}; what is read again on one UTC day is charged once"
+    ]
     cap = status["posts_per_month"]
     if cap:
         sentences.append(f"the tariff allows {cap:,} posts a month and project")
@@ -366,7 +448,11 @@ def _spent_section(status: Mapping[str, Any]) -> Section:
     if under_way["requests"]:
         sentences.append(f"requests under way may cost up to ${under_way['usd']:,.2f}")
     return Section(
-        "spent", sentences, ["", "requests", "posts", "of them charged", "users", "USD"], rows, frozenset(range(1, 6))
+        "spent",
+        sentences,
+        ["", "requests", "posts", "of them charged", "users", "USD"],
+        rows,
+        frozenset(range(1, 6)),
     )
 
 
@@ -382,9 +468,15 @@ def _run_row(run: Mapping[str, Any], now: float) -> list[str]:
     end = "under way or killed" if ended is None else _ENDS.get(code, f"exit {code}")
     spent = run["spent"]
     return [
-        str(run["run"]), run["command"], moment(run["started_at"]), took if ended else "-", end,
-        f"{spent['requests']:,}", f"{spent['posts']:,}", usd(round(spent["usd"] * MICRO)),
-    ]  # fmt: skip
+        str(run["run"]),
+        run["command"],
+        moment(run["started_at"]),
+        took if ended else "-",
+        end,
+        f"{spent['requests']:,}",
+        f"{spent['posts']:,}",
+        usd(round(spent["usd"] * MICRO)),
+    ]
 
 
 _ENDS = {
@@ -408,9 +500,16 @@ def _usage_section(usages: Sequence[Mapping[str, Any]]) -> Section:
         elif usage["difference"] < 0:
             said = f"X counts {-usage['difference']:,} fewer"
         rows.append(
-            [usage["credential"], moment(usage["asked_at"]), days, f"{usage['x']:,}", f"{usage['ours']:,}", said,
-             f"{usage['used'] or 0:,} of {usage['cap'] or 0:,}, turns on day {usage['cycle_day'] or '?'}"]
-        )  # fmt: skip
+            [
+                usage["credential"],
+                moment(usage["asked_at"]),
+                days,
+                f"{usage['x']:,}",
+                f"{usage['ours']:,}",
+                said,
+                f"{usage['used'] or 0:,} of {usage['cap'] or 0:,}, turns on day {usage['cycle_day'] or '?'}",
+            ]
+        )
     return Section(
         "X's own count of posts",
         [
@@ -427,15 +526,41 @@ def _next_section(plan: Mapping[str, Any]) -> Section:
     rows = []
     for name, key in (("requests", "requests_total"), ("posts", "posts"), ("users", "users")):
         span = plan[key]
-        rows.append([name, *("unknown" if span[k] is None else f"{span[k]:,}" for k in ("likely", "low", "high"))])
+        rows.append(
+            [
+                name,
+                *(
+                    "unknown" if span[k] is None else f"{span[k]:,}"
+                    for k in ("likely", "low", "high")
+                ),
+            ]
+        )
     money = plan["usd"]
-    rows.append(["USD", *("unknown" if money[k] is None else f"{money[k]:,.2f}" for k in ("likely", "low", "high"))])
+    rows.append(
+        [
+            "USD",
+            *(
+                "unknown" if money[k] is None else f"{money[k]:,.2f}"
+                for k in ("likely", "low", "high")
+            ),
+        ]
+    )
     return Section(
-        "the next run would take", plan["notes"], ["", "likely", "at least", "at most"], rows, frozenset({1, 2, 3})
+        "the next run would take",
+        plan["notes"],
+        ["", "likely", "at least", "at most"],
+        rows,
+        frozenset({1, 2, 3}),
     )
 
 
 def _span_cells(one: Mapping[str, Any]) -> list[str]:
     begin = moment(one["from"]) if one["from"] is not None else "the beginning"
-    end = "now" if one["until_id"] is None else moment(one["until"]) if one["until"] is not None else "before 2010-11"
+    end = (
+        "now"
+        if one["until_id"] is None
+        else moment(one["until"])
+        if one["until"] is not None
+        else "before 2010-11"
+    )
     return [begin, end]

@@ -1,10 +1,12 @@
-"""The walk: in a worker process, targets are read page by page, and whatever else costs a request is asked.
+"""The walk: in a worker process, targets are read page by page, and whatever else costs a
+request is asked.
 
-`start_worker` makes the handler of tasks. A task is `(kind, units)`: "resolve" handles, "crawl" targets, "trends"
-places, "look_up" blocks of ids, "count" queries. Its result is a dict of plain values: `targets` that were found,
-units that are `left` for lack of permits or time, units to be tried `later` as `(units, wait_s, failure)`, the
-`wait` until the next permit, and what is `fatal` to the run. Whatever is interrupted goes on with the holes of the
-coverage; nothing else is remembered.
+`start_worker` makes the handler of tasks. A task is `(kind, units)`: "resolve" handles,
+"crawl" targets, "trends" places, "look_up" blocks of ids, "count" queries. Its result is a
+dict of plain values: `targets` that were found, units that are `left` for lack of permits
+or time, units to be tried `later` as `(units, wait_s, failure)`, the `wait` until the next
+permit, and what is `fatal` to the run. Whatever is interrupted goes on with the holes of
+the coverage; nothing else is remembered.
 """
 
 from __future__ import annotations
@@ -75,13 +77,16 @@ if TYPE_CHECKING:
 
 # How long a target that another process holds is left alone.
 BUSY_S = 2.0
-# A walk through the last week is looked at anew when the edge of the week comes so near to its lower end.
+# A walk through the last week is looked at anew when the edge of the week comes so near to
+# its lower end.
 EDGE_S = 90.0
 # The cap of a search counts what was bought in as many seconds as recent search looks back.
 CAP_S = 7 * 86_400.0
 
 RECENT_REASON = "recent search looks back 7 days"
-_RECENT_NOTE = "recent search looks back 7 days; what is older is marked as unreachable, --archive reads it"
+_RECENT_NOTE = (
+    "recent search looks back 7 days; what is older is marked as unreachable, --archive reads it"
+)
 _RETWEETS_NOTE = (
     "a search for words or hashtags brings no retweets, since X leaves them out (from May 2026 on)"
 )
@@ -97,7 +102,8 @@ def start_worker(
     number: int, stopping: Callable[[], bool], tell: Callable[[Any], None], job: Job
 ) -> Callable[[tuple[str, list[Any]] | None], dict[str, Any]]:
     """Makes the handler of tasks of one worker process; see `pool.Pool`."""
-    # A page is thousands of objects without a cycle: to look for one after every 700 costs and finds nothing.
+    # A page is thousands of objects without a cycle: to look for one after every 700 costs
+    # and finds nothing.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     _log_to_parent(tell, job.settings.log_level)
@@ -146,7 +152,9 @@ class Worker:
         return self._one_by_one(kind, units, steps[kind])
 
     def resolve_chunk(self, handles: list[str]) -> dict[str, Any]:
-        """Turns up to 100 handles into targets: from the store, and by one request for those unknown."""
+        """Turns up to 100 handles into targets: from the store, and by one request for
+        those unknown.
+        """
         result = _result("resolve")
         result["left"] = handles
         try:
@@ -163,10 +171,16 @@ class Worker:
         return result
 
     def crawl_chunk(self, targets: list[Target]) -> dict[str, Any]:
-        """Walks targets one after the other; those without news are noted together, without a connection each."""
-        with self._job.sink.session(stopping=lambda: self._stopping() or desk.is_cut_off) as session:
+        """Walks targets one after the other; those without news are noted together, without
+        a connection each.
+        """
+        with self._job.sink.session(
+            stopping=lambda: self._stopping() or desk.is_cut_off
+        ) as session:
             desk = Desk(session, self._job, self._owner, targets)
-            result = self._one_by_one("crawl", targets, lambda target, _: self._crawl_with(desk, target))
+            result = self._one_by_one(
+                "crawl", targets, lambda target, _: self._crawl_with(desk, target)
+            )
             try:
                 self._note(desk)
                 if result["left"]:
@@ -189,7 +203,8 @@ class Worker:
             self._tell(("noted", noted))
 
     def crawl_target(self, desk: Desk, target: Target) -> Outcome | None:
-        """Walks the holes of one target over a connection of its own, which is opened when there is news.
+        """Walks the holes of one target over a connection of its own, which is opened when
+        there is news.
 
         None when there is none: the end of the walk is left with the desk.
 
@@ -291,7 +306,9 @@ class Worker:
     # -- targets -----------------------------------------------------------------------------------------
 
     def _crawl_target(self, session: Session, desk: Desk, target: Target) -> Outcome | None:
-        source = _recent_of(target.username or "") if target.kind == SEARCH else _timeline_of(target)
+        source = (
+            _recent_of(target.username or "") if target.kind == SEARCH else _timeline_of(target)
+        )
         descent = _Descent(session, desk, target, desk.lease_of(target), source, target.username)
         try:
             if target.kind == SEARCH:
@@ -301,7 +318,12 @@ class Worker:
         except TargetRefused as refusal:
             state, reason = refusal.state, refusal.reason
             session.finish(
-                target.id, self._owner, state=state, reason=reason, crawled=False, rest_s=self._rest_s
+                target.id,
+                self._owner,
+                state=state,
+                reason=reason,
+                crawled=False,
+                rest_s=self._rest_s,
             )
             return Outcome(target.name, state, reason)
         except RequestRefused as error:
@@ -315,7 +337,9 @@ class Worker:
         if descent.last is not None:
             desk.leave(NoNews(target, descent.last, state, reason))
             return None
-        session.finish(target.id, self._owner, state=state, reason=reason, crawled=not descent.stalled)
+        session.finish(
+            target.id, self._owner, state=state, reason=reason, crawled=not descent.stalled
+        )
         return Outcome(target.name, state, reason)
 
     def _walk_timeline(self, descent: _Descent) -> None:
@@ -325,11 +349,14 @@ class Worker:
         if claim.crawled:
             return
         descent.account_posts = claim.account_posts
-        # The hole at the top stays open: asked first, it would cost a request, perhaps a window's only one, after
-        # every interruption, and the holes below it would never be reached.
+        # The hole at the top stays open: asked first, it would cost a request, perhaps a
+        # window's only one, after every interruption, and the holes below it would never be
+        # reached.
         holes = coverage.holes(claim.covered, claim.unreachable)
         for hole in sorted(holes, key=lambda each: each.until_id is None):
-            above = session.posts_above(target.id, hole.until_id) if hole.until_id is not None else 0
+            above = (
+                session.posts_above(target.id, hole.until_id) if hole.until_id is not None else 0
+            )
             descent.may_wait = hole.until_id is None and not self._job.settings.archive
             self._descend(descent, Walk(hole, above, descent.account_posts))
         if self._job.settings.archive:
@@ -363,7 +390,9 @@ class Worker:
             self._tell(("note", _CAP_NOTE))
 
     def _walk_recent(self, descent: _Descent, claim: Claim, bounds: Bounds) -> bool:
-        """Walks what recent search reaches; False when time or X's clock has moved the edge: look again."""
+        """Walks what recent search reaches; False when time or X's clock has moved the
+        edge: look again.
+        """
         ahead_s, session, target = self._fetcher.x_ahead_s, descent.session, descent.target
         floor = self._recent_floor()
         if claim.unreachable:
@@ -380,7 +409,8 @@ class Worker:
             try:
                 self._descend(descent, walk, until_s=time.monotonic() + EDGE_S)
             except RequestRefused:
-                # X calls ids too old that are not, by a clock which is wrong: its answer told what time it is.
+                # X calls ids too old that are not, by a clock which is wrong: its answer
+                # told what time it is.
                 if abs(self._fetcher.x_ahead_s - ahead_s) < EDGE_S / 2:
                     raise
                 return False
@@ -396,7 +426,9 @@ class Worker:
         """Walks to the end of a hole, to the last post that may be bought, or to a moment."""
         session, target = descent.session, descent.target
         while (
-            walk.ask is not None and (descent.left is None or descent.left > 0) and time.monotonic() < until_s
+            walk.ask is not None
+            and (descent.left is None or descent.left > 0)
+            and time.monotonic() < until_s
         ):
             if self._stopping():
                 raise _Stopping
@@ -410,7 +442,11 @@ class Worker:
             done_with = [page]
             del page  # the last that holds the parsed answer, which takes its time to free
             saved = session.save(
-                self._job.run, self._owner, batch, keep_body=self._job.settings.raw, meanwhile=done_with.clear
+                self._job.run,
+                self._owner,
+                batch,
+                keep_body=self._job.settings.raw,
+                meanwhile=done_with.clear,
             )
             descent.lease.renewed(saved)
             if not saved.leased:
@@ -433,11 +469,18 @@ class Worker:
             ask = walk.ask
             assert ask is not None  # noqa: S101 - the caller looked
             try:
-                with self._fetcher.allowance(descent.session, source.endpoint, count, fewest=source.smallest) as allowed:
+                with self._fetcher.allowance(
+                    descent.session, source.endpoint, count, fewest=source.smallest
+                ) as allowed:
                     page, credential = self._fetcher.page(
                         descent.desk.session,
                         source.endpoint,
-                        lambda x, user_auth: descent.fetch(x, ask, user_auth=user_auth, count=allowed.units),  # noqa: B023 - called at once
+                        lambda x, user_auth: descent.fetch(
+                            x,
+                            ask,  # noqa: B023 - called at once
+                            user_auth=user_auth,
+                            count=allowed.units,
+                        ),
                         kinds=source.kinds,
                     )
             except RequestRefused:
@@ -475,7 +518,9 @@ class Worker:
     # -- trends, counts, posts by id ---------------------------------------------------------------------
 
     def _see_trends(self, place: Place, result: dict[str, Any]) -> None:
-        """Asks for the trends of a place, stores them, and hands on the searches for their posts."""
+        """Asks for the trends of a place, stores them, and hands on the searches for their
+        posts.
+        """
         wanted = self._job.settings.trending
         with self._sql_session() as session:
             try:
@@ -508,7 +553,11 @@ class Worker:
                 if self._stopping():
                     raise _Stopping
                 ask = partial(
-                    _count_page, endpoint=endpoint, counting=counting, since_id=since_id, until_id=until_id
+                    _count_page,
+                    endpoint=endpoint,
+                    counting=counting,
+                    since_id=since_id,
+                    until_id=until_id,
                 )
                 try:
                     with self._fetcher.allowance(session, endpoint, 0) as allowed:
@@ -524,7 +573,9 @@ class Worker:
                     rest_s=0.0,
                 )
                 self._tell(("page", credential, 0, 0))
-                counting = replace(counting, posts=counting.posts + _total_of(page), token=page.next_token)
+                counting = replace(
+                    counting, posts=counting.posts + _total_of(page), token=page.next_token
+                )
                 self._unit = counting
                 if counting.token is None:
                     break
@@ -551,7 +602,9 @@ class Worker:
                     return
                 try:
                     page, credential = self._fetcher.page(
-                        session, TWEETS, lambda x, user_auth: x.tweets(lookup.mine, user_auth=user_auth)
+                        session,
+                        TWEETS,
+                        lambda x, user_auth: x.tweets(lookup.mine, user_auth=user_auth),
                     )
                 except TweetcrawlerError:
                     session.release(self._owner)
@@ -579,7 +632,9 @@ class Worker:
                 keep_body=self._job.settings.raw,
             )
         self._tell(("page", credential, batch.bought.posts, saved.new))
-        self._tell(("looked up", "ok", len(stored), [(str(g.id), f"{g.state}: {g.reason}") for g in gone]))
+        self._tell(
+            ("looked up", "ok", len(stored), [(str(g.id), f"{g.state}: {g.reason}") for g in gone])
+        )
 
     def _sql_session(self) -> AbstractContextManager[SqlSession]:
         """A session for what only a database can do; the commands see to it that there is one."""
@@ -599,9 +654,12 @@ class Worker:
     def _tell_outcome(self, outcome: Outcome) -> None:
         self._tell(("outcome", *asdict(outcome).values()))
 
+
 @dataclass(frozen=True)
 class _Source:
-    """Where the posts of a target come from: `fetch(x, ask, user_auth, max_results)` gives a page."""
+    """Where the posts of a target come from: `fetch(x, ask, user_auth, max_results)` gives
+    a page.
+    """
 
     endpoint: str
     kinds: tuple[Kind, ...]
@@ -612,10 +670,12 @@ class _Source:
 
 @dataclass
 class _Descent:
-    """One visit to a target, over all of its holes: what is known, and what was learned on the way.
+    """One visit to a target, over all of its holes: what is known, and what was learned on
+    the way.
 
-    `left` is how many posts may still be bought, None for all; `beyond` are the ids below a hole that its source
-    does not reach. Where the last page brought nothing and `may_wait`, it is not saved yet, but is `last`.
+    `left` is how many posts may still be bought, None for all; `beyond` are the ids below a
+    hole that its source does not reach. Where the last page brought nothing and `may_wait`,
+    it is not saved yet, but is `last`.
     """
 
     session: Session
@@ -632,7 +692,9 @@ class _Descent:
     last: Bought | None = None
 
     def fetch(self, x: X, ask: Ask, *, user_auth: bool, count: int) -> Page:
-        """A page, unless the lease is over: waiting for a permit takes its time, and a process may be stopped."""
+        """A page, unless the lease is over: waiting for a permit takes its time, and a
+        process may be stopped.
+        """
         self.lease.look()
         return self.source.fetch(x, ask, user_auth, count)
 
@@ -683,12 +745,18 @@ def _count_page(
     since_id: int,
     until_id: int | None,
 ) -> Page:
-    return x.counts(endpoint, counting.query, since_id=since_id, until_id=until_id, token=counting.token)
+    return x.counts(
+        endpoint, counting.query, since_id=since_id, until_id=until_id, token=counting.token
+    )
 
 
 def _total_of(page: Page) -> int:
     meta = page.answer.get("meta")
-    total = meta.get("total_tweet_count", meta.get("total_post_count")) if isinstance(meta, dict) else None
+    total = (
+        meta.get("total_tweet_count", meta.get("total_post_count"))
+        if isinstance(meta, dict)
+        else None
+    )
     return _count(total) or 0
 
 
@@ -761,7 +829,9 @@ def _trends_of(page: Page, lang: str | None) -> list[Trend]:
 def _gone(page: Page, ids: Sequence[int], refused: Mapping[str | None, str]) -> list[Gone]:
     """Why X did not give these posts; one that it passes over in silence counts as missing."""
     errors = {
-        str(e.get("value") or e.get("resource_id")): e for e in page.errors if e.get("parameter") == "ids"
+        str(e.get("value") or e.get("resource_id")): e
+        for e in page.errors
+        if e.get("parameter") == "ids"
     }
     gone = []
     for tweet_id in ids:
@@ -785,9 +855,15 @@ def _metrics_of(page: Page, ids: set[int]) -> list[Metrics]:
             shared = counts.get("retweet_count", counts.get("repost_count"))
             names = ("reply_count", "quote_count", "bookmark_count", "impression_count")
             rest = [_count(counts.get(name)) for name in names]
-            found[int(text)] = Metrics(int(text), _count(counts.get("like_count")), _count(shared), *rest)
+            found[int(text)] = Metrics(
+                int(text), _count(counts.get("like_count")), _count(shared), *rest
+            )
     return list(found.values())
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
+    return (
+        value
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+        else None
+    )

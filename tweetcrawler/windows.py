@@ -1,8 +1,10 @@
-"""The arithmetic of X's rate-limit windows: what a bucket can lend, when it opens, what an answer teaches.
+"""The arithmetic of X's rate-limit windows: what a bucket can lend, when it opens, what an
+answer teaches.
 
-X counts requests in *buckets*, one for each (token or app, endpoint). A bucket's window starts with the first
-request after the last one ended, lasts 15 minutes and allows `limit` requests. All functions are pure: time
-comes in as `now`, in seconds on the ledger's clock, and a changed bucket goes out.
+X counts requests in *buckets*, one for each (token or app, endpoint). A bucket's window
+starts with the first request after the last one ended, lasts 15 minutes and allows `limit`
+requests. All functions are pure: time comes in as `now`, in seconds on the ledger's clock,
+and a changed bucket goes out.
 """
 
 from __future__ import annotations
@@ -10,29 +12,38 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 WINDOW_S = 900.0
-# X truncates the end of a window to whole seconds, so the true end may lie up to a second behind its word.
+# X truncates the end of a window to whole seconds, so the true end may lie up to a second
+# behind its word.
 MARGIN_S = 1.0
-# Just before its end nothing is sent: the request might arrive in, and be charged to, the window after it.
+# Just before its end nothing is sent: the request might arrive in, and be charged to, the
+# window after it.
 GREY_S = 2.0 * MARGIN_S + 0.5
 # How long the others wait for the one request that finds out what an unknown bucket holds.
 PROBE_S = 15.0
-# Two readings of one window's end differ by less than this; a later one belongs to a new window.
+# Two readings of one window's end differ by less than this; a later one belongs to a new
+# window.
 SAME_WINDOW_S = 3.0
-# What is noted for a moment that lies farther ahead than it can was noted before the clock of the books was set back.
+# What is noted for a moment that lies farther ahead than it can was noted before the clock
+# of the books was set back.
 SET_BACK_S = 60.0
-# Of an answer that asks for patience and names no time: with these, ten requests in the first hour.
+# Of an answer that asks for patience and names no time: with these, ten requests in the
+# first hour.
 BACK_OFF_FIRST_S = 4.0
 BACK_OFF_MAX_S = 3_600.0
 BREAKER_MAX_S = 60.0
-# One failure may be a request's own; from the second in a row on the endpoint is left alone for a while.
+# One failure may be a request's own; from the second in a row on the endpoint is left alone
+# for a while.
 BREAKER_FAILURES = 2
-# Where X counts by the second, too, a permit may be lent for a moment that lies so far ahead; then one must wait.
+# Where X counts by the second, too, a permit may be lent for a moment that lies so far
+# ahead; then one must wait.
 QUEUE_S = 5.0
 
 
 @dataclass(frozen=True)
 class Rate:
-    """What the headers of one answer say of its bucket. Seconds are counted from the answer's own `Date`."""
+    """What the headers of one answer say of its bucket. Seconds are counted from the
+    answer's own `Date`.
+    """
 
     limit: int
     remaining: int
@@ -46,11 +57,12 @@ class Rate:
 class Bucket:
     """One bucket as the ledger knows it.
 
-    `remaining` is what may still be lent in the present window: what X allows, less what was lent. `limit` is
-    None until X's first answer. `turn` numbers the windows, so that a late answer of an old one is told apart.
-    `anchored` is False while the window's end is only assumed, because no answer of it was seen yet.
-    `next_at` is the earliest moment of the next request where X wants a distance between two of them.
-    `blocked_until` delays (back-off); `shut_at` and `shut_reason` say that X refused, until `shut_until`.
+    `remaining` is what may still be lent in the present window: what X allows, less what
+    was lent. `limit` is None until X's first answer. `turn` numbers the windows, so that a
+    late answer of an old one is told apart. `anchored` is False while the window's end is
+    only assumed, because no answer of it was seen yet. `next_at` is the earliest moment of
+    the next request where X wants a distance between two of them. `blocked_until` delays
+    (back-off); `shut_at` and `shut_reason` say that X refused, until `shut_until`.
     """
 
     limit: int | None = None
@@ -72,7 +84,9 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Loan:
-    """Permits lent from a bucket: `count` requests, to be sent within `valid_s` seconds, but not before `after_s`."""
+    """Permits lent from a bucket: `count` requests, to be sent within `valid_s` seconds,
+    but not before `after_s`.
+    """
 
     count: int
     turn: int
@@ -80,7 +94,9 @@ class Loan:
     after_s: float = 0.0
 
 
-def lend(bucket: Bucket, want: int, now: float, *, spacing_s: float = 0.0) -> tuple[Bucket, Loan | None]:
+def lend(
+    bucket: Bucket, want: int, now: float, *, spacing_s: float = 0.0
+) -> tuple[Bucket, Loan | None]:
     """Up to `want` permits of an open bucket, or None when it is closed.
 
     With a spacing they are lent one by one, each for a moment of its own.
@@ -94,7 +110,9 @@ def lend(bucket: Bucket, want: int, now: float, *, spacing_s: float = 0.0) -> tu
         return replace(bucket, blocked_until=now + PROBE_S), Loan(1, bucket.turn, WINDOW_S)
     if _turned(bucket, now):
         end = now + bucket.window_s + MARGIN_S
-        bucket = replace(bucket, remaining=bucket.limit, reset_at=end, anchored=False, turn=bucket.turn + 1)
+        bucket = replace(
+            bucket, remaining=bucket.limit, reset_at=end, anchored=False, turn=bucket.turn + 1
+        )
     count = min(want, bucket.remaining)
     if bucket.day_limit is not None:
         if _within(86_400.0, bucket.day_reset_at, now) <= now:
@@ -116,9 +134,14 @@ def _lend_spaced(bucket: Bucket, now: float, spacing_s: float) -> tuple[Bucket, 
 
 
 def opens_at(bucket: Bucket, now: float) -> float:
-    """When the bucket lends again: `now` or earlier when it is open; a refusal is not looked at here."""
+    """When the bucket lends again: `now` or earlier when it is open; a refusal is not
+    looked at here.
+    """
     patience_s = max(PROBE_S, _delay_s(bucket.failures))
-    opens = max(_within(patience_s, bucket.blocked_until, now), _within(QUEUE_S, bucket.next_at, now) - QUEUE_S)
+    opens = max(
+        _within(patience_s, bucket.blocked_until, now),
+        _within(QUEUE_S, bucket.next_at, now) - QUEUE_S,
+    )
     if bucket.limit is not None:
         if not _turned(bucket, now) and (bucket.remaining <= 0 or bucket.reset_at - GREY_S <= now):
             opens = max(opens, bucket.reset_at)
@@ -128,12 +151,16 @@ def opens_at(bucket: Bucket, now: float) -> float:
 
 
 def _within(longest_s: float, moment: float, now: float) -> float:
-    """The moment; `now` for one that was further away when it was noted, on a clock that was set back since."""
+    """The moment; `now` for one that was further away when it was noted, on a clock that
+    was set back since.
+    """
     return moment if moment <= now + longest_s + SET_BACK_S else now
 
 
 def shut(bucket: Bucket, now: float, *, since: float) -> bool:
-    """Whether X refused this bucket to a run that started at `since`: a new run may try once again."""
+    """Whether X refused this bucket to a run that started at `since`: a new run may try
+    once again.
+    """
     if bucket.shut_at is None or bucket.shut_at > now + SET_BACK_S:
         return False
     return bucket.shut_at >= since and bucket.shut_until > now
@@ -142,8 +169,8 @@ def shut(bucket: Bucket, now: float, *, since: float) -> bool:
 def settle(bucket: Bucket, rate: Rate, now: float, *, turn: int, unsent: int) -> Bucket:
     """The bucket after an answer: X's word wins.
 
-    `turn` and `unsent` are those of the loan that the request belonged to: how many of its permits have not
-    been sent yet. An answer of an earlier window changes nothing.
+    `turn` and `unsent` are those of the loan that the request belonged to: how many of its
+    permits have not been sent yet. An answer of an earlier window changes nothing.
     """
     if turn != bucket.turn:
         return bucket
@@ -168,11 +195,19 @@ def settle(bucket: Bucket, rate: Rate, now: float, *, turn: int, unsent: int) ->
 
 
 def give_back(bucket: Bucket, *, turn: int, unsent: int) -> Bucket:
-    """The bucket after permits of it were not used: others may send them, while their window lasts."""
+    """The bucket after permits of it were not used: others may send them, while their
+    window lasts.
+    """
     if turn != bucket.turn or bucket.limit is None or unsent <= 0:
         return bucket
-    day = bucket.day_remaining if bucket.day_limit is None else min(bucket.day_limit, bucket.day_remaining + unsent)
-    return replace(bucket, remaining=min(bucket.limit, bucket.remaining + unsent), day_remaining=day)
+    day = (
+        bucket.day_remaining
+        if bucket.day_limit is None
+        else min(bucket.day_limit, bucket.day_remaining + unsent)
+    )
+    return replace(
+        bucket, remaining=min(bucket.limit, bucket.remaining + unsent), day_remaining=day
+    )
 
 
 def unprobed(bucket: Bucket, now: float) -> Bucket:
@@ -187,7 +222,9 @@ def close(bucket: Bucket, rate: Rate, now: float) -> Bucket:
     end = _with_end(bucket, rate, now)
     if rate.remaining > 0 or rate.reset_in_s <= 0:
         return back_off(end, now)
-    bucket = replace(end, limit=rate.limit, remaining=0, blocked_until=min(bucket.blocked_until, now))
+    bucket = replace(
+        end, limit=rate.limit, remaining=0, blocked_until=min(bucket.blocked_until, now)
+    )
     return _with_day(bucket, rate, now, 0)
 
 
@@ -199,30 +236,42 @@ def back_off(
     first_s: float = BACK_OFF_FIRST_S,
     longest_s: float = BACK_OFF_MAX_S,
 ) -> Bucket:
-    """The bucket after an answer that asks for patience: twice as long each time, times `chance` (0 to 1)."""
+    """The bucket after an answer that asks for patience: twice as long each time, times
+    `chance` (0 to 1).
+    """
     failures = bucket.failures + 1
     delay_s = _delay_s(failures, first_s=first_s, longest_s=longest_s) * chance
-    return replace(bucket, failures=failures, blocked_until=max(bucket.blocked_until, now + delay_s))
+    return replace(
+        bucket, failures=failures, blocked_until=max(bucket.blocked_until, now + delay_s)
+    )
 
 
-def _delay_s(failures: int, *, first_s: float = BACK_OFF_FIRST_S, longest_s: float = BACK_OFF_MAX_S) -> float:
+def _delay_s(
+    failures: int, *, first_s: float = BACK_OFF_FIRST_S, longest_s: float = BACK_OFF_MAX_S
+) -> float:
     return min(longest_s, first_s * 2.0 ** min(failures - 1, 20))
 
 
 def refuse(bucket: Bucket, now: float, *, for_s: float, reason: str) -> Bucket:
-    """The bucket after X refused it: not asked again for `for_s` seconds, or until a new run tries."""
+    """The bucket after X refused it: not asked again for `for_s` seconds, or until a new
+    run tries.
+    """
     return replace(bucket, shut_at=now, shut_until=now + for_s, shut_reason=reason)
 
 
 def trip(breaker: Bucket, now: float, chance: float) -> Bucket:
-    """The breaker of an endpoint after an answer that was none: `chance` (0 to 1) spreads the next tries."""
+    """The breaker of an endpoint after an answer that was none: `chance` (0 to 1) spreads
+    the next tries.
+    """
     if breaker.failures + 1 < BREAKER_FAILURES:
         return replace(breaker, failures=breaker.failures + 1)
     return back_off(breaker, now, chance=0.5 + chance / 2, first_s=2.0, longest_s=BREAKER_MAX_S)
 
 
 def probe(breaker: Bucket, now: float) -> tuple[Bucket, bool]:
-    """Whether a request may try an endpoint that fails: one at a time, after the breaker's delay."""
+    """Whether a request may try an endpoint that fails: one at a time, after the breaker's
+    delay.
+    """
     if breaker.failures < BREAKER_FAILURES:
         return breaker, True
     if _within(BREAKER_MAX_S, breaker.blocked_until, now) > now:
@@ -232,7 +281,10 @@ def probe(breaker: Bucket, now: float) -> tuple[Bucket, bool]:
 
 def _turned(bucket: Bucket, now: float) -> bool:
     # A reset further away than any window is a clock that was set back, not a window.
-    return bucket.reset_at <= now or bucket.reset_at > now + max(bucket.window_s, WINDOW_S) + SET_BACK_S
+    return (
+        bucket.reset_at <= now
+        or bucket.reset_at > now + max(bucket.window_s, WINDOW_S) + SET_BACK_S
+    )
 
 
 def _with_end(bucket: Bucket, rate: Rate, now: float) -> Bucket:
@@ -240,10 +292,14 @@ def _with_end(bucket: Bucket, rate: Rate, now: float) -> Bucket:
     if rate.remaining == rate.limit - 1 and rate.reset_in_s > 0:
         window_s = rate.reset_in_s  # the first request of its window: the whole of it lies ahead
     seen = _end_seen(bucket, rate, now)
-    # Each reading errs to the late side only, so of readings of one window the earliest is the truest.
+    # Each reading errs to the late side only, so of readings of one window the earliest is
+    # the truest.
     same = bucket.anchored and seen <= bucket.reset_at + SAME_WINDOW_S
     return replace(
-        bucket, reset_at=min(seen, bucket.reset_at) if same else seen, anchored=True, window_s=window_s
+        bucket,
+        reset_at=min(seen, bucket.reset_at) if same else seen,
+        anchored=True,
+        window_s=window_s,
     )
 
 

@@ -1,7 +1,9 @@
-"""X as pages: one method an endpoint, and every way in which X can fail turned into an error of ours.
+"""X as pages: one method an endpoint, and every way in which X can fail turned into an
+error of ours.
 
-The only user of tweepy. tweepy's own `request` has no base URL, no timeout and loses the headers, so it is
-replaced; what tweepy knows of routes, parameters and signatures is used as it is.
+The only user of tweepy. tweepy's own `request` has no base URL, no timeout and loses the
+headers, so it is replaced; what tweepy knows of routes, parameters and signatures is used
+as it is.
 """
 
 from __future__ import annotations
@@ -78,8 +80,9 @@ class Timeouts:
 class Page:
     """One answer of X.
 
-    `answer` is the parsed body: `data` (absent when empty), `includes`, `meta`, `errors`. `body` is the JSON as
-    received. `server_time_s` is the answer's own `Date` in epoch seconds, and `rate` what its headers said.
+    `answer` is the parsed body: `data` (absent when empty), `includes`, `meta`, `errors`.
+    `body` is the JSON as received. `server_time_s` is the answer's own `Date` in epoch
+    seconds, and `rate` what its headers said.
     """
 
     endpoint: str
@@ -113,8 +116,8 @@ class Page:
 class X:
     """X as one credential sees it; not to be shared between threads.
 
-    Every method sends one request and gives its `Page`, or raises one of the `XError`s. `user_auth` chooses
-    between the user's token (OAuth 1.0a) and the app's bearer.
+    Every method sends one request and gives its `Page`, or raises one of the `XError`s.
+    `user_auth` chooses between the user's token (OAuth 1.0a) and the app's bearer.
     """
 
     def __init__(self, credential: Credential, *, api_url: str, timeouts: Timeouts) -> None:
@@ -130,7 +133,9 @@ class X:
         return self._page(
             USERS_BY,
             self._client.get_users(
-                usernames=list(usernames), user_fields=list(flatten.USER_FIELDS), user_auth=user_auth
+                usernames=list(usernames),
+                user_fields=list(flatten.USER_FIELDS),
+                user_auth=user_auth,
             ),
         )
 
@@ -174,7 +179,8 @@ class X:
         user_auth: bool,
         max_results: int = SEARCH_RECENT_MAX,
     ) -> Page:
-        """Up to 100 posts of the last week that match, between two ids (both exclusive), newest first.
+        """Up to 100 posts of the last week that match, between two ids (both exclusive),
+        newest first.
 
         Both ids must be younger than `endpoints.RECENT_S`, or X refuses.
         """
@@ -199,9 +205,11 @@ class X:
         token: str | None,
         max_results: int = SEARCH_ALL_MAX,
     ) -> Page:
-        """Up to 500 posts of all time that match, between two ids (both exclusive), newest first; as the app.
+        """Up to 500 posts of all time that match, between two ids (both exclusive), newest
+        first; as the app.
 
-        Where the lower id must be given as a time, posts of the same second may come that are not newer than it.
+        Where the lower id must be given as a time, posts of the same second may come that
+        are not newer than it.
         """
         answered = self._client.search_all_tweets(
             query,
@@ -218,7 +226,9 @@ class X:
     def counts(
         self, endpoint: str, query: str, *, since_id: int, until_id: int | None, token: str | None
     ) -> Page:
-        """How many posts match in each day, at most a month of days at once; nothing is bought but the answer."""
+        """How many posts match in each day, at most a month of days at once; nothing is
+        bought but the answer.
+        """
         params: dict[str, Any] = {"query": query, "granularity": "day"}
         if until_id is not None:
             params["until_id"] = until_id
@@ -243,12 +253,15 @@ class X:
         return self._page(TRENDS, answered)
 
     def usage(self, *, days: int) -> Page:
-        """How many posts the app's project has read, in all and on the last days, by X's own count; free, as the app.
+        """How many posts the app's project has read, in all and on the last days, by X's
+        own count; free, as the app.
 
         tweepy has no method for it.
         """
         fields = "cap_reset_day,daily_project_usage,project_cap,project_id,project_usage"
-        return self._page(USAGE, self._client.request("GET", USAGE, params={"days": days, "usage.fields": fields}))
+        return self._page(
+            USAGE, self._client.request("GET", USAGE, params={"days": days, "usage.fields": fields})
+        )
 
     @staticmethod
     def _page(endpoint: str, answered: _Answer) -> Page:
@@ -276,8 +289,8 @@ def _fields(*, without: str | None = None) -> dict[str, list[str]]:
 def _archive_bottom(since_id: int, until_id: int | None) -> dict[str, Any]:
     """The lower bound of an archive search, as X is sure to understand it.
 
-    An id would do, were it certain that X then forgets its default of 30 days: so farther down it is a time. X
-    takes only one of both.
+    An id would do, were it certain that X then forgets its default of 30 days: so farther
+    down it is a time. X takes only one of both.
     """
     if since_id == 0:
         return {"start_time": _FIRST_POST}
@@ -323,15 +336,21 @@ class _Answer:
 
 
 class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
-    """tweepy's client with a base URL, deadlines, the headers kept, and errors that hold no secret."""
+    """tweepy's client with a base URL, deadlines, the headers kept, and errors that hold no
+    secret.
+    """
 
     def __init__(self, credential: Credential, api_url: str, timeouts: Timeouts) -> None:
-        super().__init__(return_type=requests.Response)  # what `request` returns is passed on untouched
+        super().__init__(
+            return_type=requests.Response
+        )  # what `request` returns is passed on untouched
         self.user_agent: str = f"tweetcrawler/{__version__} {self.user_agent}"
         self._credential = credential
         self._api_url = api_url
         self._timeouts = timeouts
-        self._bearer: str | None = credential.bearer_token.reveal() if credential.bearer_token else None
+        self._bearer: str | None = (
+            credential.bearer_token.reveal() if credential.bearer_token else None
+        )
         self.clock_ahead_s = 0.0
         self.session = self._new_session()
         self._template = self.session.prepare_request(requests.Request("GET", self._api_url))
@@ -345,7 +364,9 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
         json: Any = None,
         user_auth: bool = False,
     ) -> _Answer:
-        """Sends one request. Public in tweepy, so it serves the endpoints that tweepy lacks, too."""
+        """Sends one request. Public in tweepy, so it serves the endpoints that tweepy
+        lacks, too.
+        """
         headers = {"User-Agent": self.user_agent}
         auth = None
         if user_auth:
@@ -358,11 +379,19 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
         if self._bearer is None:
             key, secret = self._credential.consumer_key, self._credential.consumer_secret
             if key is None or secret is None:
-                raise CredentialRefused("this credential has no bearer token and no consumer key to get one")
+                raise CredentialRefused(
+                    "this credential has no bearer token and no consumer key to get one"
+                )
             pair = base64.b64encode(f"{key.reveal()}:{secret.reveal()}".encode()).decode()
             headers = {"User-Agent": self.user_agent, "Authorization": f"Basic {pair}"}
             answer = self._send(
-                "POST", "/oauth2/token", {}, None, headers, None, data={"grant_type": "client_credentials"}
+                "POST",
+                "/oauth2/token",
+                {},
+                None,
+                headers,
+                None,
+                data={"grant_type": "client_credentials"},
             )
             if answer.status in (400, 401, 403):
                 raise CredentialRefused(
@@ -395,7 +424,9 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
         data: Mapping[str, str] | None = None,
     ) -> _Answer:
         try:
-            request = self._prepared(method, self._api_url + route + _query(params), json_body, headers, auth, data)
+            request = self._prepared(
+                method, self._api_url + route + _query(params), json_body, headers, auth, data
+            )
             with (
                 _deadline(self._timeouts.total_s),
                 self.session.send(
@@ -409,13 +440,16 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
                 body = _read(response)
                 status, answered = response.status_code, response.headers
         except (requests.RequestException, HTTPError, *_LEAKED, _DeadlinePassed) as error:
-            # Their texts and fields hold the request with its secrets: only the kind of failure goes on.
+            # Their texts and fields hold the request with its secrets: only the kind of
+            # failure goes on.
             self.session.close()
             self.session = self._new_session()
             raise _unavailable(error, self._timeouts) from None
         server_time_s = _server_time(answered)
         self.clock_ahead_s = server_time_s - time.time()
-        return _Answer(status, answered, params, body, {}, server_time_s, _rate(answered, server_time_s))
+        return _Answer(
+            status, answered, params, body, {}, server_time_s, _rate(answered, server_time_s)
+        )
 
     def _prepared(
         self,
@@ -427,7 +461,9 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
         data: Mapping[str, str] | None,
     ) -> requests.PreparedRequest:
         if auth is not None or json_body is not None or data is not None:
-            request = requests.Request(method, url, json=json_body, data=data, headers=headers, auth=auth)
+            request = requests.Request(
+                method, url, json=json_body, data=data, headers=headers, auth=auth
+            )
             return self.session.prepare_request(request)
         # To take a URL of our own apart and put it together again costs as much as to send it.
         prepared = self._template.copy()
@@ -459,8 +495,11 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
         session = requests.Session()
         # A proxy or netrc of the environment must not receive what was meant for X.
         session.trust_env = False
-        # Networks that look into TLS have an authority of their own; naming it sends nothing anywhere.
-        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True
+        # Networks that look into TLS have an authority of their own; naming it sends
+        # nothing anywhere.
+        session.verify = (
+            os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True
+        )
         if self._credential.proxy is not None:
             proxy = self._credential.proxy.reveal()
             session.proxies = {"http": proxy, "https": proxy}
@@ -470,8 +509,9 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
 def _query(params: Mapping[str, Any]) -> str:
     """The parameters as they stand in the URL.
 
-    A query may hold commas as they are. Written as %2C, the hundred of them in the lists of fields would be taken
-    apart and put together again by each layer below: a third of a request's own cost.
+    A query may hold commas as they are. Written as %2C, the hundred of them in the lists of
+    fields would be taken apart and put together again by each layer below: a third of a
+    request's own cost.
     """
     return f"?{urlencode(params, safe=',')}" if params else ""
 
@@ -485,7 +525,9 @@ def _error_of(answer: _Answer, body: Mapping[str, Any]) -> XError | TargetRefuse
         return CapReached(f"{said}: the account has no credits", reason="credits", **about)
     if title in ("UsageCapExceeded", "SpendCapReached") or kind == "usage-capped":
         daily = str(body.get("period")).lower() == "daily"
-        return CapReached(said, for_s=_until_next(answer.server_time_s, daily=daily), daily=daily, **about)
+        return CapReached(
+            said, for_s=_until_next(answer.server_time_s, daily=daily), daily=daily, **about
+        )
     if status == 429:
         if rate is not None and rate.remaining > 0:
             return Overloaded(said, **about)
@@ -493,7 +535,8 @@ def _error_of(answer: _Answer, body: Mapping[str, Any]) -> XError | TargetRefuse
     if status == 401:
         return CredentialRefused(said, **about)
     if status == 403 and (
-        kind in ("client-forbidden", "unsupported-authentication") or _code(body) in (32, 89, 220, 453)
+        kind in ("client-forbidden", "unsupported-authentication")
+        or _code(body) in (32, 89, 220, 453)
     ):
         return EndpointRefused(said, **about)
     if status == 403 and kind in ("not-authorized-for-resource", "resource-not-found"):
@@ -522,7 +565,9 @@ def _code(body: Mapping[str, Any]) -> int | None:
 
 
 def _until_next(now_s: float, *, daily: bool) -> float:
-    """Seconds until X's next day, or until its next month: when the account's own day is unknown."""
+    """Seconds until X's next day, or until its next month: when the account's own day is
+    unknown.
+    """
     now = time.gmtime(now_s)
     to_midnight = 86_400 - (now.tm_hour * 3600 + now.tm_min * 60 + now.tm_sec)
     if daily:
@@ -594,8 +639,8 @@ def _parse(body: bytes) -> Any:
             raise ValueError("the answer is nested deeper than any page") from None
 
 
-# What requests and urllib3 let out of themselves when an answer is malformed: urllib3 raises RuntimeError when a
-# body that broke off while it was decompressed is closed.
+# What requests and urllib3 let out of themselves when an answer is malformed: urllib3
+# raises RuntimeError when a body that broke off while it was decompressed is closed.
 _LEAKED = (OSError, ValueError, EOFError, RuntimeError, HTTPException)
 
 
@@ -607,10 +652,13 @@ class _DeadlinePassed(Exception):
 def _deadline(seconds: float) -> Iterator[None]:
     """Ends what is under way after so many seconds, whatever it waits for.
 
-    A read timeout starts again with each byte, and a header that drips is not seen by any caller: only a
-    signal interrupts both. Outside the main thread, where no signal arrives, the read timeout has to do.
+    A read timeout starts again with each byte, and a header that drips is not seen by any
+    caller: only a signal interrupts both. Outside the main thread, where no signal arrives,
+    the read timeout has to do.
     """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+    if threading.current_thread() is not threading.main_thread() or not hasattr(
+        signal, "setitimer"
+    ):
         yield
         return
 
@@ -627,7 +675,9 @@ def _deadline(seconds: float) -> Iterator[None]:
 
 
 def _unavailable(error: BaseException, timeouts: Timeouts) -> XUnavailable:
-    """Made here, so that no frame of the request keeps hold of it: together they would keep the socket open."""
+    """Made here, so that no frame of the request keeps hold of it: together they would keep
+    the socket open.
+    """
     unavailable = XUnavailable(_sentence_of(error, timeouts))
     unavailable.unsent = _was_not_sent(error)
     return unavailable
@@ -635,7 +685,11 @@ def _unavailable(error: BaseException, timeouts: Timeouts) -> XUnavailable:
 
 def _was_not_sent(error: BaseException) -> bool:
     """Whether there was no connection that could have carried the request to X."""
-    failures = (requests.ConnectTimeout, requests.exceptions.SSLError, requests.exceptions.ProxyError)
+    failures = (
+        requests.ConnectTimeout,
+        requests.exceptions.SSLError,
+        requests.exceptions.ProxyError,
+    )
     if isinstance(error, failures):
         return True
     cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None

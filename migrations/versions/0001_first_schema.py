@@ -52,7 +52,9 @@ def downgrade() -> None:
     op.execute("DROP VIEW tweets")
     op.execute("DROP TABLE crawl_trend, crawl_found, crawl_lookup, crawl_metrics")
     op.execute("DROP TABLE crawl_plan, crawl_reserved, crawl_budget")
-    op.execute("DROP TABLE crawl_import, crawl_page, crawl_target, crawl_target_count, crawl_run, api_bucket, api_credential")
+    op.execute(
+        "DROP TABLE crawl_import, crawl_page, crawl_target, crawl_target_count, crawl_run, api_bucket, api_credential"
+    )
     op.execute("DROP FUNCTION crawl_count_targets")
 
 
@@ -250,7 +252,8 @@ _CRAWL_TABLES = [
         PRIMARY KEY (target_id, tweet_id)
     )
     """,
-    # What was seen of the trends of a place; `target_id` is the search that collects the posts of one.
+    # What was seen of the trends of a place; `target_id` is the search that collects the
+    # posts of one.
     """
     CREATE TABLE crawl_trend (
         page_id uuid NOT NULL REFERENCES crawl_page,
@@ -277,7 +280,8 @@ _CRAWL_TABLES = [
     ) WITH (fillfactor = 80)
     """,
     "CREATE INDEX crawl_lookup_lease ON crawl_lookup (lease_owner) WHERE lease_until IS NOT NULL",
-    # Counts over time. A time that is NULL is that of the first purchase, where nothing tells it any more.
+    # Counts over time. A time that is NULL is that of the first purchase, where nothing
+    # tells it any more.
     """
     CREATE TABLE crawl_metrics (
         tweet_id bigint NOT NULL,
@@ -291,18 +295,26 @@ _CRAWL_TABLES = [
         UNIQUE NULLS NOT DISTINCT (tweet_id, seen_at)
     )
     """,
-    # The accounts by day read this index alone; the second holds the few pages with posts that were bought before.
-    ("CREATE INDEX crawl_page_time ON crawl_page (fetched_at) "
-    "INCLUDE (run_id, credential, endpoint, post_count, user_count, new_count)"),
+    # The accounts by day read this index alone; the second holds the few pages with posts
+    # that were bought before.
+    (
+        "CREATE INDEX crawl_page_time ON crawl_page (fetched_at) "
+        "INCLUDE (run_id, credential, endpoint, post_count, user_count, new_count)"
+    ),
     "CREATE INDEX crawl_page_again ON crawl_page (fetched_at) WHERE post_count > new_count",
-    # Leases are renewed by every page and must stay out of every index; state and name change once in a while.
+    # Leases are renewed by every page and must stay out of every index; state and name
+    # change once in a while.
     "CREATE INDEX crawl_target_state ON crawl_target (kind, state)",
-    ("CREATE INDEX crawl_target_username ON crawl_target (lower(username)) "
-    "WHERE kind = 'timeline' AND username IS NOT NULL"),
-    # An index of a part of the rows tells the planner nothing of how many share a value: it would not be taken.
+    (
+        "CREATE INDEX crawl_target_username ON crawl_target (lower(username)) "
+        "WHERE kind = 'timeline' AND username IS NOT NULL"
+    ),
+    # An index of a part of the rows tells the planner nothing of how many share a value: it
+    # would not be taken.
     "CREATE STATISTICS crawl_target_username_values ON lower(username) FROM crawl_target",
-    # How many targets are of a kind and state is kept, since to count millions takes seconds. The sum over the slots
-    # is the count; there are several so that processes seldom wait for each other.
+    # How many targets are of a kind and state is kept, since to count millions takes
+    # seconds. The sum over the slots is the count; there are several so that processes
+    # seldom wait for each other.
     """
     CREATE TABLE crawl_target_count (
         kind text NOT NULL,
@@ -334,16 +346,25 @@ _CRAWL_TABLES = [
         RETURN NULL;
     END $$
     """,
-    ("CREATE TRIGGER count_new AFTER INSERT ON crawl_target REFERENCING NEW TABLE AS changed "
-    "FOR EACH STATEMENT EXECUTE FUNCTION crawl_count_targets()"),
-    ("CREATE TRIGGER count_gone AFTER DELETE ON crawl_target REFERENCING OLD TABLE AS changed "
-    "FOR EACH STATEMENT EXECUTE FUNCTION crawl_count_targets()"),
+    (
+        "CREATE TRIGGER count_new AFTER INSERT ON crawl_target REFERENCING NEW TABLE AS changed "
+        "FOR EACH STATEMENT EXECUTE FUNCTION crawl_count_targets()"
+    ),
+    (
+        "CREATE TRIGGER count_gone AFTER DELETE ON crawl_target REFERENCING OLD TABLE AS changed "
+        "FOR EACH STATEMENT EXECUTE FUNCTION crawl_count_targets()"
+    ),
     # Of a row, since one of a statement would also look at every page that is saved.
-    ("CREATE TRIGGER count_changed AFTER UPDATE OF kind, state ON crawl_target FOR EACH ROW "
-    "WHEN ((OLD.kind, OLD.state) IS DISTINCT FROM (NEW.kind, NEW.state)) EXECUTE FUNCTION crawl_count_targets()"),
-    ("CREATE TRIGGER count_nothing AFTER TRUNCATE ON crawl_target "
-    "FOR EACH STATEMENT EXECUTE FUNCTION crawl_count_targets()"),
-    # What was spent of a budget: of a run, of a UTC day, of a month; counted anew from the pages by and by.
+    (
+        "CREATE TRIGGER count_changed AFTER UPDATE OF kind, state ON crawl_target FOR EACH ROW "
+        "WHEN ((OLD.kind, OLD.state) IS DISTINCT FROM (NEW.kind, NEW.state)) EXECUTE FUNCTION crawl_count_targets()"
+    ),
+    (
+        "CREATE TRIGGER count_nothing AFTER TRUNCATE ON crawl_target "
+        "FOR EACH STATEMENT EXECUTE FUNCTION crawl_count_targets()"
+    ),
+    # What was spent of a budget: of a run, of a UTC day, of a month; counted anew from the
+    # pages by and by.
     """
     CREATE TABLE crawl_budget (
         scope text NOT NULL,
@@ -354,8 +375,9 @@ _CRAWL_TABLES = [
         PRIMARY KEY (scope, period)
     ) WITH (fillfactor = 50)
     """,
-    # What requests under way may cost at most; `id` is that of the page which will be stored. A row that stays
-    # is of a process that was killed: nobody knows what its request brought.
+    # What requests under way may cost at most; `id` is that of the page which will be
+    # stored. A row that stays is of a process that was killed: nobody knows what its
+    # request brought.
     """
     CREATE TABLE crawl_reserved (
         id uuid PRIMARY KEY,

@@ -1,4 +1,6 @@
-"""What the tests of faults share: figures, tools of the machine, servers that may be broken, a search for secrets."""
+"""What the tests of faults share: figures, tools of the machine, servers that may be
+broken, a search for secrets.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +34,23 @@ class Measure:
         self._noted = noted
 
     def __call__(
-        self, what: str, value: float, *, at_most: float | None = None, at_least: float | None = None
+        self,
+        what: str,
+        value: float,
+        *,
+        at_most: float | None = None,
+        at_least: float | None = None,
     ) -> None:
         kept = (at_most is None or value <= at_most) and (at_least is None or value >= at_least)
         self._note(what, value, _bounds(at_most, at_least), kept)
 
-    def seconds(self, what: str, value: float, *, at_most: float, at_least: float | None = None) -> None:
-        """A duration by the clock on the wall. What is promised is promised of a machine that has the time for it:
-        where all takes twice as long, since others compute, too, so may this."""
+    def seconds(
+        self, what: str, value: float, *, at_most: float, at_least: float | None = None
+    ) -> None:
+        """A duration by the clock on the wall. What is promised is promised of a machine
+        that has the time for it: where all takes twice as long, since others compute, too,
+        so may this.
+        """
         bounds = _bounds(at_most, at_least)
         kept = at_least is None or value >= at_least
         if value > at_most:
@@ -110,7 +121,9 @@ def small_disk(request: pytest.FixtureRequest) -> Iterator[SmallDisk]:
     folder = Path(tempfile.mkdtemp(prefix="small-disk-"))
     size = getattr(request, "param", 4)
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}m,mode=755", "tmpfs", str(folder)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", f"size={size}m,mode=755", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
     )
     if made.returncode:
         folder.rmdir()
@@ -159,7 +172,9 @@ def no_secret_leaks(
 
     def entering(sandbox: Sandbox) -> Sandbox:
         entered(sandbox)
-        haystack.secrets |= {row[c].encode() for row in sandbox.credentials for c in SECRET_COLUMNS if row.get(c)}
+        haystack.secrets |= {
+            row[c].encode() for row in sandbox.credentials for c in SECRET_COLUMNS if row.get(c)
+        }
         return sandbox
 
     started: list[Any] = []

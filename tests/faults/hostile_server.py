@@ -1,6 +1,8 @@
-"""A server that answers each request with another mutation of a true page; started by the fuzz test as a process.
+"""A server that answers each request with another mutation of a true page; started by the
+fuzz test as a process.
 
-`python hostile_server.py PAGES SEED` reads one page of JSON a line, prints its port, and serves until its stdin ends.
+`python hostile_server.py PAGES SEED` reads one page of JSON a line, prints its port, and
+serves until its stdin ends.
 """
 
 from __future__ import annotations
@@ -14,11 +16,60 @@ import sys
 import threading
 from pathlib import Path
 
-TYPES = (b"application/json; charset=utf-8", b"text/html", b"application/octet-stream", b"text/plain; charset=utf-16", b"")
-STATUSES = (200, 200, 200, 200, 200, 200, 200, 204, 206, 301, 302, 400, 401, 402, 403, 404, 409, 418, 429, 500, 503, 599)
-WRONG = ("null", "true", "-1", "0", "1e400", "-0.0", "[]", "{}", '""', '"\\ud800"', '"\\u0000"', "18446744073709551616",
-         "99999999999999999999999999999", '"2026-13-45T99:99:99Z"', '"https://evil.example/\\u202e"', "[[[[[[]]]]]]",
-         '{"id":{"id":{"id":1}}}', "1.5", '"1"', "NaN", "Infinity")  # fmt: skip
+TYPES = (
+    b"application/json; charset=utf-8",
+    b"text/html",
+    b"application/octet-stream",
+    b"text/plain; charset=utf-16",
+    b"",
+)
+STATUSES = (
+    200,
+    200,
+    200,
+    200,
+    200,
+    200,
+    200,
+    204,
+    206,
+    301,
+    302,
+    400,
+    401,
+    402,
+    403,
+    404,
+    409,
+    418,
+    429,
+    500,
+    503,
+    599,
+)
+WRONG = (
+    "null",
+    "true",
+    "-1",
+    "0",
+    "1e400",
+    "-0.0",
+    "[]",
+    "{}",
+    '""',
+    '"\\ud800"',
+    '"\\u0000"',
+    "18446744073709551616",
+    "99999999999999999999999999999",
+    '"2026-13-45T99:99:99Z"',
+    '"https://evil.example/\\u202e"',
+    "[[[[[[]]]]]]",
+    '{"id":{"id":{"id":1}}}',
+    "1.5",
+    '"1"',
+    "NaN",
+    "Infinity",
+)
 
 
 class Mutator:
@@ -29,15 +80,37 @@ class Mutator:
         self._seed = seed
 
     def answer(self, number: int) -> tuple[bytes, bool]:
-        """A whole HTTP answer, or what is left of one; and whether the next one may come over the same connection."""
+        """A whole HTTP answer, or what is left of one; and whether the next one may come
+        over the same connection.
+        """
         chance = random.Random(f"{self._seed} {number}")
-        # Millions of bytes and of objects take seconds, so they come as often as they must and not by chance.
-        body = b'{"data":[' + b"{}," * 600_000 + b"{}]}" if number % 2_500 == 1_999 else self._body(chance)
+        # Millions of bytes and of objects take seconds, so they come as often as they must
+        # and not by chance.
+        body = (
+            b'{"data":[' + b"{}," * 600_000 + b"{}]}"
+            if number % 2_500 == 1_999
+            else self._body(chance)
+        )
         status = chance.choice(STATUSES)
         headers = [f"HTTP/1.1 {status} Whatever".encode(), b"Content-Type: " + chance.choice(TYPES)]
-        headers += [b"Date: " + chance.choice((b"Sat, 21 Nov 2026 03:00:00 GMT", b"yesterday", b"", b"\xff\xfe"))]
+        headers += [
+            b"Date: "
+            + chance.choice((b"Sat, 21 Nov 2026 03:00:00 GMT", b"yesterday", b"", b"\xff\xfe"))
+        ]
         for name in (b"x-rate-limit-limit", b"x-rate-limit-remaining", b"x-rate-limit-reset"):
-            value = chance.choice((b"900", b"0", b"-1", b"", b"soon", b"9" * 25, b"1e9", "\u0663".encode(), b"4102444800"))
+            value = chance.choice(
+                (
+                    b"900",
+                    b"0",
+                    b"-1",
+                    b"",
+                    b"soon",
+                    b"9" * 25,
+                    b"1e9",
+                    "\u0663".encode(),
+                    b"4102444800",
+                )
+            )
             headers.append(name + b": " + value)
         encoding = chance.random()
         if encoding < 0.1:
@@ -46,14 +119,20 @@ class Mutator:
             if chance.random() < 0.3:
                 body = _flipped(body, chance, 3)
         elif encoding < 0.13:
-            headers.append(b"Content-Encoding: " + chance.choice((b"br", b"zstd", b"deflate", b"gzip", b"x-nothing")))
+            headers.append(
+                b"Content-Encoding: "
+                + chance.choice((b"br", b"zstd", b"deflate", b"gzip", b"x-nothing"))
+            )
         length = len(body)
         if chance.random() < 0.05:
             length = max(0, length + chance.choice((-50, -1, 1, 5_000)))
         headers.append(b"Content-Length: " + str(length).encode())
         goes_on = length == len(body)
         if status in (301, 302):
-            headers.append(b"Location: " + chance.choice((b"http://127.0.0.1:1/", b"//", b"\xff", b"/2/users/1/tweets")))
+            headers.append(
+                b"Location: "
+                + chance.choice((b"http://127.0.0.1:1/", b"//", b"\xff", b"/2/users/1/tweets"))
+            )
         whole = b"\r\n".join(headers) + b"\r\n\r\n" + body
         if chance.random() < 0.03:
             whole, goes_on = whole[: chance.randrange(len(whole))], False
@@ -74,12 +153,35 @@ class Mutator:
             depth = chance.choice((10, 500, 100_000))
             return b'{"data":' + b"[" * depth + b"]" * depth + b"}"
         if how == 5:
-            return chance.choice((b"", b"null", b"[]", b"{}", b'"data"', b"<html>", b"\xef\xbb\xbf{}", page * 2, b"\0" * 99))
+            return chance.choice(
+                (
+                    b"",
+                    b"null",
+                    b"[]",
+                    b"{}",
+                    b'"data"',
+                    b"<html>",
+                    b"\xef\xbb\xbf{}",
+                    page * 2,
+                    b"\0" * 99,
+                )
+            )
         return self._with_wrong_values(page, chance)
 
     def _wrapped(self, page: bytes, chance: random.Random) -> bytes:
-        return chance.choice((b'{"data":%s}', b"[%s]", b'{"data":[%s]}', b'{"data":[],"includes":%s,"meta":{}}',
-                              b'{"errors":%s}', b'{"errors":[%s],"title":%s}'.replace(b"%s}", b"1}"))) % page  # fmt: skip
+        return (
+            chance.choice(
+                (
+                    b'{"data":%s}',
+                    b"[%s]",
+                    b'{"data":[%s]}',
+                    b'{"data":[],"includes":%s,"meta":{}}',
+                    b'{"errors":%s}',
+                    b'{"errors":[%s],"title":%s}'.replace(b"%s}", b"1}"),
+                )
+            )
+            % page
+        )
 
     def _with_wrong_values(self, page: bytes, chance: random.Random) -> bytes:
         """Some values anywhere in the page become values of another kind."""

@@ -1,4 +1,6 @@
-"""What tests of faults do to a machine: programs it must have, small disks, servers that crash, lines that break."""
+"""What tests of faults do to a machine: programs it must have, small disks, servers that
+crash, lines that break.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def lacking(reason: str) -> NoReturn:
 
 
 def contention() -> float:
-    """How many times longer computing takes than it would on this machine alone; 1 when nobody else computes."""
+    """How many times longer computing takes than it would on this machine alone; 1 when
+    nobody else computes.
+    """
     longest = os.getloadavg()[0] / (os.cpu_count() or 1)
     for _ in range(3):
         begun, used = time.monotonic(), time.process_time()
@@ -77,7 +81,9 @@ class SmallDisk:
 
 
 class OwnServer:
-    """A PostgreSQL server for one test: it may be crashed, stopped and started again at its port."""
+    """A PostgreSQL server for one test: it may be crashed, stopped and started again at its
+    port.
+    """
 
     def __init__(self, folder: Path, binaries: Path | None = None) -> None:
         self._server = embedded.Server(folder, binaries)
@@ -116,13 +122,32 @@ class OwnServer:
         assert self.url == before, "the server must come back at its port"
 
     def with_tls(self, name: str) -> Path:
-        """Has the server speak TLS with a certificate for `name`; gives the file of the certificate."""
+        """Has the server speak TLS with a certificate for `name`; gives the file of the
+        certificate.
+        """
         certificate, key = self._cluster / "server.crt", self._cluster / "server.key"
         subprocess.run(
-            [need("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}",
-             "-addext", f"subjectAltName=DNS:{name}", "-keyout", str(key), "-out", str(certificate)],
-            check=True, capture_output=True,
-        )  # fmt: skip
+            [
+                need("openssl"),
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                f"/CN={name}",
+                "-addext",
+                f"subjectAltName=DNS:{name}",
+                "-keyout",
+                str(key),
+                "-out",
+                str(certificate),
+            ],
+            check=True,
+            capture_output=True,
+        )
         owner = self._cluster.stat()
         for path in (certificate, key):
             path.chmod(0o600)
@@ -139,14 +164,17 @@ class OwnServer:
 
 
 def with_a_clock(folder: Path, faketime: str, clock: Path) -> Path:
-    """Binaries of a server whose time is what the file `clock` says, such as "+1h": to be given to `OwnServer`."""
+    """Binaries of a server whose time is what the file `clock` says, such as "+1h": to be
+    given to `OwnServer`.
+    """
     real = embedded.find_binaries()
     folder.mkdir()
     folder.chmod(0o755)
     for program in real.iterdir():
         (folder / program.name).symlink_to(program)
     (folder / "pg_ctl").unlink()
-    # PostgreSQL's programs look for each other beside the true file, and hand on what is in the environment.
+    # PostgreSQL's programs look for each other beside the true file, and hand on what is in
+    # the environment.
     (folder / "pg_ctl").write_text(
         f"#!/bin/sh\nexport LD_PRELOAD={faketime} FAKETIME_TIMESTAMP_FILE={clock} FAKETIME_NO_CACHE=1 "
         f'FAKETIME_DONT_FAKE_MONOTONIC=1\nexec {real / "pg_ctl"} "$@"\n'

@@ -6,11 +6,20 @@ import re
 from dataclasses import dataclass, field
 
 PROMISES: dict[str, tuple[str, str]] = {
-    "A1": ("a window is used up (429)", "nothing is sent into a closed window; other credentials go on"),
-    "A2": ("the month's posts are used up (429, no reset)", "the account rests; exit 5 when all do"),
+    "A1": (
+        "a window is used up (429)",
+        "nothing is sent into a closed window; other credentials go on",
+    ),
+    "A2": (
+        "the month's posts are used up (429, no reset)",
+        "the account rests; exit 5 when all do",
+    ),
     "A3": ("429 although permits are left", "back-off that doubles; 10 requests in the first hour"),
     "A4": ("401 in the middle of a chunk", "that token is retired, others finish the work"),
-    "A5": ("a user is protected, suspended or gone", "the user is marked and rests; no credential is touched"),
+    "A5": (
+        "a user is protected, suspended or gone",
+        "the user is marked and rests; no credential is touched",
+    ),
     "A6": ("X answers 503 for a minute", "one probe at a time, ever more slowly; nobody is lost"),
     "A7": ("X does not answer at all", "given up after the timeouts, 60 s at the most"),
     "A8": ("X drips one byte after the other", "given up after the total timeout"),
@@ -19,7 +28,10 @@ PROMISES: dict[str, tuple[str, str]] = {
     "A11": ("clocks an hour apart; a reset in milliseconds", "waits follow X's own clock"),
     "A12": ("pages repeat or overlap", "each post is one row"),
     "A13": ("a page's token has expired", "the walk goes on by id and reads nothing twice"),
-    "A14": ("empty pages that say more follows", "passed over; a walk that gets nowhere is left for the next run"),
+    "A14": (
+        "empty pages that say more follows",
+        "passed over; a walk that gets nowhere is left for the next run",
+    ),
     "A15": ("ids beyond 2^53, as numbers or texts", "every id is stored exactly"),
     "A16": ("unknown, missing, null, huge, deep", "no crash, bounded memory"),
     "A17": ("a redirect, a wrong certificate, a proxy in the environment", "no secret goes there"),
@@ -39,7 +51,10 @@ PROMISES: dict[str, tuple[str, str]] = {
     "P3": ("a worker is out of memory", "as P1; the others do not stop"),
     "P4": ("SIGTERM", "pages are finished, leases and permits given back, exit 143"),
     "P5": ("Ctrl-C once, twice", "once: as P4 with exit 130; twice: at once"),
-    "P6": ("the machine's or the database's clock jumps", "nothing waits longer than a window, nothing is missing"),
+    "P6": (
+        "the machine's or the database's clock jumps",
+        "nothing waits longer than a window, nothing is missing",
+    ),
     "P7": ("a process sleeps while another takes its target", "it sees that before it asks again"),
     "P8": ("the same work is handed out twice", "the second finds nothing to do"),
     "P9": ("the database is out of reach, X is not", "no request after the lease has ended"),
@@ -47,8 +62,14 @@ PROMISES: dict[str, tuple[str, str]] = {
     "F2": ("an odd or enormous list of handles", "the same handles, streamed"),
     "F3": ("hostile handles", "refused by line; no path or statement holds one"),
     "F4": ("cells that a spreadsheet would run", "exported safely when asked to"),
-    "F5": ("a full disk, a read-only folder, no log", "one line; the database work goes on where it can"),
-    "F6": ("a broken file to import", "good posts around a bad place are imported; one line a bad place"),
+    "F5": (
+        "a full disk, a read-only folder, no log",
+        "one line; the database work goes on where it can",
+    ),
+    "F6": (
+        "a broken file to import",
+        "good posts around a bad place are imported; one line a bad place",
+    ),
     "S1": ("secrets in any output", "none anywhere"),
 }
 
@@ -79,7 +100,8 @@ class Figures:
                 continue
             lines.append(f"{fault:<4}{name}: {promise}")
             lines += [
-                f"    {'kept  ' if f.kept else 'BROKEN'}  {f.what}: {f.value} (promised {f.bound})" for f in own
+                f"    {'kept  ' if f.kept else 'BROKEN'}  {f.what}: {f.value} (promised {f.bound})"
+                for f in own
             ]
         return lines
 

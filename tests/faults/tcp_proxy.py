@@ -1,7 +1,9 @@
-"""A TCP proxy on the loopback that breaks what passes through it: cuts, stalls, refuses, delays, drips.
+"""A TCP proxy on the loopback that breaks what passes through it: cuts, stalls, refuses,
+delays, drips.
 
-It stands before PostgreSQL or before X. A `Trap` acts where the bytes hold a pattern, such as the text of a
-statement: before the bytes pass ("before"), or when the answer to them comes back ("answer").
+It stands before PostgreSQL or before X. A `Trap` acts where the bytes hold a pattern, such
+as the text of a statement: before the bytes pass ("before"), or when the answer to them
+comes back ("answer").
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ _LOOK_AGAIN_S = 0.02
 
 @dataclass
 class Trap:
-    """Cuts or holds `count` connections whose client sends `pattern`: after letting `skip` pass, every `every`-th."""
+    """Cuts or holds `count` connections whose client sends `pattern`: after letting `skip`
+    pass, every `every`-th.
+    """
 
     pattern: bytes
     moment: Literal["before", "answer"]
@@ -60,7 +64,9 @@ class _Link:
 
 
 class TcpProxy:
-    """Listens on a free port of 127.0.0.1 and passes everything on to `host:port`, until told otherwise."""
+    """Listens on a free port of 127.0.0.1 and passes everything on to `host:port`, until
+    told otherwise.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -68,7 +74,10 @@ class TcpProxy:
         self._traps: list[Trap] = []
         self._lock = threading.Lock()
         self._cuts: list[tuple[Direction, int]] = []
-        self._open: dict[Direction, threading.Event] = {"up": threading.Event(), "down": threading.Event()}
+        self._open: dict[Direction, threading.Event] = {
+            "up": threading.Event(),
+            "down": threading.Event(),
+        }
         self.port = 0
         self.connections = 0
         self.delay_s = 0.0
@@ -80,7 +89,12 @@ class TcpProxy:
         self.listen()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.refuse()
         for trap in self._traps:
             trap.let_go.set()

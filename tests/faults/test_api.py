@@ -38,7 +38,13 @@ LOOKUP = "/2/users/by"
 HANDLES = [f"writer_{n}" for n in range(8)]
 
 
-def answers(books: dict[str, Any], status: str, *, credential: str | None = None, endpoint: str | None = None) -> int:
+def answers(
+    books: dict[str, Any],
+    status: str,
+    *,
+    credential: str | None = None,
+    endpoint: str | None = None,
+) -> int:
     """How many answers of a status the sandbox gave."""
     return sum(
         counts.get(status, 0)
@@ -61,13 +67,21 @@ def missing(crawler: Crawler, sandbox: Sandbox, handles: list[str]) -> int:
     return len(set(truth(sandbox, handles)) ^ set(crawler.stored_ids()))
 
 
-def client_of(sandbox: Sandbox, *, url: str | None = None, timeouts: Timeouts | None = None, credential: int = 0) -> X:
+def client_of(
+    sandbox: Sandbox,
+    *,
+    url: str | None = None,
+    timeouts: Timeouts | None = None,
+    credential: int = 0,
+) -> X:
     found = inputs.read_credentials(sandbox.auth_csv).credentials[credential]
     return X(found, api_url=url or sandbox.url, timeouts=timeouts or Timeouts())
 
 
 def page(client: X, sandbox: Sandbox, handle: str = "writer_0", *, user_auth: bool = True) -> Any:
-    return client.user_tweets(sandbox.id_of(handle), since_id=None, until_id=None, token=None, user_auth=user_auth)
+    return client.user_tweets(
+        sandbox.id_of(handle), since_id=None, until_id=None, token=None, user_auth=user_auth
+    )
 
 
 @pytest.fixture
@@ -79,12 +93,16 @@ def sandbox() -> Iterator[Sandbox]:
 # -- A1 to A6: X refuses --------------------------------------------------------------------------------
 
 
-def test_A1_a_closed_window_is_not_asked_and_others_go_on(dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_A1_a_closed_window_is_not_asked_and_others_go_on(
+    dsn: str, tmp_path: Path, measure: Any
+) -> None:
     handles = [f"writer_{n}" for n in range(40)]
     with Sandbox(
         "--credentials", "2", "--posts", "0-150", "--window-s", "4", "--limit", f"{TIMELINE}=9/12"
     ) as sandbox:
-        sandbox.fault("window", credential="c1", endpoint=TIMELINE)  # out of the blue, with permits left
+        sandbox.fault(
+            "window", credential="c1", endpoint=TIMELINE
+        )  # out of the blue, with permits left
         crawler = Crawler.on(sandbox, tmp_path, dsn, handles)
         crawler.run()
         books = sandbox.books()
@@ -103,8 +121,12 @@ def test_A1_a_thousand_windows_are_not_overrun(measure: Any) -> None:
     measure("429 answers per 1,000 windows", x.closed / windows * 1000, at_most=1)
 
 
-def test_A1_one_request_a_window_is_enough_to_come_to_the_end(dsn: str, tmp_path: Path, measure: Any) -> None:
-    with Sandbox("--credentials", "1", "--posts", "150-150", "--window-s", "4", "--limit", f"{TIMELINE}=1/1") as sandbox:
+def test_A1_one_request_a_window_is_enough_to_come_to_the_end(
+    dsn: str, tmp_path: Path, measure: Any
+) -> None:
+    with Sandbox(
+        "--credentials", "1", "--posts", "150-150", "--window-s", "4", "--limit", f"{TIMELINE}=1/1"
+    ) as sandbox:
         auth = tmp_path / "auth.csv"
         auth.write_text(f"bearer_token\n{sandbox.credentials[0]['bearer_token']}\n")
         auth.chmod(0o600)
@@ -113,7 +135,11 @@ def test_A1_one_request_a_window_is_enough_to_come_to_the_end(dsn: str, tmp_path
         )
         crawler.run(timeout_s=60)
         books = sandbox.books()
-        measure("posts missing, one request a window", missing(crawler, sandbox, ["writer_0"]), at_most=0)
+        measure(
+            "posts missing, one request a window",
+            missing(crawler, sandbox, ["writer_0"]),
+            at_most=0,
+        )
         asked = sum(of.get(TIMELINE, {}).get("200", 0) for of in books["requests"].values())
         measure("requests for two pages and a look at the top", asked, at_most=4)
 
@@ -140,7 +166,11 @@ def test_A2_when_every_account_is_used_up_the_run_pauses_with_exit_5(
     done = crawler.run(expect=5)
     assert "used up" in done.stdout
     sandbox.control("DELETE", "/sandbox/faults")
-    measure("requests after the first, per credential", answers(sandbox.books(), "429") / 2 - 1, at_most=1)
+    measure(
+        "requests after the first, per credential",
+        answers(sandbox.books(), "429") / 2 - 1,
+        at_most=1,
+    )
     crawler.run()
     measure("posts missing after the next run", missing(crawler, sandbox, HANDLES), at_most=0)
 
@@ -179,7 +209,9 @@ def test_A3_a_second_of_429_with_permits_left_costs_nothing(
     measure("429 answers, all injected", answers(sandbox.books(), "429"), at_most=3)
 
 
-def test_A4_a_revoked_credential_is_retired_in_the_middle_of_a_chunk(dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_A4_a_revoked_credential_is_retired_in_the_middle_of_a_chunk(
+    dsn: str, tmp_path: Path, measure: Any
+) -> None:
     handles = [f"writer_{n}" for n in range(16)]
     with Sandbox("--credentials", "2", "--posts", "100-400", "--latency-ms", "15") as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, dsn, handles)
@@ -190,7 +222,8 @@ def test_A4_a_revoked_credential_is_retired_in_the_middle_of_a_chunk(dsn: str, t
         books = sandbox.books()
         measure("posts missing", missing(crawler, sandbox, handles), at_most=0)
         measure("posts bought twice", bought_twice(books), at_most=0)
-        # A credential has two tokens, the user's and the app's; each is tried and confirmed once by a process.
+        # A credential has two tokens, the user's and the app's; each is tried and confirmed
+        # once by a process.
         calls = answers(books, "401", credential="c1")
         measure("calls per process and token that died", calls / (2 * 2), at_most=2)
         assert "c1" in result.stdout
@@ -226,8 +259,10 @@ def test_A5_users_that_cannot_be_read_rest_and_no_credential_is_blamed(
     crawler.run(expect=1)
     states = dict(crawler.select("SELECT handle, state FROM crawl_target"))
     assert (states["gone_one"], states["suspended_one"], states["protected_one"]) == (
-        "missing", "suspended", "protected",
-    )  # fmt: skip
+        "missing",
+        "suspended",
+        "protected",
+    )
     crawler.run(expect=1)  # the 404 was this request's own
     measure("posts missing", missing(crawler, sandbox, HANDLES[:4]), at_most=0)
     blamed = "SELECT count(*) FROM api_bucket WHERE shut_at IS NOT NULL OR (failures > 0 AND subject <> '*')"
@@ -237,10 +272,16 @@ def test_A5_users_that_cannot_be_read_rest_and_no_credential_is_blamed(
     crawler.run(expect=1)
     asked = all_requests(sandbox.books()) - before
     measure("requests for those who rest", asked - 4, at_most=0)
-    with_a_week_over = "UPDATE crawl_target SET due_at = clock_timestamp() WHERE due_at IS NOT NULL RETURNING 1"
+    with_a_week_over = (
+        "UPDATE crawl_target SET due_at = clock_timestamp() WHERE due_at IS NOT NULL RETURNING 1"
+    )
     assert len(_changed(crawler, with_a_week_over)) == 3
     crawler.run(expect=1)
-    measure("posts missing after a week", missing(crawler, sandbox, [*HANDLES[:4], "protected_one"]), at_most=0)
+    measure(
+        "posts missing after a week",
+        missing(crawler, sandbox, [*HANDLES[:4], "protected_one"]),
+        at_most=0,
+    )
 
 
 def _changed(crawler: Crawler, statement: str) -> list[Any]:
@@ -251,7 +292,9 @@ def _changed(crawler: Crawler, statement: str) -> list[Any]:
         return connection.execute(statement.encode()).fetchall()
 
 
-def test_A6_a_burst_of_503_is_probed_ever_more_slowly(sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_A6_a_burst_of_503_is_probed_ever_more_slowly(
+    sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any
+) -> None:
     _burst(sandbox, dsn, tmp_path, measure, 3.0)
 
 
@@ -269,7 +312,11 @@ def _burst(sandbox: Sandbox, dsn: str, folder: Path, measure: Any, seconds: floa
     crawler.run()
     measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
     measure(f"requests in {seconds:.0f} s of 503", answers(sandbox.books(), "503"), at_most=12)
-    measure.seconds("seconds from the end of the burst to the end", time.monotonic() - begun - seconds, at_most=70)
+    measure.seconds(
+        "seconds from the end of the burst to the end",
+        time.monotonic() - begun - seconds,
+        at_most=70,
+    )
 
 
 # -- A7 to A9: X does not answer, or not to the end -----------------------------------------------------
@@ -278,7 +325,11 @@ def _burst(sandbox: Sandbox, dsn: str, folder: Path, measure: Any, seconds: floa
 def test_A7_a_server_that_does_not_answer_is_given_up(sandbox: Sandbox, measure: Any) -> None:
     sandbox.fault("black-hole", count=1)
     client = client_of(sandbox, timeouts=Timeouts(1.0, 1.5, 3.0))
-    measure.seconds("seconds of a black hole, promised 1.5 + 1", _seconds_until_given_up(client, sandbox), at_most=2.5)
+    measure.seconds(
+        "seconds of a black hole, promised 1.5 + 1",
+        _seconds_until_given_up(client, sandbox),
+        at_most=2.5,
+    )
     page(client, sandbox)  # the client is as good as before
 
 
@@ -293,7 +344,9 @@ def test_A7_an_address_that_takes_no_connection_is_given_up(sandbox: Sandbox, me
                 one.setblocking(False)
                 with contextlib.suppress(BlockingIOError):
                     one.connect(address)
-            client = client_of(sandbox, url=f"http://127.0.0.1:{address[1]}", timeouts=Timeouts(1.0, 1.5, 3.0))
+            client = client_of(
+                sandbox, url=f"http://127.0.0.1:{address[1]}", timeouts=Timeouts(1.0, 1.5, 3.0)
+            )
             took = _seconds_until_given_up(client, sandbox)
             measure.seconds("seconds without a connection, promised 1 + 1", took, at_most=2.0)
 
@@ -313,7 +366,11 @@ def test_A7_a_black_hole_holds_nobody_for_more_than_a_minute(
 def test_A8_a_server_that_drips_is_given_up(sandbox: Sandbox, measure: Any) -> None:
     sandbox.fault("slowloris", count=1, interval_s=0.2)
     client = client_of(sandbox, timeouts=Timeouts(1.0, 1.5, 2.5))
-    measure.seconds("seconds of a dripping body, total timeout 2.5", _seconds_until_given_up(client, sandbox), at_most=3.0)
+    measure.seconds(
+        "seconds of a dripping body, total timeout 2.5",
+        _seconds_until_given_up(client, sandbox),
+        at_most=3.0,
+    )
     page(client, sandbox)
     with before_x(sandbox) as proxy:
         proxy.drip_s = 0.2  # headers, too
@@ -323,12 +380,16 @@ def test_A8_a_server_that_drips_is_given_up(sandbox: Sandbox, measure: Any) -> N
 
 
 @pytest.mark.slow
-def test_A8_by_default_a_server_that_drips_is_given_up_after_a_minute(sandbox: Sandbox, measure: Any) -> None:
+def test_A8_by_default_a_server_that_drips_is_given_up_after_a_minute(
+    sandbox: Sandbox, measure: Any
+) -> None:
     sandbox.fault("slowloris", count=1, interval_s=0.5)
     measure.seconds("seconds", _seconds_until_given_up(client_of(sandbox), sandbox), at_most=61)
 
 
-def test_A8_a_crawl_gets_past_drips(sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_A8_a_crawl_gets_past_drips(
+    sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any
+) -> None:
     sandbox.fault("slowloris", count=2, interval_s=0.2, endpoint=TIMELINE)
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     crawler.run("--readTimeout", "1", "--totalTimeout", "2")
@@ -352,9 +413,13 @@ def test_A9_cut_answers_are_asked_again_and_leave_nothing(
     books = sandbox.books()
     assert books["posts_in_broken_answers"] > 0
     measure("posts missing or half", missing(crawler, sandbox, HANDLES), at_most=0)
-    [(posts,)] = crawler.select("SELECT sum(post_count) FROM crawl_page WHERE target_id IS NOT NULL")
+    [(posts,)] = crawler.select(
+        "SELECT sum(post_count) FROM crawl_page WHERE target_id IS NOT NULL"
+    )
     sold_whole = books["posts_sold"] - books["posts_in_broken_answers"]
-    measure("posts noted as bought beside those that came whole", abs(posts - sold_whole), at_most=0)
+    measure(
+        "posts noted as bought beside those that came whole", abs(posts - sold_whole), at_most=0
+    )
     paid_again = bought_twice(books) - books["posts_in_broken_answers"]
     measure("posts paid again beside those that did not arrive", paid_again, at_most=0)
 
@@ -385,10 +450,16 @@ def test_A10_whatever_comes_as_200_is_one_kind_of_error(
 
 @pytest.mark.parametrize(
     "skew",
-    ["server +1 h", "machine -1 h", "reset in ms",
-     *(pytest.param(name, marks=pytest.mark.slow) for name in ("server -1 h", "machine +1 h"))],
-)  # fmt: skip
-def test_A11_waits_follow_the_clock_of_x(dsn: str, tmp_path: Path, measure: Any, faketime: str, skew: str) -> None:
+    [
+        "server +1 h",
+        "machine -1 h",
+        "reset in ms",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("server -1 h", "machine +1 h")),
+    ],
+)
+def test_A11_waits_follow_the_clock_of_x(
+    dsn: str, tmp_path: Path, measure: Any, faketime: str, skew: str
+) -> None:
     handles = [f"writer_{n}" for n in range(24)]
     whose, _, hour = skew.partition(" ")
     with Sandbox(
@@ -399,20 +470,31 @@ def test_A11_waits_follow_the_clock_of_x(dsn: str, tmp_path: Path, measure: Any,
         if whose == "server":
             sandbox.control("POST", "/sandbox/clock", {"skew_s": 3_600 if "+" in hour else -3_600})
         elif whose == "machine":
-            wrong = {"LD_PRELOAD": faketime, "FAKETIME": "+3600s" if "+" in hour else "-3600s",
-                     "FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
+            wrong = {
+                "LD_PRELOAD": faketime,
+                "FAKETIME": "+3600s" if "+" in hour else "-3600s",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            }
         else:
             sandbox.fault("reset-in-ms", for_s=600)
         ended(crawler.start(env=os.environ | wrong))
         books = sandbox.books()
-        measure(f"requests into a closed window, {skew}", books["closed_window_requests"], at_most=0)
+        measure(
+            f"requests into a closed window, {skew}", books["closed_window_requests"], at_most=0
+        )
         measure(f"posts missing, {skew}", missing(crawler, sandbox, handles), at_most=0)
         windows = [w for w in books["past_windows"] + books["windows"] if w["endpoint"] == TIMELINE]
-        measure.seconds(f"longest wait beyond a window's end in seconds, {skew}", longest_pause(windows), at_most=5)
+        measure.seconds(
+            f"longest wait beyond a window's end in seconds, {skew}",
+            longest_pause(windows),
+            at_most=5,
+        )
 
 
 def longest_pause(windows: list[dict[str, Any]]) -> float:
-    """Of the windows of each subject, the longest time from the end of one to the beginning of the next."""
+    """Of the windows of each subject, the longest time from the end of one to the beginning
+    of the next.
+    """
     by_subject: dict[str, list[dict[str, Any]]] = {}
     for window in sorted(windows, key=lambda w: float(w["opened_at"])):
         by_subject.setdefault(window["subject"], []).append(window)
@@ -431,11 +513,15 @@ class StrictClock(http.server.BaseHTTPRequestHandler):
     ahead_s = 0.0
 
     def do_GET(self) -> None:
-        fields = dict(part.strip().split("=", 1) for part in self.headers["Authorization"][6:].split(","))
+        fields = dict(
+            part.strip().split("=", 1) for part in self.headers["Authorization"][6:].split(",")
+        )
         sent_at = float(unquote(fields["oauth_timestamp"].strip('"')))
         now = time.time() + self.ahead_s
         refused = abs(now - sent_at) > 300
-        body = json.dumps({"title": "Unauthorized"} if refused else {"data": [], "meta": {"result_count": 0}}).encode()
+        body = json.dumps(
+            {"title": "Unauthorized"} if refused else {"data": [], "meta": {"result_count": 0}}
+        ).encode()
         self.send_response_only(401 if refused else 200)
         self.send_header("Date", formatdate(now, usegmt=True))
         self.send_header("Content-Length", str(len(body)))
@@ -447,7 +533,9 @@ class StrictClock(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(handler: type[http.server.BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[int]:
+def serving(
+    handler: type[http.server.BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None
+) -> Iterator[int]:
     """A small server on the loopback; gives its port."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     if tls is not None:
@@ -486,7 +574,9 @@ def test_A12_repeated_and_overlapping_pages_are_stored_once(
     crawler.run()
     assert sum(sandbox.books()["faults"].values()) >= 20
     measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
-    [(rows, distinct)] = crawler.select("SELECT count(*), count(DISTINCT id) FROM tweet_articles_tweepy")
+    [(rows, distinct)] = crawler.select(
+        "SELECT count(*), count(DISTINCT id) FROM tweet_articles_tweepy"
+    )
     measure("duplicates", rows - distinct, at_most=0)
     _is_covered(crawler, len(HANDLES))
 
@@ -499,7 +589,9 @@ def _is_covered(crawler: Crawler, users: int) -> None:
     assert whole == users
 
 
-def test_A13_an_expired_token_is_done_without(sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_A13_an_expired_token_is_done_without(
+    sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any
+) -> None:
     for handle in HANDLES:
         sandbox.fault("empty-page-with-token", username=handle)
         sandbox.fault("token-expired", username=handle)
@@ -510,7 +602,9 @@ def test_A13_an_expired_token_is_done_without(sandbox: Sandbox, dsn: str, tmp_pa
     measure("posts read again", bought_twice(sandbox.books()), at_most=0)
 
 
-def test_A14_empty_pages_with_a_token_are_not_the_end(sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_A14_empty_pages_with_a_token_are_not_the_end(
+    sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any
+) -> None:
     for handle in HANDLES:
         sandbox.fault("empty-page-with-token", username=handle)
         sandbox.fault("empty-last-page", username=handle)
@@ -532,7 +626,9 @@ def test_A14_a_walk_that_gets_nowhere_is_left_for_the_next_run(
     measure("posts missing after the next run", missing(crawler, sandbox, HANDLES[:3]), at_most=0)
 
 
-def test_A15_ids_are_exact_as_numbers_and_as_texts(sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_A15_ids_are_exact_as_numbers_and_as_texts(
+    sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any
+) -> None:
     sandbox.fault("numeric-ids", for_s=600, probability=0.5, endpoint=TIMELINE)
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     crawler.run()
@@ -636,7 +732,9 @@ def test_A17_a_redirect_is_not_followed(
     port, heard = stranger
     client = client_of(sandbox)
     for user_auth in (True, False):
-        sandbox.fault("redirect", status=status, location=f"http://localhost:{port}/2/users/1/tweets")
+        sandbox.fault(
+            "redirect", status=status, location=f"http://localhost:{port}/2/users/1/tweets"
+        )
         with pytest.raises(XUnavailable):
             page(client, sandbox, user_auth=user_auth)
     measure(f"requests that followed a {status}", len(heard), at_most=0)
@@ -649,7 +747,9 @@ def test_A17_a_proxy_of_the_environment_hears_nothing(
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login nobody password nothing\n")
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES[:2])
-    environment = os.environ | dict.fromkeys(names, f"http://127.0.0.1:{port}") | {"HOME": str(tmp_path)}
+    environment = (
+        os.environ | dict.fromkeys(names, f"http://127.0.0.1:{port}") | {"HOME": str(tmp_path)}
+    )
     environment = {name: value for name, value in environment.items() if name.lower() != "no_proxy"}
     ended(crawler.start(env=environment))
     measure("requests to the proxy of the environment", len(heard), at_most=0)
@@ -672,13 +772,27 @@ def test_A17_a_wrong_certificate_is_told_nothing(
 
 def _certificate(folder: Path, name: str) -> ssl.SSLContext:
     subprocess.run(
-        [need("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}",
-         "-addext", f"subjectAltName=DNS:{name}", "-keyout", str(folder / "key.pem"),
-         "-out", str(folder / "cert.pem")],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            need("openssl"),
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            f"/CN={name}",
+            "-addext",
+            f"subjectAltName=DNS:{name}",
+            "-keyout",
+            str(folder / "key.pem"),
+            "-out",
+            str(folder / "cert.pem"),
+        ],
+        check=True,
+        capture_output=True,
+    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     return context
-
-

@@ -1,4 +1,6 @@
-"""Faults of the database: what was bought is saved, once, whatever happens to PostgreSQL or the way to it."""
+"""Faults of the database: what was bought is saved, once, whatever happens to PostgreSQL or
+the way to it.
+"""
 # ruff: noqa: N802 - a test carries the id of its fault, so that `-k D1_` is that fault
 
 from __future__ import annotations
@@ -71,7 +73,10 @@ def test_D1_the_server_crashes_again_and_again(
     crawler = Crawler.on(sandbox, tmp_path, own_server.database(), HANDLES)
     process = crawler.start()
     for crash in range(1, 4):
-        wait_until(lambda n=crash: requests(sandbox) >= 6 * n or process.poll() is not None, what="more pages")
+        wait_until(
+            lambda n=crash: requests(sandbox) >= 6 * n or process.poll() is not None,
+            what="more pages",
+        )
         own_server.crash()
         own_server.start()
     ended(process)
@@ -105,9 +110,13 @@ def test_D1_a_server_that_stays_away_is_a_dead_end_that_is_said(
         run, _ = session.begin_run(version="0", arguments={}, host="h", credentials=[])
         own_server.crash()
         begun = time.monotonic()
-        with pytest.raises(DatabaseUnreachable, match="everything saved is safe, run again") as caught:
+        with pytest.raises(
+            DatabaseUnreachable, match="everything saved is safe, run again"
+        ) as caught:
             session.end_run(run, exit_code=0, report={})
-        measure.seconds("seconds until it is said, patience 2 s", time.monotonic() - begun, at_most=8)
+        measure.seconds(
+            "seconds until it is said, patience 2 s", time.monotonic() - begun, at_most=8
+        )
         begun = time.monotonic()
         with pytest.raises(DatabaseUnreachable):
             session.release("w")
@@ -152,7 +161,11 @@ def test_D11_a_crash_of_the_server_while_windows_are_closed(
         own_server.start()
         ended(process)
         measure("posts missing, D1 with A1", missing(crawler, sandbox, handles), at_most=0)
-        measure("requests into a closed window, D1 with A1", sandbox.books()["closed_window_requests"], at_most=0)
+        measure(
+            "requests into a closed window, D1 with A1",
+            sandbox.books()["closed_window_requests"],
+            at_most=0,
+        )
 
 
 @pytest.mark.slow
@@ -184,11 +197,16 @@ class OnePage:
         handle = f"user_{number}"
         with Database(dsn).session() as session:
             session.claim_handles([handle], "w")
-            session.remember(run, page(users=1), [Found(handle, str(number + 1), handle, 7)], [], rest_s=0)
+            session.remember(
+                run, page(users=1), [Found(handle, str(number + 1), handle, 7)], [], rest_s=0
+            )
             target = session.targets([handle])[handle].id
             session.claim(target, "w", 0)
         chance = random.Random(number)
-        rows = [row(self.first + n, text=f"post {n} {chance.randbytes(letters // 2).hex()}") for n in range(20)]
+        rows = [
+            row(self.first + n, text=f"post {n} {chance.randbytes(letters // 2).hex()}")
+            for n in range(20)
+        ]
         self.batch = Batch(target, page(posts=20), rows, covered=(self.first, self.first + 20))
 
     def state(self) -> tuple[int, int, str, int]:
@@ -219,7 +237,10 @@ def _cut_while_saving(dsn: str, measure: Any, *, points: int) -> None:
             one = OnePage(dsn, run, number)
             direction, most = ("up", up) if number % 3 else ("down", down)
             proxy.cut_after(chance.randrange(1, most), direction)  # type: ignore[arg-type]
-            with behind.session(stopping=lambda: True) as session, contextlib.suppress(DatabaseUnreachable):
+            with (
+                behind.session(stopping=lambda: True) as session,
+                contextlib.suppress(DatabaseUnreachable),
+            ):
                 session.save(run, "w", one.batch)
             # What the server got before the cut may still be under way in it.
             _until_idle(dsn)
@@ -255,7 +276,9 @@ def test_D2_a_line_cut_at_any_byte_leaves_whole_pages_or_none(dsn: str, measure:
 
 
 @pytest.mark.slow
-def test_D2_a_line_cut_at_a_thousand_bytes_leaves_whole_pages_or_none(dsn: str, measure: Any) -> None:
+def test_D2_a_line_cut_at_a_thousand_bytes_leaves_whole_pages_or_none(
+    dsn: str, measure: Any
+) -> None:
     _cut_while_saving(dsn, measure, points=1_000)
 
 
@@ -267,10 +290,17 @@ def test_D2_connections_ended_by_the_server_during_a_crawl(
     ends = pages = 0
     with psycopg.connect(dsn, autocommit=True) as connection:
         while process.poll() is None:
-            # As often as there is another page, and not more often: whoever is cut off again and again gets nowhere.
-            wait_until(lambda n=pages: requests(sandbox) > n or process.poll() is not None, timeout_s=60, what="a page")
+            # As often as there is another page, and not more often: whoever is cut off
+            # again and again gets nowhere.
+            wait_until(
+                lambda n=pages: requests(sandbox) > n or process.poll() is not None,
+                timeout_s=60,
+                what="a page",
+            )
             pages = requests(sandbox)
-            time.sleep(0.02 * (pages % 4))  # anywhere between the request, the save and the next claim
+            time.sleep(
+                0.02 * (pages % 4)
+            )  # anywhere between the request, the save and the next claim
             ends += connection.execute(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND application_name = 'tweetcrawler'"
@@ -281,11 +311,18 @@ def test_D2_connections_ended_by_the_server_during_a_crawl(
     measure("posts bought twice", bought_twice(sandbox), at_most=0)
 
 
-def test_D3_lost_answers_to_commits_do_no_harm(sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_D3_lost_answers_to_commits_do_no_harm(
+    sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any
+) -> None:
     with before_database(dsn) as proxy:
         lost = [
             proxy.trap(Trap(pattern, "answer", "cut", count=6, skip=2, every=3))
-            for pattern in (b"INSERT INTO crawl_page", b"crawled_at = CASE", b"COMMIT", b"lease_until = clock_timestamp() + ")
+            for pattern in (
+                b"INSERT INTO crawl_page",
+                b"crawled_at = CASE",
+                b"COMMIT",
+                b"lease_until = clock_timestamp() + ",
+            )
         ]
         behind = Crawler.on(sandbox, tmp_path, through(dsn, proxy), HANDLES)
         behind.run()
@@ -293,11 +330,15 @@ def test_D3_lost_answers_to_commits_do_no_harm(sandbox: Sandbox, dsn: str, tmp_p
         measure("answers lost", sum(trap.times for trap in lost), at_least=12)
     measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
     measure("posts bought twice", bought_twice(sandbox), at_most=0)
-    [(posts, pages)] = crawler.select("SELECT sum(post_count), count(*) FROM crawl_page WHERE target_id IS NOT NULL")
+    [(posts, pages)] = crawler.select(
+        "SELECT sum(post_count), count(*) FROM crawl_page WHERE target_id IS NOT NULL"
+    )
     measure("posts noted twice as bought", posts - sandbox.books()["posts_sold"], at_most=0)
     measure("pages noted twice", pages - requests(sandbox), at_most=0)
     [(counted,)] = crawler.select("SELECT sum(post_count) FROM crawl_target")
-    measure("posts counted twice for their users", counted - sandbox.books()["posts_sold"], at_most=0)
+    measure(
+        "posts counted twice for their users", counted - sandbox.books()["posts_sold"], at_most=0
+    )
     measure("requests into a closed window", sandbox.books()["closed_window_requests"], at_most=0)
 
 
@@ -329,7 +370,11 @@ def test_D4_with_a_full_disk_nothing_more_is_bought(
         result = ended(process)
         assert "No space left" in result.stderr or "does not work" in result.stderr
         measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
-        measure("posts bought twice", sandbox.books()["posts_sold"] - before - len(crawler.stored_ids()), at_most=0)
+        measure(
+            "posts bought twice",
+            sandbox.books()["posts_sold"] - before - len(crawler.stored_ids()),
+            at_most=0,
+        )
     finally:
         with contextlib.suppress(OSError):
             small_disk.free()
@@ -349,7 +394,9 @@ def test_D4_a_disk_that_stays_full_is_a_dead_end_that_is_said(
             pages = [OnePage(dsn, run, number, letters=8_000) for number in range(1, 25)]
             small_disk.fill()
             took: list[float] = []
-            with pytest.raises(DatabaseUnreachable, match="everything saved is safe, run again") as caught:
+            with pytest.raises(
+                DatabaseUnreachable, match="everything saved is safe, run again"
+            ) as caught:
                 _save_all(session, run, pages, took)
             measure.seconds("seconds until it is said, patience 2 s", took[-1], at_most=8)
         assert caught.value.exit_code == 3
@@ -360,7 +407,11 @@ def test_D4_a_disk_that_stays_full_is_a_dead_end_that_is_said(
         with Database(dsn).session() as session:
             for one in pages:
                 session.save(run, "w", one.batch)
-        measure("pages that are not whole after there is room", sum(p.state() != p.whole for p in pages), at_most=0)
+        measure(
+            "pages that are not whole after there is room",
+            sum(p.state() != p.whole for p in pages),
+            at_most=0,
+        )
     finally:
         with contextlib.suppress(OSError):
             small_disk.free()
@@ -368,7 +419,9 @@ def test_D4_a_disk_that_stays_full_is_a_dead_end_that_is_said(
 
 
 def _save_all(session: Session, run: int, pages: list[OnePage], took: list[float]) -> None:
-    """Saves the pages, of which some find room in files that are there; `took` gets the seconds of each."""
+    """Saves the pages, of which some find room in files that are there; `took` gets the
+    seconds of each.
+    """
     for one in pages:
         begun = time.monotonic()
         try:
@@ -391,7 +444,9 @@ def test_D4_after_five_minutes_of_a_full_disk_the_run_ends_with_exit_3(
         small_disk.fill()
         begun = time.monotonic()
         result = ended(process, expect=3, timeout_s=600)
-        measure.seconds("seconds until it is said", time.monotonic() - begun, at_least=290, at_most=400)
+        measure.seconds(
+            "seconds until it is said", time.monotonic() - begun, at_least=290, at_most=400
+        )
         assert "run again when it is back" in result.stdout
         assert "Traceback" not in result.stderr
         small_disk.free()
@@ -434,9 +489,15 @@ def _write_the_same(dsn: str, measure: Any, *, pages: int) -> None:
         try:
             with database.session() as session:
                 for turn in range(pages // 4):
-                    # The same posts in opposite orders, and a change in each, so that each is really written.
+                    # The same posts in opposite orders, and a change in each, so that each
+                    # is really written.
                     rows = [row(n + 1, favorite_count=number * pages + turn) for n in range(20)]
-                    batch = Batch(targets[number], page(posts=20), rows[:: 1 if number % 2 else -1], covered=(1, 21))
+                    batch = Batch(
+                        targets[number],
+                        page(posts=20),
+                        rows[:: 1 if number % 2 else -1],
+                        covered=(1, 21),
+                    )
                     session.save(run, "w", batch, keep_body=False)
         except BaseException as error:  # noqa: BLE001 - told to the thread that can fail
             failed.append(error)
@@ -449,7 +510,9 @@ def _write_the_same(dsn: str, measure: Any, *, pages: int) -> None:
     assert not failed, failed
     [(saved,)] = select(dsn, "SELECT count(*) FROM crawl_page WHERE target_id IS NOT NULL")
     assert saved == pages
-    [(deadlocks,)] = select(dsn, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    [(deadlocks,)] = select(
+        dsn, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    )
     measure(f"deadlocks in {pages:,} pages of 4 writers", deadlocks, at_most=0)
 
 
@@ -460,7 +523,10 @@ def test_D5_a_deadlock_with_a_stranger_is_survived(dsn: str, measure: Any) -> No
     with Database(dsn).session() as session:
         session.save(run, "w", one.batch)
     changed = Batch(
-        one.batch.target, page(posts=20), [{**r, "favorite_count": 9} for r in one.batch.rows], covered=one.batch.covered
+        one.batch.target,
+        page(posts=20),
+        [{**r, "favorite_count": 9} for r in one.batch.rows],
+        covered=one.batch.covered,
     )
     saving = threading.Thread(target=lambda: _save(dsn, run, changed))
     with psycopg.connect(dsn) as stranger:
@@ -471,7 +537,9 @@ def test_D5_a_deadlock_with_a_stranger_is_survived(dsn: str, measure: Any) -> No
         wait_until(lambda: select(dsn, waiting)[0][0] >= 1, what="the writer waiting")
         stranger.execute(touch, [one.first])  # the ring is closed
     saving.join(20)
-    [(deadlocks,)] = select(dsn, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    [(deadlocks,)] = select(
+        dsn, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    )
     [(stored,)] = select(dsn, "SELECT count(*) FROM tweet_articles_tweepy WHERE favorite_count = 9")
     print(f"{deadlocks} deadlock")
     measure("rows of the page not saved after it", 20 - stored, at_most=0)
@@ -508,13 +576,23 @@ def test_D7_numbers_beyond_bigint_cost_their_post_only(
     crawler.run(expect=(0, 1))
     books = sandbox.books()
     assert books["faults"]["big-id"] == 3
-    [(refused,)] = crawler.select("SELECT coalesce(sum(jsonb_array_length(refused)), 0) FROM crawl_page")
+    [(refused,)] = crawler.select(
+        "SELECT coalesce(sum(jsonb_array_length(refused)), 0) FROM crawl_page"
+    )
     assert refused > 0
-    reasons = crawler.select("SELECT DISTINCT r->>'reason' FROM crawl_page, jsonb_array_elements(refused) r")
+    reasons = crawler.select(
+        "SELECT DISTINCT r->>'reason' FROM crawl_page, jsonb_array_elements(refused) r"
+    )
     print(reasons)
     stored = len(crawler.stored_ids())
-    measure("posts neither stored nor noted", books["posts_sold"] - stored - int(refused), at_most=0)
-    measure("posts stored that do not exist", len(set(crawler.stored_ids()) - set(truth(sandbox, HANDLES))), at_most=0)
+    measure(
+        "posts neither stored nor noted", books["posts_sold"] - stored - int(refused), at_most=0
+    )
+    measure(
+        "posts stored that do not exist",
+        len(set(crawler.stored_ids()) - set(truth(sandbox, HANDLES))),
+        at_most=0,
+    )
     [(pages,)] = crawler.select("SELECT count(*) FROM crawl_page WHERE target_id IS NOT NULL")
     measure("pages lost", requests(sandbox) - pages, at_most=0)
 
@@ -525,14 +603,20 @@ def test_D7_numbers_beyond_bigint_cost_their_post_only(
 def test_D8_impatient_servers_are_borne(dsn: str, tmp_path: Path, measure: Any) -> None:
     name = conninfo_to_dict(dsn)["dbname"]
     with psycopg.connect(dsn, autocommit=True) as connection:
-        for setting in ("statement_timeout = '400ms'", "lock_timeout = '150ms'", "idle_session_timeout = '250ms'",
-                        "idle_in_transaction_session_timeout = '200ms'"):  # fmt: skip
+        for setting in (
+            "statement_timeout = '400ms'",
+            "lock_timeout = '150ms'",
+            "idle_session_timeout = '250ms'",
+            "idle_in_transaction_session_timeout = '200ms'",
+        ):
             connection.execute(f"ALTER DATABASE {name} SET {setting}".encode())
     with (
         Sandbox("--credentials", "2", "--posts", "100-250", "--latency-ms", "100") as sandbox,
         before_database(dsn) as proxy,
     ):
-        sandbox.fault("delay", delay_s=0.6, count=3, endpoint=TIMELINE)  # the session idles meanwhile
+        sandbox.fault(
+            "delay", delay_s=0.6, count=3, endpoint=TIMELINE
+        )  # the session idles meanwhile
         slow = proxy.trap(Trap(b"FOR UPDATE OF b", "answer", "hold", skip=3))
         behind = Crawler.on(sandbox, tmp_path, through(dsn, proxy), HANDLES)
         process = behind.start()
@@ -547,20 +631,28 @@ def test_D8_impatient_servers_are_borne(dsn: str, tmp_path: Path, measure: Any) 
         result = ended(process)
         print(result.stderr.count("does not work"), "times tried again")
         crawler = Crawler.on(sandbox, tmp_path / "direct", dsn, HANDLES)
-        measure("times that it had to be tried again", result.stderr.count("does not work"), at_least=3)
+        measure(
+            "times that it had to be tried again", result.stderr.count("does not work"), at_least=3
+        )
         measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
         measure("posts bought twice", bought_twice(sandbox), at_most=0)
-        measure.seconds("seconds from the last hindrance to the end", time.monotonic() - begun, at_most=60)
+        measure.seconds(
+            "seconds from the last hindrance to the end", time.monotonic() - begun, at_most=60
+        )
 
 
-def test_P9_a_line_that_broke_without_a_word_is_noticed_by_the_kernel(dsn: str, measure: Any) -> None:
+def test_P9_a_line_that_broke_without_a_word_is_noticed_by_the_kernel(
+    dsn: str, measure: Any
+) -> None:
     with db.connect(dsn) as connection, socket.socket(fileno=os.dup(connection.fileno())) as line:
         idle = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
         every = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
         times = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
     measure("seconds until a dead line is noticed", idle + every * times, at_most=30)
     with db.connect(make_conninfo(dsn, keepalives_idle=99, application_name="mine")) as connection:
-        assert connection.info.get_parameters()["keepalives_idle"] == "99", "the operator's word wins"
+        assert connection.info.get_parameters()["keepalives_idle"] == "99", (
+            "the operator's word wins"
+        )
 
 
 @contextlib.contextmanager
@@ -583,7 +675,9 @@ def pgbouncer(dsn: str, *, pool_size: int) -> Iterator[str]:
     shutil.chown(folder, "nobody") if as_nobody else None
     shutil.chown(settings, "nobody") if as_nobody else None
     process = subprocess.Popen([program, "-q", *as_nobody, str(settings)], stderr=subprocess.PIPE)
-    through_it = make_conninfo("", host="127.0.0.1", port=port, dbname=str(known["dbname"]), user="anybody")
+    through_it = make_conninfo(
+        "", host="127.0.0.1", port=port, dbname=str(known["dbname"]), user="anybody"
+    )
     try:
         wait_until(lambda: _answers(through_it) or process.poll() is not None, what="pgbouncer")
         yield through_it
@@ -607,8 +701,13 @@ def _answers(dsn: str) -> bool:
 
 
 def test_D9_through_pgbouncer_in_transaction_mode(dsn: str, tmp_path: Path, measure: Any) -> None:
-    with Sandbox("--credentials", "2", "--posts", "100-250") as sandbox, pgbouncer(dsn, pool_size=2) as pooled:
-        runs = [Crawler.on(sandbox, tmp_path / str(n), pooled, HANDLES, threads=2) for n in range(2)]
+    with (
+        Sandbox("--credentials", "2", "--posts", "100-250") as sandbox,
+        pgbouncer(dsn, pool_size=2) as pooled,
+    ):
+        runs = [
+            Crawler.on(sandbox, tmp_path / str(n), pooled, HANDLES, threads=2) for n in range(2)
+        ]
         results = [ended(process) for process in [run.start() for run in runs]]
         complaints = sum(result.stderr.count("does not work") for result in results)
         crawler = Crawler.on(sandbox, tmp_path / "direct", dsn, HANDLES)
@@ -618,7 +717,9 @@ def test_D9_through_pgbouncer_in_transaction_mode(dsn: str, tmp_path: Path, meas
 
 
 def test_D9_nothing_is_prepared_that_a_pooler_would_have_to_know(dsn: str, measure: Any) -> None:
-    """From 1.21 on pgbouncer keeps prepared statements (`max_prepared_statements`), before it loses them."""
+    """From 1.21 on pgbouncer keeps prepared statements (`max_prepared_statements`), before
+    it loses them.
+    """
     with Database(dsn).session() as session:
         run, _ = session.begin_run(version="0", arguments={}, host="h", credentials=[])
         one = OnePage(dsn, run, 1)
@@ -626,7 +727,9 @@ def test_D9_nothing_is_prepared_that_a_pooler_would_have_to_know(dsn: str, measu
             session.save(run, "w", one.batch)
             session.claim(one.batch.target, "w", 0)
         assert session._connection is not None
-        [(prepared,)] = session._connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchall()
+        [(prepared,)] = session._connection.execute(
+            "SELECT count(*) FROM pg_prepared_statements"
+        ).fetchall()
     measure("prepared statements", prepared, at_most=0)
 
 
@@ -666,8 +769,12 @@ def roles(own_server: OwnServer) -> dict[str, str]:
         for _ in range(2):  # harmless when it is run again
             connection.execute(ROLES.read_bytes())
         for role in ("owner", "writer", "reader"):
-            connection.execute(f"ALTER ROLE tweetcrawler_{role} PASSWORD '{role}-canary-password'".encode())
-            dsns[role] = make_conninfo(superuser, user=f"tweetcrawler_{role}", password=f"{role}-canary-password")
+            connection.execute(
+                f"ALTER ROLE tweetcrawler_{role} PASSWORD '{role}-canary-password'".encode()
+            )
+            dsns[role] = make_conninfo(
+                superuser, user=f"tweetcrawler_{role}", password=f"{role}-canary-password"
+            )
     Database(dsns["owner"]).upgrade()
     return dsns
 
@@ -689,7 +796,10 @@ def test_the_owner_migrates_the_writer_crawls_and_the_reader_reads(
         ("reader", "INSERT INTO crawl_run (version, arguments, host) VALUES ('', '{}', '')"),
         ("reader", "UPDATE crawl_target SET covered = '{}'"),
     ):
-        with psycopg.connect(roles[role]) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        with (
+            psycopg.connect(roles[role]) as connection,
+            pytest.raises(psycopg.errors.InsufficientPrivilege),
+        ):
             connection.execute(statement.encode())
 
 
@@ -714,7 +824,11 @@ def test_services_and_password_files_of_libpq_are_enough(
     passwords.write_text(f"{known['host']}:{known['port']}:*:{known['user']}:{known['password']}\n")
     passwords.chmod(0o600)
     crawler = Crawler.on(sandbox, tmp_path, "service=tweets", HANDLES[:2])
-    ended(crawler.start(env=os.environ | {"PGSERVICEFILE": str(service), "PGPASSFILE": str(passwords)}))
+    ended(
+        crawler.start(
+            env=os.environ | {"PGSERVICEFILE": str(service), "PGPASSFILE": str(passwords)}
+        )
+    )
     crawler.dsn = dsn
     assert missing(crawler, sandbox, HANDLES[:2]) == 0
 
@@ -747,5 +861,3 @@ def test_tls_is_libpq_s_own_and_another_s_certificate_is_refused(
     crawler = Crawler.on(sandbox, tmp_path / "right", known, HANDLES[:2])
     crawler.run()
     assert missing(crawler, sandbox, HANDLES[:2]) == 0
-
-

@@ -1,4 +1,6 @@
-"""Faults of files: what the operator hands over may be broken, hostile or enormous, and disks may be full."""
+"""Faults of files: what the operator hands over may be broken, hostile or enormous, and
+disks may be full.
+"""
 # ruff: noqa: N802 - a test carries the id of its fault, so that `-k F1_` is that fault
 
 from __future__ import annotations
@@ -30,17 +32,33 @@ HANDLES = [f"writer_{n}" for n in range(4)]
 
 # Name -> (content of the file, how many credentials it gives or None, what the sentence says).
 AUTH_FILES: dict[str, tuple[bytes, int | None, str]] = {
-    "a column is missing": (f"consumer_key,access_token\n{ROW}\n".encode(), None, "consumer_secret"),
+    "a column is missing": (
+        f"consumer_key,access_token\n{ROW}\n".encode(),
+        None,
+        "consumer_secret",
+    ),
     "a quote stays open": (f'{KEYS}\n{ROW}\n"{ROW}\n'.encode(), None, "line 3"),
     "a mark of UTF-8 in front": (f"\ufeff{KEYS}\n{ROW}\n".encode(), 1, ""),
     "UTF-16": (f"{KEYS}\n{ROW}\n".encode("utf-16"), 1, ""),
     "line ends of Windows": (f"{KEYS}\r\n{ROW}\r\n".encode(), 1, ""),
     "empty": (b"", None, "header"),
     "only a header": (f"{KEYS}\n".encode(), None, "no usable row"),
-    "the same keys three times": (f"{KEYS}\n{ROW}\n{ROW}\n{ROW}\n".encode(), 1, "same keys as in line 2"),
+    "the same keys three times": (
+        f"{KEYS}\n{ROW}\n{ROW}\n{ROW}\n".encode(),
+        1,
+        "same keys as in line 2",
+    ),
     "no text at all": (b"\xff\xfa" + bytes(range(256)), None, "UTF-8"),
-    "a key in the place of a column's name": (f"{CANARY},consumer_key\n{ROW}\n".encode(), None, "consumer_secret"),
-    "white space inside a key": (f"{KEYS}\n{CANARY} {CANARY},{ROW[:60]}\n{ROW}\n".encode(), 1, "column consumer_key"),
+    "a key in the place of a column's name": (
+        f"{CANARY},consumer_key\n{ROW}\n".encode(),
+        None,
+        "consumer_secret",
+    ),
+    "white space inside a key": (
+        f"{KEYS}\n{CANARY} {CANARY},{ROW[:60]}\n{ROW}\n".encode(),
+        1,
+        "column consumer_key",
+    ),
 }
 
 
@@ -80,7 +98,11 @@ def test_F2_odd_lists_give_the_same_handles(tmp_path: Path, measure: Any) -> Non
     for name, content in lists.items():
         (tmp_path / "handles.txt").write_bytes(content)
         refused: list[str] = []
-        found = list(inputs.read_handles(tmp_path / "handles.txt", on_bad=lambda n, r, to=refused: to.append(r)))
+        found = list(
+            inputs.read_handles(
+                tmp_path / "handles.txt", on_bad=lambda n, r, to=refused: to.append(r)
+            )
+        )
         print(name, found, refused)
         others += found != plain or bool(refused)
     measure(f"lists of {len(lists)} that gave other handles", others, at_most=0)
@@ -96,7 +118,9 @@ def test_F2_a_million_handles_are_streamed(tmp_path: Path, measure: Any) -> None
         "most = Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]\n"
         "print(count, found, time.process_time() - begun, most)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
+    )
     lines, found, seconds, kilobytes = done.stdout.split()
     assert (int(lines), int(found)) == (1_000_000, 1_000_000)
     measure("seconds of CPU for 1,000,000 handles", float(seconds), at_most=5)
@@ -104,10 +128,28 @@ def test_F2_a_million_handles_are_streamed(tmp_path: Path, measure: Any) -> None
 
 
 HOSTILE = [
-    "../../etc/x", "/etc/passwd", "https://evil.example/ada", "x" * 10_000, "\u202eada", "\U0001f600", "a;DROP TABLE x",
-    "ada'--", '"; SELECT 1', "%s", "{0}", "$(reboot)", "`reboot`", "ada\x00bob", "con", "..", ".", "-rf", "a" * 16,
-    "\uff41\uff44\uff41", "ad\u0430",  # full-width letters, and a Cyrillic one
-]  # fmt: skip
+    "../../etc/x",
+    "/etc/passwd",
+    "https://evil.example/ada",
+    "x" * 10_000,
+    "\u202eada",
+    "\U0001f600",
+    "a;DROP TABLE x",
+    "ada'--",
+    '"; SELECT 1',
+    "%s",
+    "{0}",
+    "$(reboot)",
+    "`reboot`",
+    "ada\x00bob",
+    "con",
+    "..",
+    ".",
+    "-rf",
+    "a" * 16,
+    "\uff41\uff44\uff41",
+    "ad\u0430",  # full-width letters, and a Cyrillic one
+]
 
 
 @pytest.mark.parametrize("sink", ["database", "csv"])
@@ -117,15 +159,27 @@ def test_F3_hostile_handles_are_refused_by_line_and_touch_nothing(
     folder = tmp_path / "operator"
     with Sandbox("--credentials", "1", "--posts", "5-10") as sandbox:
         crawler = Crawler.on(sandbox, folder, dsn if sink == "database" else None, [])
-        (folder / "handles.txt").write_text("\n".join([*HOSTILE, *HANDLES[:2]]) + "\n", encoding="utf-8")
+        (folder / "handles.txt").write_text(
+            "\n".join([*HOSTILE, *HANDLES[:2]]) + "\n", encoding="utf-8"
+        )
         before = _files(tmp_path)
         result = crawler.run(*(["--csv"] if sink == "csv" else []), expect=(0, 1))
         asked = {name for of in sandbox.books()["requests"].values() for name in of}
-        measure(f"hostile handles that X heard of, {sink}", sandbox.books()["users_sold"] - 3, at_most=0)
-    new = [path for path in _files(tmp_path) - before if folder not in path.parents or ".." in path.name]
+        measure(
+            f"hostile handles that X heard of, {sink}", sandbox.books()["users_sold"] - 3, at_most=0
+        )
+    new = [
+        path
+        for path in _files(tmp_path) - before
+        if folder not in path.parents or ".." in path.name
+    ]
     measure(f"files outside, {sink}", len(new), at_most=0)
     refused = len([handle for handle in HOSTILE if handle != "con"])
-    measure(f"refusals without a line, {sink}", refused - result.stderr.count("handles.txt, line "), at_most=0)
+    measure(
+        f"refusals without a line, {sink}",
+        refused - result.stderr.count("handles.txt, line "),
+        at_most=0,
+    )
     assert asked <= {"/2/users/by", "/2/users/:id/tweets", "/oauth2/token"}
     assert "Traceback" not in result.stderr
 
@@ -134,8 +188,20 @@ def _files(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
 
 
-def test_F4_formulas_are_harmless_in_exports_for_spreadsheets(dsn: str, tmp_path: Path, measure: Any) -> None:
-    formulas = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "=HYPERLINK(\"http://evil.example\")", "plain", "'=1"]
+def test_F4_formulas_are_harmless_in_exports_for_spreadsheets(
+    dsn: str, tmp_path: Path, measure: Any
+) -> None:
+    formulas = [
+        "=1+1",
+        "+1",
+        "-1",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        '=HYPERLINK("http://evil.example")',
+        "plain",
+        "'=1",
+    ]
     with psycopg.connect(dsn) as connection:
         for number, text in enumerate(formulas, start=1):
             connection.execute(
@@ -145,7 +211,12 @@ def test_F4_formulas_are_harmless_in_exports_for_spreadsheets(dsn: str, tmp_path
             )
     crawler = Crawler(tmp_path, dsn=dsn)
     safe = _exported(crawler, "--excel-safe")
-    dangerous = [cell for row in safe[1:] for cell in row if cell[:1] in "=+-@\t\r" and cell and not _is_number(cell)]
+    dangerous = [
+        cell
+        for row in safe[1:]
+        for cell in row
+        if cell[:1] in "=+-@\t\r" and cell and not _is_number(cell)
+    ]
     measure("cells that a spreadsheet would run, with --excel-safe", len(dangerous), at_most=0)
     faithful = {row[safe[0].index("text")] for row in _exported(crawler)[1:]}
     # Without it, what is read back is what was stored: that is for programs.
@@ -181,14 +252,27 @@ def test_F5_without_room_for_its_output_the_work_is_done_all_the_same(
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(
-            [*PROGRAM, "-c", "tweet.ini"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+            [*PROGRAM, "-c", "tweet.ini"],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
             check=False,
-        )  # fmt: skip
+        )
     haystack.add("stderr", result.stderr)
-    measure("tracebacks, stdout full", result.stderr.count("Traceback") + result.stderr.count("Exception"), at_most=0)
+    measure(
+        "tracebacks, stdout full",
+        result.stderr.count("Traceback") + result.stderr.count("Exception"),
+        at_most=0,
+    )
     assert "No space left" in result.stderr
     assert result.returncode == 1
-    measure("posts missing, stdout full", len(set(truth(sandbox, HANDLES)) ^ set(crawler.stored_ids())), at_most=0)
+    measure(
+        "posts missing, stdout full",
+        len(set(truth(sandbox, HANDLES)) ^ set(crawler.stored_ids())),
+        at_most=0,
+    )
 
 
 def test_F5_without_room_for_its_log_the_work_is_done_all_the_same(
@@ -198,12 +282,21 @@ def test_F5_without_room_for_its_log_the_work_is_done_all_the_same(
     sandbox.fault("status", count=1)
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(
-            [*PROGRAM, "-c", "tweet.ini", "--logLevel", "debug"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=full,
-            text=True, timeout=90, check=False,
-        )  # fmt: skip
+            [*PROGRAM, "-c", "tweet.ini", "--logLevel", "debug"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            timeout=90,
+            check=False,
+        )
     assert "new rows" in result.stdout
     measure("exit code, stderr full", result.returncode, at_most=0)
-    measure("posts missing, stderr full", len(set(truth(sandbox, HANDLES)) ^ set(crawler.stored_ids())), at_most=0)
+    measure(
+        "posts missing, stderr full",
+        len(set(truth(sandbox, HANDLES)) ^ set(crawler.stored_ids())),
+        at_most=0,
+    )
 
 
 @pytest.mark.parametrize("small_disk", [16], indirect=True)
@@ -211,7 +304,9 @@ def test_F5_csv_files_on_a_full_disk_end_in_one_line_and_go_on_later(
     small_disk: SmallDisk, sandbox: Sandbox, tmp_path: Path, measure: Any
 ) -> None:
     crawler = Crawler.on(sandbox, tmp_path, None, HANDLES)
-    sandbox.fault("delay", delay_s=0.2, for_s=600, endpoint="/2/users/:id/tweets")  # it is not done before the disk is full
+    sandbox.fault(
+        "delay", delay_s=0.2, for_s=600, endpoint="/2/users/:id/tweets"
+    )  # it is not done before the disk is full
     (small_disk.folder / "csv").mkdir()
     arguments = ("--csv", "--folder", str(small_disk.folder / "csv"))
     process = crawler.start(*arguments)
@@ -230,7 +325,9 @@ def test_F5_csv_files_on_a_full_disk_end_in_one_line_and_go_on_later(
         for path in (small_disk.folder / "csv").glob("*.csv")
         for row in list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))[1:]
     }
-    measure("posts missing after there is room", len(set(truth(sandbox, HANDLES)) ^ stored), at_most=0)
+    measure(
+        "posts missing after there is room", len(set(truth(sandbox, HANDLES)) ^ stored), at_most=0
+    )
 
 
 def test_F5_a_read_only_folder_is_said_in_one_line(
@@ -249,11 +346,15 @@ def test_F5_the_private_server_on_a_full_disk_is_a_dead_end_that_is_said(
     small_disk: SmallDisk, sandbox: Sandbox, tmp_path: Path, measure: Any
 ) -> None:
     small_disk.fill()
-    crawler = Crawler.on(sandbox, tmp_path, None, HANDLES, settings=f"dataFolder = {small_disk.folder / 'data'}")
+    crawler = Crawler.on(
+        sandbox, tmp_path, None, HANDLES, settings=f"dataFolder = {small_disk.folder / 'data'}"
+    )
     begun = time.monotonic()
     with contextlib.ExitStack() as stack:
         stack.callback(small_disk.free)
         result = crawler.run(expect=(2, 3))
     measure.seconds("seconds until it is said", time.monotonic() - begun, at_most=60)
-    measure("tracebacks, private server on a full disk", result.stderr.count("Traceback"), at_most=0)
+    measure(
+        "tracebacks, private server on a full disk", result.stderr.count("Traceback"), at_most=0
+    )
     assert "No space left" in result.stderr

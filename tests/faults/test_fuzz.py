@@ -48,10 +48,15 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """True pages, one a line: the sandbox's, and recorded ones of X where they are at hand."""
     lines = []
     with Sandbox("--credentials", "1", "--posts", "40-90") as sandbox:
-        asked = {"tweet.fields": "author_id,created_at,entities,public_metrics,referenced_tweets,lang,note_tweet,"
-                 "in_reply_to_user_id,attachments", "expansions": "author_id,referenced_tweets.id,"
-                 "referenced_tweets.id.author_id,attachments.media_keys,in_reply_to_user_id",
-                 "user.fields": "username,name,public_metrics", "media.fields": "url,type", "max_results": "15"}  # fmt: skip
+        asked = {
+            "tweet.fields": "author_id,created_at,entities,public_metrics,referenced_tweets,lang,note_tweet,"
+            "in_reply_to_user_id,attachments",
+            "expansions": "author_id,referenced_tweets.id,"
+            "referenced_tweets.id.author_id,attachments.media_keys,in_reply_to_user_id",
+            "user.fields": "username,name,public_metrics",
+            "media.fields": "url,type",
+            "max_results": "15",
+        }
         for handle in ("writer_0", "writer_1", "gone_one", "protected_one"):
             found = sandbox.get(f"/2/users/{sandbox.id_of(handle)}/tweets", asked)
             lines.append(found.content)
@@ -70,7 +75,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_log_is_kept(caplog: pytest.LogCaptureFixture) -> None:
-    """A record that pytest keeps holds its exception, and that holds the connection which the server waits for."""
+    """A record that pytest keeps holds its exception, and that holds the connection which
+    the server waits for.
+    """
     caplog.set_level(logging.CRITICAL, logger="urllib3")
 
 
@@ -78,7 +85,9 @@ def no_log_is_kept(caplog: pytest.LogCaptureFixture) -> None:
 def hostile(pages: Path, seed: str) -> Iterator[int]:
     """The port of a server that mutates these pages."""
     process = subprocess.Popen(
-        [sys.executable, str(SERVER), str(pages), seed], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, str(SERVER), str(pages), seed],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     assert process.stdout is not None
     try:
@@ -104,17 +113,27 @@ TOTAL_S = 3.0
 RANGE: dict[str, Any] = {"since_id": 5, "until_id": None, "token": None}
 # How often each is asked, and what is done with its page until it is saved.
 ASKED: list[tuple[int, Callable[[X, bool], Page], Callable[[Page], Any]]] = [
-    (50, lambda x, user: x.user_tweets("12", **RANGE, user_auth=user), lambda p: walk._news_of_user(p, "12")),
-    (10, lambda x, user: x.users_by(["writer_0", "gone_one"], user_auth=user),
-     lambda p: walk._resolved(p, ["writer_0", "gone_one"])),
+    (
+        50,
+        lambda x, user: x.user_tweets("12", **RANGE, user_auth=user),
+        lambda p: walk._news_of_user(p, "12"),
+    ),
+    (
+        10,
+        lambda x, user: x.users_by(["writer_0", "gone_one"], user_auth=user),
+        lambda p: walk._resolved(p, ["writer_0", "gone_one"]),
+    ),
     (5, lambda x, user: x.search_recent("cats", **RANGE, user_auth=user), lambda p: None),
     (5, lambda x, _: x.search_all("cats", **RANGE), lambda p: None),
-    (10, lambda x, user: x.tweets([12, 13], user_auth=user),
-     lambda p: (walk._gone(p, [12, 13], {}), walk._metrics_of(p, {12, 13}))),
+    (
+        10,
+        lambda x, user: x.tweets([12, 13], user_auth=user),
+        lambda p: (walk._gone(p, [12, 13], {}), walk._metrics_of(p, {12, 13})),
+    ),
     (5, lambda x, _: x.trends(1, max_trends=50), lambda p: walk._trends_of(p, "en")),
     (5, lambda x, _: x.usage(days=35), lambda p: usage_of("", p.server_time_s, p.answer)),
     (10, lambda x, _: x.counts(COUNTS_RECENT, "cats", **RANGE), walk._total_of),
-]  # fmt: skip
+]
 
 
 def _answers(pages: Path, folder: Path, measure: Any, *, seed: str, count: int) -> None:
@@ -133,13 +152,17 @@ def _answers(pages: Path, folder: Path, measure: Any, *, seed: str, count: int) 
     leaks, longest = 0, 0.0
     before = psutil.Process().memory_info().rss
     with hostile(pages, seed) as port:
-        client = X(credential, api_url=f"http://127.0.0.1:{port}", timeouts=Timeouts(2.0, 2.0, TOTAL_S))
+        client = X(
+            credential, api_url=f"http://127.0.0.1:{port}", timeouts=Timeouts(2.0, 2.0, TOTAL_S)
+        )
         for number in range(count):
             [(_, ask, use)] = chance.choices(ASKED, weights)
             try:
                 waited = Waited()
                 try:
-                    page = ask(client, chance.random() < 0.15)  # a signature takes longer than all the rest
+                    page = ask(
+                        client, chance.random() < 0.15
+                    )  # a signature takes longer than all the rest
                 finally:
                     longest = max(longest, waited.seconds)
                 _use(page, score)
@@ -157,12 +180,19 @@ def _answers(pages: Path, folder: Path, measure: Any, *, seed: str, count: int) 
     assert not strange, strange[:5]
     measure(f"kinds of strange errors in {count:,} answers", len(strange), at_most=0)
     measure("errors that hold a secret", leaks, at_most=0)
-    measure.seconds("longest wait for an answer in seconds, total timeout 3", longest, at_least=TOTAL_S - 0.1, at_most=TOTAL_S + 1)
+    measure.seconds(
+        "longest wait for an answer in seconds, total timeout 3",
+        longest,
+        at_least=TOTAL_S - 0.1,
+        at_most=TOTAL_S + 1,
+    )
     measure("MB grown", grown / 1e6, at_most=200)
 
 
 class Waited:
-    """Seconds that passed and were not used for computing, which takes longer where others compute, too."""
+    """Seconds that passed and were not used for computing, which takes longer where others
+    compute, too.
+    """
 
     def __init__(self) -> None:
         self._begun = time.monotonic() - time.process_time()
@@ -179,14 +209,18 @@ def _use(page: Page, score: Callable[[str], float]) -> None:
         assert isinstance(row["id"], int)
         assert 0 < row["id"] < 2**63
     learned = Walk(Hole(0, None)).learn(
-        [row["id"] for row in flattened.rows], page.next_token, settled_below_id=settled_below(page.server_time_s)
+        [row["id"] for row in flattened.rows],
+        page.next_token,
+        settled_below_id=settled_below(page.server_time_s),
     )
     assert learned.covered is None or 0 <= learned.covered[0] < learned.covered[1]
     assert isinstance(page.params, dict)
     assert all(isinstance(error, dict) for error in page.errors)
 
 
-def test_A16_the_largest_answer_that_is_taken_takes_bounded_memory(tmp_path: Path, pages: Path, measure: Any) -> None:
+def test_A16_the_largest_answer_that_is_taken_takes_bounded_memory(
+    tmp_path: Path, pages: Path, measure: Any
+) -> None:
     """Just below the limit, and the worst for a parser: millions of empty objects."""
     program = (
         "from pathlib import Path\nfrom tweetcrawler import xapi\n"
@@ -194,7 +228,9 @@ def test_A16_the_largest_answer_that_is_taken_takes_bounded_memory(tmp_path: Pat
         "body = b'{\"data\":[' + b'{},' * ((xapi.ANSWER_MAX_BYTES - 20) // 3) + b'{}]}'\n"
         "before = most()\nxapi._parse(body)\nprint(most() - before)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     measure("MB for the worst 16 MB", int(done.stdout) / 1e3, at_most=600)
 
 
@@ -212,11 +248,28 @@ def mutations(seed: str, originals: list[bytes], count: int) -> Iterator[bytes]:
                     data = data[: chance.randrange(len(data) + 1)]
                 case 1:
                     at = chance.randrange(len(data) + 1)
-                    data[at:at] = chance.choice((b'"', b"'", b",", b"\n", b"\r", b"\0", b"\xff", b"\xef\xbb\xbf", b"=", b"["))
+                    data[at:at] = chance.choice(
+                        (
+                            b'"',
+                            b"'",
+                            b",",
+                            b"\n",
+                            b"\r",
+                            b"\0",
+                            b"\xff",
+                            b"\xef\xbb\xbf",
+                            b"=",
+                            b"[",
+                        )
+                    )
                 case 2 if data:
                     data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
                 case 3:
-                    data = bytearray(bytes(data).decode(errors="replace").encode(chance.choice(("utf-16", "utf-32", "utf-8-sig"))))
+                    data = bytearray(
+                        bytes(data)
+                        .decode(errors="replace")
+                        .encode(chance.choice(("utf-16", "utf-32", "utf-8-sig")))
+                    )
                 case 4:
                     at = chance.randrange(len(data) + 1)
                     data[at:at] = data[chance.randrange(len(data) + 1) :]
@@ -224,7 +277,9 @@ def mutations(seed: str, originals: list[bytes], count: int) -> Iterator[bytes]:
                     data = data.replace(b"\n", chance.choice((b"\r\n", b"\r", b"\n\n", b"")))
                 case 6:
                     at = chance.randrange(len(data) + 1)
-                    data[at:at] = bytes(chance.randrange(256) for _ in range(chance.choice((1, 5, 200))))
+                    data[at:at] = bytes(
+                        chance.randrange(256) for _ in range(chance.choice((1, 5, 200)))
+                    )
                 case _:
                     data += b"x" * chance.choice((1, 2_000, 20_000))
         yield bytes(data[:200_000])
@@ -253,24 +308,35 @@ def _fuzz_files(
     return refused, strange, leaks
 
 
-def test_F1_mutated_auth_files_bring_out_sentences_without_values(tmp_path: Path, measure: Any) -> None:
-    header = b"consumer_key,consumer_secret,access_token,access_token_secret,bearer_token,name,proxy\n"
-    rows = b"".join(b",".join(b"%b%d%d" % (CANARY.encode(), n, c) for c in range(5)) + b",n%d,\n" % n for n in range(4))
+def test_F1_mutated_auth_files_bring_out_sentences_without_values(
+    tmp_path: Path, measure: Any
+) -> None:
+    header = (
+        b"consumer_key,consumer_secret,access_token,access_token_secret,bearer_token,name,proxy\n"
+    )
+    rows = b"".join(
+        b",".join(b"%b%d%d" % (CANARY.encode(), n, c) for c in range(5)) + b",n%d,\n" % n
+        for n in range(4)
+    )
 
     def read(path: Path) -> str:
         return " ".join(inputs.read_credentials(path).notes)
 
-    refused, strange, leaks = _fuzz_files(tmp_path, [header + rows, header + rows[:200]], read, count=1_200)
+    refused, strange, leaks = _fuzz_files(
+        tmp_path, [header + rows, header + rows[:200]], read, count=1_200
+    )
     print(f"{refused} of 1,200 refused")
     assert not strange, strange[:5]
     assert 50 < refused < 1_180
     measure("sentences with a value in 1,200 files", leaks, at_most=0)
 
 
-def test_F1_mutated_tweet_ini_brings_out_sentences_without_values(tmp_path: Path, measure: Any) -> None:
+def test_F1_mutated_tweet_ini_brings_out_sentences_without_values(
+    tmp_path: Path, measure: Any
+) -> None:
     example = (Path(__file__).resolve().parents[2] / "tweet.ini.example").read_bytes()
     small = (
-        f"[Database]\ndbname = \"tweets\"\ndbuser = u\ndbpass = \"{CANARY}\"  # it\ndbhost = localhost\ndbport = 5432\n"
+        f'[Database]\ndbname = "tweets"\ndbuser = u\ndbpass = "{CANARY}"  # it\ndbhost = localhost\ndbport = 5432\n'
         "[Twitter]\nauthCSV = a.csv\nhandlesFile = handles.txt\n[System]\nThreads = 4\nlogLevel = debug\n"
     ).encode()
 
@@ -286,13 +352,19 @@ def test_F1_mutated_tweet_ini_brings_out_sentences_without_values(tmp_path: Path
 
 
 def test_F3_mutated_lists_give_handles_and_reasons_only(tmp_path: Path, measure: Any) -> None:
-    lines = "ada\n@Grace_H\nhttps://x.com/alan\n# who\n../../etc/passwd\n\u202eevil\n\U0001f600\n" + "x" * 300 + "\n"
+    lines = (
+        "ada\n@Grace_H\nhttps://x.com/alan\n# who\n../../etc/passwd\n\u202eevil\n\U0001f600\n"
+        + "x" * 300
+        + "\n"
+    )
 
     def read(path: Path) -> None:
         reasons: list[str] = []
         found = list(inputs.read_handles(path, on_bad=lambda _, reason: reasons.append(reason)))
         assert all(handle.isascii() and 1 <= len(handle) <= 15 for handle in found)
-        assert all(handle.replace("_", "a").isalnum() and handle == handle.lower() for handle in found)
+        assert all(
+            handle.replace("_", "a").isalnum() and handle == handle.lower() for handle in found
+        )
         assert len(found) == len(set(found))
         assert all(len(reason) < 500 and reason.isprintable() for reason in reasons)
         inputs.count_lines(path)
@@ -306,7 +378,9 @@ def test_F3_mutated_lists_give_handles_and_reasons_only(tmp_path: Path, measure:
 
 
 class Archives:
-    """Files to import around a bad place each, and the posts in them that nothing is wrong with."""
+    """Files to import around a bad place each, and the posts in them that nothing is wrong
+    with.
+    """
 
     def __init__(self, folder: Path, seed: str) -> None:
         self._folder = folder
@@ -317,8 +391,19 @@ class Archives:
         folder.mkdir()
 
     def make(self, count: int) -> None:
-        kinds = (self._bad_line, self._bad_line, self._bad_line, self._packed, self._cut_short, self._damaged, self._tar,
-                 self._cut_tar, self._zip, self._spread, self._noise)  # fmt: skip
+        kinds = (
+            self._bad_line,
+            self._bad_line,
+            self._bad_line,
+            self._packed,
+            self._cut_short,
+            self._damaged,
+            self._tar,
+            self._cut_tar,
+            self._zip,
+            self._spread,
+            self._noise,
+        )
         for number in range(count):
             kinds[number % len(kinds)](f"{number:05}")
 
@@ -340,7 +425,9 @@ class Archives:
         ending, pack = self._chance.choice(PACKERS[:2])
         packed = pack(content)
         packed = packed[: self._chance.randrange(len(packed) // 2, len(packed) - 12)]
-        left = (zlib.decompressobj(wbits=31) if ending == "gz" else bz2.BZ2Decompressor()).decompress(packed)
+        left = (
+            zlib.decompressobj(wbits=31) if ending == "gz" else bz2.BZ2Decompressor()
+        ).decompress(packed)
         whole = left[: left.rfind(b"\n") + 1].splitlines()
         self._write(f"{name}.jsonl.{ending}", packed, {_id_in(line) for line in whole})
 
@@ -355,7 +442,9 @@ class Archives:
         """A member that is broken between two that are not."""
         first, good = self._good_lines(3)
         last, more = self._good_lines(3)
-        broken = self._chance.choice((gzip.compress(first)[:-20], bz2.compress(first)[5:], b"\x1f\x8b", b"\xff" * 900))
+        broken = self._chance.choice(
+            (gzip.compress(first)[:-20], bz2.compress(first)[5:], b"\x1f\x8b", b"\xff" * 900)
+        )
         members = {"a.jsonl.gz": gzip.compress(first), "b.jsonl.gz": broken, "c/d.jsonl": last}
         self._write(f"{name}.tar", _as_tar(members), good | more)
 
@@ -382,9 +471,19 @@ class Archives:
     def _noise(self, name: str) -> None:
         text = self._good_lines(3)[0].decode()
         noise: bytes = self._chance.choice(
-            (self._chance.randbytes(3_000), b"", b"\0" * 5_000, text.encode("utf-16")[:-1], text.encode("utf-32"),
-             b"[" * 200_000, b'{"a":' * 100_000, b"[" * 5_000 + b"]" * 5_000, b"\n" * 3_000, b"]}" * 999)
-        )  # fmt: skip
+            (
+                self._chance.randbytes(3_000),
+                b"",
+                b"\0" * 5_000,
+                text.encode("utf-16")[:-1],
+                text.encode("utf-32"),
+                b"[" * 200_000,
+                b'{"a":' * 100_000,
+                b"[" * 5_000 + b"]" * 5_000,
+                b"\n" * 3_000,
+                b"]}" * 999,
+            )
+        )
         self._write(f"{name}.json", noise, set())
 
     # -- their parts ---------------------------------------------------------------------------------
@@ -400,7 +499,9 @@ class Archives:
 
     def _good_lines(self, count: int) -> tuple[bytes, set[int]]:
         ids = [self._new_id() for _ in range(count)]
-        return b"".join(self._chance.choice((self._status, self._page))(id_) + b"\n" for id_ in ids), set(ids)
+        return b"".join(
+            self._chance.choice((self._status, self._page))(id_) + b"\n" for id_ in ids
+        ), set(ids)
 
     def _bad(self) -> bytes:
         line = self._chance.choice((self._status, self._page))(2**62)
@@ -417,9 +518,24 @@ class Archives:
         if how == 4:
             return line * self._chance.choice((2, 3))
         if how == 5:
-            return line.replace(b"post", self._chance.choice((b"\xff\xfe", b"\0", b"\\ud800", b'"', b"\\u0000", b"\r")))
+            return line.replace(
+                b"post",
+                self._chance.choice((b"\xff\xfe", b"\0", b"\\ud800", b'"', b"\\u0000", b"\r")),
+            )
         if how == 6:
-            return self._chance.choice((b"null", b"[1,", b'{"', b"}", b"[[", b'{"data":[{"id":', b'"text', b"{},{}", b"\x1f\x8b"))
+            return self._chance.choice(
+                (
+                    b"null",
+                    b"[1,",
+                    b'{"',
+                    b"}",
+                    b"[[",
+                    b'{"data":[{"id":',
+                    b'"text',
+                    b"{},{}",
+                    b"\x1f\x8b",
+                )
+            )
         changed = bytearray(line)
         for _ in range(self._chance.choice((1, 1, 3, 20))):
             changed[self._chance.randrange(len(changed))] ^= 1 << self._chance.randrange(8)
@@ -432,16 +548,28 @@ class Archives:
     def _status(self, id_: int) -> bytes:
         user = {"id_str": "5", "screen_name": "Ada", "name": "Ada"}
         entities = {"hashtags": [{"text": "fog", "indices": [0, 4]}], "urls": []}
-        return json.dumps({"id_str": str(id_), "text": f"post {id_}", "user": user, "entities": entities}).encode()
+        return json.dumps(
+            {"id_str": str(id_), "text": f"post {id_}", "user": user, "entities": entities}
+        ).encode()
 
     def _page(self, id_: int) -> bytes:
-        post = {"id": str(id_), "text": f"post {id_}", "author_id": "5", "public_metrics": {"like_count": 1}}
-        return json.dumps({"data": [post], "includes": {"users": [{"id": "5", "username": "ada"}]}}).encode()
+        post = {
+            "id": str(id_),
+            "text": f"post {id_}",
+            "author_id": "5",
+            "public_metrics": {"like_count": 1},
+        }
+        return json.dumps(
+            {"data": [post], "includes": {"users": [{"id": "5", "username": "ada"}]}}
+        ).encode()
 
 
 PACKERS: list[tuple[str, Callable[[bytes], bytes]]] = [
-    ("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zst", zstandard.compress),
-]  # fmt: skip
+    ("gz", gzip.compress),
+    ("bz2", bz2.compress),
+    ("xz", lzma.compress),
+    ("zst", zstandard.compress),
+]
 
 
 def _id_in(line: bytes) -> int:
@@ -459,7 +587,9 @@ def _as_tar(members: dict[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def test_F6_broken_archives_cost_their_bad_places_only(dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_F6_broken_archives_cost_their_bad_places_only(
+    dsn: str, tmp_path: Path, measure: Any
+) -> None:
     _import(dsn, tmp_path, measure, seed="1", count=330)
 
 
@@ -473,20 +603,37 @@ def _import(dsn: str, folder: Path, measure: Any, *, seed: str, count: int) -> N
     archives = Archives(folder / "archives", seed)
     archives.make(count)
     argv, environ = command(dsn, folder / "archives", "--log-level", "debug")
-    done = subprocess.run(argv, env=environ, cwd=folder, capture_output=True, timeout=900, check=False)
+    done = subprocess.run(
+        argv, env=environ, cwd=folder, capture_output=True, timeout=900, check=False
+    )
     said, warned = done.stdout.decode(), done.stderr.decode()
     print(said[-3_000:], warned[-2_000:])
     with psycopg.connect(dsn) as connection:
-        stored = {row[0] for row in connection.execute("SELECT id FROM tweet_articles_tweepy").fetchall()}
+        stored = {
+            row[0] for row in connection.execute("SELECT id FROM tweet_articles_tweepy").fetchall()
+        }
     lost = {name: missing for name, good in archives.good.items() if (missing := good - stored)}
     rejected = Counter(
-        Path(json.loads(line)["file"]).name for line in (folder / "import-rejects.jsonl").read_text("utf-8").splitlines()
+        Path(json.loads(line)["file"]).name
+        for line in (folder / "import-rejects.jsonl").read_text("utf-8").splitlines()
     )
-    print(f"{sum(map(len, archives.good.values())):,} good posts; {len(rejected)} files with {rejected.total()} bad places")
+    print(
+        f"{sum(map(len, archives.good.values())):,} good posts; {len(rejected)} files with {rejected.total()} bad places"
+    )
     measure("exit code", done.returncode, at_least=1, at_most=1)
-    measure("tracebacks and processes that died", warned.count("Traceback") + warned.count("process died"), at_most=0)
-    measure(f"files of {count:,} that are not told as imported", count - counts(said).get("imported", 0), at_most=0)
-    measure("good posts beside a bad place that are missing", sum(map(len, lost.values())), at_most=0)
+    measure(
+        "tracebacks and processes that died",
+        warned.count("Traceback") + warned.count("process died"),
+        at_most=0,
+    )
+    measure(
+        f"files of {count:,} that are not told as imported",
+        count - counts(said).get("imported", 0),
+        at_most=0,
+    )
+    measure(
+        "good posts beside a bad place that are missing", sum(map(len, lost.values())), at_most=0
+    )
     most = max(rejected[name] for name in archives.of_one_bad_line)
     measure("lines of rejects for one bad line", most, at_most=1)
     assert rejected.total() > count / 3

@@ -1,4 +1,6 @@
-"""Faults of processes: whoever is killed, stopped or doubled, nothing is lost and hardly anything bought twice."""
+"""Faults of processes: whoever is killed, stopped or doubled, nothing is lost and hardly
+anything bought twice.
+"""
 # ruff: noqa: N802 - a test carries the id of its fault, so that `-k P1_` is that fault
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ def owner_of(port: int, family: list[psutil.Process]) -> psutil.Process:
 
 # -- P1: a worker is killed ------------------------------------------------------------------------------
 
-# Name of the point -> (text of the statement, the moment); the worker is killed while it is held there.
+# Name of the point -> (text of the statement, the moment); the worker is killed while it is
+# held there.
 POINTS = {
     "a lookup bought, not saved": (b"t SET same_as", "before"),
     "the ledger locked": (b"FOR UPDATE OF b", "answer"),
@@ -79,13 +82,22 @@ POINTS = {
 
 
 def test_P1_a_worker_killed_at_each_named_point(dsn: str, tmp_path: Path, measure: Any) -> None:
-    # So many that no handle is at hand at three of the points: it would be taken for the reason; and so slow that
-    # there is work left at the last one.
+    # So many that no handle is at hand at three of the points: it would be taken for the
+    # reason; and so slow that there is work left at the last one.
     handles = [f"writer_{n}" for n in range(40)]
     recoveries = []
     with (
         # Limits of which permits come in small blocks, so that the ledger is changed often.
-        Sandbox("--credentials", "2", "--posts", "200-500", "--latency-ms", "50", "--limit", "/2/users/:id/tweets=900/900") as sandbox,
+        Sandbox(
+            "--credentials",
+            "2",
+            "--posts",
+            "200-500",
+            "--latency-ms",
+            "50",
+            "--limit",
+            "/2/users/:id/tweets=900/900",
+        ) as sandbox,
         before_database(dsn) as proxy,
     ):
         crawler = Crawler.on(sandbox, tmp_path, dsn, handles)
@@ -96,14 +108,17 @@ def test_P1_a_worker_killed_at_each_named_point(dsn: str, tmp_path: Path, measur
             proxy.trap(trap)
             if process is None:
                 process = behind.start()
-            wait_until(trap.sprung.is_set, timeout_s=30, what=f"the point {trap.pattern!r} {trap.moment}")
+            wait_until(
+                trap.sprung.is_set, timeout_s=30, what=f"the point {trap.pattern!r} {trap.moment}"
+            )
             before = requests(sandbox)
             owner_of(trap.client_port, workers_of(process.pid)).kill()
             killed_at = time.monotonic()
             trap.let_go.set()
             wait_until(
-                lambda p=process, n=before: p.poll() is not None
-                or (requests(sandbox) > n and len(workers_of(p.pid)) == 2),
+                lambda p=process, n=before: (
+                    p.poll() is not None or (requests(sandbox) > n and len(workers_of(p.pid)) == 2)
+                ),
                 what="a new worker and more pages",
             )
             recoveries.append(time.monotonic() - killed_at)
@@ -111,9 +126,15 @@ def test_P1_a_worker_killed_at_each_named_point(dsn: str, tmp_path: Path, measur
         ended(process)
         print({name: f"{s:.2f} s" for name, s in zip(POINTS, recoveries, strict=True)})
         measure("posts missing", missing(crawler, sandbox, handles), at_most=0)
-        measure(f"posts bought twice in {len(POINTS)} kills", bought_twice(sandbox), at_most=len(POINTS) * PAGE)
+        measure(
+            f"posts bought twice in {len(POINTS)} kills",
+            bought_twice(sandbox),
+            at_most=len(POINTS) * PAGE,
+        )
         measure.seconds("longest recovery in seconds", max(recoveries), at_most=5)
-        measure("requests into a closed window", sandbox.books()["closed_window_requests"], at_most=0)
+        measure(
+            "requests into a closed window", sandbox.books()["closed_window_requests"], at_most=0
+        )
 
 
 def test_P1_workers_killed_at_random_points(dsn: str, tmp_path: Path, measure: Any) -> None:
@@ -122,7 +143,9 @@ def test_P1_workers_killed_at_random_points(dsn: str, tmp_path: Path, measure: A
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_P1_workers_killed_at_two_hundred_random_points(dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_P1_workers_killed_at_two_hundred_random_points(
+    dsn: str, tmp_path: Path, measure: Any
+) -> None:
     _random_kills(dsn, tmp_path, measure, kills=200, users=90)
 
 
@@ -145,18 +168,24 @@ def _random_kills(dsn: str, folder: Path, measure: Any, *, kills: int, users: in
             finished = ended(process, expect=(0, 1), timeout_s=900).returncode == 0
             if finished and done < kills:  # the world is used up before the kills are
                 for handle in handles[:20]:
-                    sandbox.control("POST", "/sandbox/world", {"user": handle, "add_posts": 120, "age_s": 120})
+                    sandbox.control(
+                        "POST", "/sandbox/world", {"user": handle, "add_posts": 120, "age_s": 120}
+                    )
                 finished = runs > 60
         measure("kills", done, at_least=kills)
         measure("posts missing", missing(crawler, sandbox, handles), at_most=0)
         measure(f"posts bought twice in {done} kills", bought_twice(sandbox), at_most=done * PAGE)
-        measure("requests into a closed window", sandbox.books()["closed_window_requests"], at_most=0)
+        measure(
+            "requests into a closed window", sandbox.books()["closed_window_requests"], at_most=0
+        )
 
 
 def test_P1_a_lease_of_a_machine_that_is_gone_ends_within_a_minute(
     sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any
 ) -> None:
-    """Another machine cannot see that the holder is dead; it waits for the lease, here the rest of one."""
+    """Another machine cannot see that the holder is dead; it waits for the lease, here the
+    rest of one.
+    """
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES[:2])
     crawler.run()
     sandbox.control("POST", "/sandbox/world", {"user": HANDLES[0], "add_posts": 5, "age_s": 120})
@@ -169,7 +198,9 @@ def test_P1_a_lease_of_a_machine_that_is_gone_ends_within_a_minute(
         [(longest,)] = connection.execute("SELECT extract(epoch FROM interval '60 s')").fetchall()
     begun = time.monotonic()
     crawler.run()
-    measure.seconds("seconds waited for the last 3 of a lease", time.monotonic() - begun, at_most=3 + 5)
+    measure.seconds(
+        "seconds waited for the last 3 of a lease", time.monotonic() - begun, at_most=3 + 5
+    )
     assert longest == 60
     measure("posts missing", missing(crawler, sandbox, HANDLES[:2]), at_most=0)
 
@@ -178,7 +209,9 @@ def test_P1_a_lease_of_a_machine_that_is_gone_ends_within_a_minute(
 
 
 @pytest.mark.parametrize("moment", ["workers wait for X", "workers wait for the database"])
-def test_P2_a_killed_parent_leaves_no_process(dsn: str, tmp_path: Path, measure: Any, moment: str) -> None:
+def test_P2_a_killed_parent_leaves_no_process(
+    dsn: str, tmp_path: Path, measure: Any, moment: str
+) -> None:
     with (
         Sandbox("--credentials", "2", "--posts", "200-500", "--latency-ms", "20") as sandbox,
         before_database(dsn) as proxy,
@@ -189,7 +222,10 @@ def test_P2_a_killed_parent_leaves_no_process(dsn: str, tmp_path: Path, measure:
         wait_until(lambda: requests(sandbox) > 4, what="a crawl under way")
         if moment.endswith("X"):
             sandbox.fault("black-hole", for_s=30)
-            wait_until(lambda: sandbox.books()["faults"].get("black-hole", 0) >= 2, what="both workers waiting")
+            wait_until(
+                lambda: sandbox.books()["faults"].get("black-hole", 0) >= 2,
+                what="both workers waiting",
+            )
         else:
             proxy.stall()
             time.sleep(0.3)
@@ -198,13 +234,21 @@ def test_P2_a_killed_parent_leaves_no_process(dsn: str, tmp_path: Path, measure:
         process.kill()
         killed_at = time.monotonic()
         process.communicate()
-        wait_until(lambda: not any(alive(p.pid) for p in family), timeout_s=15, what="the end of all")
-        measure.seconds(f"seconds until nobody is left, {moment}", time.monotonic() - killed_at, at_most=5)
+        wait_until(
+            lambda: not any(alive(p.pid) for p in family), timeout_s=15, what="the end of all"
+        )
+        measure.seconds(
+            f"seconds until nobody is left, {moment}", time.monotonic() - killed_at, at_most=5
+        )
         sandbox.control("DELETE", "/sandbox/faults")
         proxy.go_on()
         proxy.cut()
         crawler.run()
-        measure(f"posts missing after the next run, {moment}", missing(crawler, sandbox, HANDLES), at_most=0)
+        measure(
+            f"posts missing after the next run, {moment}",
+            missing(crawler, sandbox, HANDLES),
+            at_most=0,
+        )
         measure(f"posts bought twice, {moment}", bought_twice(sandbox), at_most=2 * PAGE)
 
 
@@ -213,12 +257,19 @@ def test_P3_a_worker_out_of_memory_takes_nobody_with_it(
 ) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     process = crawler.start()
-    wait_until(lambda: requests(sandbox) > 6 and len(workers_of(process.pid)) == 2, what="a crawl under way")
+    wait_until(
+        lambda: requests(sandbox) > 6 and len(workers_of(process.pid)) == 2,
+        what="a crawl under way",
+    )
     victim, other = workers_of(process.pid)
     used = psutil.Process(victim.pid).memory_info().vms
-    resource.prlimit(victim.pid, resource.RLIMIT_AS, (used + 200_000, used + 200_000))  # as `ulimit -v`
+    resource.prlimit(
+        victim.pid, resource.RLIMIT_AS, (used + 200_000, used + 200_000)
+    )  # as `ulimit -v`
     limited_at = time.monotonic()
-    wait_until(lambda: process.poll() is not None or not victim.is_running(), what="the end of the victim")
+    wait_until(
+        lambda: process.poll() is not None or not victim.is_running(), what="the end of the victim"
+    )
     print(f"the worker ended {time.monotonic() - limited_at:.2f} s after its limit")
     assert process.poll() is not None or other.is_running()
     longest = _longest_pause_in_sales(sandbox, process)
@@ -248,7 +299,9 @@ def _permits_lost(crawler: Crawler, sandbox: Sandbox) -> int:
     """What X would still allow in its windows and the ledger will not lend."""
     open_windows = [w for w in sandbox.books()["windows"] if w["length"] == "15min"]
     allowed = sum(w["limit"] - w["used"] for w in open_windows)
-    [(lent_out,)] = crawler.select('SELECT sum(remaining) FROM api_bucket WHERE "limit" IS NOT NULL')
+    [(lent_out,)] = crawler.select(
+        'SELECT sum(remaining) FROM api_bucket WHERE "limit" IS NOT NULL'
+    )
     return int(allowed - lent_out)
 
 
@@ -263,21 +316,29 @@ def test_P4_sigterm_finishes_pages_and_gives_everything_back(
     result = ended(process, expect=143)
     measure.seconds("seconds until the end", time.monotonic() - asked_at, at_most=10)
     assert "ended early" in result.stdout
-    [(leases,)] = crawler.select("SELECT count(*) FROM crawl_target WHERE lease_until > clock_timestamp()")
+    [(leases,)] = crawler.select(
+        "SELECT count(*) FROM crawl_target WHERE lease_until > clock_timestamp()"
+    )
     measure("leases that were kept", leases, at_most=0)
     measure("permits that were kept", _permits_lost(crawler, sandbox), at_most=0)
     crawler.run()
     measure("posts missing after the next run", missing(crawler, sandbox, HANDLES), at_most=0)
     measure("posts bought twice", bought_twice(sandbox), at_most=0)
-    measure("permits that were kept by a run that was done", _permits_lost(crawler, sandbox), at_most=0)
+    measure(
+        "permits that were kept by a run that was done", _permits_lost(crawler, sandbox), at_most=0
+    )
 
 
-def test_P4_sigterm_while_nothing_answers(sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_P4_sigterm_while_nothing_answers(
+    sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any
+) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     process = crawler.start()
     wait_until(lambda: requests(sandbox) > 4, what="a crawl under way")
     sandbox.fault("black-hole", for_s=60)
-    wait_until(lambda: sandbox.books()["faults"].get("black-hole", 0) >= 2, what="both workers waiting")
+    wait_until(
+        lambda: sandbox.books()["faults"].get("black-hole", 0) >= 2, what="both workers waiting"
+    )
     asked_at = time.monotonic()
     process.send_signal(signal.SIGTERM)
     ended(process, expect=143)
@@ -294,7 +355,11 @@ def test_P5_ctrl_c_once_ends_in_order_and_twice_at_once(
     terminal.type("\x03")
     assert terminal.end(15) == 130
     measure.seconds("seconds after Ctrl-C", time.monotonic() - asked_at, at_most=10)
-    measure("posts bought and not stored", sandbox.books()["posts_sold"] - len(crawler.stored_ids()), at_most=0)
+    measure(
+        "posts bought and not stored",
+        sandbox.books()["posts_sold"] - len(crawler.stored_ids()),
+        at_most=0,
+    )
 
     sandbox.fault("black-hole", for_s=60)
     terminal = Terminal(tmp_path, "-c", "tweet.ini")
@@ -332,9 +397,12 @@ def test_P6_the_machine_s_clock_jumps(
     ) as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, dsn, handles)
         wrong = {
-            "LD_PRELOAD": faketime, "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1", "TZ": "Europe/Berlin",
-        }  # fmt: skip
+            "LD_PRELOAD": faketime,
+            "FAKETIME_TIMESTAMP_FILE": str(clock),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "TZ": "Europe/Berlin",
+        }
         process = crawler.start(env=os.environ | wrong)
         for jump in jumps[1:]:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -371,41 +439,72 @@ def test_P6_the_database_s_clock_jumps(
     handles = [f"writer_{n}" for n in range(40)]
     window_s = 6.0
     with Sandbox(
-        "--credentials", "2", "--posts", "0-250", "--window-s", f"{window_s:.0f}", "--limit", f"{TIMELINE}=12/12",
-        "--latency-ms", "30",
-    ) as sandbox:  # fmt: skip
+        "--credentials",
+        "2",
+        "--posts",
+        "0-250",
+        "--window-s",
+        f"{window_s:.0f}",
+        "--limit",
+        f"{TIMELINE}=12/12",
+        "--latency-ms",
+        "30",
+    ) as sandbox:
         dsn = server.database()
         crawlers = [Crawler.on(sandbox, tmp_path / name, dsn, handles, threads=2) for name in "ab"]
         processes = [crawler.start() for crawler in crawlers]
         jumps = [f"+{size}", f"-{size}", "+0"]
         for number, jump in enumerate(jumps, start=1):
             wait_until(
-                lambda n=number: requests(sandbox) >= 16 * n or any(p.poll() is not None for p in processes),
-                timeout_s=60, what="more pages",
-            )  # fmt: skip
-            assert all(p.poll() is None for p in processes), "the work must last beyond the last jump"
+                lambda n=number: (
+                    requests(sandbox) >= 16 * n or any(p.poll() is not None for p in processes)
+                ),
+                timeout_s=60,
+                what="more pages",
+            )
+            assert all(p.poll() is None for p in processes), (
+                "the work must last beyond the last jump"
+            )
             file.write_text(f"{jump}\n")
         for process in processes:
             ended(process)
         books = sandbox.books()
         windows = [w for w in books["past_windows"] + books["windows"] if w["endpoint"] == TIMELINE]
-        # X's windows do not jump with it. Of 4 processes and 4 buckets each asks too early once, and is told so.
-        measure(f"requests into a closed window for each jump, {size}", books["closed_window_requests"] / 3, at_most=16)
+        # X's windows do not jump with it. Of 4 processes and 4 buckets each asks too early
+        # once, and is told so.
+        measure(
+            f"requests into a closed window for each jump, {size}",
+            books["closed_window_requests"] / 3,
+            at_most=16,
+        )
         measure(f"posts missing, {size}", missing(crawlers[0], sandbox, handles), at_most=0)
-        # Two jumps are forward: that ends all leases, and whoever has a page in hand learns it when it is saved.
-        measure(f"posts bought twice in two jumps forward, {size}", bought_twice(sandbox), at_most=2 * 4 * PAGE)
-        measure.seconds(f"longest wait beyond a window's end in seconds, {size}", longest_pause(windows), at_most=window_s)
+        # Two jumps are forward: that ends all leases, and whoever has a page in hand learns
+        # it when it is saved.
+        measure(
+            f"posts bought twice in two jumps forward, {size}",
+            bought_twice(sandbox),
+            at_most=2 * 4 * PAGE,
+        )
+        measure.seconds(
+            f"longest wait beyond a window's end in seconds, {size}",
+            longest_pause(windows),
+            at_most=window_s,
+        )
 
 
 # -- P7, P8, P9: two of a kind, or out of reach ----------------------------------------------------------
 
 
-def test_P7_a_worker_that_slept_sees_that_its_target_is_taken(dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_P7_a_worker_that_slept_sees_that_its_target_is_taken(
+    dsn: str, tmp_path: Path, measure: Any
+) -> None:
     _sleep_through_the_lease(dsn, tmp_path, measure, wait=False)
 
 
 @pytest.mark.slow
-def test_P7_a_worker_that_slept_for_longer_than_a_lease(dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_P7_a_worker_that_slept_for_longer_than_a_lease(
+    dsn: str, tmp_path: Path, measure: Any
+) -> None:
     _sleep_through_the_lease(dsn, tmp_path, measure, wait=True)
 
 
@@ -423,7 +522,12 @@ def _sleep_through_the_lease(dsn: str, folder: Path, measure: Any, *, wait: bool
     ):
         handle = ["writer_0"]
         first = Crawler(
-            folder / "first", dsn=dsn, auth_csv=sandbox.auth_csv, api_url=url_of(x), handles=handle, threads=1
+            folder / "first",
+            dsn=dsn,
+            auth_csv=sandbox.auth_csv,
+            api_url=url_of(x),
+            handles=handle,
+            threads=1,
         )
         second = Crawler.on(sandbox, folder / "second", dsn, handle, threads=1)
         process = first.start()
@@ -456,14 +560,18 @@ def _sleep_through_the_lease(dsn: str, folder: Path, measure: Any, *, wait: bool
 def test_P7_a_worker_that_slept_before_its_request_does_not_send_it(
     dsn: str, tmp_path: Path, measure: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It looked at its lease, waited for a permit, and then the lease was over: here of one second."""
+    """It looked at its lease, waited for a permit, and then the lease was over: here of one
+    second.
+    """
     monkeypatch.setattr(desk, "LEASE_S", 1.0)
     with (
         Sandbox("--credentials", "2", "--posts", "100-300") as sandbox,
         before_database(dsn) as proxy,
         ThreadPoolExecutor(1) as pool,
     ):
-        worker = Worker(0, lambda: False, lambda _: None, _job(sandbox, through(dsn, proxy), tmp_path))
+        worker = Worker(
+            0, lambda: False, lambda _: None, _job(sandbox, through(dsn, proxy), tmp_path)
+        )
         targets = worker.do(("resolve", HANDLES[:1]))["targets"]
         trap = proxy.trap(Trap(b"FOR UPDATE OF b", "answer", "hold"))
         doing = pool.submit(worker.do, ("crawl", targets))
@@ -475,11 +583,17 @@ def test_P7_a_worker_that_slept_before_its_request_does_not_send_it(
         [(later, *_)] = result["later"]
         worker.do(("crawl", later))
         crawler = Crawler.on(sandbox, tmp_path / "direct", dsn, HANDLES[:1])
-        measure("posts missing when it is tried again", missing(crawler, sandbox, HANDLES[:1]), at_most=0)
+        measure(
+            "posts missing when it is tried again",
+            missing(crawler, sandbox, HANDLES[:1]),
+            at_most=0,
+        )
         measure("posts bought twice, asked again", bought_twice(sandbox), at_most=0)
 
 
-def test_P8_work_that_is_handed_out_twice_is_done_once(dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_P8_work_that_is_handed_out_twice_is_done_once(
+    dsn: str, tmp_path: Path, measure: Any
+) -> None:
     with Sandbox("--credentials", "2", "--posts", "100-300", "--latency-ms", "10") as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES[:4])
         job = _job(sandbox, dsn, tmp_path)
@@ -493,7 +607,9 @@ def test_P8_work_that_is_handed_out_twice_is_done_once(dsn: str, tmp_path: Path,
             assert not result["later"]
             deliveries.append(requests(sandbox) + requests(sandbox, "/2/users/by") - before)
         print("requests of each delivery:", deliveries)
-        measure("requests of the second and third delivery", deliveries[1] + deliveries[2], at_most=0)
+        measure(
+            "requests of the second and third delivery", deliveries[1] + deliveries[2], at_most=0
+        )
         measure("posts missing", missing(crawler, sandbox, HANDLES[:4]), at_most=0)
 
 
@@ -507,9 +623,13 @@ def _job(sandbox: Sandbox, dsn: str, folder: Path) -> Job:
     return Job(chosen, database, found, run, since)
 
 
-def test_P8_three_runs_of_the_same_list_at_once_buy_it_once(dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_P8_three_runs_of_the_same_list_at_once_buy_it_once(
+    dsn: str, tmp_path: Path, measure: Any
+) -> None:
     with Sandbox("--credentials", "2", "--posts", "100-400", "--latency-ms", "10") as sandbox:
-        crawlers = [Crawler.on(sandbox, tmp_path / str(n), dsn, HANDLES, threads=1) for n in range(3)]
+        crawlers = [
+            Crawler.on(sandbox, tmp_path / str(n), dsn, HANDLES, threads=1) for n in range(3)
+        ]
         for process in [crawler.start() for crawler in crawlers]:
             ended(process)
         measure("posts missing", missing(crawlers[0], sandbox, HANDLES), at_most=0)
@@ -522,7 +642,9 @@ def test_P9_without_its_database_nobody_asks_x(dsn: str, tmp_path: Path, measure
 
 
 @pytest.mark.slow
-def test_P9_without_its_database_for_longer_than_a_lease(dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_P9_without_its_database_for_longer_than_a_lease(
+    dsn: str, tmp_path: Path, measure: Any
+) -> None:
     _cut_off(dsn, tmp_path, measure, 65.0)
 
 
@@ -553,5 +675,3 @@ def _cut_off(dsn: str, folder: Path, measure: Any, seconds: float) -> None:
         measure(f"requests in the {seconds:.0f} s after", later - soon, at_most=0)
         measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
         measure("posts bought twice", bought_twice(sandbox), at_most=0)
-
-

@@ -1,4 +1,6 @@
-"""Secrets: a canary in every place that holds one, and none of them anywhere that anybody else can read."""
+"""Secrets: a canary in every place that holds one, and none of them anywhere that anybody
+else can read.
+"""
 # ruff: noqa: N802 - a test carries the id of its fault, so that `-k S1_` is that fault
 
 from __future__ import annotations
@@ -69,7 +71,9 @@ def secret_dsn(dsn: str, haystack: Haystack) -> str:
 def test_S1_nothing_shows_a_secret_while_everything_fails(
     secret_dsn: str, dsn: str, tmp_path: Path, haystack: Haystack, measure: Any
 ) -> None:
-    """Debug logging, faults of all kinds, a killed and a starved worker, a lost database, Ctrl-C, SIGTERM, SIGABRT."""
+    """Debug logging, faults of all kinds, a killed and a starved worker, a lost database,
+    Ctrl-C, SIGTERM, SIGABRT.
+    """
     resource_before = resource.getrlimit(resource.RLIMIT_CORE)
     largest = resource.RLIM_INFINITY if os.geteuid() == 0 else resource_before[1]
     resource.setrlimit(resource.RLIMIT_CORE, (largest, largest))
@@ -81,9 +85,20 @@ def test_S1_nothing_shows_a_secret_while_everything_fails(
             crawler = Crawler.on(
                 sandbox, tmp_path, through(secret_dsn, proxy), HANDLES, settings="logLevel = debug"
             )
-            for fault in ("status", "html-200", "cut-body", "window-with-remaining", "redirect", "huge-body"):
+            for fault in (
+                "status",
+                "html-200",
+                "cut-body",
+                "window-with-remaining",
+                "redirect",
+                "huge-body",
+            ):
                 sandbox.fault(
-                    fault, count=2, probability=0.08, endpoint=TIMELINE, location="https://user:pw@elsewhere.example/?a=b"
+                    fault,
+                    count=2,
+                    probability=0.08,
+                    endpoint=TIMELINE,
+                    location="https://user:pw@elsewhere.example/?a=b",
                 )
             sandbox.fault("unauthorized", count=2, credential="c1")
             process = crawler.start()
@@ -97,14 +112,19 @@ def test_S1_nothing_shows_a_secret_while_everything_fails(
             proxy.cut()
             time.sleep(0.5)
             with contextlib.suppress(IndexError, psutil.Error):
-                workers_of(process.pid)[0].send_signal(signal.SIGABRT)  # a core file, where one is allowed
+                workers_of(process.pid)[0].send_signal(
+                    signal.SIGABRT
+                )  # a core file, where one is allowed
             time.sleep(0.5)
             process.send_signal(signal.SIGTERM)
             result = ended(process, expect=(0, 1, 143))
             assert "DEBUG" in result.stderr, "debug logging must be on for this to mean anything"
             for number in (signal.SIGABRT, signal.SIGSEGV):
                 process = crawler.start()
-                wait_until(lambda p=process: len(workers_of(p.pid)) == 2 or p.poll() is not None, what="workers")
+                wait_until(
+                    lambda p=process: len(workers_of(p.pid)) == 2 or p.poll() is not None,
+                    what="workers",
+                )
                 time.sleep(0.3)
                 process.send_signal(number)
                 ended(process, expect=(-number, 0, 1))
@@ -126,14 +146,20 @@ def _failing_starts(sandbox: Sandbox, dsn: str, folder: Path) -> None:
     wrong_port = make_conninfo(dsn, port=1)
     wrong_name = make_conninfo(dsn, dbname="nobody-has-this")
     url = f"postgresql://{known['user']}:{PASSWORD}@127.0.0.1:{known['port']}/x?sslmode=nonsense"
-    for number, conninfo in enumerate((wrong_port, wrong_name, url, f"host=127.0.0.1 password={PASSWORD} port=x")):
+    for number, conninfo in enumerate(
+        (wrong_port, wrong_name, url, f"host=127.0.0.1 password={PASSWORD} port=x")
+    ):
         crawler = Crawler.on(sandbox, folder / f"failing-{number}", conninfo, HANDLES[:1])
         crawler.run("--logLevel", "debug", expect=(2, 3))
     broken = folder / "failing-auth"
     broken.mkdir()
     secret = sandbox.credentials[0]["consumer_secret"]
-    (broken / "auth.csv").write_text(f'consumer_key,consumer_secret\n{secret},"{secret}\n{secret}\n')
-    Crawler(broken, dsn=dsn, auth_csv=broken / "auth.csv", api_url=sandbox.url, handles=HANDLES[:1]).run(expect=2)
+    (broken / "auth.csv").write_text(
+        f'consumer_key,consumer_secret\n{secret},"{secret}\n{secret}\n'
+    )
+    Crawler(
+        broken, dsn=dsn, auth_csv=broken / "auth.csv", api_url=sandbox.url, handles=HANDLES[:1]
+    ).run(expect=2)
     (broken / "handles.txt").write_text(f"{HANDLES[0]}\n")
     bad_option = subprocess.run(
         [*_program(), "--dbpass", PASSWORD], capture_output=True, text=True, cwd=folder, check=False
@@ -169,14 +195,28 @@ def test_S1_a_proxy_s_password_is_no_more_shown_than_a_key(
     with Sandbox("--credentials", "1", "--posts", "50-100") as sandbox:
         keys = sandbox.credentials[0]
         auth = tmp_path / "auth.csv"
-        columns = ["consumer_key", "consumer_secret", "access_token", "access_token_secret", "bearer_token"]
+        columns = [
+            "consumer_key",
+            "consumer_secret",
+            "access_token",
+            "access_token_secret",
+            "bearer_token",
+        ]
         proxy = f"http://user:{PROXY_PASSWORD}@127.0.0.1:9"  # nobody listens there
         auth.write_text(
-            ",".join([*columns, "proxy"]) + "\n" + ",".join([*(keys[c] for c in columns), proxy]) + "\n"
+            ",".join([*columns, "proxy"])
+            + "\n"
+            + ",".join([*(keys[c] for c in columns), proxy])
+            + "\n"
         )
         auth.chmod(0o600)
         crawler = Crawler(
-            tmp_path, dsn=secret_dsn, auth_csv=auth, api_url=sandbox.url, handles=HANDLES[:2], settings="logLevel = debug"
+            tmp_path,
+            dsn=secret_dsn,
+            auth_csv=auth,
+            api_url=sandbox.url,
+            handles=HANDLES[:2],
+            settings="logLevel = debug",
         )
         process = crawler.start()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -204,7 +244,9 @@ def sandbox_csv(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_S1_an_auth_file_that_others_can_read_is_complained_of(dsn: str, tmp_path: Path, measure: Any) -> None:
+def test_S1_an_auth_file_that_others_can_read_is_complained_of(
+    dsn: str, tmp_path: Path, measure: Any
+) -> None:
     with Sandbox("--credentials", "1", "--posts", "1-5") as sandbox:
         sandbox.auth_csv.chmod(0o644)
         result = Crawler.on(sandbox, tmp_path, dsn, HANDLES[:1]).run()

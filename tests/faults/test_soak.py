@@ -1,4 +1,6 @@
-"""Two faults at once, of any groups, again and again: what each promises alone they promise together."""
+"""Two faults at once, of any groups, again and again: what each promises alone they promise
+together.
+"""
 # ruff: noqa: N802 - a test carries the id of its fault, so that `-k D11_` is that fault
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ PAGE = 100
 
 
 class Trouble:
-    """The faults, by name: each is injected into a running crawl and gives how many crashes it may cost."""
+    """The faults, by name: each is injected into a running crawl and gives how many crashes
+    it may cost.
+    """
 
     def __init__(self, sandbox: Sandbox, server: OwnServer, x: TcpProxy, line: TcpProxy) -> None:
         self.sandbox = sandbox
@@ -36,10 +40,31 @@ class Trouble:
         self.line = line
         self.chance = random.Random(11)
         self.names: dict[str, Callable[[subprocess.Popen[str]], int]] = {
-            **{f"A {name}": self._answer(name) for name in (
-                "status", "window", "window-with-remaining", "html-200", "json-list-200", "cut-body", "truncated-json",
-                "bad-gzip", "deep-json", "huge-body", "duplicate-page", "short-page", "unsorted-page", "null-fields",
-                "unknown-fields", "nul-text", "numeric-ids", "text-reset-header", "reset-in-ms", "no-rate-headers")},
+            **{
+                f"A {name}": self._answer(name)
+                for name in (
+                    "status",
+                    "window",
+                    "window-with-remaining",
+                    "html-200",
+                    "json-list-200",
+                    "cut-body",
+                    "truncated-json",
+                    "bad-gzip",
+                    "deep-json",
+                    "huge-body",
+                    "duplicate-page",
+                    "short-page",
+                    "unsorted-page",
+                    "null-fields",
+                    "unknown-fields",
+                    "nul-text",
+                    "numeric-ids",
+                    "text-reset-header",
+                    "reset-in-ms",
+                    "no-rate-headers",
+                )
+            },
             "A7 silence": self._silence,
             "A9 X's line cut": lambda _: self._cut(self.x, 2),
             "D1 server crashes": self._crash_server,
@@ -50,7 +75,7 @@ class Trouble:
             "P2 parent killed": self._kill_parent,
             "P4 SIGTERM": self._terminate,
             "P7 worker stopped": self._stop_worker,
-        }  # fmt: skip
+        }
 
     def _answer(self, name: str) -> Callable[[subprocess.Popen[str]], int]:
         def inject(_: subprocess.Popen[str]) -> int:
@@ -77,7 +102,13 @@ class Trouble:
         return 0
 
     def _lose_answer(self, _: subprocess.Popen[str]) -> int:
-        self.line.trap(Trap(self.chance.choice((b"COMMIT", b"INSERT INTO crawl_page", b"crawled_at =")), "answer", "cut"))
+        self.line.trap(
+            Trap(
+                self.chance.choice((b"COMMIT", b"INSERT INTO crawl_page", b"crawled_at =")),
+                "answer",
+                "cut",
+            )
+        )
         return 0
 
     def _stall(self, _: subprocess.Popen[str]) -> int:
@@ -98,7 +129,8 @@ class Trouble:
         process.kill()
         process.wait()
         wait_until(
-            lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family), what="no orphans"
+            lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family),
+            what="no orphans",
         )
         return 2
 
@@ -122,15 +154,22 @@ def test_D11_pairs_of_faults_at_random(own_server: OwnServer, tmp_path: Path, me
 
 @pytest.mark.slow
 @pytest.mark.timeout(4000)
-def test_D11_pairs_of_faults_at_random_for_half_an_hour(own_server: OwnServer, tmp_path: Path, measure: Any) -> None:
-    _soak(own_server, tmp_path, measure, seconds=float(os.environ.get("TWEETCRAWLER_SOAK_S", "1800")))
+def test_D11_pairs_of_faults_at_random_for_half_an_hour(
+    own_server: OwnServer, tmp_path: Path, measure: Any
+) -> None:
+    _soak(
+        own_server, tmp_path, measure, seconds=float(os.environ.get("TWEETCRAWLER_SOAK_S", "1800"))
+    )
 
 
 def _soak(server: OwnServer, folder: Path, measure: Any, *, seconds: float) -> None:
     dsn = server.database()
-    # Windows of a minute: several faults close one, and when all of them are closed a run rightly waits for their end.
+    # Windows of a minute: several faults close one, and when all of them are closed a run
+    # rightly waits for their end.
     with (
-        Sandbox("--credentials", "2", "--posts", "100-500", "--latency-ms", "20", "--window-s", "60") as sandbox,
+        Sandbox(
+            "--credentials", "2", "--posts", "100-500", "--latency-ms", "20", "--window-s", "60"
+        ) as sandbox,
         before_x(sandbox) as x,
         before_database(dsn) as line,
     ):
@@ -140,22 +179,34 @@ def _soak(server: OwnServer, folder: Path, measure: Any, *, seconds: float) -> N
         pairs: Counter[str] = Counter()
         allowed = rounds = 0
         behind = Crawler(
-            folder / "behind", dsn=through(dsn, line), auth_csv=sandbox.auth_csv, api_url=url_of(x),
+            folder / "behind",
+            dsn=through(dsn, line),
+            auth_csv=sandbox.auth_csv,
+            api_url=url_of(x),
             settings="readTimeout = 2\ntotalTimeout = 4",
-        )  # fmt: skip
+        )
         clean = Crawler.on(sandbox, folder / "clean", dsn, [])
         ends_at = time.monotonic() + seconds
         while time.monotonic() < ends_at:
             rounds += 1
-            # Those of before are asked for news, and some new ones keep it busy; old ones rest in the end.
+            # Those of before are asked for news, and some new ones keep it busy; old ones
+            # rest in the end.
             handles = [*handles[-10:], *(f"soak_{rounds}_{n}" for n in range(4))]
-            for handle in handles[:4]:  # a round takes longer than three seconds: they are newer than what is covered
-                sandbox.control("POST", "/sandbox/world", {"user": handle, "add_posts": 3, "age_s": 120})
+            for handle in handles[
+                :4
+            ]:  # a round takes longer than three seconds: they are newer than what is covered
+                sandbox.control(
+                    "POST", "/sandbox/world", {"user": handle, "add_posts": 3, "age_s": 120}
+                )
             behind.write_handles(handles)
             begun = _runs(dsn)
             process = behind.start()
-            # A database that is away when a run wants to begin is said at once, which is no survival but right.
-            wait_until(lambda: _runs(dsn) > begun or process.poll() is not None, what="the beginning of a run")  # noqa: B023 - called at once
+            # A database that is away when a run wants to begin is said at once, which is no
+            # survival but right.
+            wait_until(
+                lambda: _runs(dsn) > begun or process.poll() is not None,  # noqa: B023 - called at once
+                what="the beginning of a run",
+            )
             for name in chance.sample(sorted(trouble.names), 2):
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(chance.uniform(0.3, 1.2))
@@ -172,7 +223,9 @@ def _soak(server: OwnServer, folder: Path, measure: Any, *, seconds: float) -> N
         measure("rounds of two faults", rounds, at_least=1)
         measure("posts missing after any round", 0, at_most=0)
         twice = books["posts_sold"] - books["posts_distinct"]
-        measure("posts bought twice beyond one page a crash", max(0, twice - allowed * PAGE), at_most=0)
+        measure(
+            "posts bought twice beyond one page a crash", max(0, twice - allowed * PAGE), at_most=0
+        )
         measure("requests into a closed window", books["closed_window_requests"], at_most=0)
 
 

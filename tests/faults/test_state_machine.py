@@ -1,8 +1,10 @@
-"""Any order of pages, crashes, takeovers, new and deleted posts, waits and refusals keeps the promises of a crawl.
+"""Any order of pages, crashes, takeovers, new and deleted posts, waits and refusals keeps
+the promises of a crawl.
 
-A machine drives real workers against a real sandbox and a real PostgreSQL. After each step the database is compared
-with the sandbox's books. Which steps come, in which order and with which arguments, follows from a seed alone, never
-from what happened or how long it took: nothing real can be played again exactly, so a failure shows all of its steps.
+A machine drives real workers against a real sandbox and a real PostgreSQL. After each step
+the database is compared with the sandbox's books. Which steps come, in which order and with
+which arguments, follows from a seed alone, never from what happened or how long it took:
+nothing real can be played again exactly, so a failure shows all of its steps.
 `TWEETCRAWLER_SEED` takes another seed for the long form.
 """
 
@@ -52,7 +54,9 @@ class World:
 
 
 class Meddler:
-    """A database whose next save goes wrong as `around` says: it gets the true save and must call it, or not."""
+    """A database whose next save goes wrong as `around` says: it gets the true save and
+    must call it, or not.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -76,7 +80,9 @@ class Meddler:
 
 
 class Crawling:
-    """Three users, two workers, and everything that may happen to them. A step draws what it needs from its chance."""
+    """Three users, two workers, and everything that may happen to them. A step draws what
+    it needs from its chance.
+    """
 
     def __init__(self, world: World, seed: str) -> None:
         self.world = world
@@ -90,8 +96,11 @@ class Crawling:
         self.is_done = False  # whether this run would ask X nothing more
         self.workers: list[Worker] = []
         self.open_at = 0.0
-        # What the ledger knows of X's windows stays, as it does between true runs; what is stored is another world's.
-        world.database.execute("TRUNCATE tweet_articles_tweepy, crawl_target, crawl_page, crawl_reserved CASCADE")
+        # What the ledger knows of X's windows stays, as it does between true runs; what is
+        # stored is another world's.
+        world.database.execute(
+            "TRUNCATE tweet_articles_tweepy, crawl_target, crawl_page, crawl_reserved CASCADE"
+        )
         world.sandbox.control("POST", "/sandbox/books/reset", {})
         self.reachable = {handle: self._reachable(handle) for handle in self.handles}
         self.ever = set().union(*self.reachable.values())
@@ -133,7 +142,9 @@ class Crawling:
         self._crawl(self._either(), pages=2, around=around)
 
     def a_second_worker_comes_between(self) -> None:
-        """It is given the same targets while the first one has a page in hand: it gets the other ones."""
+        """It is given the same targets while the first one has a page in hand: it gets the
+        other ones.
+        """
         who = self._either()
 
         def around(save: Callable[[], Any]) -> Any:
@@ -180,7 +191,9 @@ class Crawling:
         self._begin_run(self._chosen())
 
     def the_window_turns(self) -> None:
-        """Work until every window is used up, a wait as long as the worker says, and work again."""
+        """Work until every window is used up, a wait as long as the worker says, and work
+        again.
+        """
         for _ in range(6):
             for handle in self.handles:
                 self._add_posts(handle, 130)
@@ -197,16 +210,24 @@ class Crawling:
         self._met("the clock of X jumped")
 
     def x_sells_no_more(self) -> None:
-        """X refuses: the month's posts or the credits are used up, the token is dead, or it wants patience."""
+        """X refuses: the month's posts or the credits are used up, the token is dead, or it
+        wants patience.
+        """
         fault = self.chance.choice(["cap", "credits", "unauthorized", "window-with-remaining"])
         with self._fault(fault, count=2):
             self._crawl(self._either(), pages=3)
         self.a_new_run_begins()  # a refusal holds for the run
 
     def the_operator_s_budget_ends(self) -> None:
-        """Both workers, and perhaps a crash, under a limit of posts or of money: never is one post more sold."""
+        """Both workers, and perhaps a crash, under a limit of posts or of money: never is
+        one post more sold.
+        """
         posts = self.chance.randint(4, 160)
-        limit = ["--maxPosts", str(posts)] if self.chance.random() < 0.5 else ["--budget", f"{posts * 0.005:.3f}"]
+        limit = (
+            ["--maxPosts", str(posts)]
+            if self.chance.random() < 0.5
+            else ["--budget", f"{posts * 0.005:.3f}"]
+        )
         crashes = self.chance.random() < 0.5
         who = self._either()
         self._add_posts(self.chance.choice(self.handles), 60)
@@ -228,14 +249,23 @@ class Crawling:
             assert code == 5, sentence
             self._met("a budget ended" + " after a crash" * crashes)
         more = int(self._books()["posts_sold"]) - sold
-        assert more <= posts, f"{more} posts were sold within a budget of {posts} ({' '.join(limit)})"
+        assert more <= posts, (
+            f"{more} posts were sold within a budget of {posts} ({' '.join(limit)})"
+        )
         self.a_new_run_begins()
 
     def an_answer_is_odd(self) -> None:
         fault = self.chance.choice(
-            ["cut-body", "html-200", "duplicate-page", "empty-page-with-token", "short-page", "unsorted-page",
-             "overlapping-page"]
-        )  # fmt: skip
+            [
+                "cut-body",
+                "html-200",
+                "duplicate-page",
+                "empty-page-with-token",
+                "short-page",
+                "unsorted-page",
+                "overlapping-page",
+            ]
+        )
         broken = int(self._books()["posts_in_broken_answers"])
         with self._fault(fault, count=1):
             self._crawl(self._either(), pages=3)
@@ -250,10 +280,14 @@ class Crawling:
         assert stored <= self.ever, "rows of posts that never were"
         for handle, covered in self._covered().items():
             for post in self.reachable[handle] - stored:
-                assert not any(lower <= post < upper for lower, upper in covered), f"{post} is covered and missing"
+                assert not any(lower <= post < upper for lower, upper in covered), (
+                    f"{post} is covered and missing"
+                )
         books = self._books()
         twice = int(books["posts_sold"]) - int(books["posts_distinct"])
-        assert twice <= self.allowed_twice, f"{twice} posts bought twice, {self.allowed_twice} allowed"
+        assert twice <= self.allowed_twice, (
+            f"{twice} posts bought twice, {self.allowed_twice} allowed"
+        )
         assert books["closed_window_requests"] == 0, "requests were sent into a closed window"
 
     def finish(self) -> None:
@@ -268,14 +302,22 @@ class Crawling:
             assert time.monotonic() < ends_at, "the crawl does not come to its end"
             result = self._do(0, ("crawl", left), pages=100_000)
             assert result["fatal"] is None, result["fatal"]
-            later = [one for units, *_ in result["later"] for one in (units if isinstance(units, list) else [units])]
+            later = [
+                one
+                for units, *_ in result["later"]
+                for one in (units if isinstance(units, list) else [units])
+            ]
             left = result["left"] + later
             if left:
                 time.sleep(min(result["wait"][0] if result["wait"] else 0.5, 5.0))
         self.check()
         for handle in self.handles:
-            assert self._reachable(handle) == self.reachable[handle], "the machine's own notes are wrong"
-        assert not set().union(*self.reachable.values()) - self._stored(), "something reachable is missing at the end"
+            assert self._reachable(handle) == self.reachable[handle], (
+                "the machine's own notes are wrong"
+            )
+        assert not set().union(*self.reachable.values()) - self._stored(), (
+            "something reachable is missing at the end"
+        )
 
     # -- how -----------------------------------------------------------------------------------------
 
@@ -286,11 +328,15 @@ class Crawling:
         return self.chance.randrange(2)
 
     def _chosen(self, *arguments: str) -> settings.Settings:
-        return settings.parse(["--apiURL", self.world.sandbox.url, *arguments], environ={}, folder=self.world.folder)
+        return settings.parse(
+            ["--apiURL", self.world.sandbox.url, *arguments], environ={}, folder=self.world.folder
+        )
 
     def _begin_run(self, chosen: settings.Settings) -> None:
         with Database(self.world.dsn).session() as session:
-            run, since = session.begin_run(version="0", arguments={}, host="machine", credentials=self.credentials)
+            run, since = session.begin_run(
+                version="0", arguments={}, host="machine", credentials=self.credentials
+            )
         self.is_done = False
         for worker in self.workers:
             worker.do(None)  # it gives its permits back
@@ -333,16 +379,21 @@ class Crawling:
         self.sink.around = around
         self.pages_left = self.sink.saves + pages
         if self.skew_s < 0:
-            # Posts that are younger than X's own time are no promise yet: the next run buys them once more.
+            # Posts that are younger than X's own time are no promise yet: the next run buys
+            # them once more.
             edge_ms = (time.time() + self.world.passed_s + self.skew_s - SETTLED_S) * 1000
-            self.allowed_twice += sum(_ms_of(post) > edge_ms for own in self.reachable.values() for post in own)
+            self.allowed_twice += sum(
+                _ms_of(post) > edge_ms for own in self.reachable.values() for post in own
+            )
         try:
             result = self.workers[who].do(task)
         finally:
             if nested:
                 self.pages_left = max(before, self.sink.saves + 1)
             self.sink.around = None
-        self.is_done = not (result["left"] or result["later"] or result["fatal"] or result["targets"])
+        self.is_done = not (
+            result["left"] or result["later"] or result["fatal"] or result["targets"]
+        )
         if result["wait"] is not None:
             self.open_at = time.monotonic() + result["wait"][0]
         return result
@@ -351,14 +402,17 @@ class Crawling:
         self.allowed_twice += PAGE
         raise Crash
 
-    def _crash(self, who: int, around: Callable[[Callable[[], Any]], Any], *, pages: int = 5) -> None:
+    def _crash(
+        self, who: int, around: Callable[[Callable[[], Any]], Any], *, pages: int = 5
+    ) -> None:
         try:
             self._do(who, ("crawl", self.targets), pages=pages, around=around)
         except Crash:
             self._met("a worker crashed")
             self.workers[who] = self._new_worker(who)
             self._end_leases()
-            # Whoever looks sees that the process is gone, and counts what it had set aside as spent.
+            # Whoever looks sees that the process is gone, and counts what it had set aside
+            # as spent.
             self.world.database.execute("UPDATE crawl_reserved SET owner = ''")
 
     def _end_leases(self) -> None:
@@ -371,7 +425,9 @@ class Crawling:
         self.world.passed_s += count + 60
         self.skew_s = 0.0
         self._set_clock()
-        told = self._control("POST", "/sandbox/world", {"user": handle, "add_posts": count, "age_s": 90})
+        told = self._control(
+            "POST", "/sandbox/world", {"user": handle, "add_posts": count, "age_s": 90}
+        )
         added = {int(id_) for id_ in told["added"]}
         self.reachable[handle] |= added
         self.ever |= added
@@ -385,7 +441,11 @@ class Crawling:
         self._control("DELETE", "/sandbox/faults")
 
     def _set_clock(self) -> None:
-        self._control("POST", "/sandbox/clock", {"skew_s": self.world.passed_s + self.skew_s, "move_windows": True})
+        self._control(
+            "POST",
+            "/sandbox/clock",
+            {"skew_s": self.world.passed_s + self.skew_s, "move_windows": True},
+        )
 
     def _control(self, *call: Any) -> Any:
         return self.world.sandbox.control(*call)
@@ -400,10 +460,17 @@ class Crawling:
         return {int(i) for i in self.world.sandbox.truth_ids(handle)["reachable"]}
 
     def _stored(self) -> set[int]:
-        return {row[0] for row in self.world.database.execute("SELECT id FROM tweet_articles_tweepy").fetchall()}
+        return {
+            row[0]
+            for row in self.world.database.execute(
+                "SELECT id FROM tweet_articles_tweepy"
+            ).fetchall()
+        }
 
     def _covered(self) -> dict[str, list[tuple[int, int]]]:
-        rows = self.world.database.execute("SELECT handle, covered::text FROM crawl_target").fetchall()
+        rows = self.world.database.execute(
+            "SELECT handle, covered::text FROM crawl_target"
+        ).fetchall()
         return {handle: from_text(covered) for handle, covered in rows}
 
 
@@ -415,28 +482,55 @@ def _ms_of(post: int) -> int:
 STEPS = [name for name, value in vars(Crawling).items() if callable(value) and name[0] != "_"]
 STEPS = [name for name in STEPS if name not in ("check", "finish")]
 MEETINGS = {
-    "a worker crashed", "the answer to a commit was lost", "a second worker came between", "a lease was taken over",
-    "work was delivered twice", "posts were deleted", "a window turned", "the clock of X jumped", "a budget ended",
-    "a budget ended after a crash", "X answered with cap", "X answered with credits", "X answered with unauthorized",
-    "X answered with window-with-remaining", "X answered with cut-body", "X answered with html-200",
-    "X answered with duplicate-page", "X answered with empty-page-with-token", "X answered with short-page",
-    "X answered with unsorted-page", "X answered with overlapping-page",
-}  # fmt: skip
+    "a worker crashed",
+    "the answer to a commit was lost",
+    "a second worker came between",
+    "a lease was taken over",
+    "work was delivered twice",
+    "posts were deleted",
+    "a window turned",
+    "the clock of X jumped",
+    "a budget ended",
+    "a budget ended after a crash",
+    "X answered with cap",
+    "X answered with credits",
+    "X answered with unauthorized",
+    "X answered with window-with-remaining",
+    "X answered with cut-body",
+    "X answered with html-200",
+    "X answered with duplicate-page",
+    "X answered with empty-page-with-token",
+    "X answered with short-page",
+    "X answered with unsorted-page",
+    "X answered with overlapping-page",
+}
 
 
 @pytest.fixture
 def world(dsn: str, tmp_path: Path) -> Iterator[World]:
     with (
-        Sandbox("--credentials", "2", "--posts", "0-260", "--window-s", "4", "--limit", f"{TIMELINE}=12/12") as sandbox,
+        Sandbox(
+            "--credentials",
+            "2",
+            "--posts",
+            "0-260",
+            "--window-s",
+            "4",
+            "--limit",
+            f"{TIMELINE}=12/12",
+        ) as sandbox,
         psycopg.connect(dsn, autocommit=True) as database,
     ):
         yield World(sandbox, dsn, tmp_path, database)
 
 
 def _run(world: World, seed: str, *, examples: int, steps: int) -> None:
-    """Examples of so many steps each. Steps are dealt from a shuffled pack: all of them come, in any order."""
+    """Examples of so many steps each. Steps are dealt from a shuffled pack: all of them
+    come, in any order.
+    """
     chance = random.Random(seed)
-    # New posts come often, since most other steps need some; a turn of the window takes seconds.
+    # New posts come often, since most other steps need some; a turn of the window takes
+    # seconds.
     pack = [*(STEPS * 3), *(["new_posts"] * 6)]
     while pack.count("the_window_turns") > 1:
         pack.remove("the_window_turns")
@@ -458,7 +552,9 @@ def _run(world: World, seed: str, *, examples: int, steps: int) -> None:
             machine.finish()
             machine.a_new_run_begins()
         except BaseException as error:
-            error.add_note(f"example {number} of seed {seed}, after these steps: {', '.join(story)}")
+            error.add_note(
+                f"example {number} of seed {seed}, after these steps: {', '.join(story)}"
+            )
             raise
     print(f"seed {seed}: {dict(counted)}; {dict(world.met)}")
 

@@ -1,8 +1,9 @@
 """PostgreSQL: the only module that knows a query, and the only user of psycopg and alembic.
 
-A `Database` is an address; a `Session` is one connection, opened for one handle and closed after it. Every
-method of a session is one transaction that may be repeated without effect, so a session outlives a restart
-of the server: it connects again and repeats what was under way.
+A `Database` is an address; a `Session` is one connection, opened for one handle and closed
+after it. Every method of a session is one transaction that may be repeated without effect,
+so a session outlives a restart of the server: it connects again and repeats what was under
+way.
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ PATIENCE_S = 300.0
 class ImportState:
     """How far a file was imported, and what it held up to there.
 
-    `position` is (members of a tar, bytes, lines) that are done; `posts` had a row, `new` and `updated` of them
-    changed the table; `others` counts by name what gave no row.
+    `position` is (members of a tar, bytes, lines) that are done; `posts` had a row, `new`
+    and `updated` of them changed the table; `others` counts by name what gave no row.
     """
 
     id: int
@@ -158,7 +159,9 @@ class Database:
             schema = _schema_of(connection)
             table = connection.execute("SELECT to_regclass(%s)", [self.table]).fetchone()
         if schema is None:
-            raise DatabaseNotMigrated(f"the {self.place} has no schema yet: run `tweetcrawler db upgrade`, or `alembic upgrade head` in a checkout")
+            raise DatabaseNotMigrated(
+                f"the {self.place} has no schema yet: run `tweetcrawler db upgrade`, or `alembic upgrade head` in a checkout"
+            )
         if schema != SCHEMA:
             raise DatabaseNotMigrated(
                 f"the {self.place} has schema {schema}, this program needs {SCHEMA}: run `alembic upgrade head`, "
@@ -195,12 +198,14 @@ class Database:
         conditions: Sequence[Condition] = (),
         as_text: bool,
     ) -> Iterator[tuple[list[Column], Iterator[list[tuple[Any, ...]]]]]:
-        """The columns and rows of a view or table (default: that of the tweets), of one moment, in batches.
+        """The columns and rows of a view or table (default: that of the tweets), of one
+        moment, in batches.
 
-        Rows go by ascending id where there is a column of that name. `names` chooses columns and their order.
-        `as_text` gives every value as PostgreSQL prints it. Without it whole numbers are int, numbers float,
-        times aware datetimes in UTC, JSON its text; the lists and times that the table of the tweets holds as
-        text are lists and times. No more than a batch is in memory.
+        Rows go by ascending id where there is a column of that name. `names` chooses
+        columns and their order. `as_text` gives every value as PostgreSQL prints it.
+        Without it whole numbers are int, numbers float, times aware datetimes in UTC, JSON
+        its text; the lists and times that the table of the tweets holds as text are lists
+        and times. No more than a batch is in memory.
 
         **Errors**: `ConfigurationError` for a view, column or filter that is not there, and for a stored text
         that is no list or time. `DatabaseError` when the server refuses or goes away.
@@ -216,7 +221,8 @@ class Database:
 
     @contextmanager
     def pages(self, handles: Sequence[str] | None = None) -> Iterator[tuple[int, Iterator[bytes]]]:
-        """How many pages of posts were stored without their body, and the bodies of the others as received.
+        """How many pages of posts were stored without their body, and the bodies of the
+        others as received.
 
         The oldest first; `handles` (folded) chooses the timelines of these users.
 
@@ -254,17 +260,20 @@ class Database:
         """Remembers what was foretold of a kind of run."""
         with self.connect() as connection:
             connection.execute(
-                "INSERT INTO crawl_plan (subject, plan) VALUES (%s, %s)", [subject, Jsonb(dict(plan))]
+                "INSERT INTO crawl_plan (subject, plan) VALUES (%s, %s)",
+                [subject, Jsonb(dict(plan))],
             )
 
     @contextmanager
     def _reading(self) -> Iterator[psycopg.Connection[Any]]:
         """A connection in a transaction that only reads, with psycopg's errors as ours."""
         try:
-            # An interrupt may come amid a command, when no ROLLBACK can be sent: the end of the connection is one.
+            # An interrupt may come amid a command, when no ROLLBACK can be sent: the end of
+            # the connection is one.
             with closing(connect(self._conninfo)) as connection:
                 connection.execute("BEGIN READ ONLY")
-                # For this transaction only: a pooler may hand the connection to somebody else afterwards.
+                # For this transaction only: a pooler may hand the connection to somebody
+                # else afterwards.
                 connection.execute(
                     "SELECT set_config(name, value, true) FROM (VALUES ('TimeZone', 'UTC'), ('DateStyle', 'ISO'), "
                     "('client_encoding', 'UTF8'), ('extra_float_digits', '1')) AS s(name, value)"
@@ -346,7 +355,8 @@ class Session:
     def totals(self, run: int) -> list[dict[str, Any]]:
         """What the run bought, from its pages: one dict a (credential, endpoint).
 
-        Keys: credential, endpoint, pages, posts, users, new, updated, again (posts that were stored already).
+        Keys: credential, endpoint, pages, posts, users, new, updated, again (posts that
+        were stored already).
         """
 
         def work(connection: psycopg.Connection[Any]) -> list[dict[str, Any]]:
@@ -364,12 +374,15 @@ class Session:
     # -- targets ---------------------------------------------------------------------------------------
 
     def targets(self, handles: Sequence[str]) -> dict[str, Target]:
-        """The stored targets of these handles, by handle; a handle of a renamed account gives its account."""
+        """The stored targets of these handles, by handle; a handle of a renamed account
+        gives its account.
+        """
 
         def work(connection: psycopg.Connection[Any]) -> dict[str, Target]:
             rows = connection.execute(
                 "SELECT named.handle, t.id, t.key, t.username, t.state, t.state_reason, "
-                # Of a target that can be crawled it is the time that `watch` has for it, and holds nobody else up.
+                # Of a target that can be crawled it is the time that `watch` has for it,
+                # and holds nobody else up.
                 "CASE WHEN t.state = ANY('{new,ok,renamed,failed}') THEN 0 "
                 "ELSE greatest(0, extract(epoch FROM t.due_at - clock_timestamp())) END::float8 "
                 "FROM crawl_target named JOIN crawl_target t ON t.id = coalesce(named.same_as, named.id) "
@@ -384,7 +397,9 @@ class Session:
         return self._lasting(work)
 
     def claim_handles(self, handles: Sequence[str], owner: str) -> set[str]:
-        """Takes the lease of handles that nobody resolved yet; the rest is being resolved by others."""
+        """Takes the lease of handles that nobody resolved yet; the rest is being resolved
+        by others.
+        """
 
         def take(connection: psycopg.Connection[Any], wanted: Sequence[str]) -> set[str]:
             rows = connection.execute(
@@ -396,7 +411,12 @@ class Session:
                 "WHERE t.key IS NULL AND t.same_as IS NULL "
                 "AND (t.lease_owner = excluded.lease_owner OR t.lease_until IS NULL "
                 "OR t.lease_until <= clock_timestamp()) RETURNING t.handle, t.id",
-                {"kind": TIMELINE, "owner": owner, "lease": LEASE_S, "handles": sorted(set(wanted))},
+                {
+                    "kind": TIMELINE,
+                    "owner": owner,
+                    "lease": LEASE_S,
+                    "handles": sorted(set(wanted)),
+                },
             ).fetchall()
             self._leased.update(row[1] for row in rows)
             return {row[0] for row in rows}
@@ -413,9 +433,17 @@ class Session:
         return self._lasting(work)
 
     def remember(
-        self, run: int, bought: Bought, found: Sequence[Found], absent: Sequence[Absent], *, rest_s: float
+        self,
+        run: int,
+        bought: Bought,
+        found: Sequence[Found],
+        absent: Sequence[Absent],
+        *,
+        rest_s: float,
     ) -> None:
-        """Stores what X said of handles, with the answer itself; `rest_s` until absent ones are asked again."""
+        """Stores what X said of handles, with the answer itself; `rest_s` until absent ones
+        are asked again.
+        """
 
         def work(connection: psycopg.Connection[Any]) -> None:
             with connection.transaction():
@@ -432,7 +460,8 @@ class Session:
                     "%(usernames)s::text[], %(posts)s::bigint[]) AS n(handle, key, username, posts)) "
                 )
                 connection.execute(
-                    news + "UPDATE crawl_target t SET same_as = o.id, lease_until = NULL, state = 'renamed', "
+                    news
+                    + "UPDATE crawl_target t SET same_as = o.id, lease_until = NULL, state = 'renamed', "
                     "state_reason = 'the account is known as @' || o.handle, state_at = clock_timestamp() "
                     "FROM news n JOIN crawl_target o ON o.kind = %(kind)s AND o.key = n.key "
                     "WHERE t.kind = %(kind)s AND t.handle = n.handle AND t.id <> o.id",
@@ -474,7 +503,9 @@ class Session:
                 _CLAIM, {"ids": list(wanted), "owner": owner, "lease": LEASE_S, "since": since}
             ).fetchall()
             return {
-                number: Claim(coverage.from_text(covered), coverage.from_text(unreachable), posts, crawled)
+                number: Claim(
+                    coverage.from_text(covered), coverage.from_text(unreachable), posts, crawled
+                )
                 for number, covered, unreachable, posts, crawled in rows
             }
 
@@ -509,9 +540,11 @@ class Session:
         keep_body: bool = True,
         meanwhile: Callable[[], object] | None = None,
     ) -> Saved:
-        """Saves a page in one transaction: its rows, itself, the coverage it adds; renews the lease.
+        """Saves a page in one transaction: its rows, itself, the coverage it adds; renews
+        the lease.
 
-        `meanwhile` is called while the server works, again when the work must be done again; it must not fail.
+        `meanwhile` is called while the server works, again when the work must be done
+        again; it must not fail.
         """
         given = save_parameters(run, owner, batch, keep_body)
 
@@ -532,7 +565,14 @@ class Session:
         return self._lasting(work)
 
     def finish(
-        self, target: int, owner: str, *, state: str, reason: str, crawled: bool, rest_s: float = 0.0
+        self,
+        target: int,
+        owner: str,
+        *,
+        state: str,
+        reason: str,
+        crawled: bool,
+        rest_s: float = 0.0,
     ) -> None:
         """Notes how a walk ended and gives the lease back; `crawled` when no hole is left."""
         self._lasting(
@@ -543,10 +583,16 @@ class Session:
                 "due_at = CASE WHEN %(rest)s > 0 THEN clock_timestamp() + %(rest)s * interval '1 s' END, "
                 "lease_until = CASE WHEN lease_owner = %(owner)s THEN NULL ELSE lease_until END "
                 "WHERE id = %(id)s",
-                {"id": target, "owner": owner, "state": state, "reason": reason, "crawled": crawled,
-                 "rest": rest_s},
+                {
+                    "id": target,
+                    "owner": owner,
+                    "state": state,
+                    "reason": reason,
+                    "crawled": crawled,
+                    "rest": rest_s,
+                },
             )
-        )  # fmt: skip
+        )
 
     def note(self, run: int, owner: str, ends: Sequence[NoNews], *, keep_body: bool = True) -> None:
         """Saves the pages of walks that ended without news, and their ends, in one transaction."""
@@ -567,7 +613,9 @@ class Session:
         self._lasting(lambda c: c.execute(_NOTE, given))
 
     def release(self, owner: str, targets: Sequence[int] | None = None) -> None:
-        """Gives back the leases that this session took, or those of them that are of these targets."""
+        """Gives back the leases that this session took, or those of them that are of these
+        targets.
+        """
         leased = self._leased if targets is None else self._leased.intersection(targets)
 
         def work(connection: psycopg.Connection[Any]) -> None:
@@ -581,7 +629,8 @@ class Session:
         self._lasting(work)
 
     def free(self, owner: str, targets: Sequence[int]) -> None:
-        """Gives back what a process that died held: of these targets, and every post that it asked for.
+        """Gives back what a process that died held: of these targets, and every post that
+        it asked for.
 
         No index knows the owners of targets, since it would have to change with every page.
         """
@@ -589,7 +638,8 @@ class Session:
         def work(connection: psycopg.Connection[Any]) -> None:
             _end_leases(connection, owner, targets)
             connection.execute(
-                "DELETE FROM crawl_lookup WHERE lease_owner = %s AND lease_until IS NOT NULL", [owner]
+                "DELETE FROM crawl_lookup WHERE lease_owner = %s AND lease_until IS NOT NULL",
+                [owner],
             )
 
         self._lasting(work)
@@ -597,11 +647,13 @@ class Session:
     def schedule(self, run: int, *, least_s: float, longest_s: float) -> None:
         """Sets the next visit of the timelines that a run read, by how often they post lately.
 
-        It comes when about `_POSTS_A_VISIT` new posts may be there, later for who has fallen silent.
+        It comes when about `_POSTS_A_VISIT` new posts may be there, later for who has
+        fallen silent.
         """
         self._lasting(
             lambda c: c.execute(
-                _SCHEDULE, {"run": run, "least": least_s, "longest": longest_s, "posts": _POSTS_A_VISIT}
+                _SCHEDULE,
+                {"run": run, "least": least_s, "longest": longest_s, "posts": _POSTS_A_VISIT},
             )
         )
 
@@ -634,7 +686,9 @@ class Session:
 
         return self._lasting(work)
 
-    def save_trends(self, run: int, bought: Bought, place: Place, trends: Sequence[Trend]) -> list[Target]:
+    def save_trends(
+        self, run: int, bought: Bought, place: Place, trends: Sequence[Trend]
+    ) -> list[Target]:
         """Stores what was seen of a place's trends; gives the targets that collect their posts."""
 
         def work(connection: psycopg.Connection[Any]) -> list[Target]:
@@ -645,7 +699,15 @@ class Session:
                     "INSERT INTO crawl_trend (page_id, rank, woeid, place, name, volume, target_id) "
                     "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
                     [
-                        (bought.id, trend.rank, place.woeid, place.name, trend.name, trend.volume, target.id)
+                        (
+                            bought.id,
+                            trend.rank,
+                            place.woeid,
+                            place.name,
+                            trend.name,
+                            trend.volume,
+                            target.id,
+                        )
                         for trend, target in zip(trends, targets, strict=True)
                     ],
                 )
@@ -674,7 +736,8 @@ class Session:
     # -- the next level --------------------------------------------------------------------------------
 
     def referred_to(self, by: str, *, min_count: int, limit: int | None) -> list[tuple[str, int]]:
-        """Handles (folded) that posts refer to and that are no target yet, with the count of those posts.
+        """Handles (folded) that posts refer to and that are no target yet, with the count
+        of those posts.
 
         `by` is "retweets", "mentions" or "replies". The most frequent first.
         """
@@ -695,7 +758,9 @@ class Session:
         return self._lasting(work)
 
     def known_handles(self, handles: Sequence[str]) -> set[str]:
-        """Those of the handles (folded) that are targets, under their listed or their present name."""
+        """Those of the handles (folded) that are targets, under their listed or their
+        present name.
+        """
 
         def work(connection: psycopg.Connection[Any]) -> set[str]:
             rows = connection.execute(
@@ -710,11 +775,13 @@ class Session:
 
     # -- posts by id -----------------------------------------------------------------------------------
 
-    def claim_ids(self, ids: Sequence[int], owner: str, *, age_s: float | None, rest_s: float) -> Lookup:
+    def claim_ids(
+        self, ids: Sequence[int], owner: str, *, age_s: float | None, rest_s: float
+    ) -> Lookup:
         """Which of the posts this process is to ask for.
 
-        Left out are those that are stored or, with `age_s`, had their counts read in the last so many seconds,
-        and those that X did not give in the last `rest_s` seconds.
+        Left out are those that are stored or, with `age_s`, had their counts read in the
+        last so many seconds, and those that X did not give in the last `rest_s` seconds.
         """
         given = {"owner": owner, "lease": LEASE_S, "rest": rest_s, "age": age_s}
         known = "EXISTS (SELECT FROM {t} t WHERE t.id = i)"
@@ -745,7 +812,10 @@ class Session:
             wanted = sorted(set(ids))
             mine = {row[0] for row in connection.execute(take, {**given, "ids": wanted}).fetchall()}
             self._leased_posts.update(mine)
-            mine -= {row[0] for row in connection.execute(drop, {**given, "ids": sorted(mine)}).fetchall()}
+            mine -= {
+                row[0]
+                for row in connection.execute(drop, {**given, "ids": sorted(mine)}).fetchall()
+            }
             others = connection.execute(
                 "SELECT tweet_id FROM crawl_lookup WHERE tweet_id = ANY(%s) AND lease_owner <> %s "
                 "AND lease_until > clock_timestamp()",
@@ -766,9 +836,11 @@ class Session:
         seen_at: float,
         keep_body: bool = True,
     ) -> Saved:
-        """Saves a page of posts by id, and of those that X did not give why; gives their leases back.
+        """Saves a page of posts by id, and of those that X did not give why; gives their
+        leases back.
 
-        With `metrics`, their counts at `seen_at` (seconds since 1970) are kept beside those known before.
+        With `metrics`, their counts at `seen_at` (seconds since 1970) are kept beside those
+        known before.
         """
         given = save_parameters(run, "", batch, keep_body)
         seen = {"ids": [m.id for m in metrics], "at": seen_at}
@@ -792,7 +864,8 @@ class Session:
                     [(g.id, g.state, g.reason) for g in gone],
                 )
                 connection.execute(
-                    "DELETE FROM crawl_lookup WHERE tweet_id = ANY(%s)", [[row["id"] for row in batch.rows]]
+                    "DELETE FROM crawl_lookup WHERE tweet_id = ANY(%s)",
+                    [[row["id"] for row in batch.rows]],
                 )
                 spend(connection, batch.bought)
             assert row is not None  # noqa: S101 - a SELECT of aggregates gives a row
@@ -805,7 +878,9 @@ class Session:
     def begin_import(
         self, run: int, path: str, *, size: int, fingerprint: str, head: str, again: bool
     ) -> ImportState:
-        """How far a file was imported before; it begins anew when it is another file now, or `again`."""
+        """How far a file was imported before; it begins anew when it is another file now,
+        or `again`.
+        """
 
         def work(connection: psycopg.Connection[Any]) -> ImportState:
             with connection.transaction():
@@ -847,10 +922,11 @@ class Session:
     ) -> ImportState | None:
         """Saves many rows and how far their file was read, in one transaction.
 
-        `rows` are keyed by `flatten.COLUMNS`, in that order, and each id is there once. `reached` holds the
-        position behind them and all counts but those of new and updated rows, which come back in the result.
-        Rows whose ids are in `cut` have lost a part of their text: they change no row that is there.
-        None when the file is not where `state` says: another process imports it.
+        `rows` are keyed by `flatten.COLUMNS`, in that order, and each id is there once.
+        `reached` holds the position behind them and all counts but those of new and updated
+        rows, which come back in the result. Rows whose ids are in `cut` have lost a part of
+        their text: they change no row that is there. None when the file is not where
+        `state` says: another process imports it.
         """
         values = [tuple(row.values()) for row in rows]
         cut_ids = list(cut)
@@ -877,9 +953,18 @@ class Session:
                     "UPDATE crawl_import SET member = %s, byte_offset = %s, line = %s, post_count = %s, "
                     "new_count = new_count + %s, updated_count = updated_count + %s, other_counts = %s, "
                     "finished_at = CASE WHEN %s THEN clock_timestamp() END WHERE id = %s",
-                    [member, offset, line, reached.posts, new, updated, Jsonb(dict(reached.others)),
-                     reached.finished, state.id],
-                )  # fmt: skip
+                    [
+                        member,
+                        offset,
+                        line,
+                        reached.posts,
+                        new,
+                        updated,
+                        Jsonb(dict(reached.others)),
+                        reached.finished,
+                        state.id,
+                    ],
+                )
                 return replace(reached, new=locked.new + new, updated=locked.updated + updated)
 
         return self._lasting(work)
@@ -891,7 +976,9 @@ class Session:
         keys: Iterable[Key],
         change: Callable[[dict[Key, Bucket], float], tuple[Mapping[Key, Bucket], T]],
     ) -> T:
-        """See `permits.Books`: the buckets are rows of `api_bucket`, the clock is the database's."""
+        """See `permits.Books`: the buckets are rows of `api_bucket`, the clock is the
+        database's.
+        """
         wanted = sorted(set(keys))
         subjects, endpoints = [k[0] for k in wanted], [k[1] for k in wanted]
 
@@ -916,7 +1003,8 @@ class Session:
     ) -> Grant:
         """How much a request may bring, set aside under the id of the page that will be saved.
 
-        Saving that page with its `cost` settles it; `take_back` and `give_up_money` are for what brought none.
+        Saving that page with its `cost` settles it; `take_back` and `give_up_money` are for
+        what brought none.
         """
 
         def work(connection: psycopg.Connection[Any]) -> Grant:
@@ -927,7 +1015,14 @@ class Session:
                         "INSERT INTO crawl_reserved (id, run_id, owner, endpoint, posts, micro_usd) "
                         "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (id) DO UPDATE "
                         "SET posts = excluded.posts, micro_usd = excluded.micro_usd",
-                        [page, run, owner, want.endpoint, want.posts(granted.units), want.cost(granted.units)],
+                        [
+                            page,
+                            run,
+                            owner,
+                            want.endpoint,
+                            want.posts(granted.units),
+                            want.cost(granted.units),
+                        ],
                     )
                 return granted
 
@@ -938,13 +1033,19 @@ class Session:
         self._lasting(lambda c: c.execute("DELETE FROM crawl_reserved WHERE id = %s", [page]))
 
     def give_up_money(self, page: uuid.UUID) -> None:
-        """Leaves it set aside for good: nobody knows what the request brought, and it may be charged."""
-        self._lasting(lambda c: c.execute("UPDATE crawl_reserved SET owner = '' WHERE id = %s", [page]))
+        """Leaves it set aside for good: nobody knows what the request brought, and it may
+        be charged.
+        """
+        self._lasting(
+            lambda c: c.execute("UPDATE crawl_reserved SET owner = '' WHERE id = %s", [page])
+        )
 
     # -- lasting ---------------------------------------------------------------------------------------
 
     def _lasting(self, work: Callable[[Connection], T]) -> T:
-        """Does the work, again and again while the server is away, restarting, full or in conflict."""
+        """Does the work, again and again while the server is away, restarting, full or in
+        conflict.
+        """
         # Who waited that long for the server once does not wait for it again to clear up.
         gives_up_at = time.monotonic() + (0.0 if self._gave_up else PATIENCE_S)
         delay_s = 0.05
@@ -958,7 +1059,9 @@ class Session:
                     raise DatabaseError(f"the {self._place} refuses: {first_line(error)}") from None
                 if not isinstance(error, IN_CONFLICT):
                     self.close()
-                    log.warning("the %s does not work: %s; trying again", self._place, first_line(error))
+                    log.warning(
+                        "the %s does not work: %s; trying again", self._place, first_line(error)
+                    )
                 if self._stopping() or time.monotonic() >= gives_up_at:
                     self._gave_up = True
                     raise DatabaseUnreachable(
@@ -988,7 +1091,9 @@ def _schema_of(connection: psycopg.Connection[Any]) -> str | None:
 
 
 def _migrations() -> Path:
-    """The migrations beside the modules in an installed package, or beside the package in a checkout."""
+    """The migrations beside the modules in an installed package, or beside the package in a
+    checkout.
+    """
     here = Path(__file__).resolve().parent.parent
     inside = here / "migrations"
     return inside if inside.is_dir() else here.parent / "migrations"
@@ -1006,13 +1111,15 @@ def _free_from_the_dead(
 ) -> bool:
     """Ends the leases of processes of this machine that were killed; whether there were any."""
     holders = connection.execute(
-        "SELECT DISTINCT lease_owner FROM crawl_target WHERE lease_until > clock_timestamp() AND " + condition,
+        "SELECT DISTINCT lease_owner FROM crawl_target WHERE lease_until > clock_timestamp() AND "
+        + condition,
         {"which": list(which)},
     ).fetchall()
     gone = [holder for (holder,) in holders if is_gone(holder)]
     if gone:
         connection.execute(
-            "UPDATE crawl_target SET lease_until = NULL WHERE lease_owner = ANY(%(gone)s) AND " + condition,
+            "UPDATE crawl_target SET lease_until = NULL WHERE lease_owner = ANY(%(gone)s) AND "
+            + condition,
             {"which": list(which), "gone": gone},
         )
     return bool(gone)
@@ -1033,7 +1140,12 @@ def _open_searches(connection: psycopg.Connection[Any], asked: Sequence[str]) ->
     connection.execute(
         "INSERT INTO crawl_target (kind, key, handle, username) SELECT %s, k, h, q "
         "FROM unnest(%s::text[], %s::text[], %s::text[]) AS n(k, h, q) ORDER BY k ON CONFLICT DO NOTHING",
-        [SEARCH, list(by_key), [queries.slug_of(q) for q in by_key.values()], list(by_key.values())],
+        [
+            SEARCH,
+            list(by_key),
+            [queries.slug_of(q) for q in by_key.values()],
+            list(by_key.values()),
+        ],
     )
     rows = connection.execute(
         "SELECT key, id, handle, username, state, state_reason FROM crawl_target WHERE kind = %s AND key = ANY(%s)",
@@ -1046,7 +1158,8 @@ def _open_searches(connection: psycopg.Connection[Any], asked: Sequence[str]) ->
     return [found[queries.key_of(query)] for query in asked]
 
 
-# In the order of their ids, so that two processes that claim the same never wait for each other in a ring.
+# In the order of their ids, so that two processes that claim the same never wait for each
+# other in a ring.
 _CLAIM: LiteralString = (
     "UPDATE crawl_target t SET lease_owner = %(owner)s, lease_until = clock_timestamp() + %(lease)s * interval '1 s' "
     "FROM (SELECT id FROM crawl_target WHERE id = ANY(%(ids)s) "
@@ -1097,8 +1210,8 @@ _COUNTS = (
     "bookmark_count",
     "impression_count",
 )
-# The row tells what the counts were, and the page of the author's timeline when: where the post came by another
-# way, the time stays open.
+# The row tells what the counts were, and the page of the author's timeline when: where the
+# post came by another way, the time stays open.
 _COUNTS_BEFORE: LiteralString = (
     "INSERT INTO crawl_metrics (tweet_id, seen_at, like_count, retweet_count) "
     "SELECT t.id, (SELECT max(p.fetched_at) FROM crawl_target k JOIN crawl_page p ON p.target_id = k.id "
@@ -1106,5 +1219,7 @@ _COUNTS_BEFORE: LiteralString = (
     "t.favorite_count, t.retweet_count FROM {t} t WHERE t.id = ANY(%(ids)s) "
     "AND NOT EXISTS (SELECT FROM crawl_metrics m WHERE m.tweet_id = t.id) ON CONFLICT DO NOTHING"
 )
-"""The filters that compare with a parameter: lists of folded names or ids, datetimes, text, int or Decimal."""
+"""The filters that compare with a parameter: lists of folded names or ids, datetimes, text,
+int or Decimal.
+"""
 """The filters whose value is a list of these words."""

@@ -29,7 +29,9 @@ class Accounts:
 
     def now(self) -> float:
         """The database's clock."""
-        row = self._connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+        row = self._connection.execute(
+            "SELECT extract(epoch FROM clock_timestamp())::float8"
+        ).fetchone()
         return float(row[0]) if row else 0.0
 
     def purchases(
@@ -42,7 +44,9 @@ class Accounts:
         return [Purchase(*row) for row in rows]
 
     def reserved(self) -> list[Reserved]:
-        """What requests under way may cost, and requests whose process was killed may have cost."""
+        """What requests under way may cost, and requests whose process was killed may have
+        cost.
+        """
         rows = self._connection.execute(
             "SELECT run_id, owner, endpoint, extract(epoch FROM reserved_at)::float8, posts, micro_usd "
             "FROM crawl_reserved ORDER BY reserved_at"
@@ -57,7 +61,9 @@ class Accounts:
         ).fetchall()
 
     def known(self, handles: Sequence[str]) -> dict[str, Known]:
-        """The targets of these handles (folded); a handle of a renamed account gives its account."""
+        """The targets of these handles (folded); a handle of a renamed account gives its
+        account.
+        """
         rows = self._connection.execute(
             f"SELECT named.handle, {_KNOWN} FROM crawl_target named "
             f"JOIN crawl_target t ON t.id = coalesce(named.same_as, named.id) {_LATEST} "
@@ -67,14 +73,18 @@ class Accounts:
         return {row[0]: _known(row[1:]) for row in rows}
 
     def due(self, handles: Sequence[str]) -> tuple[list[str], float | None]:
-        """Those of the handles (folded) that are to be visited now, and the seconds until the next one is."""
+        """Those of the handles (folded) that are to be visited now, and the seconds until
+        the next one is.
+        """
         rows = self._connection.execute(
             "SELECT h, coalesce(extract(epoch FROM t.due_at - clock_timestamp()), 0)::float8 "
             "FROM unnest(%s::text[]) h LEFT JOIN crawl_target named ON named.kind = 'timeline' AND named.handle = h "
             "LEFT JOIN crawl_target t ON t.id = coalesce(named.same_as, named.id)",
             [list(handles)],
         ).fetchall()
-        return [h for h, wait_s in rows if wait_s <= 0], min((w for _, w in rows if w > 0), default=None)
+        return [h for h, wait_s in rows if wait_s <= 0], min(
+            (w for _, w in rows if w > 0), default=None
+        )
 
     def known_searches(self, asked: Sequence[str]) -> dict[str, Known]:
         """The targets of these normalised queries, by query."""
@@ -95,7 +105,9 @@ class Accounts:
         return [_known(row) for row in rows]
 
     def sampled(self, count: int) -> list[Known]:
-        """About so many targets by chance, all of them when there are not many more; those that can be crawled."""
+        """About so many targets by chance, all of them when there are not many more; those
+        that can be crawled.
+        """
         guess = self._connection.execute(
             "SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = 'crawl_target'::regclass"
         ).fetchone()
@@ -109,7 +121,9 @@ class Accounts:
         return [_known(row) for row in rows]
 
     def named(self, name: str) -> list[Known]:
-        """The targets that go by this name: a handle as listed or as it is now, a query, a name of its file."""
+        """The targets that go by this name: a handle as listed or as it is now, a query, a
+        name of its file.
+        """
         rows = self._connection.execute(
             f"SELECT {_KNOWN} FROM crawl_target n JOIN crawl_target t ON t.id = coalesce(n.same_as, n.id) {_LATEST} "
             "WHERE (n.kind = 'timeline' AND n.handle = lower(%(name)s)) OR (n.kind = 'search' "
@@ -119,7 +133,9 @@ class Accounts:
         return list({known.id: known for known in map(_known, rows)}.values())
 
     def pages_of(self, target: int, limit: int) -> list[dict[str, Any]]:
-        """The newest pages of a target: run, at, endpoint, credential, posts, new, newest_id, oldest_id."""
+        """The newest pages of a target: run, at, endpoint, credential, posts, new,
+        newest_id, oldest_id.
+        """
         with self._connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(
                 "SELECT run_id AS run, extract(epoch FROM fetched_at)::float8 AS at, endpoint, credential, "
@@ -144,7 +160,9 @@ class Accounts:
         return [Run(*row) for row in rows]
 
     def plan(self, subject: str, *, before: float) -> tuple[float, Mapping[str, Any]] | None:
-        """The last plan of this kind of run that was made before a moment, and when it was made."""
+        """The last plan of this kind of run that was made before a moment, and when it was
+        made.
+        """
         row = self._connection.execute(
             "SELECT extract(epoch FROM made_at)::float8, plan FROM crawl_plan WHERE subject = %s "
             "AND made_at <= to_timestamp(%s) ORDER BY made_at DESC LIMIT 1",
@@ -168,11 +186,15 @@ class Accounts:
 
     def apps(self) -> dict[str, str]:
         """The app that each credential belongs to, by labels; apps are called by a fingerprint."""
-        rows = self._connection.execute("SELECT label, app_fingerprint FROM api_credential").fetchall()
+        rows = self._connection.execute(
+            "SELECT label, app_fingerprint FROM api_credential"
+        ).fetchall()
         return dict(rows)
 
     def posts_by_day(self, *, lowest: int) -> list[tuple[date, int]]:
-        """How many of the stored posts were written on each UTC day, from an id on; by their ids."""
+        """How many of the stored posts were written on each UTC day, from an id on; by
+        their ids.
+        """
         return self._connection.execute(
             sql.SQL(
                 "SELECT (to_timestamp(((id >> 22) + 1288834974657) / 1000.0) AT TIME ZONE 'UTC')::date, count(*) "
@@ -190,7 +212,9 @@ class Accounts:
         return {target: lowest for target, lowest in rows if lowest is not None}
 
     def queries_of(self, runs: Sequence[int], limit: int) -> list[tuple[str, str]]:
-        """The kinds of request that the runs sent, each with its parameters but for ids, tokens and names."""
+        """The kinds of request that the runs sent, each with its parameters but for ids,
+        tokens and names.
+        """
         return self._connection.execute(
             "SELECT endpoint, params::text FROM (SELECT DISTINCT endpoint, params - ARRAY['since_id', 'until_id', "
             "'start_time', 'end_time', 'pagination_token', 'next_token', 'max_results', 'usernames', 'ids'] AS params "
@@ -214,7 +238,20 @@ _LATEST: LiteralString = (
 
 
 def _known(row: Sequence[Any]) -> Known:
-    number, kind, key, handle, username, state, reason, state_at, covered, unreachable, why, *rest = row
+    (
+        number,
+        kind,
+        key,
+        handle,
+        username,
+        state,
+        reason,
+        state_at,
+        covered,
+        unreachable,
+        why,
+        *rest,
+    ) = row
     account_posts, posts, crawled_at, due_in_s, latest = rest
     return Known(
         number,
@@ -239,8 +276,9 @@ def _known(row: Sequence[Any]) -> Known:
 def _purchases(chosen: LiteralString) -> LiteralString:
     """One row for each run, UTC day, credential and endpoint.
 
-    The posts that X charges once a day are those of a page which were stored before, as far as pages of the same
-    target, endpoint and day hold them that came earlier and overlap with it.
+    The posts that X charges once a day are those of a page which were stored before, as far
+    as pages of the same target, endpoint and day hold them that came earlier and overlap
+    with it.
     """
     return (
         "WITH repeated AS (SELECT p.run_id, p.day, p.credential, p.endpoint, "

@@ -18,13 +18,17 @@ _BUCKET_TIMES = {"reset_at", "day_reset_at", "blocked_until", "next_at", "shut_a
 def lock_buckets(
     connection: psycopg.Connection[Any], subjects: list[str], endpoints: list[str]
 ) -> tuple[dict[Key, Bucket], float]:
-    rows = connection.execute(_BUCKET_LOCK, {"subjects": subjects, "endpoints": endpoints}).fetchall()
+    rows = connection.execute(
+        _BUCKET_LOCK, {"subjects": subjects, "endpoints": endpoints}
+    ).fetchall()
     clock = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
     assert clock is not None  # noqa: S101 - a SELECT without FROM gives a row
     return {(row[0], row[1]): Bucket(*row[2:]) for row in rows}, clock[0]
 
 
-def write_buckets(connection: psycopg.Connection[Any], buckets: Mapping[Key, Bucket], conflict: str) -> None:
+def write_buckets(
+    connection: psycopg.Connection[Any], buckets: Mapping[Key, Bucket], conflict: str
+) -> None:
     statement = _BUCKET_WRITE + conflict
     for key in sorted(buckets):
         bucket = buckets[key]
@@ -35,7 +39,9 @@ def write_buckets(connection: psycopg.Connection[Any], buckets: Mapping[Key, Buc
 
 
 def _as_read(column: str) -> str:
-    return f'extract(epoch FROM b."{column}")::float8' if column in _BUCKET_TIMES else f'b."{column}"'
+    return (
+        f'extract(epoch FROM b."{column}")::float8' if column in _BUCKET_TIMES else f'b."{column}"'
+    )
 
 
 def _as_written(column: str) -> str:

@@ -73,7 +73,8 @@ def rooms_of(
         [page],
     ).fetchall()
     return [
-        _room(scope, limits.of(scope), spent[scope, period][:2], held, period=period) for scope, period in keys
+        _room(scope, limits.of(scope), spent[scope, period][:2], held, period=period)
+        for scope, period in keys
     ]
 
 
@@ -93,7 +94,8 @@ def _room(
         if is_lost and of_period == period:
             posts, money = posts + its_posts, money + its_money
         elif not is_lost and (scope != budget.RUN or of_run == period):
-            # Its page may be saved, and charged, after midnight: so it counts today, whenever it was sent.
+            # Its page may be saved, and charged, after midnight: so it counts today,
+            # whenever it was sent.
             held, held_posts = held + its_money, held_posts + its_posts
     return Room(scope, *limit, spent=money, spent_posts=posts, held=held, held_posts=held_posts)
 
@@ -116,8 +118,8 @@ def _counted_anew(
 ) -> tuple[int, int]:
     """What the stored pages of the period cost: those of runs without a budget, too.
 
-    The period's row is locked, and whoever takes from a budget changes it in the transaction that saves the page:
-    so no page is counted twice or left out.
+    The period's row is locked, and whoever takes from a budget changes it in the
+    transaction that saves the page: so no page is counted twice or left out.
     """
     chosen: LiteralString = "run_id = %(period)s::bigint"
     if scope != budget.RUN:
@@ -126,7 +128,9 @@ def _counted_anew(
             "AND fetched_at < (%(begin)s::timestamp + %(length)s::interval) AT TIME ZONE 'UTC'"
         )
     rows = connection.execute(
-        "SELECT endpoint, count(*), sum(post_count), sum(user_count) FROM crawl_page WHERE " + chosen + " GROUP BY 1",
+        "SELECT endpoint, count(*), sum(post_count), sum(user_count) FROM crawl_page WHERE "
+        + chosen
+        + " GROUP BY 1",
         {
             "period": period,
             "begin": period if scope == budget.DAY else f"{period}-01",

@@ -1,4 +1,6 @@
-"""The line to the server: how it is opened, what is done while the server works, and which of its errors pass."""
+"""The line to the server: how it is opened, what is done while the server works, and which
+of its errors pass.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from tweetcrawler.errors import ConfigurationError
 T = TypeVar("T")
 
 
-# A line that broke without a word is noticed after half a minute; by itself the kernel takes hours.
+# A line that broke without a word is noticed after half a minute; by itself the kernel
+# takes hours.
 _LINE: dict[str, str | int] = {
     "application_name": "tweetcrawler",
     "connect_timeout": 10,
@@ -30,17 +33,23 @@ _LINE: dict[str, str | int] = {
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection whose next statement leaves time: `meanwhile` is called once it is sent, while the server works."""
+    """A connection whose next statement leaves time: `meanwhile` is called once it is sent,
+    while the server works.
+    """
 
     meanwhile: Callable[[], object] | None = None
 
     def wait(self, gen: PQGen[T], *limits: Any, **named_limits: Any) -> T:
         meanwhile, self.meanwhile = self.meanwhile, None
-        return super().wait(gen if meanwhile is None else _used(gen, meanwhile), *limits, **named_limits)
+        return super().wait(
+            gen if meanwhile is None else _used(gen, meanwhile), *limits, **named_limits
+        )
 
 
 def _used(statement: PQGen[T], meanwhile: Callable[[], object]) -> PQGen[T]:
-    """The same statement on its way to the server and back; what waits for nothing but an answer is sent."""
+    """The same statement on its way to the server and back; what waits for nothing but an
+    answer is sent.
+    """
     ready: Any = None
     left: Callable[[], object] | None = meanwhile
     while True:
@@ -55,7 +64,9 @@ def _used(statement: PQGen[T], meanwhile: Callable[[], object]) -> PQGen[T]:
 
 
 def connect(conninfo: str) -> Connection:
-    """One connection, in autocommit, with nothing that a pooler between us and the server would mind."""
+    """One connection, in autocommit, with nothing that a pooler between us and the server
+    would mind.
+    """
     return Connection.connect(_complete(conninfo), autocommit=True, prepare_threshold=None)
 
 
@@ -74,7 +85,8 @@ IN_CONFLICT = (
 _PASSING = (psycopg.OperationalError, psycopg.InterfaceError, *IN_CONFLICT)
 # Wrong password, no such role or database, no right to connect: waiting does not help.
 _PERMANENT = {"28000", "28P01", "3D000", "42501"}
-# Ended by the server because it idled in a transaction or took too long in one; a standby that is not promoted yet.
+# Ended by the server because it idled in a transaction or took too long in one; a standby
+# that is not promoted yet.
 _PASSING_STATES = {"25P03", "25P04", "25006"}
 
 
@@ -107,7 +119,9 @@ def conninfo_of(database: settings.Database) -> str:
     }
     given = database.conninfo.reveal() if database.conninfo else ""
     try:
-        return make_conninfo(given, **{name: value for name, value in parts.items() if value is not None})
+        return make_conninfo(
+            given, **{name: value for name, value in parts.items() if value is not None}
+        )
     except psycopg.ProgrammingError:
         raise ConfigurationError(
             "dbname is no connection string that libpq understands; correct it"

@@ -18,8 +18,8 @@ from tweetcrawler.errors import ConfigurationError, DatabaseError
 class Column:
     """A column that is read: its name, and what its values are.
 
-    `kind` is "id", "whole", "number", "truth", "time", "date", "json" or "text"; `is_list` says that a value is
-    a list of such, in which any may be None.
+    `kind` is "id", "whole", "number", "truth", "time", "date", "json" or "text"; `is_list`
+    says that a value is a list of such, in which any may be None.
     """
 
     name: str
@@ -28,7 +28,9 @@ class Column:
 
 
 class Condition(NamedTuple):
-    """A filter by its name in `FILTERS`, and its value of the type that the filter compares with."""
+    """A filter by its name in `FILTERS`, and its value of the type that the filter compares
+    with.
+    """
 
     name: str
     value: Any
@@ -167,7 +169,8 @@ def read_statement(
     known = {column.shown.name for column in found}
     place = ".".join(parts)
     statement = sql.SQL("SELECT {} FROM {} AS r").format(
-        sql.SQL(", ").join(_expression(column.shown, as_text) for column in chosen), sql.Identifier(*parts)
+        sql.SQL(", ").join(_expression(column.shown, as_text) for column in chosen),
+        sql.Identifier(*parts),
     )
     parameters: list[Any] = []
     for number, condition in enumerate(conditions):
@@ -222,4 +225,6 @@ def body_of(row: tuple[str, bytes]) -> bytes:
     try:
         return zstandard.decompress(row[1])
     except zstandard.ZstdError:
-        raise DatabaseError(f"the body of page {row[0]} in crawl_page is damaged: set it to NULL") from None
+        raise DatabaseError(
+            f"the body of page {row[0]} in crawl_page is damaged: set it to NULL"
+        ) from None

@@ -1,4 +1,6 @@
-"""The statements that save a page: its rows, itself, and the coverage it adds, in one round trip."""
+"""The statements that save a page: its rows, itself, and the coverage it adds, in one round
+trip.
+"""
 
 from __future__ import annotations
 
@@ -82,8 +84,9 @@ def save_parameters(run: int, owner: str, batch: Batch, keep_body: bool) -> dict
     }
 
 
-# Of JSON pages the lowest level makes no more bytes than the usual one, in two thirds of its time. One for all pages of
-# a process: to make it takes a hundred times as long as a small page.
+# Of JSON pages the lowest level makes no more bytes than the usual one, in two thirds of
+# its time. One for all pages of a process: to make it takes a hundred times as long as a
+# small page.
 _COMPRESSOR = zstandard.ZstdCompressor(level=1)
 
 
@@ -92,7 +95,9 @@ def compressed(body: bytes) -> bytes:
 
 
 class _Numbered:
-    """A statement whose named parameters were numbered once, not at each run: psycopg remembers short ones only."""
+    """A statement whose named parameters were numbered once, not at each run: psycopg
+    remembers short ones only.
+    """
 
     def __init__(self, statement: sql.Composed) -> None:
         numbers: dict[str, int] = {}
@@ -103,45 +108,58 @@ class _Numbered:
         self._text = re.sub(r"%\((\w+)\)s", numbered, statement.as_string(None)).encode()
         self._names = list(numbers)
 
-    def run(self, connection: psycopg.Connection[Any], given: Mapping[str, Any]) -> psycopg.RawCursor[Any]:
-        return psycopg.RawCursor(connection).execute(self._text, [given[name] for name in self._names])
+    def run(
+        self, connection: psycopg.Connection[Any], given: Mapping[str, Any]
+    ) -> psycopg.RawCursor[Any]:
+        return psycopg.RawCursor(connection).execute(
+            self._text, [given[name] for name in self._names]
+        )
 
 
 @cache
 def save_statement(table: str) -> _Numbered:
     """One statement, so one transaction and one round trip.
 
-    Only rows that are new or differ are written: a page that is saved again writes nothing. The row is sorted
-    by id before it is written, so that two writers of the same ids never wait for each other in a ring.
+    Only rows that are new or differ are written: a page that is saved again writes nothing.
+    The row is sorted by id before it is written, so that two writers of the same ids never
+    wait for each other in a ring.
     """
     return _page_statement(sql.SQL("{}, {}").format(_BATCH, _upserted(table)), found=True)
 
 
 @cache
 def save_new_statement(table: str) -> _Numbered:
-    """The same for a page of which nothing is stored yet, with less to plan; of any other it saves nothing.
+    """The same for a page of which nothing is stored yet, with less to plan; of any other
+    it saves nothing.
 
-    Rows that another process writes at the same moment are left to it, so that fewer are counted than there are.
+    Rows that another process writes at the same moment are left to it, so that fewer are
+    counted than there are.
     """
     saved = sql.SQL(
         "saved AS (INSERT INTO {t} ({cols}) SELECT {cols} FROM batch "
         "WHERE NOT EXISTS (SELECT FROM {t} WHERE id = ANY(%(ids)s::bigint[])) ORDER BY id "
         "ON CONFLICT (id) DO NOTHING RETURNING id), "
         "counted AS (SELECT count(*) AS new, 0::bigint AS updated FROM saved HAVING count(*) > 0)"
-    ).format(t=sql.Identifier(*table.split(".")), cols=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)))
+    ).format(
+        t=sql.Identifier(*table.split(".")), cols=sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+    )
     return _page_statement(sql.SQL("{}, {}").format(_BATCH, saved))
 
 
 @cache
 def save_empty_statement() -> _Numbered:
-    """The same for a page without rows: to plan what would be done with them is most of the work."""
+    """The same for a page without rows: to plan what would be done with them is most of the
+    work.
+    """
     return _page_statement(sql.SQL("counted AS (SELECT 0::bigint AS new, 0::bigint AS updated)"))
 
 
 def _page_statement(counted: sql.Composable, *, found: bool = False) -> _Numbered:
-    """`counted` gives what became of the rows as `counted` (new, updated); without it nothing is saved.
+    """`counted` gives what became of the rows as `counted` (new, updated); without it
+    nothing is saved.
 
-    With `found` it gives them as `batch`, too, and they are noted as found by a search, when it was one.
+    With `found` it gives them as `batch`, too, and they are noted as found by a search,
+    when it was one.
     """
     composed = sql.SQL(
         "WITH {counted}, "
@@ -190,7 +208,8 @@ def load_statement(table: str) -> bytes:
 
 @cache
 def load_cut_statement(table: str) -> bytes:
-    """Those of the given ids that the table lacks, out of the stage into the table: how many there were.
+    """Those of the given ids that the table lacks, out of the stage into the table: how
+    many there were.
 
     No look beforehand tells what another process is about to write; a conflict does.
     """
@@ -227,9 +246,9 @@ def _upserted(table: str) -> sql.Composed:
         cols=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
         t_cols=sql.SQL(", ").join(sql.Identifier("t", c) for c in COLUMNS),
         sets=sql.SQL(", ").join(
-            sql.SQL("{0} = coalesce(excluded.{0}, t.{0})" if c in KEPT else "{0} = excluded.{0}").format(
-                sql.Identifier(c)
-            )
+            sql.SQL(
+                "{0} = coalesce(excluded.{0}, t.{0})" if c in KEPT else "{0} = excluded.{0}"
+            ).format(sql.Identifier(c))
             for c in COLUMNS
             if c != "id"
         ),
@@ -239,9 +258,14 @@ def _upserted(table: str) -> sql.Composed:
 _ROW_TYPES = sql.SQL(", ").join(
     sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(_TYPES[c])) for c in COLUMNS
 )
-_BATCH = sql.SQL("batch AS MATERIALIZED (SELECT * FROM json_to_recordset(%(rows)s::json) AS r({}))").format(_ROW_TYPES)
-# Dropped with its transaction: behind a pooler the next one may run on another connection to the server.
-STAGE = sql.SQL("CREATE TEMP TABLE import_stage ({}) ON COMMIT DROP").format(_ROW_TYPES).as_bytes(None)
+_BATCH = sql.SQL(
+    "batch AS MATERIALIZED (SELECT * FROM json_to_recordset(%(rows)s::json) AS r({}))"
+).format(_ROW_TYPES)
+# Dropped with its transaction: behind a pooler the next one may run on another connection
+# to the server.
+STAGE = (
+    sql.SQL("CREATE TEMP TABLE import_stage ({}) ON COMMIT DROP").format(_ROW_TYPES).as_bytes(None)
+)
 STAGE_COPY = sql.SQL("COPY import_stage ({}) FROM STDIN").format(
     sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 )

@@ -1,7 +1,8 @@
-"""The main job to look at, on any machine: a sandbox in place of X, a private PostgreSQL, a real crawl.
+"""The main job to look at, on any machine: a sandbox in place of X, a private PostgreSQL, a
+real crawl.
 
-Nothing here is a shortcut: the crawl is the command that an operator runs, in a process of its own, with a
-tweet.ini, an auth CSV and a handles file that are left to look at.
+Nothing here is a shortcut: the crawl is the command that an operator runs, in a process of
+its own, with a tweet.ini, an auth CSV and a handles file that are left to look at.
 """
 
 from __future__ import annotations
@@ -42,11 +43,16 @@ _QUERIES: dict[str, LiteralString] = {
 
 
 def run(keep: Path | None, *, say: Say) -> int:
-    """Runs the demo in the folder `keep`, or in a temporary one that is removed; gives the exit code.
+    """Runs the demo in the folder `keep`, or in a temporary one that is removed; gives the
+    exit code.
 
     **Errors**: what the parts raise: no binaries of PostgreSQL, no sandbox.
     """
-    with _folder(keep) as folder, embedded.lend(_data_folder(folder)) as url, _sandbox(folder) as api_url:
+    with (
+        _folder(keep) as folder,
+        embedded.lend(_data_folder(folder)) as url,
+        _sandbox(folder) as api_url,
+    ):
         _write_settings(folder, api_url)
         say(f"A sandbox stands in for X at {api_url}, a private PostgreSQL for your own.")
         say(f"In {folder}:  tweetcrawler -c tweet.ini\n")
@@ -66,11 +72,16 @@ def _say_answer(names: list[str], rows: list[tuple[object, ...]], *, say: Say) -
     table = [names, *([str(value) for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
-        say("    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        say(
+            "    "
+            + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 def _next_steps(keep: Path | None, folder: Path) -> str:
-    program = "tweetcrawler" if shutil.which("tweetcrawler") else f"{sys.executable} -m tweetcrawler"
+    program = (
+        "tweetcrawler" if shutil.which("tweetcrawler") else f"{sys.executable} -m tweetcrawler"
+    )
     own = (
         "With your own keys: in a folder of your own write a tweet.ini (the example is tweet.ini.example), an "
         f"auth.csv with the columns of the demo's, and a handles.txt, and run: {program} -c tweet.ini"
@@ -108,7 +119,9 @@ def _data_folder(folder: Path) -> Path:
 
 def _write_settings(folder: Path, api_url: str) -> None:
     for name in ("handles.txt", "tweet.ini.example"):
-        (folder / name).write_text(resources.files(__name__).joinpath(name).read_text("utf-8"), "utf-8")
+        (folder / name).write_text(
+            resources.files(__name__).joinpath(name).read_text("utf-8"), "utf-8"
+        )
     (folder / "tweet.ini").write_text(
         "[Database]\n"
         "dbhost = embedded        # a private PostgreSQL; name your own with dbhost, dbname, dbuser, dbpass\n"
@@ -124,7 +137,16 @@ def _write_settings(folder: Path, api_url: str) -> None:
 @contextlib.contextmanager
 def _sandbox(folder: Path) -> Iterator[str]:
     auth, handles = folder / "auth.csv", str(resources.files(__name__).joinpath("handles.txt"))
-    command = [sys.executable, "-m", "tweetcrawler", "sandbox", "--port", "0", "--write-auth", str(auth)]
+    command = [
+        sys.executable,
+        "-m",
+        "tweetcrawler",
+        "sandbox",
+        "--port",
+        "0",
+        "--write-auth",
+        str(auth),
+    ]
     with subprocess.Popen(
         [*command, "--handles", handles, *_SANDBOX], stdout=subprocess.PIPE, text=True
     ) as process:

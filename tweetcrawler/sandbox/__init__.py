@@ -1,6 +1,8 @@
-"""A local server that behaves like X's API v2: a world to crawl, windows, bills, and every fault on demand.
+"""A local server that behaves like X's API v2: a world to crawl, windows, bills, and every
+fault on demand.
 
-It is written from X's documentation and knows nothing of the crawler, so the two check each other.
+It is written from X's documentation and knows nothing of the crawler, so the two check each
+other.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from tweetcrawler.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Options:
-    """How the server is to be. `limits` maps an endpoint template to its (app, user) requests per window."""
+    """How the server is to be. `limits` maps an endpoint template to its (app, user)
+    requests per window.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -38,14 +42,20 @@ class Options:
     fast: bool = False
 
 
-def serve(options: Options, *, ready: Callable[[str], None], stop: threading.Event | None = None) -> None:
-    """Serves until SIGTERM, SIGINT or `stop`; `ready` is called with the base URL once requests are taken.
+def serve(
+    options: Options, *, ready: Callable[[str], None], stop: threading.Event | None = None
+) -> None:
+    """Serves until SIGTERM, SIGINT or `stop`; `ready` is called with the base URL once
+    requests are taken.
 
     Errors: ConfigurationError when an option cannot be used or aiohttp is not installed.
     """
     try:
-        from tweetcrawler.sandbox.server import run  # aiohttp is an extra, needed only when the server runs
+        from tweetcrawler.sandbox.server import (
+            run,
+        )  # aiohttp is an extra, needed only when the server runs
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"the sandbox needs the package {error.name}; pip install 'tweetcrawler[sandbox]'") from error
+            f"the sandbox needs the package {error.name}; pip install 'tweetcrawler[sandbox]'"
+        ) from error
     run(options, ready=ready, stop=stop)

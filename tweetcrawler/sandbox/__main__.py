@@ -17,7 +17,8 @@ PLANS = ("ppu", "pro", "basic", "unlimited")
 def main(argv: list[str] | None = None) -> int:
     """Serves until it is told to end; gives the exit code."""
     options = parse(argv)
-    # It speaks no TLS, and aiohttp takes a fifth of its start for reading this machine's authorities.
+    # It speaks no TLS, and aiohttp takes a fifth of its start for reading this machine's
+    # authorities.
     os.environ.setdefault("SSL_CERT_FILE", os.devnull)
     try:
         serve(options, ready=lambda url: print(f"sandbox listens on {url}", flush=True))  # noqa: T201  what was asked for
@@ -31,39 +32,108 @@ def parse(argv: list[str] | None) -> Options:
     """The options of a command line; exits with usage when they cannot be understood."""
     given = _parser().parse_args(argv)
     return Options(
-        host=given.host, port=given.port, seed=given.seed, window_s=given.window_s, posts=given.posts,
-        credentials=given.credentials, shared_app=given.shared_app, shared_project=given.shared_project,
-        write_auth=given.write_auth, plan=given.plan, limits=dict(given.limit), latency_ms=given.latency_ms,
-        gzip=given.gzip, recorded=given.recorded, handles=given.handles, cap=given.cap, credits_usd=given.credits,
-        short_pages_of_1000=given.short_pages, fast=given.fast)
+        host=given.host,
+        port=given.port,
+        seed=given.seed,
+        window_s=given.window_s,
+        posts=given.posts,
+        credentials=given.credentials,
+        shared_app=given.shared_app,
+        shared_project=given.shared_project,
+        write_auth=given.write_auth,
+        plan=given.plan,
+        limits=dict(given.limit),
+        latency_ms=given.latency_ms,
+        gzip=given.gzip,
+        recorded=given.recorded,
+        handles=given.handles,
+        cap=given.cap,
+        credits_usd=given.credits,
+        short_pages_of_1000=given.short_pages,
+        fast=given.fast,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="tweetcrawler sandbox", allow_abbrev=False,
-        description="A local server that behaves like X's API v2. Any handle works: its posts follow from the seed.")
+        prog="tweetcrawler sandbox",
+        allow_abbrev=False,
+        description="A local server that behaves like X's API v2. Any handle works: its posts follow from the seed.",
+    )
     add = parser.add_argument
-    add("--host", default="127.0.0.1", type=_loopback, help="loopback address to listen on (127.0.0.1)")
+    add(
+        "--host",
+        default="127.0.0.1",
+        type=_loopback,
+        help="loopback address to listen on (127.0.0.1)",
+    )
     add("--port", default=0, type=int, help="port to listen on; 0 takes a free one")
     add("--seed", default="1", help="what the world follows from")
-    add("--window-s", default=900, type=_seconds, metavar="S", help="length of a rate-limit window (900)")
-    add("--posts", type=_range, metavar="MIN-MAX", help="posts per user (0-600, a few with up to 3,900)")
-    add("--credentials", default=5, type=int, metavar="N", help="how many credentials there are (5)")
+    add(
+        "--window-s",
+        default=900,
+        type=_seconds,
+        metavar="S",
+        help="length of a rate-limit window (900)",
+    )
+    add(
+        "--posts",
+        type=_range,
+        metavar="MIN-MAX",
+        help="posts per user (0-600, a few with up to 3,900)",
+    )
+    add(
+        "--credentials", default=5, type=int, metavar="N", help="how many credentials there are (5)"
+    )
     add("--shared-app", action="store_true", help="all credentials are tokens of one app")
-    add("--shared-project", action="store_true", help="all apps belong to one project, with one cap")
-    add("--write-auth", type=Path, metavar="FILE", help="write the credentials there as an auth CSV")
+    add(
+        "--shared-project", action="store_true", help="all apps belong to one project, with one cap"
+    )
+    add(
+        "--write-auth", type=Path, metavar="FILE", help="write the credentials there as an auth CSV"
+    )
     add("--plan", default="ppu", choices=PLANS, help="whose rate limits apply (ppu)")
-    add("--limit", action="append", default=[], type=_limit, metavar="ENDPOINT=APP/USER",
-        help="requests per window of one endpoint, such as /2/users/:id/tweets=20/10; may be repeated")
+    add(
+        "--limit",
+        action="append",
+        default=[],
+        type=_limit,
+        metavar="ENDPOINT=APP/USER",
+        help="requests per window of one endpoint, such as /2/users/:id/tweets=20/10; may be repeated",
+    )
     add("--latency-ms", default=0, type=float, metavar="MS", help="wait so long before each answer")
-    add("--gzip", action=argparse.BooleanOptionalAction, default=True, help="compress for clients that accept it")
-    add("--recorded", type=Path, metavar="FOLDER", help="serve the users and tweets of recorded v2 answers instead")
-    add("--handles", type=Path, metavar="FILE", help="handles that are known from the start, one a line")
+    add(
+        "--gzip",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compress for clients that accept it",
+    )
+    add(
+        "--recorded",
+        type=Path,
+        metavar="FOLDER",
+        help="serve the users and tweets of recorded v2 answers instead",
+    )
+    add(
+        "--handles",
+        type=Path,
+        metavar="FILE",
+        help="handles that are known from the start, one a line",
+    )
     add("--cap", type=int, metavar="POSTS", help="posts that a project may read in a month")
     add("--credits", type=float, metavar="USD", help="credits that each project has")
-    add("--short-pages", default=30, type=int, metavar="OF_1000",
-        help="how many pages in 1000 hold fewer posts than asked for although more follow (30)")
-    add("--fast", action="store_true", help="pages made beforehand, endless for every user without --posts; for benchmarks")
+    add(
+        "--short-pages",
+        default=30,
+        type=int,
+        metavar="OF_1000",
+        help="how many pages in 1000 hold fewer posts than asked for although more follow (30)",
+    )
+    add(
+        "--fast",
+        action="store_true",
+        help="pages made beforehand, endless for every user without --posts; for benchmarks",
+    )
     return parser
 
 
@@ -74,7 +144,8 @@ def _loopback(text: str) -> str:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(
-        f"{text} is not a loopback address; the sandbox hands out its keys freely, so it listens on this machine only")
+        f"{text} is not a loopback address; the sandbox hands out its keys freely, so it listens on this machine only"
+    )
 
 
 def _seconds(text: str) -> float:

@@ -1,4 +1,6 @@
-"""All posts of the people that the server knows of, newest first: what search, counts, mentions and trends look at."""
+"""All posts of the people that the server knows of, newest first: what search, counts,
+mentions and trends look at.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,19 @@ class Archive:
         self._docs: Recent[int, Doc] = Recent(60_000)
         self._version = world.version
 
-    def search(self, query: Query, above: int, below: int) -> Iterator[tuple[int, Person, Doc | None]]:
-        """Every post between the ids that is looked at, newest first; its Doc when it matches, else None."""
+    def search(
+        self, query: Query, above: int, below: int
+    ) -> Iterator[tuple[int, Person, Doc | None]]:
+        """Every post between the ids that is looked at, newest first; its Doc when it
+        matches, else None.
+        """
         if self._version != self._world.version:
             self._docs.forget()
             self._version = self._world.version
         for id_, person in self._between(self._authors(query), above, below):
-            doc = self._docs.get(id_) or self._docs.put(id_, doc_of(
-                self._world.tweet_of(person, id_), person, self._world.profile(person)))
+            doc = self._docs.get(id_) or self._docs.put(
+                id_, doc_of(self._world.tweet_of(person, id_), person, self._world.profile(person))
+            )
             yield id_, person, doc if query.matches(doc) else None
 
     def tags(self, since_ms: int) -> Counter[str]:
@@ -36,18 +43,30 @@ class Archive:
         counts: Counter[str] = Counter()
         spelled: dict[str, str] = {}
         for id_, person in self._between(self._world.known(), lowest_id(since_ms), 2**63):
-            for tag in self._world.tweet_of(person, id_).tweet.get("entities", {}).get("hashtags", ()):
+            for tag in (
+                self._world.tweet_of(person, id_).tweet.get("entities", {}).get("hashtags", ())
+            ):
                 counts[spelled.setdefault(tag["tag"].casefold(), tag["tag"])] += 1
         return counts
 
     def _authors(self, query: Query) -> list[Person]:
         if query.authors is None:
             return self._world.known()
-        return [person for person in map(self._world.named, sorted(query.authors)) if person is not None]
+        return [
+            person for person in map(self._world.named, sorted(query.authors)) if person is not None
+        ]
 
-    def _between(self, people: list[Person], above: int, below: int) -> Iterator[tuple[int, Person]]:
-        return merge(*(self._timeline(person, above, below) for person in people if person.state == "normal"),
-                     key=lambda found: -found[0])
+    def _between(
+        self, people: list[Person], above: int, below: int
+    ) -> Iterator[tuple[int, Person]]:
+        return merge(
+            *(
+                self._timeline(person, above, below)
+                for person in people
+                if person.state == "normal"
+            ),
+            key=lambda found: -found[0],
+        )
 
     def _timeline(self, person: Person, above: int, below: int) -> Iterator[tuple[int, Person]]:
         for id_ in self._world.newest_first(person, above, below):

@@ -48,7 +48,11 @@ class Caller:
 
     @property
     def bucket(self) -> str:
-        return self.credential.app if self.kind == "app" else self.credential.access_token.partition("-")[0]
+        return (
+            self.credential.app
+            if self.kind == "app"
+            else self.credential.access_token.partition("-")[0]
+        )
 
     @property
     def used(self) -> str:
@@ -58,25 +62,37 @@ class Caller:
 class Keys:
     """All credentials of the server."""
 
-    def __init__(self, seed: str, count: int, *, shared_app: bool = False, shared_project: bool = False) -> None:
-        self.all = [_credential(seed, number, shared_app, shared_project) for number in range(1, count + 1)]
+    def __init__(
+        self, seed: str, count: int, *, shared_app: bool = False, shared_project: bool = False
+    ) -> None:
+        self.all = [
+            _credential(seed, number, shared_app, shared_project) for number in range(1, count + 1)
+        ]
         self._by_name = {credential.name: credential for credential in self.all}
         self._by_token = {credential.access_token: credential for credential in self.all}
         self._by_bearer = {credential.bearer_token: credential for credential in reversed(self.all)}
-        self._by_consumer = {credential.consumer_key: credential for credential in reversed(self.all)}
+        self._by_consumer = {
+            credential.consumer_key: credential for credential in reversed(self.all)
+        }
 
     def named(self, name: str) -> Credential | None:
         return self._by_name.get(name)
 
     def caller(self, method: str, host: str, raw_path: str, authorization: str) -> Caller | None:
-        """Who sent a request with this header, or None when the keys are unknown, revoked or wrongly used.
+        """Who sent a request with this header, or None when the keys are unknown, revoked
+        or wrongly used.
 
-        `raw_path` is the path with its query as it was sent. A signature may be over this server's URL or over X's.
+        `raw_path` is the path with its query as it was sent. A signature may be over this
+        server's URL or over X's.
         """
         scheme, _, rest = authorization.partition(" ")
         if scheme.lower() == "bearer":
             credential = self._by_bearer.get(rest.strip())
-            return None if credential is None or self._app_revoked(credential) else Caller(credential, "app")
+            return (
+                None
+                if credential is None or self._app_revoked(credential)
+                else Caller(credential, "app")
+            )
         if scheme.lower() == "oauth":
             return self._signed(method, host, raw_path, rest)
         return None
@@ -94,7 +110,9 @@ class Keys:
         return None
 
     def bearer_for(self, authorization: str) -> str | None:
-        """The app's bearer token for HTTP Basic with its key and secret, None when they are wrong."""
+        """The app's bearer token for HTTP Basic with its key and secret, None when they are
+        wrong.
+        """
         scheme, _, rest = authorization.partition(" ")
         if scheme.lower() != "basic":
             return None
@@ -102,7 +120,11 @@ class Keys:
         credential = self._by_consumer.get(key)
         if credential is None or self._app_revoked(credential):
             return None
-        return credential.bearer_token if hmac.compare_digest(credential.consumer_secret, secret) else None
+        return (
+            credential.bearer_token
+            if hmac.compare_digest(credential.consumer_secret, secret)
+            else None
+        )
 
     def _app_revoked(self, credential: Credential) -> bool:
         return all(other.revoked for other in self.all if other.app == credential.app)
@@ -110,14 +132,25 @@ class Keys:
     def _signed(self, method: str, host: str, raw_path: str, rest: str) -> Caller | None:
         given = _oauth_parameters(rest)
         credential = self._by_token.get(given.get("oauth_token", ""))
-        if (credential is None or credential.revoked or given.get("oauth_consumer_key") != credential.consumer_key
-                or given.get("oauth_signature_method") != "HMAC-SHA1"):
+        if (
+            credential is None
+            or credential.revoked
+            or given.get("oauth_consumer_key") != credential.consumer_key
+            or given.get("oauth_signature_method") != "HMAC-SHA1"
+        ):
             return None
         signature = given.pop("oauth_signature", "")
         path, _, query = raw_path.partition("?")
         parameters = [*parse_qsl(query, keep_blank_values=True), *given.items()]
-        text = quote("&".join(f"{name}={value}" for name, value in sorted(
-            (quote(name, safe="~"), quote(value, safe="~")) for name, value in parameters)), safe="~")
+        text = quote(
+            "&".join(
+                f"{name}={value}"
+                for name, value in sorted(
+                    (quote(name, safe="~"), quote(value, safe="~")) for name, value in parameters
+                )
+            ),
+            safe="~",
+        )
         secret = f"{quote(credential.consumer_secret, safe='~')}&{quote(credential.access_token_secret, safe='~')}"
         for base in (f"http://{host}", *KNOWN_HOSTS):
             signed = f"{method}&{quote((base + path), safe='~')}&{text}"
@@ -128,14 +161,35 @@ class Keys:
 
 
 def write_csv(path: Path, credentials: list[Credential]) -> None:
-    """The auth CSV, readable by its owner only; a reader sees the old file or the whole new one."""
+    """The auth CSV, readable by its owner only; a reader sees the old file or the whole new
+    one.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["consumer_key", "consumer_secret", "access_token", "access_token_secret", "bearer_token", "name"])
+    writer.writerow(
+        [
+            "consumer_key",
+            "consumer_secret",
+            "access_token",
+            "access_token_secret",
+            "bearer_token",
+            "name",
+        ]
+    )
     for one in credentials:
-        writer.writerow([one.consumer_key, one.consumer_secret, one.access_token, one.access_token_secret,
-                         one.bearer_token, one.name])
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
+        writer.writerow(
+            [
+                one.consumer_key,
+                one.consumer_secret,
+                one.access_token,
+                one.access_token_secret,
+                one.bearer_token,
+                one.name,
+            ]
+        )
+    handle, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}."
+    )  # mkstemp makes it 0600
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text.getvalue())
     Path(temporary).replace(path)
@@ -167,9 +221,16 @@ def _credential(seed: str, number: int, shared_app: bool, shared_project: bool) 
     owner = f"owner_{number}"
     token = f"{1_400_000_000_000_000_000 + user.wide() % 10**17}-{_signs(user, 30)}"
     return Credential(
-        name=f"c{number}", app=str(20_000_000 + app_number * 37), project=str(1_500_000_000_000_000_000 + project_number),
-        consumer_key=key, consumer_secret=secret, access_token=token, access_token_secret=_signs(user, 45),
-        bearer_token=f"AAAAAAAAAAAAAAAAAAAAA{bearer[:40]}%2B{bearer[40:]}%3D", owner=owner)
+        name=f"c{number}",
+        app=str(20_000_000 + app_number * 37),
+        project=str(1_500_000_000_000_000_000 + project_number),
+        consumer_key=key,
+        consumer_secret=secret,
+        access_token=token,
+        access_token_secret=_signs(user, 45),
+        bearer_token=f"AAAAAAAAAAAAAAAAAAAAA{bearer[:40]}%2B{bearer[40:]}%3D",
+        owner=owner,
+    )
 
 
 def _signs(dice: Dice, count: int) -> str:

@@ -20,7 +20,9 @@ NO_CAP = 3_000_000
 
 
 class SlotCounts:
-    """How often each post was sold, two bytes a post: a person's posts are counted by their place in the timeline."""
+    """How often each post was sold, two bytes a post: a person's posts are counted by their
+    place in the timeline.
+    """
 
     def __init__(self) -> None:
         self._slots: dict[str, array[int]] = {}
@@ -47,14 +49,21 @@ class SlotCounts:
         return before
 
     def of(self, author: str) -> tuple[dict[int, int], dict[int, int]]:
-        """For one author: place in the timeline to sales, and id to sales of posts that have no place."""
+        """For one author: place in the timeline to sales, and id to sales of posts that
+        have no place.
+        """
         slots = self._slots.get(author, array("H"))
-        return ({slot: count for slot, count in enumerate(slots) if count}, dict(self._others.get(author, {})))
+        return (
+            {slot: count for slot, count in enumerate(slots) if count},
+            dict(self._others.get(author, {})),
+        )
 
 
 @dataclass(slots=True)
 class Account:
-    """What one project used: posts this month, each once a day and kind of endpoint, and its money."""
+    """What one project used: posts this month, each once a day and kind of endpoint, and
+    its money.
+    """
 
     used: int = 0
     spent_usd: float = 0.0
@@ -99,7 +108,9 @@ class Books:
         if self._credits_usd is not None and account.spent_usd >= self._credits_usd:
             raise problems.no_credits(credential.app)
 
-    def sell(self, credential: Credential, endpoint: str, answer: Answer, *, broken: bool = False) -> None:
+    def sell(
+        self, credential: Credential, endpoint: str, answer: Answer, *, broken: bool = False
+    ) -> None:
         """Writes down a 200. The project is charged for each post once a UTC day and endpoint."""
         account = self.account(credential)
         charged_posts = 0
@@ -123,7 +134,9 @@ class Books:
             known.update(answer.users)
             self.users_sold += len(answer.users)
             self.users.update(answer.users)
-        account.spent_usd += charged_posts * POST_PRICE + charged_users * USER_PRICE + answer.requests_price
+        account.spent_usd += (
+            charged_posts * POST_PRICE + charged_users * USER_PRICE + answer.requests_price
+        )
 
     def account(self, credential: Credential) -> Account:
         account = self.accounts.setdefault(credential.project, Account())
@@ -138,11 +151,18 @@ class Books:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "requests": {name: {endpoint: dict(counts) for endpoint, counts in endpoints.items()}
-                         for name, endpoints in self.requests.items()},
-            "posts_sold": self.posts_sold, "posts_distinct": self.posts.distinct,
+            "requests": {
+                name: {endpoint: dict(counts) for endpoint, counts in endpoints.items()}
+                for name, endpoints in self.requests.items()
+            },
+            "posts_sold": self.posts_sold,
+            "posts_distinct": self.posts.distinct,
             "posts_in_broken_answers": self.posts_in_broken_answers,
-            "users_sold": self.users_sold, "users_distinct": len(self.users), "faults": dict(self.faults),
-            "projects": {name: {"posts_charged": account.used, "spent_usd": round(account.spent_usd, 6)}
-                         for name, account in self.accounts.items()},
+            "users_sold": self.users_sold,
+            "users_distinct": len(self.users),
+            "faults": dict(self.faults),
+            "projects": {
+                name: {"posts_charged": account.used, "spent_usd": round(account.spent_usd, 6)}
+                for name, account in self.accounts.items()
+            },
         }

@@ -15,11 +15,13 @@ FIRST_SNOWFLAKE = 30_000_000_000
 class Clock:
     """What time it is for the server; `skew_s` sets it wrong against the machine.
 
-    Durations are measured with `steady`, which never jumps: a skewed clock shows other times, but its
-    windows last as long as before.
+    Durations are measured with `steady`, which never jumps: a skewed clock shows other
+    times, but its windows last as long as before.
     """
 
-    def __init__(self, machine: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, machine: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic
+    ):
         self._machine = machine
         self.steady = steady
         self.skew_s = 0.0

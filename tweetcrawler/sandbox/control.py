@@ -1,4 +1,6 @@
-"""The calls under /sandbox/: what a test or a demo sets, and what it reads. No key is needed and nothing is billed."""
+"""The calls under /sandbox/: what a test or a demo sets, and what it reads. No key is
+needed and nothing is billed.
+"""
 
 from __future__ import annotations
 
@@ -43,13 +45,17 @@ class Control:
     archive: Archive | None = None
 
     def answer(self, method: str, path: str, query: dict[str, str], sent: Json) -> bytes | Json:
-        """What a control call gives; NotThere for an unknown one, ValueError for one that makes no sense."""
+        """What a control call gives; NotThere for an unknown one, ValueError for one that
+        makes no sense.
+        """
         parts = path.strip("/").split("/")[1:]
         match (method, *parts):
             case ("GET", "books"):
                 return self.books.as_json() | {
-                    "closed_window_requests": self.limits.closed_window_requests, "windows": self.limits.listed(),
-                    "past_windows": self.limits.past()}
+                    "closed_window_requests": self.limits.closed_window_requests,
+                    "windows": self.limits.listed(),
+                    "past_windows": self.limits.past(),
+                }
             case ("GET", "books", "posts"):
                 return self._sales(query["username"])
             case ("POST", "books", "reset"):
@@ -68,8 +74,17 @@ class Control:
             case ("POST", "world"):
                 return self._change(sent)
             case ("GET", "credentials"):
-                return {"credentials": [{"name": one.name, "app": one.app, "project": one.project,
-                                         "revoked": one.revoked} for one in self.keys.all]}
+                return {
+                    "credentials": [
+                        {
+                            "name": one.name,
+                            "app": one.app,
+                            "project": one.project,
+                            "revoked": one.revoked,
+                        }
+                        for one in self.keys.all
+                    ]
+                }
             case ("POST", "credentials"):
                 return self._change_credential(sent)
             case ("GET", "faults"):
@@ -106,9 +121,12 @@ class Control:
             yield orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
     def _ids(self, person: Person) -> Json:
-        return {"ids": [str(id_) for id_ in islice(self.world.newest_first(person, 0, NO_ID), 100_000)],
-                "reachable": [str(id_) for id_ in self._reachable(person)],
-                "user": self.world.profile(person), "state": person.state}
+        return {
+            "ids": [str(id_) for id_ in islice(self.world.newest_first(person, 0, NO_ID), 100_000)],
+            "reachable": [str(id_) for id_ in self._reachable(person)],
+            "user": self.world.profile(person),
+            "state": person.state,
+        }
 
     def _matching(self, query: dict[str, str]) -> Iterator[int]:
         """Every post that matches a query, newest first, between the ids `above` and `below`."""
@@ -123,8 +141,11 @@ class Control:
         by_slot, by_id = self.books.posts.of(person.key)
         sales = {str(id_): count for id_, count in by_id.items()}
         for slot, count in by_slot.items():
-            id_ = (self.fast.id_in_slot(person, slot) if self.fast is not None and isinstance(person, MadePerson)
-                   else self.world.id_in_slot(person, slot))
+            id_ = (
+                self.fast.id_in_slot(person, slot)
+                if self.fast is not None and isinstance(person, MadePerson)
+                else self.world.id_in_slot(person, slot)
+            )
             sales[str(id_)] = count
         return sales
 
@@ -142,7 +163,9 @@ class Control:
             world.set_state(name, sent["state"])
         if "add_posts" in sent:
             now_ms = int((self.clock.now() - float(sent.get("age_s", 0))) * 1000)
-            answer["added"] = [str(id_) for id_ in world.add_posts(name, int(sent["add_posts"]), now_ms)]
+            answer["added"] = [
+                str(id_) for id_ in world.add_posts(name, int(sent["add_posts"]), now_ms)
+            ]
         if "delete" in sent:
             answer["deleted"] = world.delete(name, [int(id_) for id_ in sent["delete"]])
         if "rename_to" in sent:
@@ -167,4 +190,3 @@ class Control:
             return {}
         self.faults.add(sent)
         return {"faults": self.faults.listed()}
-

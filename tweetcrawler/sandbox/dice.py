@@ -38,13 +38,20 @@ class Dice:
         return self.below(1000) < of_1000
 
     def heavy(self, middle: float, most: int) -> int:
-        """A count as counts on X are: mostly around `middle`, now and then a hundred times that."""
+        """A count as counts on X are: mostly around `middle`, now and then a hundred times
+        that.
+        """
         share = (self.below(65536) + 0.5) / 65536
         return min(most, int(middle * ((1 / share) ** 0.9 - 1)))
 
     def wide(self) -> int:
         """64 bits at once."""
-        return self.below(65536) << 48 | self.below(65536) << 32 | self.below(65536) << 16 | self.below(65536)
+        return (
+            self.below(65536) << 48
+            | self.below(65536) << 32
+            | self.below(65536) << 16
+            | self.below(65536)
+        )
 
     def _refill(self) -> int:
         self._round += 1

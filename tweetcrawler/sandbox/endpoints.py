@@ -39,8 +39,18 @@ ARCHIVE_DEFAULT_S = 30 * 86_400
 SEARCH_LAG_S = 30
 COUNTS_PRICE = {"recent": 0.005, "all": 0.010}
 TRENDS_PRICE = 0.010
-WOEIDS = {1: 0, 23424977: 1, 23424975: 2, 23424925: 3, 23424829: 4, 23424856: 5, 2459115: 6, 44418: 7, 742676: 8,
-          23424848: 9}
+WOEIDS = {
+    1: 0,
+    23424977: 1,
+    23424975: 2,
+    23424925: 3,
+    23424829: 4,
+    23424856: 5,
+    2459115: 6,
+    44418: 7,
+    742676: 8,
+    23424848: 9,
+}
 
 
 @dataclass(slots=True)
@@ -78,20 +88,27 @@ class Endpoint:
 
     @property
     def supported(self) -> list[str]:
-        return ([BEARER] if "app" in self.kinds else []) + ([USER, USER_2] if "user" in self.kinds else [])
+        return ([BEARER] if "app" in self.kinds else []) + (
+            [USER, USER_2] if "user" in self.kinds else []
+        )
 
 
 # -- users ------------------------------------------------------------------
+
 
 def _users_by(call: Call) -> Answer:
     return _looked_up(call, "usernames", call.values["usernames"], call.place.world.named)
 
 
 def _users(call: Call) -> Answer:
-    return _looked_up(call, "ids", call.values["ids"], lambda id_: call.place.world.numbered(int(id_)))
+    return _looked_up(
+        call, "ids", call.values["ids"], lambda id_: call.place.world.numbered(int(id_))
+    )
 
 
-def _looked_up(call: Call, parameter: str, values: list[str], find: Callable[[str], Person | None]) -> Answer:
+def _looked_up(
+    call: Call, parameter: str, values: list[str], find: Callable[[str], Person | None]
+) -> Answer:
     found: dict[int, Person] = {}
     errors = []
     for value in dict.fromkeys(values):
@@ -111,14 +128,25 @@ def _looked_up(call: Call, parameter: str, values: list[str], find: Callable[[st
 def _user_named(call: Call) -> Answer:
     name = call.path["username"]
     if not params.USERNAME.fullmatch(name):
-        raise problems.invalid([problems.wrong_parameter(
-            "username", [name], f"The `username` query parameter value [{name}] does not match "
-                                f"^{params.USERNAME.pattern}$")])
+        raise problems.invalid(
+            [
+                problems.wrong_parameter(
+                    "username",
+                    [name],
+                    f"The `username` query parameter value [{name}] does not match "
+                    f"^{params.USERNAME.pattern}$",
+                )
+            ]
+        )
     return _single(_looked_up(call, "username", [name], call.place.world.named))
 
 
 def _user_numbered(call: Call) -> Answer:
-    return _single(_looked_up(call, "id", [str(_path_id(call))], lambda id_: call.place.world.numbered(int(id_))))
+    return _single(
+        _looked_up(
+            call, "id", [str(_path_id(call))], lambda id_: call.place.world.numbered(int(id_))
+        )
+    )
 
 
 def _me(call: Call) -> Answer:
@@ -134,8 +162,13 @@ def _single(answer: Answer) -> Answer:
 def _path_id(call: Call) -> int:
     raw = call.path["id"]
     if not params.ID.fullmatch(raw):
-        raise problems.invalid([problems.wrong_parameter(
-            "id", [raw], f"The `id` query parameter value [{raw}] is not valid")])
+        raise problems.invalid(
+            [
+                problems.wrong_parameter(
+                    "id", [raw], f"The `id` query parameter value [{raw}] is not valid"
+                )
+            ]
+        )
     return int(raw)
 
 
@@ -153,6 +186,7 @@ def _shown_person(call: Call) -> Person | Answer:
 
 
 # -- timelines ----------------------------------------------------------------
+
 
 def _timeline(call: Call) -> Answer:
     person = _shown_person(call)
@@ -183,20 +217,36 @@ def _timeline(call: Call) -> Answer:
         reply, retweet = world.is_kind(person, id_)
         return not ((reply and "replies" in dropped) or (retweet and "retweets" in dropped))
 
-    return _page_of_ids(call, str(person.id), below, newest_first, oldest_first,
-                        lambda ids: [world.tweet_of(person, id_) for id_ in ids if kept(id_)])
+    return _page_of_ids(
+        call,
+        str(person.id),
+        below,
+        newest_first,
+        oldest_first,
+        lambda ids: [world.tweet_of(person, id_) for id_ in ids if kept(id_)],
+    )
 
 
-def _fast_timeline(call: Call, fast: FastPages, person: MadePerson, above: int, below: int) -> Answer:
+def _fast_timeline(
+    call: Call, fast: FastPages, person: MadePerson, above: int, below: int
+) -> Answer:
     token = call.values.get("pagination_token")
     if token is not None:
         below = min(below, read_page_token("pagination_token", TIMELINE, str(person.id), token)[0])
     return fast.timeline(person, call.asked, call.values.get("max_results", 10), above, below)
 
 
-def _page_of_ids(call: Call, owner: str, below: int, newest_first: Callable[[int], Iterator[int]],
-                 oldest_first: Callable[[int], Iterator[int]], posts_of: Callable[[list[int]], list[Post]]) -> Answer:
-    """One page of a list that is ordered by id, going on where the token says, bent as the faults say."""
+def _page_of_ids(
+    call: Call,
+    owner: str,
+    below: int,
+    newest_first: Callable[[int], Iterator[int]],
+    oldest_first: Callable[[int], Iterator[int]],
+    posts_of: Callable[[list[int]], list[Post]],
+) -> Answer:
+    """One page of a list that is ordered by id, going on where the token says, bent as the
+    faults say.
+    """
     count = call.values.get("max_results", 10)
     token = call.values.get("pagination_token")
     twists = call.twists
@@ -224,20 +274,35 @@ def _page_of_ids(call: Call, owner: str, below: int, newest_first: Callable[[int
     if "unsorted-page" in twists and "data" in body:
         body["data"].sort(key=lambda tweet: mix(int(tweet["id"]), 5))
     next_place = min(ids[-1], place) if ids and more else None
-    return _meta(body, posts, TIMELINE, owner, next_place=next_place,
-                 previous=ids[0] if token is not None and ids else None)
+    return _meta(
+        body,
+        posts,
+        TIMELINE,
+        owner,
+        next_place=next_place,
+        previous=ids[0] if token is not None and ids else None,
+    )
 
 
 def _shortened(call: Call, place: int, count: int, owner: str) -> int:
     """Now and then a page holds fewer posts than asked for although more follow."""
     chance = mix(place, len(owner))
-    if count > 5 and (chance % 1000 < call.place.short_pages_of_1000 or "short-page" in call.twists):
+    if count > 5 and (
+        chance % 1000 < call.place.short_pages_of_1000 or "short-page" in call.twists
+    ):
         return count - 1 - (chance >> 20) % (count // 3)
     return count
 
 
-def _meta(body: dict[str, Any], posts: list[Post], look: str, owner: str, *, next_place: int | None,
-          previous: int | None = None) -> Answer:
+def _meta(
+    body: dict[str, Any],
+    posts: list[Post],
+    look: str,
+    owner: str,
+    *,
+    next_place: int | None,
+    previous: int | None = None,
+) -> Answer:
     meta: dict[str, Any] = {"result_count": len(posts)}
     if posts:
         ids = [post.id for post in posts]
@@ -271,12 +336,22 @@ def _check_ended(call: Call) -> None:
     for name in ("start_time", "end_time"):
         if name in call.values and call.values[name] > now - 10:
             shown = rfc3339(call.values[name])
-            errors.append(problems.wrong_parameter(
-                name, [shown], f"Invalid '{name}':'{shown}'. '{name}' must be a minimum of 10 seconds prior to the "
-                               "request time."))
+            errors.append(
+                problems.wrong_parameter(
+                    name,
+                    [shown],
+                    f"Invalid '{name}':'{shown}'. '{name}' must be a minimum of 10 seconds prior to the "
+                    "request time.",
+                )
+            )
     if not errors and call.values.get("start_time", 0) >= call.values.get("end_time", 2e10):
-        errors.append(problems.wrong_parameter("end_time", [rfc3339(call.values["end_time"])],
-                                               "Invalid 'end_time'. 'end_time' must be later than 'start_time'."))
+        errors.append(
+            problems.wrong_parameter(
+                "end_time",
+                [rfc3339(call.values["end_time"])],
+                "Invalid 'end_time'. 'end_time' must be later than 'start_time'.",
+            )
+        )
     if errors:
         raise problems.invalid(errors)
 
@@ -288,20 +363,34 @@ def _mentions(call: Call) -> Answer:
     _check_ended(call)
     above, below = _ids_between(call)
     query = parse(f"@{person.username}")
-    hits = list(islice(
-        ((id_, author) for id_, author, doc in islice(call.place.archive.search(query, 0, NO_ID), PATIENCE) if doc),
-        DEPTH_OF_MENTIONS))
+    hits = list(
+        islice(
+            (
+                (id_, author)
+                for id_, author, doc in islice(call.place.archive.search(query, 0, NO_ID), PATIENCE)
+                if doc
+            ),
+            DEPTH_OF_MENTIONS,
+        )
+    )
     authors = dict(hits)
     ids = [id_ for id_, _ in hits if id_ > above]
 
     def posts_of(page: list[int]) -> list[Post]:
         return [call.place.world.tweet_of(authors[id_], id_) for id_ in page]
 
-    return _page_of_ids(call, f"@{person.id}", below, lambda under: (id_ for id_ in ids if id_ < under),
-                        lambda at_least: (id_ for id_ in reversed(ids) if id_ >= at_least), posts_of)
+    return _page_of_ids(
+        call,
+        f"@{person.id}",
+        below,
+        lambda under: (id_ for id_ in ids if id_ < under),
+        lambda at_least: (id_ for id_ in reversed(ids) if id_ >= at_least),
+        posts_of,
+    )
 
 
 # -- posts by id ----------------------------------------------------------------
+
 
 def _tweets(call: Call) -> Answer:
     return _tweets_by_id(call, "ids", call.values["ids"])
@@ -329,6 +418,7 @@ def _tweets_by_id(call: Call, parameter: str, values: list[str]) -> Answer:
 
 
 # -- search and counts ------------------------------------------------------------
+
 
 def _search(call: Call) -> Answer:
     return _searched(call, recent=True)
@@ -360,7 +450,9 @@ def _searched(call: Call, *, recent: bool) -> Answer:
     if values.get("sort_order") == "relevancy":
         hits.sort(key=lambda hit: -hit[2].metrics.get("like_count", 0))
     posts = [call.place.world.tweet_of(person, id_) for id_, person, _ in hits]
-    return _meta(of_tweets(call.place.world, posts, call.asked), posts, SEARCH, owner, next_place=last)
+    return _meta(
+        of_tweets(call.place.world, posts, call.asked), posts, SEARCH, owner, next_place=last
+    )
 
 
 def _query_and_ids(call: Call, *, recent: bool) -> tuple[Query, int, int]:
@@ -368,9 +460,16 @@ def _query_and_ids(call: Call, *, recent: bool) -> tuple[Query, int, int]:
     longest = call.place.query_lengths[0 if recent else 1]
     text = values["query"]
     if len(text) > longest:
-        raise problems.invalid([problems.wrong_parameter(
-            "query", [text], f"There were errors processing your request: Rule length {len(text)} exceeds the maximum "
-                             f"of {longest}")])
+        raise problems.invalid(
+            [
+                problems.wrong_parameter(
+                    "query",
+                    [text],
+                    f"There were errors processing your request: Rule length {len(text)} exceeds the maximum "
+                    f"of {longest}",
+                )
+            ]
+        )
     try:
         query = parse(text)
     except BadQuery as bad:
@@ -399,27 +498,42 @@ def _check_search_times(call: Call, *, recent: bool) -> None:
     oldest_s = now - RECENT_S
     errors = []
     if "since_id" in values and ("start_time" in values or "end_time" in values):
-        errors.append(problems.wrong_parameter(
-            "since_id", [str(values["since_id"])],
-            "Invalid use of 'since_id': it can not be combined with 'start_time' or 'end_time'."))
+        errors.append(
+            problems.wrong_parameter(
+                "since_id",
+                [str(values["since_id"])],
+                "Invalid use of 'since_id': it can not be combined with 'start_time' or 'end_time'.",
+            )
+        )
     elif recent:
         shown = rfc3339(oldest_s)[:16] + "Z"
         for name in ("start_time", "end_time"):
             if name in values and values[name] < oldest_s - 1:
                 sent = rfc3339(values[name])
-                errors.append(problems.wrong_parameter(
-                    name, [sent], f"Invalid '{name}':'{sent[:16]}Z'. '{name}' must be on or after {shown}."))
+                errors.append(
+                    problems.wrong_parameter(
+                        name,
+                        [sent],
+                        f"Invalid '{name}':'{sent[:16]}Z'. '{name}' must be on or after {shown}.",
+                    )
+                )
         suggested = lowest_id(int((oldest_s + 120) * 1000))
-        errors.extend(_too_old(name, values[name], shown, suggested) for name in ("since_id", "until_id")
-                      if name in values and _seconds_of_id(values[name]) < oldest_s)
+        errors.extend(
+            _too_old(name, values[name], shown, suggested)
+            for name in ("since_id", "until_id")
+            if name in values and _seconds_of_id(values[name]) < oldest_s
+        )
     if errors:
         raise problems.invalid(errors)
 
 
 def _too_old(name: str, id_: int, oldest: str, suggested: int) -> problems.Body:
     return problems.wrong_parameter(
-        name, [str(id_)], f"'{name}' must be a tweet id created after [{oldest}]. Please use a '{name}' that is larger "
-                          f"than {suggested}")
+        name,
+        [str(id_)],
+        f"'{name}' must be a tweet id created after [{oldest}]. Please use a '{name}' that is larger "
+        f"than {suggested}",
+    )
 
 
 def _seconds_of_id(id_: int) -> float:
@@ -444,23 +558,34 @@ def _counted(call: Call, *, recent: bool) -> Answer:
     start, end = (datetime.fromtimestamp(ms_of_id(id_ + 1) // 1000, UTC) for id_ in (above, below))
     first = start if recent else max(start, end - timedelta(days=31))
     step = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1)}[
-        values.get("granularity", "hour")]
+        values.get("granularity", "hour")
+    ]
     edges = _edges(first, end, step)
     counts = [0] * (len(edges) - 1)
     seconds = [edge.timestamp() for edge in edges]
     at = len(counts) - 1
-    for id_, _, doc in call.place.archive.search(query, max(above, lowest_id(int(seconds[0] * 1000)) - 1), below):
+    for id_, _, doc in call.place.archive.search(
+        query, max(above, lowest_id(int(seconds[0] * 1000)) - 1), below
+    ):
         while seconds[at] * 1000 > ms_of_id(id_):
             at -= 1
         if doc is not None:
             counts[at] += 1
     word = "post" if call.asked.posts else "tweet"
-    data = [{"end": rfc3339(seconds[number + 1]), "start": rfc3339(seconds[number]), f"{word}_count": found}
-            for number, found in enumerate(counts)]
+    data = [
+        {
+            "end": rfc3339(seconds[number + 1]),
+            "start": rfc3339(seconds[number]),
+            f"{word}_count": found,
+        }
+        for number, found in enumerate(counts)
+    ]
     meta: dict[str, Any] = {f"total_{word}_count": sum(counts)}
     if first > start:
         meta["next_token"] = page_token(SEARCH, owner, lowest_id(int(seconds[0] * 1000)))
-    return Answer({"data": data, "meta": meta}, requests_price=COUNTS_PRICE["recent" if recent else "all"])
+    return Answer(
+        {"data": data, "meta": meta}, requests_price=COUNTS_PRICE["recent" if recent else "all"]
+    )
 
 
 def _edges(start: datetime, end: datetime, step: timedelta) -> list[datetime]:
@@ -477,17 +602,27 @@ def _edges(start: datetime, end: datetime, step: timedelta) -> list[datetime]:
 
 # -- trends, networks, usage --------------------------------------------------------
 
+
 def _trends(call: Call) -> Answer:
     raw = call.path["woeid"]
     if not raw.isdigit() or int(raw) not in WOEIDS:
-        raise problems.invalid([problems.wrong_parameter(
-            "woeid", [raw], f"The `woeid` query parameter value [{raw}] is not valid")])
+        raise problems.invalid(
+            [
+                problems.wrong_parameter(
+                    "woeid", [raw], f"The `woeid` query parameter value [{raw}] is not valid"
+                )
+            ]
+        )
     where = WOEIDS[int(raw)]
     tags = call.place.archive.tags(int((call.place.clock.now() - 2 * 86_400) * 1000))
-    ranked = [(tag, count) for tag, count in tags.most_common() if where == 0 or mix(len(tag), where) % 4]
+    ranked = [
+        (tag, count) for tag, count in tags.most_common() if where == 0 or mix(len(tag), where) % 4
+    ]
     counted = "tweet_count" in call.values.get("trend.fields", ("tweet_count",))
-    data = [{"trend_name": f"#{tag}"} | ({"tweet_count": count} if counted and number % 3 else {})
-            for number, (tag, count) in enumerate(ranked[:call.values.get("max_trends", 20)])]
+    data = [
+        {"trend_name": f"#{tag}"} | ({"tweet_count": count} if counted and number % 3 else {})
+        for number, (tag, count) in enumerate(ranked[: call.values.get("max_trends", 20)])
+    ]
     return Answer({"data": data} if data else {}, requests_price=TRENDS_PRICE)
 
 
@@ -507,10 +642,15 @@ def _network(call: Call, *, following: bool) -> Answer:
     total = world.follower_count(person, following)
     count = call.values.get("max_results", 100)
     token = call.values.get("pagination_token")
-    start, back = (0, False) if token is None else read_network_token("pagination_token", person.id, token)
+    start, back = (
+        (0, False) if token is None else read_network_token("pagination_token", person.id, token)
+    )
     if back:
         start = max(0, start - count)
-    people = [world.follower(person, number, following) for number in range(start, min(total, start + count))]
+    people = [
+        world.follower(person, number, following)
+        for number in range(start, min(total, start + count))
+    ]
     body = of_users(world, people, call.asked)
     body["meta"] = {"result_count": len(people)}
     if start + count < total:
@@ -523,15 +663,30 @@ def _network(call: Call, *, following: bool) -> Answer:
 def _usage(call: Call) -> Answer:
     credential = call.caller.credential
     account = call.place.books.account(credential)
-    wanted = frozenset(call.values.get("usage.fields", ("project_id", "project_cap", "project_usage", "cap_reset_day",
-                                                        "daily_project_usage")))
+    wanted = frozenset(
+        call.values.get(
+            "usage.fields",
+            ("project_id", "project_cap", "project_usage", "cap_reset_day", "daily_project_usage"),
+        )
+    )
     now = datetime.fromtimestamp(call.place.clock.now(), UTC)
-    days = [(now - timedelta(days=back)).strftime("%Y-%m-%d") for back in range(call.values.get("days", 7))]
-    usage = [{"date": f"{day}T00:00:00.000Z", "usage": str(account.by_day[day])} for day in reversed(days)]
+    days = [
+        (now - timedelta(days=back)).strftime("%Y-%m-%d")
+        for back in range(call.values.get("days", 7))
+    ]
+    usage = [
+        {"date": f"{day}T00:00:00.000Z", "usage": str(account.by_day[day])}
+        for day in reversed(days)
+    ]
     data = {
-        "project_id": credential.project, "project_cap": str(call.place.books.cap), "project_usage": str(account.used),
-        "cap_reset_day": 1, "daily_project_usage": {"project_id": credential.project, "usage": usage},
-        "daily_client_app_usage": [{"client_app_id": credential.app, "usage": usage, "usage_result_count": len(usage)}],
+        "project_id": credential.project,
+        "project_cap": str(call.place.books.cap),
+        "project_usage": str(account.used),
+        "cap_reset_day": 1,
+        "daily_project_usage": {"project_id": credential.project, "usage": usage},
+        "daily_client_app_usage": [
+            {"client_app_id": credential.app, "usage": usage, "usage_result_count": len(usage)}
+        ],
     }
     return Answer({"data": {name: value for name, value in data.items() if name in wanted}})
 
@@ -540,50 +695,143 @@ def _usage(call: Call) -> Answer:
 
 _BOTH = ("app", "user")
 _TIMES: dict[str, params.Rule] = {
-    "since_id": params.one_id, "until_id": params.one_id, "start_time": params.moment, "end_time": params.moment}
-_SEARCH = _TIMES | {"query": params.text_up_to(4096), "next_token": params.any_text,
-                    "pagination_token": params.any_text}
+    "since_id": params.one_id,
+    "until_id": params.one_id,
+    "start_time": params.moment,
+    "end_time": params.moment,
+}
+_SEARCH = _TIMES | {
+    "query": params.text_up_to(4096),
+    "next_token": params.any_text,
+    "pagination_token": params.any_text,
+}
 _PAGE: dict[str, params.Rule] = {"pagination_token": params.any_text}
 _COUNTS = _SEARCH | {
     "granularity": params.one_of("minute", "hour", "day"),
     "search_count.fields": params.some_of("end", "start", "tweet_count"),
-    "post.fields": TWEET_RULES["post.fields"], "tweet.fields": TWEET_RULES["tweet.fields"]}
+    "post.fields": TWEET_RULES["post.fields"],
+    "tweet.fields": TWEET_RULES["tweet.fields"],
+}
 
 TABLE = (
-    Endpoint("/2/users/by", _BOTH, Rules(
-        USER_RULES | {"usernames": params.list_of(params.USERNAME, 100)}, ("usernames",)), _users_by),
+    Endpoint(
+        "/2/users/by",
+        _BOTH,
+        Rules(USER_RULES | {"usernames": params.list_of(params.USERNAME, 100)}, ("usernames",)),
+        _users_by,
+    ),
     Endpoint("/2/users/by/username/:username", _BOTH, Rules(USER_RULES), _user_named),
-    Endpoint("/2/users", _BOTH, Rules(USER_RULES | {"ids": params.list_of(params.ID, 100)}, ("ids",)), _users),
+    Endpoint(
+        "/2/users",
+        _BOTH,
+        Rules(USER_RULES | {"ids": params.list_of(params.ID, 100)}, ("ids",)),
+        _users,
+    ),
     Endpoint("/2/users/me", ("user",), Rules(USER_RULES), _me),
     Endpoint("/2/users/:id", _BOTH, Rules(USER_RULES), _user_numbered),
-    Endpoint("/2/users/:id/tweets", _BOTH, Rules(TWEET_RULES | _TIMES | _PAGE | {
-        "max_results": params.number_between(5, 100), "exclude": params.some_of("replies", "retweets")}), _timeline),
-    Endpoint("/2/users/:id/mentions", _BOTH, Rules(TWEET_RULES | _TIMES | _PAGE | {
-        "max_results": params.number_between(5, 100)}), _mentions),
-    Endpoint("/2/tweets", _BOTH, Rules(TWEET_RULES | {"ids": params.list_of(params.ID, 100)}, ("ids",)), _tweets),
+    Endpoint(
+        "/2/users/:id/tweets",
+        _BOTH,
+        Rules(
+            TWEET_RULES
+            | _TIMES
+            | _PAGE
+            | {
+                "max_results": params.number_between(5, 100),
+                "exclude": params.some_of("replies", "retweets"),
+            }
+        ),
+        _timeline,
+    ),
+    Endpoint(
+        "/2/users/:id/mentions",
+        _BOTH,
+        Rules(TWEET_RULES | _TIMES | _PAGE | {"max_results": params.number_between(5, 100)}),
+        _mentions,
+    ),
+    Endpoint(
+        "/2/tweets",
+        _BOTH,
+        Rules(TWEET_RULES | {"ids": params.list_of(params.ID, 100)}, ("ids",)),
+        _tweets,
+    ),
     Endpoint("/2/tweets/:id", _BOTH, Rules(TWEET_RULES), _tweet),
-    Endpoint("/2/tweets/search/recent", _BOTH, Rules(TWEET_RULES | _SEARCH | {
-        "max_results": params.number_between(10, 100), "sort_order": params.one_of("recency", "relevancy")},
-        ("query",)), _search),
-    Endpoint("/2/tweets/search/all", ("app",), Rules(TWEET_RULES | _SEARCH | {
-        "max_results": params.number_between(10, 500), "sort_order": params.one_of("recency", "relevancy")},
-        ("query",)), _search_all),
+    Endpoint(
+        "/2/tweets/search/recent",
+        _BOTH,
+        Rules(
+            TWEET_RULES
+            | _SEARCH
+            | {
+                "max_results": params.number_between(10, 100),
+                "sort_order": params.one_of("recency", "relevancy"),
+            },
+            ("query",),
+        ),
+        _search,
+    ),
+    Endpoint(
+        "/2/tweets/search/all",
+        ("app",),
+        Rules(
+            TWEET_RULES
+            | _SEARCH
+            | {
+                "max_results": params.number_between(10, 500),
+                "sort_order": params.one_of("recency", "relevancy"),
+            },
+            ("query",),
+        ),
+        _search_all,
+    ),
     Endpoint("/2/tweets/counts/recent", ("app",), Rules(_COUNTS, ("query",)), _counts),
     Endpoint("/2/tweets/counts/all", ("app",), Rules(_COUNTS, ("query",)), _counts_all),
-    Endpoint("/2/trends/by/woeid/:woeid", ("app",), Rules({
-        "max_trends": params.number_between(1, 50),
-        "trend.fields": params.some_of("trend_name", "tweet_count")}), _trends),
-    Endpoint("/2/users/:id/followers", _BOTH, Rules(USER_RULES | _PAGE | {
-        "max_results": params.number_between(1, 1000)}), _followers),
-    Endpoint("/2/users/:id/following", _BOTH, Rules(USER_RULES | _PAGE | {
-        "max_results": params.number_between(1, 1000)}), _following),
-    Endpoint("/2/usage/tweets", ("app",), Rules({
-        "days": params.number_between(1, 90),
-        "usage.fields": params.some_of("cap_reset_day", "daily_client_app_usage", "daily_project_usage",
-                                       "project_cap", "project_id", "project_usage")}), _usage),
+    Endpoint(
+        "/2/trends/by/woeid/:woeid",
+        ("app",),
+        Rules(
+            {
+                "max_trends": params.number_between(1, 50),
+                "trend.fields": params.some_of("trend_name", "tweet_count"),
+            }
+        ),
+        _trends,
+    ),
+    Endpoint(
+        "/2/users/:id/followers",
+        _BOTH,
+        Rules(USER_RULES | _PAGE | {"max_results": params.number_between(1, 1000)}),
+        _followers,
+    ),
+    Endpoint(
+        "/2/users/:id/following",
+        _BOTH,
+        Rules(USER_RULES | _PAGE | {"max_results": params.number_between(1, 1000)}),
+        _following,
+    ),
+    Endpoint(
+        "/2/usage/tweets",
+        ("app",),
+        Rules(
+            {
+                "days": params.number_between(1, 90),
+                "usage.fields": params.some_of(
+                    "cap_reset_day",
+                    "daily_client_app_usage",
+                    "daily_project_usage",
+                    "project_cap",
+                    "project_id",
+                    "project_usage",
+                ),
+            }
+        ),
+        _usage,
+    ),
 )
 _FIXED = {endpoint.template: endpoint for endpoint in TABLE if ":" not in endpoint.template}
-_OPEN = [(endpoint.template.split("/")[1:], endpoint) for endpoint in TABLE if ":" in endpoint.template]
+_OPEN = [
+    (endpoint.template.split("/")[1:], endpoint) for endpoint in TABLE if ":" in endpoint.template
+]
 
 
 def route(path: str) -> tuple[Endpoint, dict[str, str]] | None:
@@ -594,7 +842,12 @@ def route(path: str) -> tuple[Endpoint, dict[str, str]] | None:
     parts = path.split("/")[1:]
     for template, endpoint in _OPEN:
         if len(template) == len(parts) and all(
-                part and (wanted[0] == ":" or wanted == part) for wanted, part in zip(template, parts, strict=True)):
-            return endpoint, {wanted[1:]: part for wanted, part in zip(template, parts, strict=True)
-                              if wanted[0] == ":"}
+            part and (wanted[0] == ":" or wanted == part)
+            for wanted, part in zip(template, parts, strict=True)
+        ):
+            return endpoint, {
+                wanted[1:]: part
+                for wanted, part in zip(template, parts, strict=True)
+                if wanted[0] == ":"
+            }
     return None

@@ -1,7 +1,8 @@
-"""Pages made beforehand, for benchmarks of clients: each user has a post every second, back to 2011 or so many.
+"""Pages made beforehand, for benchmarks of clients: each user has a post every second, back
+to 2011 or so many.
 
-Only ids, times and the author are new in each page; texts repeat. What a client asks (fields, ids, tokens, windows,
-bills) works as in the ordinary world, for timelines.
+Only ids, times and the author are new in each page; texts repeat. What a client asks
+(fields, ids, tokens, windows, bills) works as in the ordinary world, for timelines.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ _SLOT = re.compile(rb"@@([ITAN])([0-9]*)@@")
 
 @dataclass(frozen=True)
 class _Model:
-    """A page without what differs: its texts, and the choice from texts and fillings that makes it whole."""
+    """A page without what differs: its texts, and the choice from texts and fillings that
+    makes it whole.
+    """
 
     texts: tuple[bytes, ...]
     choose: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
@@ -44,9 +47,15 @@ class FastPages:
         self._oldest_ms = WORLD_BEGAN_MS if posts is None else self._newest_ms - 1000 * (posts - 1)
         self._prepared: dict[tuple[Asked, int], list[_Model]] = {}
 
-    def timeline(self, person: MadePerson, asked: Asked, count: int, above: int, below: int) -> Answer:
+    def timeline(
+        self, person: MadePerson, asked: Asked, count: int, above: int, below: int
+    ) -> Answer:
         """The page of `count` posts below one id and above another, newest first."""
-        first_ms = min(self._newest_ms, (ms_of_id(below) - 1) // 1000 * 1000) if below < 2**62 else self._newest_ms
+        first_ms = (
+            min(self._newest_ms, (ms_of_id(below) - 1) // 1000 * 1000)
+            if below < 2**62
+            else self._newest_ms
+        )
         if lowest_id(first_ms) | person.tag >= below:
             first_ms -= 1000
         oldest_ms = max(self._oldest_ms, ms_of_id(above) + 1)
@@ -56,8 +65,10 @@ class FastPages:
         if not ids:
             return Answer({"meta": {"result_count": 0}})
         newest_ms = self._newest_ms
-        posts = [Post(id=id_, author=person.key, tweet={}, slot=(newest_ms - ms) // 1000)
-                 for id_, ms in zip(ids, times, strict=False)]
+        posts = [
+            Post(id=id_, author=person.key, tweet={}, slot=(newest_ms - ms) // 1000)
+            for id_, ms in zip(ids, times, strict=False)
+        ]
         meta = {"newest_id": str(ids[0]), "oldest_id": str(ids[-1]), "result_count": len(ids)}
         if len(ids) == count:
             meta["next_token"] = page_token(TIMELINE, str(person.id), ids[-1])
@@ -72,7 +83,11 @@ class FastPages:
     @staticmethod
     def _filled(model: _Model, person: MadePerson, ids: list[int]) -> bytes:
         own = (str(person.id).encode(), person.username.encode())
-        return b"".join(model.choose((*model.texts, *own, *(b"%d" % id_ for id_ in ids), *map(_created_at, ids))))
+        return b"".join(
+            model.choose(
+                (*model.texts, *own, *(b"%d" % id_ for id_ in ids), *map(_created_at, ids))
+            )
+        )
 
     def _models(self, asked: Asked, count: int) -> list[_Model]:
         key = (asked, count)
@@ -95,7 +110,12 @@ class FastPages:
             posts.append(post)
         rest = of_tweets(self._world, posts, asked)
         del rest["data"]
-        body = b'{"data":[' + b",".join(tweets) + b"]" + (b"," + orjson.dumps(rest)[1:] if rest else b"}")
+        body = (
+            b'{"data":['
+            + b",".join(tweets)
+            + b"]"
+            + (b"," + orjson.dumps(rest)[1:] if rest else b"}")
+        )
         body = body.replace(str(author.id).encode(), b"@@A@@")
         body = body.replace(b'"username":"%s"' % author.username.encode(), b'"username":"@@N@@"')
         return _model_of(body, count)
@@ -105,8 +125,14 @@ def _model_of(body: bytes, count: int) -> _Model:
     """The model of a body in which `_SLOT` marks the places to fill."""
     text, *rest = _SLOT.split(body)
     texts = [text, *rest[2::3]]
-    # Behind the texts come the author's id and name, then the ids of the posts, then their times.
-    first = {b"A": len(texts), b"N": len(texts) + 1, b"I": len(texts) + 2, b"T": len(texts) + 2 + count}
+    # Behind the texts come the author's id and name, then the ids of the posts, then their
+    # times.
+    first = {
+        b"A": len(texts),
+        b"N": len(texts) + 1,
+        b"I": len(texts) + 2,
+        b"T": len(texts) + 2 + count,
+    }
     order = [0]
     for at, (kind, number) in enumerate(zip(rest[::3], rest[1::3], strict=True), start=1):
         order += [first[kind] + int(number or 0), at]

@@ -14,20 +14,59 @@ from tweetcrawler.sandbox.problems import Refusal
 
 HTML = b"<!DOCTYPE html><html><head><title>X / ?</title></head><body><h1>Something went wrong</h1></body></html>"
 
-ANSWERS = frozenset({
-    "status", "unauthorized", "credits", "payment-required", "forbidden-plan", "forbidden-auth", "forbidden-v1",
-    "forbidden-spend", "not-found-empty", "window", "cap", "per-second", "window-without-headers",
-    "window-with-remaining", "redirect", "html-200", "json-list-200", "huge-body", "deep-json", "token-expired",
-})
+ANSWERS = frozenset(
+    {
+        "status",
+        "unauthorized",
+        "credits",
+        "payment-required",
+        "forbidden-plan",
+        "forbidden-auth",
+        "forbidden-v1",
+        "forbidden-spend",
+        "not-found-empty",
+        "window",
+        "cap",
+        "per-second",
+        "window-without-headers",
+        "window-with-remaining",
+        "redirect",
+        "html-200",
+        "json-list-200",
+        "huge-body",
+        "deep-json",
+        "token-expired",
+    }
+)
 """Stand in the place of the answer; nothing is sold."""
-PAGES = frozenset({"empty-page-with-token", "empty-last-page", "short-page", "duplicate-page", "overlapping-page",
-                   "unsorted-page"})
+PAGES = frozenset(
+    {
+        "empty-page-with-token",
+        "empty-last-page",
+        "short-page",
+        "duplicate-page",
+        "overlapping-page",
+        "unsorted-page",
+    }
+)
 """Bend a page of posts."""
-BODIES = frozenset({"unknown-fields", "missing-fields", "null-fields", "nul-text", "surrogate-text", "big-id",
-                    "big-count", "numeric-ids"})
+BODIES = frozenset(
+    {
+        "unknown-fields",
+        "missing-fields",
+        "null-fields",
+        "nul-text",
+        "surrogate-text",
+        "big-id",
+        "big-count",
+        "numeric-ids",
+    }
+)
 """Change the posts in an answer after they were sold."""
 HEADERS = frozenset({"text-reset-header", "reset-in-ms", "reset-in-past", "no-rate-headers"})
-TRANSPORT = frozenset({"delay", "black-hole", "slowloris", "truncated-json", "cut-body", "bad-gzip"})
+TRANSPORT = frozenset(
+    {"delay", "black-hole", "slowloris", "truncated-json", "cut-body", "bad-gzip"}
+)
 NAMES = ANSWERS | PAGES | BODIES | HEADERS | TRANSPORT | {"clock-skew"}
 BREAKING = frozenset({"slowloris", "truncated-json", "cut-body", "bad-gzip"})
 """What was sold may not have arrived."""
@@ -35,7 +74,14 @@ UNCOUNTED = frozenset({"status", "unauthorized", "not-found-empty", "redirect"})
 """Come from in front of X's limits: no request of a window is used up and no headers are sent."""
 _ONLY_WITH_TOKEN = frozenset({"token-expired"})
 _ONLY_GOING_ON = frozenset({"duplicate-page", "overlapping-page"})
-_PAGED = frozenset({"/2/users/:id/tweets", "/2/users/:id/mentions", "/2/tweets/search/recent", "/2/tweets/search/all"})
+_PAGED = frozenset(
+    {
+        "/2/users/:id/tweets",
+        "/2/users/:id/mentions",
+        "/2/tweets/search/recent",
+        "/2/tweets/search/all",
+    }
+)
 
 
 @dataclass(slots=True)
@@ -91,11 +137,15 @@ class Faults:
         for_s = wanted.pop("for_s", None)
         username = wanted.pop("username", None)
         fault = Fault(
-            name=name, left=wanted.pop("count", None if for_s is not None else 1),
+            name=name,
+            left=wanted.pop("count", None if for_s is not None else 1),
             until=None if for_s is None else self._steady() + float(for_s),
-            probability=float(wanted.pop("probability", 1.0)), endpoint=wanted.pop("endpoint", None),
+            probability=float(wanted.pop("probability", 1.0)),
+            endpoint=wanted.pop("endpoint", None),
             username=None if username is None else str(username).lower(),
-            credential=wanted.pop("credential", None), parameters=wanted)
+            credential=wanted.pop("credential", None),
+            parameters=wanted,
+        )
         self._active.append(fault)
         return fault
 
@@ -103,16 +153,30 @@ class Faults:
         self._active.clear()
 
     def listed(self) -> list[dict[str, Any]]:
-        return [{"fault": fault.name, "left": fault.left, "endpoint": fault.endpoint, "username": fault.username,
-                 "credential": fault.credential} | fault.parameters for fault in self._active]
+        return [
+            {
+                "fault": fault.name,
+                "left": fault.left,
+                "endpoint": fault.endpoint,
+                "username": fault.username,
+                "credential": fault.credential,
+            }
+            | fault.parameters
+            for fault in self._active
+        ]
 
     def take(self, met: Met) -> dict[str, dict[str, Any]]:
-        """The faults that this request meets, with their parameters; each of one kind only once."""
+        """The faults that this request meets, with their parameters; each of one kind only
+        once.
+        """
         if not self._active:
             return {}
         now = self._steady()
-        self._active = [fault for fault in self._active
-                        if (fault.until is None or now < fault.until) and (fault.left is None or fault.left > 0)]
+        self._active = [
+            fault
+            for fault in self._active
+            if (fault.until is None or now < fault.until) and (fault.left is None or fault.left > 0)
+        ]
         taken: dict[str, dict[str, Any]] = {}
         for fault in self._active:
             if fault.name in taken or not fault.meets(met):
@@ -127,22 +191,40 @@ class Faults:
         return taken
 
 
-def refusal(name: str, wanted: dict[str, Any], *, app: str, supported: list[str], token: str) -> Refusal:
+def refusal(
+    name: str, wanted: dict[str, Any], *, app: str, supported: list[str], token: str
+) -> Refusal:
     """The answer that the fault puts in place of the true one."""
     if name == "status":
         status = int(wanted.get("status", 503))
         if wanted.get("html"):
             return Refusal(status, HTML, content_type="text/html; charset=utf-8")
-        titles = {500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout"}
+        titles = {
+            500: "Internal Server Error",
+            502: "Bad Gateway",
+            503: "Service Unavailable",
+            504: "Gateway Timeout",
+        }
         return Refusal(status, problems.plain(status, titles.get(status, "Error")))
     if name == "redirect":
-        return Refusal(int(wanted.get("status", 302)), b"", headers={"Location": str(wanted["location"])})
+        return Refusal(
+            int(wanted.get("status", 302)), b"", headers={"Location": str(wanted["location"])}
+        )
     if name == "token-expired":
-        return problems.invalid([problems.wrong_parameter(
-            "pagination_token", [token], f"Invalid 'pagination_token':'{token}'. The token has expired.")])
+        return problems.invalid(
+            [
+                problems.wrong_parameter(
+                    "pagination_token",
+                    [token],
+                    f"Invalid 'pagination_token':'{token}'. The token has expired.",
+                )
+            ]
+        )
     if name == "huge-body":
         size = int(float(wanted.get("size_mb", 17)) * 2**20)
-        return Refusal(200, b'{"data":[{"id":"1","text":"' + b"x" * size + b'"}],"meta":{"result_count":1}}')
+        return Refusal(
+            200, b'{"data":[{"id":"1","text":"' + b"x" * size + b'"}],"meta":{"result_count":1}}'
+        )
     if name == "deep-json":
         depth = int(wanted.get("depth", 100_000))
         return Refusal(200, b'{"data":' + b"[" * depth + b"]" * depth + b"}")
@@ -151,12 +233,18 @@ def refusal(name: str, wanted: dict[str, Any], *, app: str, supported: list[str]
         "credits": lambda: problems.no_credits(app),
         "payment-required": problems.payment_required,
         "forbidden-plan": lambda: problems.not_in_plan(app),
-        "forbidden-auth": lambda: problems.wrong_kind_of_token("OAuth 2.0 Application-Only", supported),
+        "forbidden-auth": lambda: problems.wrong_kind_of_token(
+            "OAuth 2.0 Application-Only", supported
+        ),
         "forbidden-v1": problems.v1_closed,
         "forbidden-spend": problems.spend_cap,
         "not-found-empty": lambda: Refusal(404, b""),
-        "window": problems.window_closed_as_of_old if wanted.get("form") == "old" else problems.window_closed,
-        "cap": lambda: problems.capped(app, str(wanted.get("period", "Monthly")), str(wanted.get("scope", "Product"))),
+        "window": problems.window_closed_as_of_old
+        if wanted.get("form") == "old"
+        else problems.window_closed,
+        "cap": lambda: problems.capped(
+            app, str(wanted.get("period", "Monthly")), str(wanted.get("scope", "Product"))
+        ),
         "per-second": problems.window_closed,
         "window-without-headers": problems.window_closed,
         "window-with-remaining": problems.window_closed,
@@ -179,13 +267,17 @@ def bend_headers(taken: dict[str, dict[str, Any]], headers: dict[str, str]) -> N
     elif "reset-in-ms" in taken:
         headers["x-rate-limit-reset"] = f"{reset}000"
     elif "reset-in-past" in taken:
-        headers["x-rate-limit-reset"] = str(int(reset) - int(taken["reset-in-past"].get("by_s", 7200)))
+        headers["x-rate-limit-reset"] = str(
+            int(reset) - int(taken["reset-in-past"].get("by_s", 7200))
+        )
     elif "window" in taken:
         headers["x-rate-limit-remaining"] = "0"
 
 
 def bend_body(taken: dict[str, dict[str, Any]], body: bytes) -> bytes:
-    """The body with its posts changed as the faults say; plain JSON escapes carry what UTF-8 cannot."""
+    """The body with its posts changed as the faults say; plain JSON escapes carry what
+    UTF-8 cannot.
+    """
     names = taken.keys() & BODIES
     if not names:
         return body
@@ -204,13 +296,13 @@ def _unknown(thing: dict[str, Any], number: int) -> None:
 
 
 def _missing(thing: dict[str, Any], number: int) -> None:
-    for name in sorted(thing)[number % 3::3]:
+    for name in sorted(thing)[number % 3 :: 3]:
         if name not in ("id", "text"):
             del thing[name]
 
 
 def _null(thing: dict[str, Any], number: int) -> None:
-    for name in sorted(thing)[number % 2::2]:
+    for name in sorted(thing)[number % 2 :: 2]:
         if name not in ("id", "text"):
             thing[name] = None
 
@@ -242,7 +334,11 @@ def _big_count(thing: dict[str, Any], number: int) -> None:
 def _numeric(thing: Any, number: int) -> None:
     if isinstance(thing, dict):
         for name, value in thing.items():
-            if (name == "id" or name.endswith("_id")) and isinstance(value, str) and value.isdigit():
+            if (
+                (name == "id" or name.endswith("_id"))
+                and isinstance(value, str)
+                and value.isdigit()
+            ):
                 thing[name] = int(value)
             else:
                 _numeric(value, number)
@@ -252,7 +348,12 @@ def _numeric(thing: Any, number: int) -> None:
 
 
 _BENDERS: dict[str, Callable[[dict[str, Any], int], None]] = {
-    "unknown-fields": _unknown, "missing-fields": _missing, "null-fields": _null,
-    "nul-text": _nul, "surrogate-text": _surrogate,
-    "big-id": _big_id, "big-count": _big_count, "numeric-ids": _numeric,
+    "unknown-fields": _unknown,
+    "missing-fields": _missing,
+    "null-fields": _null,
+    "nul-text": _nul,
+    "surrogate-text": _surrogate,
+    "big-id": _big_id,
+    "big-count": _big_count,
+    "numeric-ids": _numeric,
 }

@@ -20,54 +20,84 @@ TWEET_FIELDS = _words(
     "display_text_range edit_controls edit_history_tweet_ids entities geo id in_reply_to_user_id lang "
     "matched_media_notes media_metadata non_public_metrics note_request_suggestions note_tweet "
     "organic_metrics paid_partnership possibly_sensitive promoted_metrics public_metrics referenced_tweets "
-    "reply_settings scopes source suggested_source_links suggested_source_links_with_counts text withheld")
+    "reply_settings scopes source suggested_source_links suggested_source_links_with_counts text withheld"
+)
 USER_FIELDS = _words(
     "affiliation confirmed_email connection_status created_at description entities id is_identity_verified "
     "location most_recent_tweet_id name parody pinned_tweet_id profile_banner_url profile_image_url protected "
     "public_metrics receives_your_dm subscription subscription_type url username verified "
-    "verified_followers_count verified_type withheld")
+    "verified_followers_count verified_type withheld"
+)
 MEDIA_FIELDS = _words(
     "alt_text duration_ms height media_key non_public_metrics organic_metrics preview_image_url "
-    "promoted_metrics public_metrics type url variants width")
+    "promoted_metrics public_metrics type url variants width"
+)
 POLL_FIELDS = ("duration_minutes", "end_datetime", "id", "options", "voting_status")
-PLACE_FIELDS = ("contained_within", "country", "country_code", "full_name", "geo", "id", "name", "place_type")
+PLACE_FIELDS = (
+    "contained_within",
+    "country",
+    "country_code",
+    "full_name",
+    "geo",
+    "id",
+    "name",
+    "place_type",
+)
 TWEET_EXPANSIONS = _words(
     "article.cover_media article.media_entities attachments.media_keys attachments.media_source_tweet "
     "attachments.poll_ids author_id edit_history_tweet_ids entities.mentions.username "
     "entities.note.mentions.username geo.place_id in_reply_to_user_id referenced_tweets.id "
-    "referenced_tweets.id.attachments.media_keys referenced_tweets.id.author_id")
+    "referenced_tweets.id.attachments.media_keys referenced_tweets.id.author_id"
+)
 USER_EXPANSIONS = ("affiliation.user_id", "most_recent_tweet_id", "pinned_tweet_id")
 _USER_FIELDS_OF_POSTS = ("pinned_post_id", "most_recent_post_id")
-_ALSO_ACCEPTED = {"user.fields": _USER_FIELDS_OF_POSTS, "tweet.fields": ("username", "rest_id"), "post.fields": ("username", "rest_id")}
+_ALSO_ACCEPTED = {
+    "user.fields": _USER_FIELDS_OF_POSTS,
+    "tweet.fields": ("username", "rest_id"),
+    "post.fields": ("username", "rest_id"),
+}
 
 _TO_POST = {
-    "edit_history_tweet_ids": "edit_history_post_ids", "referenced_tweets": "referenced_posts",
-    "note_tweet": "note_post", "pinned_tweet_id": "pinned_post_id", "most_recent_tweet_id": "most_recent_post_id",
+    "edit_history_tweet_ids": "edit_history_post_ids",
+    "referenced_tweets": "referenced_posts",
+    "note_tweet": "note_post",
+    "pinned_tweet_id": "pinned_post_id",
+    "most_recent_tweet_id": "most_recent_post_id",
 }
 _FROM_POST = {post: tweet for tweet, post in _TO_POST.items()}
 _EXPANSION_OF_POST = {
-    "referenced_posts": "referenced_tweets.id", "referenced_posts.id": "referenced_tweets.id",
+    "referenced_posts": "referenced_tweets.id",
+    "referenced_posts.id": "referenced_tweets.id",
     "referenced_posts.author_id": "referenced_tweets.id.author_id",
     "referenced_posts.id.author_id": "referenced_tweets.id.author_id",
     "referenced_posts.attachments.media_keys": "referenced_tweets.id.attachments.media_keys",
-    "edit_history_post_ids": "edit_history_tweet_ids", "pinned_post_id": "pinned_tweet_id",
+    "edit_history_post_ids": "edit_history_tweet_ids",
+    "pinned_post_id": "pinned_tweet_id",
     "most_recent_post_id": "most_recent_tweet_id",
 }
 
 TWEET_LISTS: dict[str, tuple[str, ...]] = {
-    "tweet.fields": TWEET_FIELDS, "post.fields": tuple(_TO_POST.get(name, name) for name in TWEET_FIELDS),
-    "expansions": TWEET_EXPANSIONS, "media.fields": MEDIA_FIELDS, "poll.fields": POLL_FIELDS,
-    "user.fields": USER_FIELDS, "place.fields": PLACE_FIELDS,
+    "tweet.fields": TWEET_FIELDS,
+    "post.fields": tuple(_TO_POST.get(name, name) for name in TWEET_FIELDS),
+    "expansions": TWEET_EXPANSIONS,
+    "media.fields": MEDIA_FIELDS,
+    "poll.fields": POLL_FIELDS,
+    "user.fields": USER_FIELDS,
+    "place.fields": PLACE_FIELDS,
 }
 USER_LISTS: dict[str, tuple[str, ...]] = {
-    "user.fields": USER_FIELDS, "expansions": USER_EXPANSIONS, "tweet.fields": TWEET_FIELDS,
+    "user.fields": USER_FIELDS,
+    "expansions": USER_EXPANSIONS,
+    "tweet.fields": TWEET_FIELDS,
     "post.fields": TWEET_LISTS["post.fields"],
 }
 
 
 @dataclass(slots=True, eq=False)
 class Asked:
-    """The fields and expansions of one request; equal requests share one object and what it remembers."""
+    """The fields and expansions of one request; equal requests share one object and what it
+    remembers.
+    """
 
     tweet: frozenset[str]
     user: frozenset[str]
@@ -105,13 +135,27 @@ class Asked:
 def asked(parameters: Mapping[str, str]) -> Asked:
     """What a request with these (already checked) parameters asks for."""
     get = parameters.get
-    return _asked(get("tweet.fields"), get("post.fields"), get("user.fields"), get("media.fields"),
-                  get("poll.fields"), get("place.fields"), get("expansions"))
+    return _asked(
+        get("tweet.fields"),
+        get("post.fields"),
+        get("user.fields"),
+        get("media.fields"),
+        get("poll.fields"),
+        get("place.fields"),
+        get("expansions"),
+    )
 
 
 @lru_cache(maxsize=16)
-def _asked(tweet: str | None, post: str | None, user: str | None, media: str | None, poll: str | None,
-           place: str | None, expansions: str | None) -> Asked:
+def _asked(
+    tweet: str | None,
+    post: str | None,
+    user: str | None,
+    media: str | None,
+    poll: str | None,
+    place: str | None,
+    expansions: str | None,
+) -> Asked:
     fields = _listed(post if tweet is None else tweet)
     return Asked(
         tweet=(fields | {"id", "text", "edit_history_tweet_ids"}) - frozenset(PRIVATE_METRICS),
@@ -119,7 +163,9 @@ def _asked(tweet: str | None, post: str | None, user: str | None, media: str | N
         media=_listed(media) | {"media_key", "type"},
         poll=_listed(poll) | {"id", "options"},
         place=_listed(place) | {"id", "full_name"},
-        expansions=frozenset(_EXPANSION_OF_POST.get(name, name) for name in (expansions or "").split(",")),
+        expansions=frozenset(
+            _EXPANSION_OF_POST.get(name, name) for name in (expansions or "").split(",")
+        ),
         posts=post is not None and tweet is None,
         private=tuple(name for name in PRIVATE_METRICS if name in fields),
     )
@@ -127,19 +173,28 @@ def _asked(tweet: str | None, post: str | None, user: str | None, media: str | N
 
 def everything() -> Asked:
     """All documented fields that anybody may read, and all expansions."""
-    return asked({name: ",".join(value for value in values if value not in PRIVATE_METRICS)
-                  for name, values in TWEET_LISTS.items() if name != "post.fields"})
+    return asked(
+        {
+            name: ",".join(value for value in values if value not in PRIVATE_METRICS)
+            for name, values in TWEET_LISTS.items()
+            if name != "post.fields"
+        }
+    )
 
 
 def accepted(parameter: str, lists: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
-    """Every value that the server takes for this list parameter; a few more than it names when it refuses one."""
+    """Every value that the server takes for this list parameter; a few more than it names
+    when it refuses one.
+    """
     names = lists[parameter]
     more = _EXPANSION_OF_POST if parameter == "expansions" else _ALSO_ACCEPTED.get(parameter, ())
     return frozenset((*names, *more))
 
 
 def _listed(text: str | None) -> frozenset[str]:
-    return frozenset(_FROM_POST.get(name, name) for name in text.split(",")) if text else frozenset()
+    return (
+        frozenset(_FROM_POST.get(name, name) for name in text.split(",")) if text else frozenset()
+    )
 
 
 def _as_post(thing: dict[str, Any]) -> dict[str, Any]:
@@ -148,5 +203,6 @@ def _as_post(thing: dict[str, Any]) -> dict[str, Any]:
     if metrics:
         renamed["public_metrics"] = {
             {"retweet_count": "repost_count", "tweet_count": "post_count"}.get(name, name): count
-            for name, count in metrics.items()}
+            for name, count in metrics.items()
+        }
     return renamed

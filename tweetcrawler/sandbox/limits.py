@@ -1,7 +1,8 @@
 """X's windows: how many requests a token or an app may send to an endpoint, and until when.
 
-A window opens with its first request and turns exactly one length later. The header that tells when cuts the first
-request's moment to whole seconds, as X does, so it names a time up to a second before the window really turns.
+A window opens with its first request and turns exactly one length later. The header that
+tells when cuts the first request's moment to whole seconds, as X does, so it names a time
+up to a second before the window really turns.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ _BASIC = {
     "/2/usage/tweets": Limit(50, 50),
 }
 PLANS: dict[str, dict[str, Limit]] = {
-    "ppu": _PPU, "pro": _PRO, "basic": _BASIC,
+    "ppu": _PPU,
+    "pro": _PRO,
+    "basic": _BASIC,
     "unlimited": dict.fromkeys(_PPU, Limit(UNLIMITED, UNLIMITED)),
 }
 ENDPOINTS = tuple(_PPU)
@@ -99,7 +102,9 @@ class Window:
 
 @dataclass(slots=True)
 class Permit:
-    """What became of one request at the window: whether it may pass, and the headers of its answer."""
+    """What became of one request at the window: whether it may pass, and the headers of its
+    answer.
+    """
 
     open: bool
     headers: dict[str, str]
@@ -119,10 +124,14 @@ class Limits:
     _last_archive_search: dict[Subject, float] = field(default_factory=dict)
 
     def limit_of(self, endpoint: str, credential: str) -> Limit:
-        return self.of_credential.get((credential, endpoint)) or self.table.get(endpoint, Limit(UNLIMITED, UNLIMITED))
+        return self.of_credential.get((credential, endpoint)) or self.table.get(
+            endpoint, Limit(UNLIMITED, UNLIMITED)
+        )
 
     def take(self, endpoint: str, subject: Subject) -> Permit:
-        """Counts one request. A closed endpoint (plan) gives an open permit without headers: it is refused later."""
+        """Counts one request. A closed endpoint (plan) gives an open permit without
+        headers: it is refused later.
+        """
         limit = self.limit_of(endpoint, subject.credential)
         short = limit.app if subject.kind == "app" else limit.user
         long = limit.app_day if subject.kind == "app" else limit.user_day
@@ -130,7 +139,11 @@ class Limits:
             return Permit(open=True, headers={})
         now = self.clock.steady()
         window = self._window("15min", subject, endpoint, short, now, self.window_s)
-        day = None if long is None else self._window("24h", subject, endpoint, long, now, self.window_s * DAY_IN_WINDOWS)
+        day = (
+            None
+            if long is None
+            else self._window("24h", subject, endpoint, long, now, self.window_s * DAY_IN_WINDOWS)
+        )
         is_open = window.used < window.limit and (day is None or day.used < day.limit)
         if is_open:
             window.used += 1
@@ -153,15 +166,20 @@ class Limits:
         return False
 
     def move_resets(self, by_s: float) -> None:
-        """Windows that are open show another end from now on: as if the clock had been so all the time."""
+        """Windows that are open show another end from now on: as if the clock had been so
+        all the time.
+        """
         for window in self._windows.values():
             window.shown_reset += int(by_s)
 
     def listed(self) -> list[dict[str, object]]:
         """Every window that is open now."""
         now = self.clock.steady()
-        return [self._shown(key, window) for key, window in self._windows.items()
-                if window.opened_at + self._length_s(key[0]) > now]
+        return [
+            self._shown(key, window)
+            for key, window in self._windows.items()
+            if window.opened_at + self._length_s(key[0]) > now
+        ]
 
     def forget_past(self) -> None:
         """Begins a new list of windows that turned; open ones stay as they are."""
@@ -174,16 +192,29 @@ class Limits:
     def _shown(self, key: tuple[str, Subject, str], window: Window) -> dict[str, object]:
         length, subject, endpoint = key
         closes = window.opened_at + self._length_s(length)
-        return {"subject": f"{subject.kind}:{subject.name}", "credential": window.credential,
-                "endpoint": endpoint, "length": length, "opened_at": self.clock.at(window.opened_at),
-                "closes_at": self.clock.at(closes), "reset_shown": window.shown_reset,
-                "limit": window.limit, "used": window.used}
+        return {
+            "subject": f"{subject.kind}:{subject.name}",
+            "credential": window.credential,
+            "endpoint": endpoint,
+            "length": length,
+            "opened_at": self.clock.at(window.opened_at),
+            "closes_at": self.clock.at(closes),
+            "reset_shown": window.shown_reset,
+            "limit": window.limit,
+            "used": window.used,
+        }
 
     def _length_s(self, length: str) -> float:
         return self.window_s if length == "15min" else self.window_s * DAY_IN_WINDOWS
 
-    def _window(self, length: str, subject: Subject, endpoint: str, limit: int, now: float, length_s: float) -> Window:
-        key = (length, subject._replace(credential="") if subject.kind == "app" else subject, endpoint)
+    def _window(
+        self, length: str, subject: Subject, endpoint: str, limit: int, now: float, length_s: float
+    ) -> Window:
+        key = (
+            length,
+            subject._replace(credential="") if subject.kind == "app" else subject,
+            endpoint,
+        )
         window = self._windows.get(key)
         if window is None or now >= window.opened_at + length_s:
             if window is not None:
@@ -195,5 +226,8 @@ class Limits:
 
 
 def _headers(prefix: str, window: Window) -> dict[str, str]:
-    return {f"{prefix}-limit": str(window.limit), f"{prefix}-remaining": str(max(0, window.limit - window.used)),
-            f"{prefix}-reset": str(window.shown_reset)}
+    return {
+        f"{prefix}-limit": str(window.limit),
+        f"{prefix}-remaining": str(max(0, window.limit - window.used)),
+        f"{prefix}-reset": str(window.shown_reset),
+    }

@@ -1,4 +1,6 @@
-"""From posts and people to an answer: data, includes and partial errors, holding only what was asked."""
+"""From posts and people to an answer: data, includes and partial errors, holding only what
+was asked.
+"""
 
 from __future__ import annotations
 
@@ -149,12 +151,16 @@ class _Gathered:
 
     def _tweet(self, parameter: str, found: Post | Missing, value: str) -> None:
         if isinstance(found, Missing):
-            self._error(problems.hidden_tweet(parameter, value, "includes") if found.reason == "protected"
-                        else problems.unknown_tweet(parameter, value))
+            self._error(
+                problems.hidden_tweet(parameter, value, "includes")
+                if found.reason == "protected"
+                else problems.unknown_tweet(parameter, value)
+            )
         elif found.id not in self._tweets:
             version = self._world.version
             self._tweets[found.id] = self._asked.recall(found.id, version) or self._asked.remember(
-                found.id, self._asked.cut_tweet(found.tweet), version)
+                found.id, self._asked.cut_tweet(found.tweet), version
+            )
 
     def _user(self, key: str) -> None:
         version = self._world.version
@@ -162,12 +168,18 @@ class _Gathered:
         if known is None:
             person = self._world.person(key)
             if person.state == "suspended":
-                self._error(problems.suspended_user("entities.mentions.username", person.username, str(person.id)))
+                self._error(
+                    problems.suspended_user(
+                        "entities.mentions.username", person.username, str(person.id)
+                    )
+                )
                 return
             if person.state == "absent":
                 self._error(problems.unknown_user("entities.mentions.username", person.username))
                 return
-            known = self._asked.remember(key, self._asked.cut_user(self._world.profile(person)), version)
+            known = self._asked.remember(
+                key, self._asked.cut_user(self._world.profile(person)), version
+            )
         self._users[key] = known
 
     def _error(self, error: dict[str, Any]) -> None:
@@ -175,12 +187,18 @@ class _Gathered:
 
 
 _STEPS: tuple[tuple[str, Callable[[_Gathered, Post], None]], ...] = (
-    ("author_id", _Gathered._author), ("in_reply_to_user_id", _Gathered._answered),
-    ("entities.mentions.username", _Gathered._mentioned), ("attachments.media_keys", _Gathered._files),
-    ("attachments.poll_ids", _Gathered._poll), ("geo.place_id", _Gathered._place),
-    ("edit_history_tweet_ids", _Gathered._versions), ("referenced_tweets.id", _Gathered._referenced),
+    ("author_id", _Gathered._author),
+    ("in_reply_to_user_id", _Gathered._answered),
+    ("entities.mentions.username", _Gathered._mentioned),
+    ("attachments.media_keys", _Gathered._files),
+    ("attachments.poll_ids", _Gathered._poll),
+    ("geo.place_id", _Gathered._place),
+    ("edit_history_tweet_ids", _Gathered._versions),
+    ("referenced_tweets.id", _Gathered._referenced),
 )
-"""Functions, not bound methods: those would tie each page into a cycle that only the collector frees."""
+"""Functions, not bound methods: those would tie each page into a cycle that only the
+collector frees.
+"""
 
 
 def _cut(thing: dict[str, Any], wanted: frozenset[str]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""The parameters of a request: which an endpoint takes, and the sentence that X sends back for a wrong one."""
+"""The parameters of a request: which an endpoint takes, and the sentence that X sends back
+for a wrong one.
+"""
 
 from __future__ import annotations
 
@@ -37,15 +39,27 @@ class Rules:
         for name, raw in sent:
             rule = self.of.get(name)
             if rule is None:
-                errors.append(problems.wrong_parameter(
-                    name, [raw], f"The query parameter [{name}] is not one of [{','.join(self.of)}]"))
+                errors.append(
+                    problems.wrong_parameter(
+                        name,
+                        [raw],
+                        f"The query parameter [{name}] is not one of [{','.join(self.of)}]",
+                    )
+                )
                 continue
             try:
                 values[name] = rule(name, raw)
             except WrongValue as wrong:
-                errors.append(problems.wrong_parameter(name, raw.split(",") if "," in raw else [raw], str(wrong)))
-        errors.extend(problems.wrong_parameter(name, [""], f"The `{name}` query parameter can not be empty")
-                      for name in self.required if name not in values and not any(name == sent_ for sent_, _ in sent))
+                errors.append(
+                    problems.wrong_parameter(
+                        name, raw.split(",") if "," in raw else [raw], str(wrong)
+                    )
+                )
+        errors.extend(
+            problems.wrong_parameter(name, [""], f"The `{name}` query parameter can not be empty")
+            for name in self.required
+            if name not in values and not any(name == sent_ for sent_, _ in sent)
+        )
         if errors:
             raise problems.invalid(errors)
         return values
@@ -56,8 +70,11 @@ def number_between(least: int, most: int) -> Rule:
         if not re.fullmatch(r"-?[0-9]{1,9}", raw):
             raise WrongValue(f"The `{name}` query parameter value [{raw}] is not a number")
         if not least <= int(raw) <= most:
-            raise WrongValue(f"The `{name}` query parameter value [{raw}] is not between {least} and {most}")
+            raise WrongValue(
+                f"The `{name}` query parameter value [{raw}] is not between {least} and {most}"
+            )
         return int(raw)
+
     return rule
 
 
@@ -66,12 +83,17 @@ def list_of(pattern: re.Pattern[str], most: int) -> Rule:
         values = raw.split(",")
         if not raw or not 1 <= len(values) <= most:
             count = len(values) if raw else 0
-            raise WrongValue(f"The number of values in the `{name}` query parameter list [{count}] is not between 1"
-                             f" and {most}")
+            raise WrongValue(
+                f"The number of values in the `{name}` query parameter list [{count}] is not between 1"
+                f" and {most}"
+            )
         for value in values:
             if not pattern.fullmatch(value):
-                raise WrongValue(f"The `{name}` query parameter value [{value}] does not match ^{pattern.pattern}$")
+                raise WrongValue(
+                    f"The `{name}` query parameter value [{value}] does not match ^{pattern.pattern}$"
+                )
         return values
+
     return rule
 
 
@@ -84,8 +106,11 @@ def one_id(name: str, raw: str) -> int:
 def one_of(*choices: str) -> Rule:
     def rule(name: str, raw: str) -> str:
         if raw not in choices:
-            raise WrongValue(f"The `{name}` query parameter value [{raw}] is not one of [{','.join(choices)}]")
+            raise WrongValue(
+                f"The `{name}` query parameter value [{raw}] is not one of [{','.join(choices)}]"
+            )
         return raw
+
     return rule
 
 
@@ -96,7 +121,9 @@ def some_of(*choices: str) -> Rule:
 def moment(name: str, raw: str) -> float:
     seconds = seconds_of(raw)
     if seconds is None:
-        raise WrongValue(f"The `{name}` query parameter value [{raw}] is not a valid RFC3339 timestamp")
+        raise WrongValue(
+            f"The `{name}` query parameter value [{raw}] is not a valid RFC3339 timestamp"
+        )
     return float(int(seconds))
 
 
@@ -105,9 +132,12 @@ def text_up_to(most: int) -> Rule:
         if not raw.strip():
             raise WrongValue(f"The `{name}` query parameter can not be empty")
         if len(raw) > most:
-            raise WrongValue(f"The `{name}` query parameter value is {len(raw)} characters long; at most {most} are"
-                             " allowed for your plan")
+            raise WrongValue(
+                f"The `{name}` query parameter value is {len(raw)} characters long; at most {most} are"
+                " allowed for your plan"
+            )
         return raw
+
     return rule
 
 
@@ -118,16 +148,22 @@ def any_text(name: str, raw: str) -> str:
 
 
 def _list_rules(lists: Mapping[str, tuple[str, ...]]) -> dict[str, Rule]:
-    return {name: partial(_some_of, listed=choices, taken=accepted(name, lists), text=True)
-            for name, choices in lists.items()}
+    return {
+        name: partial(_some_of, listed=choices, taken=accepted(name, lists), text=True)
+        for name, choices in lists.items()
+    }
 
 
 @lru_cache(maxsize=256)
-def _some_of(name: str, raw: str, *, listed: tuple[str, ...], taken: frozenset[str], text: bool = False) -> Any:
+def _some_of(
+    name: str, raw: str, *, listed: tuple[str, ...], taken: frozenset[str], text: bool = False
+) -> Any:
     values = raw.split(",")
     for value in values:
         if value not in taken:
-            raise WrongValue(f"The `{name}` query parameter value [{value}] is not one of [{','.join(listed)}]")
+            raise WrongValue(
+                f"The `{name}` query parameter value [{value}] is not one of [{','.join(listed)}]"
+            )
     return raw if text else values
 
 

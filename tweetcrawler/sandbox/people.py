@@ -1,7 +1,8 @@
 """Who lives in the made world: a person follows from the seed and the handle alone.
 
-An id of X's size holds a handle of up to twelve signs, so that an id found in somebody's database is understood
-by a server that never heard the handle. Longer handles are known once they were asked for.
+An id of X's size holds a handle of up to twelve signs, so that an id found in somebody's
+database is understood by a server that never heard the handle. Longer handles are known
+once they were asked for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ DAY_MS = 86_400_000
 WORLD_BEGAN_MS = 1_293_840_000_000
 """1 January 2011: nobody posts earlier, so that every id is beyond 2^53."""
 PEOPLE_DATED_MS = 1_767_225_600_000
-"""1 January 2026: histories reach back from here, so that an account is as old tomorrow as it was today."""
+"""1 January 2026: histories reach back from here, so that an account is as old tomorrow as
+it was today.
+"""
 
 _SIGNS = "0123456789abcdefghijklmnopqrstuvwxyz_"
 _BASE = len(_SIGNS)
@@ -29,7 +32,12 @@ _LONG_NAMES_FROM = _FIRST_ID + _SHORT_NAMES
 _LONG_NAMES = 2**63 - 1 - _LONG_NAMES_FROM
 
 STATES = ("normal", "absent", "suspended", "protected", "locked")
-_STATE_OF_PREFIX = {"gone_": "absent", "suspended_": "suspended", "protected_": "protected", "locked_": "locked"}
+_STATE_OF_PREFIX = {
+    "gone_": "absent",
+    "suspended_": "suspended",
+    "protected_": "protected",
+    "locked_": "locked",
+}
 
 
 @dataclass(slots=True)
@@ -44,7 +52,9 @@ class Person:
 
 @dataclass(slots=True)
 class MadePerson(Person):
-    """Somebody made up: posts lie one in each `gap_ms`, counted by `k`; those from first_k to last_k are shown."""
+    """Somebody made up: posts lie one in each `gap_ms`, counted by `k`; those from first_k
+    to last_k are shown.
+    """
 
     salt: int = 0
     tag: int = 0
@@ -57,7 +67,11 @@ class MadePerson(Person):
     @property
     def count(self) -> int:
         made = self.last_k - self.first_k + 1
-        return made if self.changes is None else made + len(self.changes.added) - len(self.changes.deleted)
+        return (
+            made
+            if self.changes is None
+            else made + len(self.changes.added) - len(self.changes.deleted)
+        )
 
     def ms_of(self, k: int) -> int:
         return k * self.gap_ms + mix(k, self.salt) % self.gap_ms
@@ -73,7 +87,9 @@ class MadePerson(Person):
 
 @dataclass(slots=True)
 class Changes:
-    """What was done to a person while the server runs. Posts that were added are counted from -1 down."""
+    """What was done to a person while the server runs. Posts that were added are counted
+    from -1 down.
+    """
 
     state: str | None = None
     username: str | None = None
@@ -115,9 +131,19 @@ class Census:
         salt = stamp(self._seed, "person", key)
         dice = Dice(b"person %d" % salt)
         public = key in self._public
-        state = next((state for prefix, state in _STATE_OF_PREFIX.items() if key.startswith(prefix)), "normal")
-        person = MadePerson(key=key, id=self.id_of(key), username=_spelled(key, dice), state=state, salt=salt,
-                            tag=salt >> 7 & 0x3FFFFF, public=public)
+        state = next(
+            (state for prefix, state in _STATE_OF_PREFIX.items() if key.startswith(prefix)),
+            "normal",
+        )
+        person = MadePerson(
+            key=key,
+            id=self.id_of(key),
+            username=_spelled(key, dice),
+            state=state,
+            salt=salt,
+            tag=salt >> 7 & 0x3FFFFF,
+            public=public,
+        )
         if public:
             person.gap_ms = 3_600_000 + dice.below(40) * 1_080_000
             person.first_k = WORLD_BEGAN_MS // person.gap_ms + 1
@@ -156,8 +182,13 @@ def profile(person: MadePerson) -> dict[str, Any]:
         name = f"{name} {dice.pick(wording.EMOJI)}"
     followers = dice.heavy(300, 2_000_000)
     history_ms = person.gap_ms * max(1, person.last_k - person.first_k + 1)
-    born_ms = WORLD_BEGAN_MS if person.public else max(
-        WORLD_BEGAN_MS, PEOPLE_DATED_MS - history_ms - dice.below(900) * DAY_MS - 30 * DAY_MS)
+    born_ms = (
+        WORLD_BEGAN_MS
+        if person.public
+        else max(
+            WORLD_BEGAN_MS, PEOPLE_DATED_MS - history_ms - dice.below(900) * DAY_MS - 30 * DAY_MS
+        )
+    )
     user: dict[str, Any] = {
         "id": str(person.id),
         "name": name,
@@ -173,8 +204,11 @@ def profile(person: MadePerson) -> dict[str, Any]:
         "is_identity_verified": dice.chance(30),
         "connection_status": [],
         "public_metrics": {
-            "followers_count": followers, "following_count": dice.heavy(250, 5_000), "tweet_count": person.count,
-            "listed_count": followers // 90, "like_count": dice.heavy(900, 400_000),
+            "followers_count": followers,
+            "following_count": dice.heavy(250, 5_000),
+            "tweet_count": person.count,
+            "listed_count": followers // 90,
+            "like_count": dice.heavy(900, 400_000),
             "media_count": person.count // 7,
         },
         "profile_image_url": f"https://pbs.twimg.com/profile_images/{person.id}/{dice.wide():x}_normal.jpg",
@@ -184,9 +218,12 @@ def profile(person: MadePerson) -> dict[str, Any]:
         user |= {"verified": True, "verified_type": "blue", "subscription_type": "Premium"}
     if dice.chance(20):
         user |= {"verified": True, "verified_type": "business"}
-        user["affiliation"] = {"badge_url": f"https://pbs.twimg.com/profile_images/{person.id}/badge_bigger.png",
-                               "description": "Acme & Sons", "url": "https://twitter.com/acme_sons",
-                               "user_id": [str(person.id)]}
+        user["affiliation"] = {
+            "badge_url": f"https://pbs.twimg.com/profile_images/{person.id}/badge_bigger.png",
+            "description": "Acme & Sons",
+            "url": "https://twitter.com/acme_sons",
+            "user_id": [str(person.id)],
+        }
     if dice.chance(400):
         user["profile_banner_url"] = f"https://pbs.twimg.com/profile_banners/{person.id}/1600000000"
     if dice.chance(10):
@@ -194,12 +231,20 @@ def profile(person: MadePerson) -> dict[str, Any]:
     if person.last_k >= person.first_k:
         user["most_recent_tweet_id"] = str(person.id_of(person.last_k))
         if dice.chance(300):
-            user["pinned_tweet_id"] = str(person.id_of(person.last_k - dice.below(
-                min(300, person.last_k - person.first_k + 1))))
+            user["pinned_tweet_id"] = str(
+                person.id_of(
+                    person.last_k - dice.below(min(300, person.last_k - person.first_k + 1))
+                )
+            )
         elif dice.chance(30):
             user["pinned_tweet_id"] = str(person.id_of(person.first_k) + 4096)
     if person.state == "locked":
-        user |= {"name": "", "description": wording.WITHHELD_TEXT, "profile_image_url": "", "location": ""}
+        user |= {
+            "name": "",
+            "description": wording.WITHHELD_TEXT,
+            "profile_image_url": "",
+            "location": "",
+        }
         user.pop("entities", None)
     return user
 
@@ -215,8 +260,17 @@ def _describe(user: dict[str, Any], dice: Dice) -> None:
     if dice.chance(350):
         short = f"https://t.co/{dice.wide() % 36**9:010x}"
         user["url"] = short
-        entities["url"] = {"urls": [{"start": 0, "end": len(short), "url": short,
-                                     "expanded_url": "https://example.org/about", "display_url": "example.org/about"}]}
+        entities["url"] = {
+            "urls": [
+                {
+                    "start": 0,
+                    "end": len(short),
+                    "url": short,
+                    "expanded_url": "https://example.org/about",
+                    "display_url": "example.org/about",
+                }
+            ]
+        }
     else:
         user["url"] = ""
     user["description"] = text
@@ -232,7 +286,13 @@ def _public_names(seed: str) -> tuple[str, ...]:
     dice = Dice(f"{seed} public".encode())
     names: dict[str, None] = {}
     while len(names) < 200:
-        names[(dice.pick(wording.FIRST_NAMES) + dice.pick(wording.TRADES) + str(dice.below(90) + 10)).lower()[:12]] = None
+        names[
+            (
+                dice.pick(wording.FIRST_NAMES)
+                + dice.pick(wording.TRADES)
+                + str(dice.below(90) + 10)
+            ).lower()[:12]
+        ] = None
     return tuple(names)
 
 

@@ -1,4 +1,6 @@
-"""What people post in the made world: every kind of tweet that X knows, from a person and a number."""
+"""What people post in the made world: every kind of tweet that X knows, from a person and a
+number.
+"""
 
 from __future__ import annotations
 
@@ -56,18 +58,49 @@ def _table(shares: dict[Kind, int]) -> tuple[Kind, ...]:
     return (*kinds, *(Kind.PLAIN,) * 256)[:256]
 
 
-_KINDS = _table({
-    Kind.PLAIN: 78, Kind.REPLY: 36, Kind.THREAD: 14, Kind.RETWEET: 50, Kind.RETWEET_OF_QUOTE: 4, Kind.QUOTE: 14,
-    Kind.QUOTE_OF_GONE: 2, Kind.QUOTE_OF_PROTECTED: 1, Kind.REPLY_WITH_QUOTE: 2, Kind.NOTE: 8, Kind.PHOTOS: 18,
-    Kind.GIF: 4, Kind.VIDEO: 8, Kind.POLL: 3, Kind.PLACE: 5, Kind.EDITED: 3, Kind.WITHHELD: 1, Kind.COMMUNITY: 2,
-    Kind.ARTICLE: 1, Kind.MENTION_OF_SUSPENDED: 2,
-})
-_POPULAR_KINDS = _table({
-    Kind.PLAIN: 90, Kind.QUOTE: 40, Kind.NOTE: 46, Kind.PHOTOS: 44, Kind.GIF: 8, Kind.VIDEO: 22, Kind.POLL: 6,
-})
+_KINDS = _table(
+    {
+        Kind.PLAIN: 78,
+        Kind.REPLY: 36,
+        Kind.THREAD: 14,
+        Kind.RETWEET: 50,
+        Kind.RETWEET_OF_QUOTE: 4,
+        Kind.QUOTE: 14,
+        Kind.QUOTE_OF_GONE: 2,
+        Kind.QUOTE_OF_PROTECTED: 1,
+        Kind.REPLY_WITH_QUOTE: 2,
+        Kind.NOTE: 8,
+        Kind.PHOTOS: 18,
+        Kind.GIF: 4,
+        Kind.VIDEO: 8,
+        Kind.POLL: 3,
+        Kind.PLACE: 5,
+        Kind.EDITED: 3,
+        Kind.WITHHELD: 1,
+        Kind.COMMUNITY: 2,
+        Kind.ARTICLE: 1,
+        Kind.MENTION_OF_SUSPENDED: 2,
+    }
+)
+_POPULAR_KINDS = _table(
+    {
+        Kind.PLAIN: 90,
+        Kind.QUOTE: 40,
+        Kind.NOTE: 46,
+        Kind.PHOTOS: 44,
+        Kind.GIF: 8,
+        Kind.VIDEO: 22,
+        Kind.POLL: 6,
+    }
+)
 
 
-_REPLY_SETTINGS = ("everyone",) * 96 + ("mentionedUsers", "mentionedUsers", "following", "subscribers")
+_REPLY_SETTINGS = ("everyone",) * 96 + (
+    "mentionedUsers",
+    "mentionedUsers",
+    "following",
+    "subscribers",
+)
 
 
 class Ref(NamedTuple):
@@ -81,8 +114,9 @@ class Ref(NamedTuple):
 
 @dataclass(slots=True, frozen=True)
 class Post:
-    """A tweet with all its fields, and what expansions can add to it. `slot` counts the author's posts from the
-    newest back, -1 when it has no such place."""
+    """A tweet with all its fields, and what expansions can add to it. `slot` counts the
+    author's posts from the newest back, -1 when it has no such place.
+    """
 
     id: int
     author: str
@@ -110,7 +144,9 @@ class People(Protocol):
 def kind_of(person: MadePerson, k: int) -> Kind:
     """The kind of the k-th post, without writing it."""
     share = mix(k, person.salt) >> 40 & 0xFF
-    return _POPULAR_KINDS[share] if person.public and k >= 0 and k % _POPULAR == 0 else _KINDS[share]
+    return (
+        _POPULAR_KINDS[share] if person.public and k >= 0 and k % _POPULAR == 0 else _KINDS[share]
+    )
 
 
 def write(people: People, person: MadePerson, k: int, id_: int) -> Post:
@@ -123,7 +159,11 @@ def write(people: People, person: MadePerson, k: int, id_: int) -> Post:
 def older_version(post: Post, id_: int) -> Post:
     """The post as it was before an edit, with the id that it then had."""
     text = post.tweet["text"].replace(" (edited)", "")
-    tweet = post.tweet | {"id": str(id_), "text": text, "created_at": _time((id_ >> 22) + SNOWFLAKE_EPOCH_MS)}
+    tweet = post.tweet | {
+        "id": str(id_),
+        "text": text,
+        "created_at": _time((id_ >> 22) + SNOWFLAKE_EPOCH_MS),
+    }
     tweet["display_text_range"] = [0, len(text)]
     return Post(id=id_, author=post.author, tweet=tweet, versions=post.versions)
 
@@ -131,9 +171,33 @@ def older_version(post: Post, id_: int) -> Post:
 class _Draft:
     """A tweet while it is written: text and entities grow together, so that every offset fits."""
 
-    __slots__ = ("_annotations", "_at", "_cashtags", "_hashtags", "_mentions", "_parts", "_urls", "answered", "dice",
-                 "extra", "id", "k", "kind", "lang", "media", "mentioned", "ms", "people", "person", "place", "poll",
-                 "refs", "shown_from", "shown_to", "versions")
+    __slots__ = (
+        "_annotations",
+        "_at",
+        "_cashtags",
+        "_hashtags",
+        "_mentions",
+        "_parts",
+        "_urls",
+        "answered",
+        "dice",
+        "extra",
+        "id",
+        "k",
+        "kind",
+        "lang",
+        "media",
+        "mentioned",
+        "ms",
+        "people",
+        "person",
+        "place",
+        "poll",
+        "refs",
+        "shown_from",
+        "shown_to",
+        "versions",
+    )
 
     def __init__(self, people: People, person: MadePerson, k: int, id_: int) -> None:
         self.people = people
@@ -188,25 +252,44 @@ class _Draft:
 
     def mention(self, person: MadePerson) -> None:
         start = self.say("@" + person.username)
-        self._mentions.append({"start": start, "end": self._at, "username": person.username, "id": str(person.id)})
+        self._mentions.append(
+            {"start": start, "end": self._at, "username": person.username, "id": str(person.id)}
+        )
         self.mentioned.append(person.key)
 
     def named(self, name: str, kind: str) -> None:
         start = self.say(name)
-        self._annotations.append({"start": start, "end": self._at - 1, "type": kind, "normalized_text": name,
-                                  "probability": 0.4 + self.dice.below(6000) / 10000})
+        self._annotations.append(
+            {
+                "start": start,
+                "end": self._at - 1,
+                "type": kind,
+                "normalized_text": name,
+                "probability": 0.4 + self.dice.below(6000) / 10000,
+            }
+        )
 
     def link(self, expanded: str, shown: str, **more: Any) -> None:
         dice = self.dice
         code = "".join([_PAIRS[dice.below(3844)] for _ in range(5)])
         start = self.say("https://t.co/" + code)
-        self._urls.append({"start": start, "end": self._at, "url": "https://t.co/" + code, "expanded_url": expanded,
-                           "display_url": shown, **more})
+        self._urls.append(
+            {
+                "start": start,
+                "end": self._at,
+                "url": "https://t.co/" + code,
+                "expanded_url": expanded,
+                "display_url": shown,
+                **more,
+            }
+        )
 
     def sentence(self) -> None:
         dice = self.dice
-        self.say(f"{dice.pick(wording.OPENERS)} {dice.pick(wording.SUBJECTS)} {dice.pick(wording.PREDICATES)}"
-                 f"{dice.pick(wording.CLOSERS)}")
+        self.say(
+            f"{dice.pick(wording.OPENERS)} {dice.pick(wording.SUBJECTS)} {dice.pick(wording.PREDICATES)}"
+            f"{dice.pick(wording.CLOSERS)}"
+        )
 
     def words(self) -> None:
         """An ordinary text in one of the languages, with what people put into texts."""
@@ -236,7 +319,9 @@ class _Draft:
             self.say(dice.pick(wording.EMOJI))
         if fall % 100 < 34:
             for _ in range(1 + (fall % 3) // 2):
-                self.tag(wording.TAGS[min(dice.below(len(wording.TAGS)), dice.below(len(wording.TAGS)))])
+                self.tag(
+                    wording.TAGS[min(dice.below(len(wording.TAGS)), dice.below(len(wording.TAGS)))]
+                )
         if 300 <= fall < 380:
             self.mention(self.someone())
         if 380 <= fall < 395:
@@ -250,9 +335,20 @@ class _Draft:
         host, title = self.dice.pick(wording.SITES)
         path = f"{self.dice.below(9000) + 1000}"
         if self.dice.chance(600):
-            self.link(f"https://{host}/{path}", f"{host}/{path}", status=200, title=title,
-                      unwound_url=f"https://{host}/{path}?ref=a&b=1",
-                      images=[{"url": f"https://pbs.twimg.com/news_img/{path}/orig.jpg", "width": 1200, "height": 600}])
+            self.link(
+                f"https://{host}/{path}",
+                f"{host}/{path}",
+                status=200,
+                title=title,
+                unwound_url=f"https://{host}/{path}?ref=a&b=1",
+                images=[
+                    {
+                        "url": f"https://pbs.twimg.com/news_img/{path}/orig.jpg",
+                        "width": 1200,
+                        "height": 600,
+                    }
+                ],
+            )
         else:
             self.link(f"https://{host}/{path}", f"{host}/{path}")
 
@@ -262,7 +358,9 @@ class _Draft:
         return self.people.person(self.dice.pick(self.people.public_names))
 
     def popular(self, *kinds: Kind) -> tuple[MadePerson, int]:
-        """A post of a public person, a little older than this one, and of one of the kinds if there is one near."""
+        """A post of a public person, a little older than this one, and of one of the kinds
+        if there is one near.
+        """
         person = self.someone()
         newest = min(person.k_before(self.id), person.last_k)
         k = newest // _POPULAR * _POPULAR - _POPULAR * self.dice.below(3)
@@ -294,21 +392,38 @@ class _Draft:
         dice = self.dice
         file_id = self.id - 2_000_000_000 + number
         key = f"{ {'photo': 3, 'video': 7, 'animated_gif': 16}[kind] }_{file_id}"
-        media: dict[str, Any] = {"media_key": key, "type": kind, "width": 640 + 16 * dice.below(80),
-                                 "height": 480 + 16 * dice.below(60)}
+        media: dict[str, Any] = {
+            "media_key": key,
+            "type": kind,
+            "width": 640 + 16 * dice.below(80),
+            "height": 480 + 16 * dice.below(60),
+        }
         if kind == "photo":
             media["url"] = f"https://pbs.twimg.com/media/{file_id:x}.jpg"
         else:
             media["preview_image_url"] = f"https://pbs.twimg.com/tweet_video_thumb/{file_id:x}.jpg"
             base = f"https://video.twimg.com/ext_tw_video/{file_id}/pu"
-            media["variants"] = [{"bit_rate": 0, "content_type": "video/mp4", "url": f"{base}/vid/g.mp4"}]
+            media["variants"] = [
+                {"bit_rate": 0, "content_type": "video/mp4", "url": f"{base}/vid/g.mp4"}
+            ]
         if kind == "video":
             media["duration_ms"] = 4_000 + 977 * dice.below(140)
             media["public_metrics"] = {"view_count": dice.heavy(900, 9_000_000)}
             media["variants"] = [
-                {"content_type": "application/x-mpegURL", "url": f"{base}/pl/a.m3u8?tag=12&container=fmp4"},
-                {"bit_rate": 256000, "content_type": "video/mp4", "url": f"{base}/vid/480x270/b.mp4?tag=12"},
-                {"bit_rate": 2176000, "content_type": "video/mp4", "url": f"{base}/vid/1280x720/c.mp4?tag=12"},
+                {
+                    "content_type": "application/x-mpegURL",
+                    "url": f"{base}/pl/a.m3u8?tag=12&container=fmp4",
+                },
+                {
+                    "bit_rate": 256000,
+                    "content_type": "video/mp4",
+                    "url": f"{base}/vid/480x270/b.mp4?tag=12",
+                },
+                {
+                    "bit_rate": 2176000,
+                    "content_type": "video/mp4",
+                    "url": f"{base}/vid/1280x720/c.mp4?tag=12",
+                },
             ]
         if dice.chance(300):
             media["alt_text"] = f"{dice.pick(wording.SUBJECTS)}, seen from above"
@@ -318,9 +433,17 @@ class _Draft:
     # -- the end ----------------------------------------------------------
 
     def entities(self) -> dict[str, Any]:
-        return {name: found for name, found in (
-            ("hashtags", self._hashtags), ("cashtags", self._cashtags), ("mentions", self._mentions),
-            ("urls", self._urls), ("annotations", self._annotations)) if found}
+        return {
+            name: found
+            for name, found in (
+                ("hashtags", self._hashtags),
+                ("cashtags", self._cashtags),
+                ("mentions", self._mentions),
+                ("urls", self._urls),
+                ("annotations", self._annotations),
+            )
+            if found
+        }
 
     def text(self) -> str:
         return "".join(self._parts)
@@ -343,14 +466,23 @@ class _Draft:
             "lang": self.lang,
             "possibly_sensitive": rare < 12,
             "reply_settings": _REPLY_SETTINGS[rare % 100],
-            "edit_controls": {"edits_remaining": 5, "is_edit_eligible": self.kind not in RETWEETS,
-                              "editable_until": _time(ms + 3_600_000)},
-            "display_text_range": [self.shown_from, len(text) if self.shown_to is None else self.shown_to],
+            "edit_controls": {
+                "edits_remaining": 5,
+                "is_edit_eligible": self.kind not in RETWEETS,
+                "editable_until": _time(ms + 3_600_000),
+            },
+            "display_text_range": [
+                self.shown_from,
+                len(text) if self.shown_to is None else self.shown_to,
+            ],
         }
         tweet["public_metrics"] = self.extra.pop("public_metrics", None) or {
-            "retweet_count": (retweets := dice.heavy(4, 90_000)), "reply_count": dice.heavy(3, 30_000),
-            "like_count": retweets * 5 + dice.below(40), "quote_count": retweets // 9,
-            "bookmark_count": retweets // 3, "impression_count": (retweets * 700 + dice.below(900)) if ms > SOURCE_LEFT_MS else 0,
+            "retweet_count": (retweets := dice.heavy(4, 90_000)),
+            "reply_count": dice.heavy(3, 30_000),
+            "like_count": retweets * 5 + dice.below(40),
+            "quote_count": retweets // 9,
+            "bookmark_count": retweets // 3,
+            "impression_count": (retweets * 700 + dice.below(900)) if ms > SOURCE_LEFT_MS else 0,
         }
         if entities := self.entities():
             tweet["entities"] = entities
@@ -363,15 +495,30 @@ class _Draft:
             if self.poll:
                 tweet["attachments"]["poll_ids"] = [self.poll["id"]]
         if self.refs:
-            tweet["referenced_tweets"] = [{"type": ref.type, "id": str(ref.id)} for ref in self.refs]
+            tweet["referenced_tweets"] = [
+                {"type": ref.type, "id": str(ref.id)} for ref in self.refs
+            ]
         if rare % 10 < 3:
             tweet["context_annotations"] = [
                 {"domain": domain, "entity": entity}
-                for domain, entity in (dice.pick(wording.CONTEXTS) for _ in range(1 + dice.below(4)))]
+                for domain, entity in (
+                    dice.pick(wording.CONTEXTS) for _ in range(1 + dice.below(4))
+                )
+            ]
         tweet.update(self.extra)
-        return Post(id=self.id, author=self.person.key, tweet=tweet, refs=tuple(self.refs),
-                    mentioned=tuple(self.mentioned), answered=self.answered, media=tuple(self.media), poll=self.poll,
-                    place=self.place, versions=self.versions, slot=self.person.last_k - self.k if self.k >= 0 else -1)
+        return Post(
+            id=self.id,
+            author=self.person.key,
+            tweet=tweet,
+            refs=tuple(self.refs),
+            mentioned=tuple(self.mentioned),
+            answered=self.answered,
+            media=tuple(self.media),
+            poll=self.poll,
+            place=self.place,
+            versions=self.versions,
+            slot=self.person.last_k - self.k if self.k >= 0 else -1,
+        )
 
 
 def _plain(draft: _Draft) -> None:
@@ -388,18 +535,36 @@ def _retweet(draft: _Draft) -> None:
     text = full if len(full) <= 140 else full[:139] + "…"
     draft.say(text)
     draft.lang = original.tweet["lang"]
-    draft._mentions.append({"start": 3, "end": 4 + len(person.username), "username": person.username,
-                            "id": str(person.id)})
+    draft._mentions.append(
+        {
+            "start": 3,
+            "end": 4 + len(person.username),
+            "username": person.username,
+            "id": str(person.id),
+        }
+    )
     draft.mentioned.append(person.key)
     moved = len(head)
-    for name, kept in (("hashtags", draft._hashtags), ("mentions", draft._mentions), ("urls", draft._urls)):
+    for name, kept in (
+        ("hashtags", draft._hashtags),
+        ("mentions", draft._mentions),
+        ("urls", draft._urls),
+    ):
         for entity in original.tweet.get("entities", {}).get(name, ()):
             if entity["end"] + moved < len(text):
-                kept.append(entity | {"start": entity["start"] + moved, "end": entity["end"] + moved})
+                kept.append(
+                    entity | {"start": entity["start"] + moved, "end": entity["end"] + moved}
+                )
     draft.refs.append(Ref("retweeted", original.id, person.key, k))
     metrics = original.tweet["public_metrics"]
-    draft.extra["public_metrics"] = {"retweet_count": metrics["retweet_count"], "reply_count": 0, "like_count": 0,
-                                     "quote_count": 0, "bookmark_count": 0, "impression_count": 0}
+    draft.extra["public_metrics"] = {
+        "retweet_count": metrics["retweet_count"],
+        "reply_count": 0,
+        "like_count": 0,
+        "quote_count": 0,
+        "bookmark_count": 0,
+        "impression_count": 0,
+    }
 
 
 def _reply(draft: _Draft) -> None:
@@ -413,7 +578,9 @@ def _reply(draft: _Draft) -> None:
 
 
 def _thread(draft: _Draft) -> None:
-    """Goes on with the person's own latest post that is no retweet; a thread's conversation is its first post."""
+    """Goes on with the person's own latest post that is no retweet; a thread's conversation
+    is its first post.
+    """
     draft.words()
     person = draft.person
     if draft.k < 0:
@@ -465,14 +632,18 @@ def _reply_with_quote(draft: _Draft) -> None:
 
 
 def _note(draft: _Draft) -> None:
-    """More than 280 signs: the text is cut, the whole of it stands in note_tweet with entities of its own."""
+    """More than 280 signs: the text is cut, the whole of it stands in note_tweet with
+    entities of its own.
+    """
     if draft.ms < NOTES_BEGAN_MS:
         draft.words()
         return
     dice = draft.dice
     begin = dice.below(len(wording.LONG))
     for number in range(3 + dice.below(6)):
-        draft.say(wording.LONG[(begin + 3 * number) % len(wording.LONG)], "\n\n" if number % 2 else " ")
+        draft.say(
+            wording.LONG[(begin + 3 * number) % len(wording.LONG)], "\n\n" if number % 2 else " "
+        )
         if number == 1 and dice.chance(700):
             draft.tag(dice.pick(wording.TAGS))
     draft.mention(draft.someone())
@@ -495,7 +666,10 @@ def _note(draft: _Draft) -> None:
 
 def _photos(draft: _Draft) -> None:
     draft.words()
-    keys = [draft.file("photo", number) for number in range(1 + draft.dice.below(4) * draft.dice.below(2))]
+    keys = [
+        draft.file("photo", number)
+        for number in range(1 + draft.dice.below(4) * draft.dice.below(2))
+    ]
     _media_link(draft, keys, "photo")
 
 
@@ -512,7 +686,11 @@ def _video(draft: _Draft) -> None:
 def _media_link(draft: _Draft, keys: list[str], word: str) -> None:
     """One short link stands in the text; the entities name it once for every file."""
     draft.shown_to = draft._at
-    draft.link(f"https://twitter.com/{draft.person.username}/status/{draft.id}/{word}/1", "", media_key=keys[0])
+    draft.link(
+        f"https://twitter.com/{draft.person.username}/status/{draft.id}/{word}/1",
+        "",
+        media_key=keys[0],
+    )
     last = draft._urls[-1]
     last["display_url"] = f"pic.twitter.com/{last['url'][13:]}"
     draft._urls.extend(last | {"media_key": key} for key in keys[1:])
@@ -525,10 +703,14 @@ def _poll(draft: _Draft) -> None:
     ends_ms = draft.ms + minutes * 60_000
     labels = dice.pick(wording.POLL_LABELS)
     draft.poll = {
-        "id": str(draft.id - 4_194_304), "duration_minutes": minutes, "end_datetime": _time(ends_ms),
+        "id": str(draft.id - 4_194_304),
+        "duration_minutes": minutes,
+        "end_datetime": _time(ends_ms),
         "voting_status": "closed" if ends_ms < draft.person.ms_of(draft.person.last_k) else "open",
-        "options": [{"position": number + 1, "label": label, "votes": dice.heavy(30, 50_000)}
-                    for number, label in enumerate(labels)],
+        "options": [
+            {"position": number + 1, "label": label, "votes": dice.heavy(30, 50_000)}
+            for number, label in enumerate(labels)
+        ],
     }
     draft.extra["card_uri"] = f"card://{draft.poll['id']}"
 
@@ -539,22 +721,35 @@ def _place(draft: _Draft) -> None:
     draft.extra["geo"] = {"place_id": draft.place["id"]}
     if draft.dice.chance(300):
         west, south, east, north = draft.place["geo"]["bbox"]
-        draft.extra["geo"]["coordinates"] = {"type": "Point", "coordinates": [(west + east) / 2, (south + north) / 2]}
+        draft.extra["geo"]["coordinates"] = {
+            "type": "Point",
+            "coordinates": [(west + east) / 2, (south + north) / 2],
+        }
 
 
 def _edited(draft: _Draft) -> None:
     draft.sentence()
     draft.say("(edited)")
     edits = 1 + draft.dice.below(4)
-    draft.versions = (*(draft.id - ((edits - number) * 41_000 + 17 << 22) for number in range(edits)), draft.id)
+    draft.versions = (
+        *(draft.id - ((edits - number) * 41_000 + 17 << 22) for number in range(edits)),
+        draft.id,
+    )
     draft.extra["edit_history_tweet_ids"] = [str(version) for version in draft.versions]
-    draft.extra["edit_controls"] = {"edits_remaining": 5 - edits, "is_edit_eligible": True,
-                                    "editable_until": _time(draft.ms + 3_600_000)}
+    draft.extra["edit_controls"] = {
+        "edits_remaining": 5 - edits,
+        "is_edit_eligible": True,
+        "editable_until": _time(draft.ms + 3_600_000),
+    }
 
 
 def _withheld(draft: _Draft) -> None:
     draft.words()
-    draft.extra["withheld"] = {"copyright": draft.dice.chance(300), "country_codes": ["DE", "FR"], "scope": "tweet"}
+    draft.extra["withheld"] = {
+        "copyright": draft.dice.chance(300),
+        "country_codes": ["DE", "FR"],
+        "scope": "tweet",
+    }
 
 
 def _community(draft: _Draft) -> None:
@@ -567,8 +762,11 @@ def _article(draft: _Draft) -> None:
     title = draft.dice.pick(wording.ARTICLE_TITLES)
     draft.link(f"https://x.com/i/article/{draft.id - 500}", f"x.com/i/article/{str(draft.id)[:6]}…")
     draft.lang = "zxx"
-    draft.extra["article"] = {"title": title, "preview_text": wording.LONG[0],
-                              "plain_text": "\n\n".join(wording.LONG[:5])}
+    draft.extra["article"] = {
+        "title": title,
+        "preview_text": wording.LONG[0],
+        "plain_text": "\n\n".join(wording.LONG[:5]),
+    }
 
 
 def _mention_of_suspended(draft: _Draft) -> None:
@@ -577,11 +775,25 @@ def _mention_of_suspended(draft: _Draft) -> None:
 
 
 _WRITERS: dict[Kind, Callable[[_Draft], None]] = {
-    Kind.PLAIN: _plain, Kind.REPLY: _reply, Kind.THREAD: _thread, Kind.RETWEET: _retweet,
-    Kind.RETWEET_OF_QUOTE: _retweet, Kind.QUOTE: _quote, Kind.QUOTE_OF_GONE: _quote_of_gone,
-    Kind.QUOTE_OF_PROTECTED: _quote_of_protected, Kind.REPLY_WITH_QUOTE: _reply_with_quote, Kind.NOTE: _note,
-    Kind.PHOTOS: _photos, Kind.GIF: _gif, Kind.VIDEO: _video, Kind.POLL: _poll, Kind.PLACE: _place,
-    Kind.EDITED: _edited, Kind.WITHHELD: _withheld, Kind.COMMUNITY: _community, Kind.ARTICLE: _article,
+    Kind.PLAIN: _plain,
+    Kind.REPLY: _reply,
+    Kind.THREAD: _thread,
+    Kind.RETWEET: _retweet,
+    Kind.RETWEET_OF_QUOTE: _retweet,
+    Kind.QUOTE: _quote,
+    Kind.QUOTE_OF_GONE: _quote_of_gone,
+    Kind.QUOTE_OF_PROTECTED: _quote_of_protected,
+    Kind.REPLY_WITH_QUOTE: _reply_with_quote,
+    Kind.NOTE: _note,
+    Kind.PHOTOS: _photos,
+    Kind.GIF: _gif,
+    Kind.VIDEO: _video,
+    Kind.POLL: _poll,
+    Kind.PLACE: _place,
+    Kind.EDITED: _edited,
+    Kind.WITHHELD: _withheld,
+    Kind.COMMUNITY: _community,
+    Kind.ARTICLE: _article,
     Kind.MENTION_OF_SUSPENDED: _mention_of_suspended,
 }
 

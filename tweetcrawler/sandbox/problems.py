@@ -11,8 +11,14 @@ Body = dict[str, Any]
 class Refusal(Exception):
     """An answer that is not 200; `counted` tells whether it used up a request of the window."""
 
-    def __init__(self, status: int, body: Body | bytes | None, *, headers: dict[str, str] | None = None,
-                 content_type: str = "application/json; charset=utf-8") -> None:
+    def __init__(
+        self,
+        status: int,
+        body: Body | bytes | None,
+        *,
+        headers: dict[str, str] | None = None,
+        content_type: str = "application/json; charset=utf-8",
+    ) -> None:
         super().__init__(status)
         self.status = status
         self.body = body
@@ -29,8 +35,15 @@ def unauthorized() -> Refusal:
 
 
 def wrong_consumer_keys() -> Body:
-    return {"errors": [{"code": 99, "message": "Unable to verify your credentials",
-                        "label": "authenticity_token_error"}]}
+    return {
+        "errors": [
+            {
+                "code": 99,
+                "message": "Unable to verify your credentials",
+                "label": "authenticity_token_error",
+            }
+        ]
+    }
 
 
 def not_found() -> Refusal:
@@ -39,9 +52,15 @@ def not_found() -> Refusal:
 
 def invalid(errors: list[Body]) -> Refusal:
     """400; each of `errors` names the parameters as sent and says what is wrong with them."""
-    return Refusal(400, {
-        "errors": errors, "title": "Invalid Request", "detail": "One or more parameters to your request was invalid.",
-        "type": PROBLEMS + "invalid-request"})
+    return Refusal(
+        400,
+        {
+            "errors": errors,
+            "title": "Invalid Request",
+            "detail": "One or more parameters to your request was invalid.",
+            "type": PROBLEMS + "invalid-request",
+        },
+    )
 
 
 def wrong_parameter(name: str, values: list[str], message: str) -> Body:
@@ -49,32 +68,59 @@ def wrong_parameter(name: str, values: list[str], message: str) -> Body:
 
 
 def wrong_kind_of_token(used: str, supported: list[str]) -> Refusal:
-    return Refusal(403, {
-        "title": "Unsupported Authentication",
-        "detail": f"Authenticating with {used} is forbidden for this endpoint.  Supported authentication types are "
-                  f"[{', '.join(supported)}].",
-        "type": PROBLEMS + "unsupported-authentication", "status": 403})
+    return Refusal(
+        403,
+        {
+            "title": "Unsupported Authentication",
+            "detail": f"Authenticating with {used} is forbidden for this endpoint.  Supported authentication types are "
+            f"[{', '.join(supported)}].",
+            "type": PROBLEMS + "unsupported-authentication",
+            "status": 403,
+        },
+    )
 
 
 def not_in_plan(client_id: str, reason: str = "client-not-enrolled") -> Refusal:
-    return Refusal(403, {
-        "client_id": client_id, "required_enrollment": "Appropriate Level of API Access",
-        "registration_url": "https://developer.twitter.com/en/docs/projects/overview", "title": "Client Forbidden",
-        "detail": "This request must be made using an approved developer account that is enrolled in the requested "
-                  "endpoint.", "reason": reason, "type": PROBLEMS + "client-forbidden"})
+    return Refusal(
+        403,
+        {
+            "client_id": client_id,
+            "required_enrollment": "Appropriate Level of API Access",
+            "registration_url": "https://developer.twitter.com/en/docs/projects/overview",
+            "title": "Client Forbidden",
+            "detail": "This request must be made using an approved developer account that is enrolled in the requested "
+            "endpoint.",
+            "reason": reason,
+            "type": PROBLEMS + "client-forbidden",
+        },
+    )
 
 
 def v1_closed() -> Refusal:
-    return Refusal(403, {"errors": [{
-        "message": "You currently have access to a subset of X API V2 endpoints and limited v1.1 endpoints (e.g. media "
-                   "post, oauth) only. If you need access to this endpoint, you may need a different access level.",
-        "code": 453}]})
+    return Refusal(
+        403,
+        {
+            "errors": [
+                {
+                    "message": "You currently have access to a subset of X API V2 endpoints and limited v1.1 endpoints (e.g. media "
+                    "post, oauth) only. If you need access to this endpoint, you may need a different access level.",
+                    "code": 453,
+                }
+            ]
+        },
+    )
 
 
 def spend_cap() -> Refusal:
-    return Refusal(403, {
-        "title": "SpendCapReached", "detail": "Your account has reached its billing cycle spend cap.",
-        "type": PROBLEMS + "credits", "status": 403})
+    return Refusal(
+        403,
+        {
+            "title": "SpendCapReached",
+            "detail": "Your account has reached its billing cycle spend cap.",
+            "type": PROBLEMS + "credits",
+            "status": 403,
+        },
+    )
 
 
 def window_closed() -> Refusal:
@@ -87,59 +133,118 @@ def window_closed_as_of_old() -> Refusal:
 
 
 def capped(account_id: str, period: str = "Monthly", scope: str = "Product") -> Refusal:
-    return Refusal(429, {
-        "account_id": int(account_id), "product_name": "standard-basic", "title": "UsageCapExceeded", "period": period,
-        "scope": scope, "detail": f"Usage cap exceeded: {period} {scope.lower()} cap", "type": PROBLEMS + "usage-capped"})
+    return Refusal(
+        429,
+        {
+            "account_id": int(account_id),
+            "product_name": "standard-basic",
+            "title": "UsageCapExceeded",
+            "period": period,
+            "scope": scope,
+            "detail": f"Usage cap exceeded: {period} {scope.lower()} cap",
+            "type": PROBLEMS + "usage-capped",
+        },
+    )
 
 
 def no_credits(account_id: str) -> Refusal:
-    return Refusal(402, {
-        "account_id": int(account_id), "title": "CreditsDepleted",
-        "detail": f"Your enrolled account [{account_id}] does not have any credits to fulfill this request.",
-        "type": PROBLEMS + "credits"})
+    return Refusal(
+        402,
+        {
+            "account_id": int(account_id),
+            "title": "CreditsDepleted",
+            "detail": f"Your enrolled account [{account_id}] does not have any credits to fulfill this request.",
+            "type": PROBLEMS + "credits",
+        },
+    )
 
 
 def payment_required() -> Refusal:
-    return Refusal(402, {"title": "Payment Required", "detail": "credits depleted", "status": 402,
-                         "type": "https://api.x.com/2/problems/credits-depleted"})
+    return Refusal(
+        402,
+        {
+            "title": "Payment Required",
+            "detail": "credits depleted",
+            "status": 402,
+            "type": "https://api.x.com/2/problems/credits-depleted",
+        },
+    )
 
 
 # -- errors inside an answer that is 200 ------------------------------------
 
+
 def unknown_user(parameter: str, value: str) -> Body:
-    return {"value": value, "detail": f"Could not find user with {parameter}: [{value}].", "title": "Not Found Error",
-            "resource_type": "user", "parameter": parameter, "resource_id": value,
-            "type": PROBLEMS + "resource-not-found"}
+    return {
+        "value": value,
+        "detail": f"Could not find user with {parameter}: [{value}].",
+        "title": "Not Found Error",
+        "resource_type": "user",
+        "parameter": parameter,
+        "resource_id": value,
+        "type": PROBLEMS + "resource-not-found",
+    }
 
 
 def suspended_user(parameter: str, value: str, resource_id: str | None = None) -> Body:
-    return {"value": value, "detail": f"User has been suspended: [{value}].", "title": "Forbidden",
-            "resource_type": "user", "parameter": parameter, "resource_id": resource_id or value,
-            "type": PROBLEMS + "resource-not-found"}
+    return {
+        "value": value,
+        "detail": f"User has been suspended: [{value}].",
+        "title": "Forbidden",
+        "resource_type": "user",
+        "parameter": parameter,
+        "resource_id": resource_id or value,
+        "type": PROBLEMS + "resource-not-found",
+    }
 
 
 def protected_user(parameter: str, value: str) -> Body:
-    return {"resource_id": value, "parameter": parameter, "resource_type": "user", "section": "data",
-            "title": "Authorization Error", "value": value,
-            "detail": f"Sorry, you are not authorized to see the user with {parameter}: [{value}].",
-            "type": PROBLEMS + "not-authorized-for-resource"}
+    return {
+        "resource_id": value,
+        "parameter": parameter,
+        "resource_type": "user",
+        "section": "data",
+        "title": "Authorization Error",
+        "value": value,
+        "detail": f"Sorry, you are not authorized to see the user with {parameter}: [{value}].",
+        "type": PROBLEMS + "not-authorized-for-resource",
+    }
 
 
 def unknown_tweet(parameter: str, value: str) -> Body:
-    return {"value": value, "detail": f"Could not find tweet with {parameter}: [{value}].", "title": "Not Found Error",
-            "resource_type": "tweet", "parameter": parameter, "resource_id": value,
-            "type": PROBLEMS + "resource-not-found"}
+    return {
+        "value": value,
+        "detail": f"Could not find tweet with {parameter}: [{value}].",
+        "title": "Not Found Error",
+        "resource_type": "tweet",
+        "parameter": parameter,
+        "resource_id": value,
+        "type": PROBLEMS + "resource-not-found",
+    }
 
 
 def hidden_tweet(parameter: str, value: str, section: str) -> Body:
-    return {"resource_id": value, "parameter": parameter, "resource_type": "tweet", "section": section,
-            "title": "Authorization Error", "value": value,
-            "detail": f"Sorry, you are not authorized to see the Tweet with {parameter}: [{value}].",
-            "type": PROBLEMS + "not-authorized-for-resource"}
+    return {
+        "resource_id": value,
+        "parameter": parameter,
+        "resource_type": "tweet",
+        "section": section,
+        "title": "Authorization Error",
+        "value": value,
+        "detail": f"Sorry, you are not authorized to see the Tweet with {parameter}: [{value}].",
+        "type": PROBLEMS + "not-authorized-for-resource",
+    }
 
 
 def private_field(field: str, value: str) -> Body:
-    return {"resource_id": value, "parameter": "id", "resource_type": "tweet", "section": "data", "field": field,
-            "title": "Field Authorization Error", "value": value,
-            "detail": f"Sorry, you are not authorized to access '{field}' on the Tweet with id : [{value}].",
-            "type": PROBLEMS + "not-authorized-for-field"}
+    return {
+        "resource_id": value,
+        "parameter": "id",
+        "resource_type": "tweet",
+        "section": "data",
+        "field": field,
+        "title": "Field Authorization Error",
+        "value": value,
+        "detail": f"Sorry, you are not authorized to access '{field}' on the Tweet with id : [{value}].",
+        "type": PROBLEMS + "not-authorized-for-field",
+    }

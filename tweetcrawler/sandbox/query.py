@@ -15,9 +15,34 @@ _WORD = re.compile(r"\w+")
 _TOKEN = re.compile(r"""\s*(-?)(\(|\)|[a-z_]+:"[^"]*"|"[^"]*"|[^\s()"]+)""", re.IGNORECASE)
 _ALONE_NOT = ("is", "has", "lang")
 _OPERATORS = frozenset(
-    ["from", "to", "retweets_of", "url", "context", "entity", "conversation_id", "list", "in_reply_to_tweet_id", "retweets_of_tweet_id", "quotes_of_tweet_id", "place", "place_country", "point_radius", "bounding_box", "min_likes", "min_replies", "min_reposts", "is", "has", "lang"])
+    [
+        "from",
+        "to",
+        "retweets_of",
+        "url",
+        "context",
+        "entity",
+        "conversation_id",
+        "list",
+        "in_reply_to_tweet_id",
+        "retweets_of_tweet_id",
+        "quotes_of_tweet_id",
+        "place",
+        "place_country",
+        "point_radius",
+        "bounding_box",
+        "min_likes",
+        "min_replies",
+        "min_reposts",
+        "is",
+        "has",
+        "lang",
+    ]
+)
 _IS = frozenset({"retweet", "reply", "quote", "verified", "nullcast"})
-_HAS = frozenset({"hashtags", "cashtags", "links", "mentions", "media", "images", "video_link", "videos", "geo"})
+_HAS = frozenset(
+    {"hashtags", "cashtags", "links", "mentions", "media", "images", "video_link", "videos", "geo"}
+)
 
 
 class BadQuery(ValueError):
@@ -48,7 +73,9 @@ class Doc:
 
 @dataclass(slots=True, frozen=True)
 class Query:
-    """A parsed query. `authors` are the only ones whose posts can match, None when anybody's can."""
+    """A parsed query. `authors` are the only ones whose posts can match, None when
+    anybody's can.
+    """
 
     matches: Callable[[Doc], bool]
     authors: frozenset[str] | None
@@ -60,39 +87,60 @@ def doc_of(post: Post, person: Person, user: dict[str, Any]) -> Doc:
     text = unescape(note.get("text", tweet["text"]))
     entities = tweet.get("entities", {}) | note.get("entities", {})
     refs = {ref.type: str(ref.id) for ref in post.refs}
-    marks = {f"is:{ {'retweeted': 'retweet', 'replied_to': 'reply', 'quoted': 'quote'}[kind] }" for kind in refs}
+    marks = {
+        f"is:{ {'retweeted': 'retweet', 'replied_to': 'reply', 'quoted': 'quote'}[kind] }"
+        for kind in refs
+    }
     marks |= {f"has:{name}" for name in ("hashtags", "cashtags", "mentions") if entities.get(name)}
     if entities.get("urls"):
         marks.add("has:links")
     kinds = {media["type"] for media in post.media}
     if kinds:
-        marks |= {"has:media"} | ({"has:images"} if "photo" in kinds else set()) | (
-            {"has:video_link", "has:videos"} if "video" in kinds else set())
+        marks |= (
+            {"has:media"}
+            | ({"has:images"} if "photo" in kinds else set())
+            | ({"has:video_link", "has:videos"} if "video" in kinds else set())
+        )
     if post.place or "geo" in tweet:
         marks.add("has:geo")
     if user.get("verified"):
         marks.add("is:verified")
     return Doc(
-        id=post.id, author=person.key, username=person.username.lower(),
-        flat=f" {' '.join(_WORD.findall(text.casefold()))} ", text=text.casefold(),
+        id=post.id,
+        author=person.key,
+        username=person.username.lower(),
+        flat=f" {' '.join(_WORD.findall(text.casefold()))} ",
+        text=text.casefold(),
         tags=frozenset(tag["tag"].casefold() for tag in entities.get("hashtags", ())),
         cashtags=frozenset(tag["tag"].casefold() for tag in entities.get("cashtags", ())),
         mentions=frozenset(one["username"].casefold() for one in entities.get("mentions", ())),
-        links=" ".join(url.get("expanded_url", url["url"]) for url in entities.get("urls", ())).casefold(),
-        answers=post.answered or "", refs=refs, marks=frozenset(marks), lang=tweet.get("lang", "und"),
-        conversation=tweet.get("conversation_id", ""), metrics=tweet.get("public_metrics", {}), place=post.place or {})
+        links=" ".join(
+            url.get("expanded_url", url["url"]) for url in entities.get("urls", ())
+        ).casefold(),
+        answers=post.answered or "",
+        refs=refs,
+        marks=frozenset(marks),
+        lang=tweet.get("lang", "und"),
+        conversation=tweet.get("conversation_id", ""),
+        metrics=tweet.get("public_metrics", {}),
+        place=post.place or {},
+    )
 
 
 def parse(text: str) -> Query:
     """The query; BadQuery with X's sort of sentence when it cannot be one."""
     if text.count('"') % 2:
-        raise BadQuery("There were errors processing your request: no viable alternative at character '\"'")
+        raise BadQuery(
+            "There were errors processing your request: no viable alternative at character '\"'"
+        )
     tokens: list[tuple[bool, str]] = []
     at = 0
     while text[at:].strip():
         found = _TOKEN.match(text, at)
         if found is None:
-            raise BadQuery(f"There were errors processing your request: no viable alternative (at position {at + 1})")
+            raise BadQuery(
+                f"There were errors processing your request: no viable alternative (at position {at + 1})"
+            )
         tokens.append((found[1] == "-", found[2]))
         at = found.end()
     parser = _Parser(tokens)
@@ -100,8 +148,10 @@ def parse(text: str) -> Query:
     if parser.at < len(tokens):
         raise BadQuery("There were errors processing your request: extraneous input ')'")
     if not alone:
-        raise BadQuery("There were errors processing your request: Rules must contain at least one positive, "
-                       "non-stopword clause")
+        raise BadQuery(
+            "There were errors processing your request: Rules must contain at least one positive, "
+            "non-stopword clause"
+        )
     return Query(matches, authors)
 
 
@@ -123,8 +173,16 @@ class _Parser:
             return parts[0]
         tests = [part[0] for part in parts]
         sets = [part[1] for part in parts]
-        authors = frozenset().union(*[one or () for one in sets]) if all(one is not None for one in sets) else None
-        return (lambda doc: any(test(doc) for test in tests)), authors, all(part[2] for part in parts)
+        authors = (
+            frozenset().union(*[one or () for one in sets])
+            if all(one is not None for one in sets)
+            else None
+        )
+        return (
+            (lambda doc: any(test(doc) for test in tests)),
+            authors,
+            all(part[2] for part in parts),
+        )
 
     def _all(self) -> _Parsed:
         parts: list[_Parsed] = []
@@ -139,7 +197,11 @@ class _Parser:
         for part in parts:
             if part[1] is not None:
                 authors = part[1] if authors is None else authors & part[1]
-        return (lambda doc: all(test(doc) for test in tests)), authors, any(part[2] for part in parts)
+        return (
+            (lambda doc: all(test(doc) for test in tests)),
+            authors,
+            any(part[2] for part in parts),
+        )
 
     def _one(self) -> _Parsed:
         negative, token = self._tokens[self.at]
@@ -183,13 +245,17 @@ def _term(token: str) -> _Parsed:
 
 def _operator(operator: str, value: str) -> _Parsed:
     if not value:
-        raise BadQuery(f"There were errors processing your request: operator '{operator}' needs a value")
+        raise BadQuery(
+            f"There were errors processing your request: operator '{operator}' needs a value"
+        )
     alone = operator not in _ALONE_NOT
     authors: frozenset[str] | None = None
     test: Callable[[Doc], bool]
     if operator in ("is", "has"):
         if value not in (_IS if operator == "is" else _HAS):
-            raise BadQuery(f"There were errors processing your request: '{value}' is no value of '{operator}:'")
+            raise BadQuery(
+                f"There were errors processing your request: '{value}' is no value of '{operator}:'"
+            )
         mark = f"{operator}:{value}"
         test = lambda doc: mark in doc.marks  # noqa: E731  one expression per operator reads best
     elif operator == "lang":
@@ -212,7 +278,11 @@ def _operator(operator: str, value: str) -> _Parsed:
         name = value.lstrip("@")
         test = lambda doc: "retweeted" in doc.refs and doc.text.startswith(f"rt @{name}:")  # noqa: E731
     elif operator.startswith("min_"):
-        metric = {"min_likes": "like_count", "min_replies": "reply_count", "min_reposts": "retweet_count"}[operator]
+        metric = {
+            "min_likes": "like_count",
+            "min_replies": "reply_count",
+            "min_reposts": "retweet_count",
+        }[operator]
         if not value.isdigit():
             raise BadQuery(f"There were errors processing your request: '{value}' is no number")
         least = int(value)

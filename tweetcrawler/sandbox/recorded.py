@@ -1,8 +1,8 @@
 """A world that was really seen: the users and tweets of a folder of recorded v2 answers.
 
-Understood are pages (`data`, `includes`), twarc2's lines, stream lines, captures of whole exchanges
-(`{source, method, uri, status, headers, body}`) and flattened lines with the author inside. What is none of these is
-passed over and counted.
+Understood are pages (`data`, `includes`), twarc2's lines, stream lines, captures of whole
+exchanges (`{source, method, uri, status, headers, body}`) and flattened lines with the
+author inside. What is none of these is passed over and counted.
 """
 
 from __future__ import annotations
@@ -37,14 +37,26 @@ class RecordedWorld:
         self._media: dict[str, Json] = {}
         self._polls: dict[str, Json] = {}
         self._places: dict[str, Json] = {}
-        files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".jsonl")) if folder.is_dir() else []
+        files = (
+            sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".jsonl"))
+            if folder.is_dir()
+            else []
+        )
         if not files:
-            raise ConfigurationError(f"{folder} holds no .json or .jsonl files; name a folder of recorded v2 answers")
+            raise ConfigurationError(
+                f"{folder} holds no .json or .jsonl files; name a folder of recorded v2 answers"
+            )
         for path in files:
             self._read(path)
-        self._people = {id_: Person(key=id_, id=int(id_), username=user["username"],
-                                    state="protected" if user.get("protected") else "normal")
-                        for id_, user in self._users.items()}
+        self._people = {
+            id_: Person(
+                key=id_,
+                id=int(id_),
+                username=user["username"],
+                state="protected" if user.get("protected") else "normal",
+            )
+            for id_, user in self._users.items()
+        }
         self._by_name = {person.username.lower(): person for person in self._people.values()}
         self._timelines: dict[str, list[int]] = {id_: [] for id_ in self._people}
         self._slots: dict[int, int] = {}
@@ -67,7 +79,9 @@ class RecordedWorld:
         return self._people.get(str(id_))
 
     def person(self, key: str) -> Person:
-        return self._people.get(key) or Person(key=key, id=int(key) if key.isdigit() else 0, username=key, state="absent")
+        return self._people.get(key) or Person(
+            key=key, id=int(key) if key.isdigit() else 0, username=key, state="absent"
+        )
 
     def anyone(self, name: str) -> Person:
         return self.named(name) or self.person(name)
@@ -86,11 +100,11 @@ class RecordedWorld:
 
     def newest_first(self, person: Person, above: int, below: int) -> Iterator[int]:
         ids = self._timelines.get(person.key, [])
-        return iter(ids[bisect_left(ids, above + 1):bisect_left(ids, below)][::-1])
+        return iter(ids[bisect_left(ids, above + 1) : bisect_left(ids, below)][::-1])
 
     def oldest_first(self, person: Person, above: int) -> Iterator[int]:
         ids = self._timelines.get(person.key, [])
-        return iter(ids[bisect_left(ids, above + 1):])
+        return iter(ids[bisect_left(ids, above + 1) :])
 
     def depth_floor(self, person: Person) -> int:
         ids = self._timelines.get(person.key, [])
@@ -117,18 +131,33 @@ class RecordedWorld:
 
     def _post(self, tweet: Json) -> Post:
         attachments = tweet.get("attachments") or {}
-        mentions = [one.get("id") or self._id_named(one["username"])
-                    for one in (tweet.get("entities") or {}).get("mentions") or ()]
-        polls = [self._polls[id_] for id_ in attachments.get("poll_ids") or () if id_ in self._polls]
+        mentions = [
+            one.get("id") or self._id_named(one["username"])
+            for one in (tweet.get("entities") or {}).get("mentions") or ()
+        ]
+        polls = [
+            self._polls[id_] for id_ in attachments.get("poll_ids") or () if id_ in self._polls
+        ]
         id_ = int(tweet["id"])
         return Post(
-            id=id_, author=tweet.get("author_id", "0"), tweet=tweet,
-            refs=tuple(Ref(ref["type"], int(ref["id"])) for ref in tweet.get("referenced_tweets") or ()),
+            id=id_,
+            author=tweet.get("author_id", "0"),
+            tweet=tweet,
+            refs=tuple(
+                Ref(ref["type"], int(ref["id"])) for ref in tweet.get("referenced_tweets") or ()
+            ),
             mentioned=tuple(key for key in mentions if key in self._people),
             answered=key if (key := tweet.get("in_reply_to_user_id")) in self._people else None,
-            media=tuple(self._media[key] for key in attachments.get("media_keys") or () if key in self._media),
-            poll=polls[0] if polls else None, place=self._places.get((tweet.get("geo") or {}).get("place_id", "")),
-            versions=tuple(map(int, tweet.get("edit_history_tweet_ids") or ())), slot=self._slots.get(id_, -1))
+            media=tuple(
+                self._media[key]
+                for key in attachments.get("media_keys") or ()
+                if key in self._media
+            ),
+            poll=polls[0] if polls else None,
+            place=self._places.get((tweet.get("geo") or {}).get("place_id", "")),
+            versions=tuple(map(int, tweet.get("edit_history_tweet_ids") or ())),
+            slot=self._slots.get(id_, -1),
+        )
 
     def _id_named(self, name: str) -> str:
         person = self.named(name)
@@ -158,7 +187,12 @@ class RecordedWorld:
     def _read_line(self, line: bytes) -> None:
         try:
             self._take(orjson.loads(line), author="")
-        except (ValueError, KeyError, TypeError, AttributeError):  # broken, or not of the shape that it seemed to be
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+        ):  # broken, or not of the shape that it seemed to be
             self.skipped_lines += 1
 
     def _take(self, found: Any, *, author: str) -> None:
@@ -183,8 +217,11 @@ class RecordedWorld:
         includes = page.get("includes") or {}
         for user in includes.get("users") or ():
             _put(self._users, user["id"], user)
-        for kind, kept, key in (("media", self._media, "media_key"), ("polls", self._polls, "id"),
-                                ("places", self._places, "id")):
+        for kind, kept, key in (
+            ("media", self._media, "media_key"),
+            ("polls", self._polls, "id"),
+            ("places", self._places, "id"),
+        ):
             for thing in includes.get(kind) or ():
                 _put(kept, thing[key], thing)
         for tweet in includes.get("tweets") or ():
@@ -203,13 +240,20 @@ class RecordedWorld:
         tweet = {name: value for name, value in found.items() if name not in _INLINED}
         if isinstance(found.get("author"), dict):
             _put(self._users, found["author"]["id"], found["author"])
-        if isinstance(found.get("in_reply_to_user"), dict) and "username" in found["in_reply_to_user"]:
+        if (
+            isinstance(found.get("in_reply_to_user"), dict)
+            and "username" in found["in_reply_to_user"]
+        ):
             _put(self._users, found["in_reply_to_user"]["id"], found["in_reply_to_user"])
         if found.get("referenced_tweets"):
             for one in found["referenced_tweets"]:
                 if "text" in one:
-                    self._take_tweet({name: value for name, value in one.items() if name != "type"}, "")
-            tweet["referenced_tweets"] = [{"type": one["type"], "id": one["id"]} for one in found["referenced_tweets"]]
+                    self._take_tweet(
+                        {name: value for name, value in one.items() if name != "type"}, ""
+                    )
+            tweet["referenced_tweets"] = [
+                {"type": one["type"], "id": one["id"]} for one in found["referenced_tweets"]
+            ]
         self._take_attachments(tweet)
         if author and "author_id" not in tweet:
             tweet["author_id"] = author
@@ -233,19 +277,39 @@ class RecordedWorld:
             mentions = entities["mentions"]
             for one in mentions:
                 if "id" in one and "name" in one:
-                    _put(self._users, one["id"], {name: value for name, value in one.items()
-                                                  if name not in ("start", "end")})
-            tweet["entities"] = entities | {"mentions": [
-                {name: one[name] for name in ("start", "end", "username", "id") if name in one} for one in mentions]}
+                    _put(
+                        self._users,
+                        one["id"],
+                        {
+                            name: value
+                            for name, value in one.items()
+                            if name not in ("start", "end")
+                        },
+                    )
+            tweet["entities"] = entities | {
+                "mentions": [
+                    {name: one[name] for name in ("start", "end", "username", "id") if name in one}
+                    for one in mentions
+                ]
+            }
         geo = tweet.get("geo")
         if geo and "full_name" in geo:
-            place = {name: value for name, value in geo.items() if name not in ("place_id", "coordinates")}
+            place = {
+                name: value
+                for name, value in geo.items()
+                if name not in ("place_id", "coordinates")
+            }
             _put(self._places, place.setdefault("id", geo.get("place_id")), place)
             tweet["geo"] = {"place_id": place["id"]} | (
-                {"coordinates": geo["coordinates"]} if "coordinates" in geo else {})
+                {"coordinates": geo["coordinates"]} if "coordinates" in geo else {}
+            )
 
 
 def _put(kept: dict[str, Json], key: str, thing: Json) -> None:
-    """Keeps the thing; of two records of one thing, what only one of them knows is kept from both."""
+    """Keeps the thing; of two records of one thing, what only one of them knows is kept
+    from both.
+    """
     known = kept.get(key)
-    kept[key] = thing if known is None else known | thing if len(thing) >= len(known) else thing | known
+    kept[key] = (
+        thing if known is None else known | thing if len(thing) >= len(known) else thing | known
+    )

@@ -1,4 +1,6 @@
-"""The HTTP side: one request in, through keys, windows, rules and bills, one answer out, or what a fault makes of it."""
+"""The HTTP side: one request in, through keys, windows, rules and bills, one answer out, or
+what a fault makes of it.
+"""
 
 from __future__ import annotations
 
@@ -46,15 +48,20 @@ def run(options: Options, *, ready: Callable[[str], None], stop: threading.Event
         try:
             write_csv(options.write_auth, sandbox.keys.all)
         except OSError as error:
-            raise ConfigurationError(f"cannot write {options.write_auth} ({error.strerror}); name a file in a folder "
-                                     "that exists and may be written") from error
-    gc.set_threshold(20_000, 20, 50)  # a page is thousands of objects without cycles; looking for some took a fifth
+            raise ConfigurationError(
+                f"cannot write {options.write_auth} ({error.strerror}); name a file in a folder "
+                "that exists and may be written"
+            ) from error
+    gc.set_threshold(
+        20_000, 20, 50
+    )  # a page is thousands of objects without cycles; looking for some took a fifth
     gc.freeze()
     asyncio.run(_serve(sandbox, options, ready, stop))
 
 
-async def _serve(sandbox: Sandbox, options: Options, ready: Callable[[str], None],
-                 stop: threading.Event | None) -> None:
+async def _serve(
+    sandbox: Sandbox, options: Options, ready: Callable[[str], None], stop: threading.Event | None
+) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     if threading.current_thread() is threading.main_thread():
@@ -68,7 +75,8 @@ async def _serve(sandbox: Sandbox, options: Options, ready: Callable[[str], None
             await site.start()
         except OSError as error:
             raise ConfigurationError(
-                f"cannot listen on {options.host}:{options.port} ({error.strerror}); choose another port") from error
+                f"cannot listen on {options.host}:{options.port} ({error.strerror}); choose another port"
+            ) from error
         port = runner.addresses[0][1]
         host = f"[{options.host}]" if ":" in options.host else options.host
         ready(f"http://{host}:{port}")
@@ -90,23 +98,42 @@ class Sandbox:
         table = dict(PLANS[options.plan])
         for endpoint, (app, user) in options.limits.items():
             if endpoint not in table:
-                raise ConfigurationError(f"{endpoint} is no endpoint of the sandbox; there are {', '.join(table)}")
+                raise ConfigurationError(
+                    f"{endpoint} is no endpoint of the sandbox; there are {', '.join(table)}"
+                )
             table[endpoint] = Limit(app, user)
         self.limits = Limits(self.clock, options.window_s, table)
-        self.keys = Keys(options.seed, options.credentials, shared_app=options.shared_app,
-                         shared_project=options.shared_project)
+        self.keys = Keys(
+            options.seed,
+            options.credentials,
+            shared_app=options.shared_app,
+            shared_project=options.shared_project,
+        )
         self.books = Books(self.clock, options.cap, options.credits_usd)
         self.faults = Faults(self.clock.steady, options.seed)
         newest_ms = int((self.clock.now() - NEWEST_BEFORE_START_S) * 1000)
-        self.world = (MadeWorld(options.seed, newest_ms, options.posts) if options.recorded is None
-                      else RecordedWorld(options.recorded))
+        self.world = (
+            MadeWorld(options.seed, newest_ms, options.posts)
+            if options.recorded is None
+            else RecordedWorld(options.recorded)
+        )
         for name in _handles(options.handles):
             self.world.named(name)
-        self.place = Place(self.world, Archive(self.world), self.clock, self.books, options.short_pages_of_1000)
+        self.place = Place(
+            self.world, Archive(self.world), self.clock, self.books, options.short_pages_of_1000
+        )
         if options.fast and isinstance(self.world, MadeWorld):
             self.place.fast = FastPages(self.world, newest_ms, options.posts and options.posts[1])
-        self.control = Control(self.world, self.books, self.limits, self.keys, self.faults, self.clock,
-                               self.place.fast, self.place.archive)
+        self.control = Control(
+            self.world,
+            self.books,
+            self.limits,
+            self.keys,
+            self.faults,
+            self.clock,
+            self.place.fast,
+            self.place.archive,
+        )
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path
@@ -123,7 +150,9 @@ class Sandbox:
 
     # -- one API request ------------------------------------------------------
 
-    async def _answered(self, request: web.BaseRequest, endpoint: Endpoint, path: dict[str, str]) -> web.StreamResponse:
+    async def _answered(
+        self, request: web.BaseRequest, endpoint: Endpoint, path: dict[str, str]
+    ) -> web.StreamResponse:
         target = request.raw_path
         authorization = request.headers.get("Authorization", "")
         caller = self.keys.caller(request.method, request.host, target, authorization)
@@ -141,7 +170,9 @@ class Sandbox:
         try:
             answer = self._answer(request, endpoint, path, caller, sent, taken, headers)
             status: int = 200
-            body = faults.bend_body(taken, _dumped(answer.body) if answer.raw is None else answer.raw)
+            body = faults.bend_body(
+                taken, _dumped(answer.body) if answer.raw is None else answer.raw
+            )
             content_type = "application/json; charset=utf-8"
         except Refusal as refused:
             status = refused.status
@@ -160,9 +191,19 @@ class Sandbox:
         headers["server"] = "sandbox"
         return await self._send(request, status, headers, body, taken)
 
-    def _answer(self, request: web.BaseRequest, endpoint: Endpoint, path: dict[str, str], caller: Caller | None,
-                sent: list[tuple[str, str]], taken: dict[str, dict[str, Any]], headers: dict[str, str]) -> Answer:
-        """The answer, or Refusal. `headers` get the rate-limit headers as soon as they are known."""
+    def _answer(
+        self,
+        request: web.BaseRequest,
+        endpoint: Endpoint,
+        path: dict[str, str],
+        caller: Caller | None,
+        sent: list[tuple[str, str]],
+        taken: dict[str, dict[str, Any]],
+        headers: dict[str, str],
+    ) -> Answer:
+        """The answer, or Refusal. `headers` get the rate-limit headers as soon as they are
+        known.
+        """
         standing_in = next(iter(taken.keys() & faults.ANSWERS), None)
         if standing_in is not None and standing_in in faults.UNCOUNTED:
             raise self._stand_in(standing_in, taken, endpoint, caller, sent)
@@ -185,18 +226,30 @@ class Sandbox:
         if endpoint.template == "/2/tweets/search/all" and self.limits.too_fast(subject):
             raise problems.window_closed()
         values = endpoint.rules.check(sent)
-        if endpoint.template != "/2/usage/tweets":  # what was used can be asked for when it is used up, above all
+        if (
+            endpoint.template != "/2/usage/tweets"
+        ):  # what was used can be asked for when it is used up, above all
             self.books.gate(caller.credential)
         twists = {name: wanted for name, wanted in taken.items() if name in faults.PAGES}
         return endpoint.answer(Call(self.place, caller, path, values, asked(values), twists))
 
-    def _stand_in(self, name: str, taken: dict[str, dict[str, Any]], endpoint: Endpoint, caller: Caller | None,
-                  sent: list[tuple[str, str]]) -> Refusal:
-        token = next((value for key, value in sent if key in ("pagination_token", "next_token")), "")
+    def _stand_in(
+        self,
+        name: str,
+        taken: dict[str, dict[str, Any]],
+        endpoint: Endpoint,
+        caller: Caller | None,
+        sent: list[tuple[str, str]],
+    ) -> Refusal:
+        token = next(
+            (value for key, value in sent if key in ("pagination_token", "next_token")), ""
+        )
         app = "1" if caller is None else caller.credential.app
         return faults.refusal(name, taken[name], app=app, supported=endpoint.supported, token=token)
 
-    def _met(self, endpoint: Endpoint, path: dict[str, str], credential: str, sent: list[tuple[str, str]]) -> Met:
+    def _met(
+        self, endpoint: Endpoint, path: dict[str, str], credential: str, sent: list[tuple[str, str]]
+    ) -> Met:
         names = {name for name, _ in sent}
 
         def about() -> frozenset[str]:
@@ -205,50 +258,79 @@ class Sandbox:
                 if key == "usernames":
                     found.update(value.lower().split(","))
                 elif key == "ids" and endpoint.template.startswith("/2/users"):
-                    people = (self.world.numbered(int(one)) for one in value.split(",") if one.isdigit())
-                    found.update(name.lower() for person in people if person for name in (person.username, person.key))
+                    people = (
+                        self.world.numbered(int(one)) for one in value.split(",") if one.isdigit()
+                    )
+                    found.update(
+                        name.lower()
+                        for person in people
+                        if person
+                        for name in (person.username, person.key)
+                    )
             return frozenset(found)
 
         has_token = bool(names & {"pagination_token", "next_token"})
-        return Met(endpoint.template, credential, about, has_token,
-                   has_token or "until_id" in names)
+        return Met(
+            endpoint.template, credential, about, has_token, has_token or "until_id" in names
+        )
 
     # -- sending ----------------------------------------------------------------
 
-    async def _send(self, request: web.BaseRequest, status: int, headers: dict[str, str], body: bytes,
-                    taken: dict[str, dict[str, Any]]) -> web.StreamResponse:
+    async def _send(
+        self,
+        request: web.BaseRequest,
+        status: int,
+        headers: dict[str, str],
+        body: bytes,
+        taken: dict[str, dict[str, Any]],
+    ) -> web.StreamResponse:
         if "truncated-json" in taken:
-            body = body[:len(body) * 2 // 3]
-        if (self.options.gzip and len(body) >= SMALLEST_COMPRESSED
-                and "gzip" in request.headers.get("Accept-Encoding", "") and "slowloris" not in taken):
+            body = body[: len(body) * 2 // 3]
+        if (
+            self.options.gzip
+            and len(body) >= SMALLEST_COMPRESSED
+            and "gzip" in request.headers.get("Accept-Encoding", "")
+            and "slowloris" not in taken
+        ):
             body = _compressed(body)
             headers["Content-Encoding"] = "gzip"
         if "bad-gzip" in taken:
             headers["Content-Encoding"] = "gzip"
             body = b"\x1f\x8b\x08\0\0\0\0\0\0\x03" + b"\xff" * 200
         if "slowloris" in taken:
-            return await self._drip(request, status, headers, body, float(taken["slowloris"].get("interval_s", 0.5)))
+            return await self._drip(
+                request, status, headers, body, float(taken["slowloris"].get("interval_s", 0.5))
+            )
         if "cut-body" in taken:
             return await self._cut(request, status, headers, body)
         return web.Response(status=status, headers=headers, body=body)
 
-    async def _drip(self, request: web.BaseRequest, status: int, headers: dict[str, str], body: bytes,
-                    interval_s: float) -> web.StreamResponse:
-        response = web.StreamResponse(status=status, headers=headers | {"Content-Length": str(len(body))})
+    async def _drip(
+        self,
+        request: web.BaseRequest,
+        status: int,
+        headers: dict[str, str],
+        body: bytes,
+        interval_s: float,
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(
+            status=status, headers=headers | {"Content-Length": str(len(body))}
+        )
         await response.prepare(request)
         for number in range(len(body)):
             if self._left(request):
                 break
-            await response.write(body[number:number + 1])
+            await response.write(body[number : number + 1])
             await asyncio.sleep(interval_s)
         return response
 
-    async def _cut(self, request: web.BaseRequest, status: int, headers: dict[str, str],
-                   body: bytes) -> web.StreamResponse:
+    async def _cut(
+        self, request: web.BaseRequest, status: int, headers: dict[str, str], body: bytes
+    ) -> web.StreamResponse:
         response = web.StreamResponse(status=status, headers=headers)
         response.enable_chunked_encoding()
         await response.prepare(request)
-        await response.write(body[:len(body) // 2])
+        await response.write(body[: len(body) // 2])
         transport = request.transport
         if transport is not None:
             raw = transport.get_extra_info("socket")
@@ -258,7 +340,9 @@ class Sandbox:
             transport.abort()
         return response
 
-    async def _nothing(self, request: web.BaseRequest, name: str, endpoint: Endpoint) -> web.StreamResponse:
+    async def _nothing(
+        self, request: web.BaseRequest, name: str, endpoint: Endpoint
+    ) -> web.StreamResponse:
         self.books.count_request(name, endpoint.template, "none")
         while not self._left(request):
             await asyncio.sleep(0.1)
@@ -272,8 +356,12 @@ class Sandbox:
     def _unknown_path(self, request: web.BaseRequest) -> web.StreamResponse:
         date = {"Date": self.clock.http_date()}
         if request.path.startswith("/1.1/"):
-            return web.Response(status=403, body=_dumped(problems.v1_closed().body), headers=date,
-                                content_type="application/json")
+            return web.Response(
+                status=403,
+                body=_dumped(problems.v1_closed().body),
+                headers=date,
+                content_type="application/json",
+            )
         return web.Response(status=404, headers=date)
 
     async def _token(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -286,8 +374,13 @@ class Sandbox:
         else:
             status, body = 200, {"token_type": "bearer", "access_token": bearer}
         self.books.count_request("none" if owner is None else owner.name, "/oauth2/token", status)
-        return web.Response(status=status, body=_dumped(body), content_type="application/json", charset="utf-8",
-                            headers={"Date": self.clock.http_date()})
+        return web.Response(
+            status=status,
+            body=_dumped(body),
+            content_type="application/json",
+            charset="utf-8",
+            headers={"Date": self.clock.http_date()},
+        )
 
     async def _controlled(self, request: web.BaseRequest) -> web.StreamResponse:
         raw = await request.read()
@@ -300,7 +393,9 @@ class Sandbox:
         except (ValueError, KeyError, TypeError) as error:
             status, found = 400, {"error": f"{type(error).__name__}: {error}"}
         body = found if isinstance(found, bytes) else _dumped(found)
-        return web.Response(status=status, body=body, content_type="application/json", charset="utf-8")
+        return web.Response(
+            status=status, body=body, content_type="application/json", charset="utf-8"
+        )
 
 
 def _dumped(body: object) -> bytes:
@@ -318,5 +413,11 @@ def _handles(path: Path | None) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ConfigurationError(f"cannot read {path} ({error.strerror}); name a file with one handle a line") from error
-    return [name for line in text.splitlines() if (name := line.strip().lstrip("@")) and not name.startswith("#")]
+        raise ConfigurationError(
+            f"cannot read {path} ({error.strerror}); name a file with one handle a line"
+        ) from error
+    return [
+        name
+        for line in text.splitlines()
+        if (name := line.strip().lstrip("@")) and not name.startswith("#")
+    ]

@@ -1,4 +1,6 @@
-"""Page tokens: opaque to a client, a place in a list to the server. They look as X's do and never expire."""
+"""Page tokens: opaque to a client, a place in a list to the server. They look as X's do and
+never expire.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ SEARCH = "b26v89c19zqg8o3f"
 
 
 def page_token(look: str, owner: str, place: int, *, back: bool = False) -> str:
-    """The token of the page that lies below (or, going back, above) an id, in the list of `owner`."""
+    """The token of the page that lies below (or, going back, above) an id, in the list of
+    `owner`.
+    """
     check = stamp(look, owner) % 36**5
     body = _digits((place << 1 | back) ^ mix(check, 1), 36, _BASE36, 13)
     return f"{look}{_digits(check, 36, _BASE36, 5)}{body}".ljust(45, "0")
@@ -31,7 +35,12 @@ def read_page_token(parameter: str, look: str, owner: str, token: str) -> tuple[
 
 def network_token(owner: int, place: int, *, back: bool = False) -> str:
     """The sixteen-sign token of follower lists."""
-    return _digits(((place << 1 | back) << 20 | owner % 2**20) ^ mix(owner, 2) % 2**60, 32, _BASE32, 12) + "EZZZ"
+    return (
+        _digits(
+            ((place << 1 | back) << 20 | owner % 2**20) ^ mix(owner, 2) % 2**60, 32, _BASE32, 12
+        )
+        + "EZZZ"
+    )
 
 
 def read_network_token(parameter: str, owner: int, token: str) -> tuple[int, bool]:
@@ -45,8 +54,15 @@ def read_network_token(parameter: str, owner: int, token: str) -> tuple[int, boo
 
 
 def bad_token(parameter: str, token: str) -> problems.Refusal:
-    return problems.invalid([problems.wrong_parameter(
-        parameter, [token], f"The `{parameter}` query parameter value [{token}] is not valid")])
+    return problems.invalid(
+        [
+            problems.wrong_parameter(
+                parameter,
+                [token],
+                f"The `{parameter}` query parameter value [{token}] is not valid",
+            )
+        ]
+    )
 
 
 def _digits(number: int, base: int, signs: str, width: int) -> str:

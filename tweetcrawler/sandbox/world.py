@@ -99,7 +99,9 @@ class MadeWorld:
     def named(self, name: str) -> MadePerson | None:
         """Who has this handle now; None when nobody has it."""
         folded = name.lower()
-        if folded not in self._renamed and (folded in self._names_left or folded.startswith("renamed_")):
+        if folded not in self._renamed and (
+            folded in self._names_left or folded.startswith("renamed_")
+        ):
             return None
         person = self.anyone(folded)
         return None if person.state == "absent" else person
@@ -205,7 +207,9 @@ class MadeWorld:
             return made.id_of(made.last_k - DEPTH + 1)
         floor = self._floors.get(made.key)
         if floor is None:
-            floor = self._floors[made.key] = next(islice(self.newest_first(made, 0, 2**63), DEPTH - 1, None), 0)
+            floor = self._floors[made.key] = next(
+                islice(self.newest_first(made, 0, 2**63), DEPTH - 1, None), 0
+            )
         return floor
 
     def is_kind(self, person: Person, id_: int) -> tuple[bool, bool]:
@@ -240,7 +244,9 @@ class MadeWorld:
             person = self.person(key)
             k = self._k_of(person, id_)
             if k is not None:
-                return self._seen(person) or (self.written(person, k) if k >= 0 else write(self, person, k, id_))
+                return self._seen(person) or (
+                    self.written(person, k) if k >= 0 else write(self, person, k, id_)
+                )
             after = next(self.oldest_first(person, id_), None)
             if after is not None and ms_of_id(after) - ms_of_id(id_) < 3_600_000:
                 post = self.tweet_of(person, after)
@@ -255,12 +261,16 @@ class MadeWorld:
         hidden = self._seen(person)
         if hidden is not None:
             return hidden
-        if ref.k < person.first_k or (person.changes is not None and ref.id in person.changes.deleted):
+        if ref.k < person.first_k or (
+            person.changes is not None and ref.id in person.changes.deleted
+        ):
             return Missing("absent")
         return self.written(person, ref.k)
 
     def _seen(self, person: MadePerson) -> Missing | None:
-        return Missing(person.state) if person.state in ("absent", "suspended", "protected") else None
+        return (
+            Missing(person.state) if person.state in ("absent", "suspended", "protected") else None
+        )
 
     def _k_of(self, person: MadePerson, id_: int) -> int | None:
         changes = person.changes
@@ -355,8 +365,12 @@ class MadeWorld:
 
 
 def _added_and_deleted(person: MadePerson, above: int, below: int) -> tuple[list[int], set[int]]:
-    """The posts between these ids that were added and are still there, oldest first; and all that were deleted."""
+    """The posts between these ids that were added and are still there, oldest first; and
+    all that were deleted.
+    """
     if person.changes is None:
         return [], set()
     deleted = person.changes.deleted
-    return [id_ for id_ in person.changes.added if above < id_ < below and id_ not in deleted], deleted
+    return [
+        id_ for id_ in person.changes.added if above < id_ < below and id_ not in deleted
+    ], deleted

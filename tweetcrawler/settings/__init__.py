@@ -14,7 +14,9 @@ from typing import Any, Literal
 from tweetcrawler import __version__
 from tweetcrawler.coverage import EVERYTHING, Bounds
 from tweetcrawler.errors import ConfigurationError
-from tweetcrawler.secret import Credential as Credential  # a value of the settings' layer, found here too
+from tweetcrawler.secret import (
+    Credential as Credential,
+)  # a value of the settings' layer, found here too
 from tweetcrawler.secret import Secret as Secret
 from tweetcrawler.settings.options import COMMANDS as COMMANDS
 from tweetcrawler.settings.options import DATABASE_ACTIONS as DATABASE_ACTIONS
@@ -26,15 +28,22 @@ from tweetcrawler.settings.options import (
     Grammar,
 )
 from tweetcrawler.settings.options import EXPORT_FORMATS as EXPORT_FORMATS
-from tweetcrawler.settings.places import command_of, config_file, read_command_line, read_file, read_variables
+from tweetcrawler.settings.places import (
+    command_of,
+    config_file,
+    read_command_line,
+    read_file,
+    read_variables,
+)
 
 
 @dataclass(frozen=True)
 class Database:
-    """Where PostgreSQL is, as far as it was said; None leaves the rest to libpq (PGHOST, PGPASSFILE, …).
+    """Where PostgreSQL is, as far as it was said; None leaves the rest to libpq (PGHOST,
+    PGPASSFILE, …).
 
-    `conninfo` is a libpq connection string given in place of a name; values given beside it win over it.
-    `embedded` means the private server, which knows its own host and port.
+    `conninfo` is a libpq connection string given in place of a name; values given beside it
+    win over it. `embedded` means the private server, which knows its own host and port.
     """
 
     embedded: bool
@@ -49,7 +58,8 @@ class Database:
 
 @dataclass(frozen=True)
 class Search:
-    """What `search` shall look for: queries of the command line, of a file, or both; ids within the bounds.
+    """What `search` shall look for: queries of the command line, of a file, or both; ids
+    within the bounds.
 
     With `count` their posts are counted, not bought.
     """
@@ -85,7 +95,9 @@ class Snowball:
 
 @dataclass(frozen=True)
 class Hydrate:
-    """The ids for `hydrate`: a file, None for stdin. Counts read in the last `age_s` seconds are not read again."""
+    """The ids for `hydrate`: a file, None for stdin. Counts read in the last `age_s`
+    seconds are not read again.
+    """
 
     ids_file: Path | None = None
     refresh: bool = False
@@ -94,9 +106,11 @@ class Hydrate:
 
 @dataclass(frozen=True)
 class Money:
-    """What X charges, and how much of it may be spent; amounts are in USD, None: no limit, or the tariff's own.
+    """What X charges, and how much of it may be spent; amounts are in USD, None: no limit,
+    or the tariff's own.
 
-    `budget` and `max_posts` are of one run, the others of a UTC day and month over all runs on the database.
+    `budget` and `max_posts` are of one run, the others of a UTC day and month over all runs
+    on the database.
     """
 
     prices_file: Path | None = None
@@ -111,7 +125,9 @@ class Money:
     @property
     def is_limited(self) -> bool:
         """Whether any spending is limited."""
-        return (self.budget, self.max_posts, self.budget_per_day, self.budget_per_month) != (None,) * 4
+        return (self.budget, self.max_posts, self.budget_per_day, self.budget_per_month) != (
+            None,
+        ) * 4
 
 
 @dataclass(frozen=True)
@@ -129,7 +145,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Watch:
-    """How `watch` keeps a list fresh: the shortest and longest time between two visits of a target."""
+    """How `watch` keeps a list fresh: the shortest and longest time between two visits of a
+    target.
+    """
 
     once: bool = False
     min_s: float = 900.0
@@ -140,8 +158,8 @@ class Watch:
 class Export:
     """What `export` shall write, as it was said; None and empty leave it to the other options.
 
-    `output` None is stdout. `columns` and `where` are not looked into here. `pages` says that X's answers are
-    wanted as they were stored, and not the rows made of them.
+    `output` None is stdout. `columns` and `where` are not looked into here. `pages` says
+    that X's answers are wanted as they were stored, and not the rows made of them.
     """
 
     format: str | None = None
@@ -155,7 +173,8 @@ class Export:
 
 @dataclass(frozen=True)
 class Import:
-    """What `import` shall read: files and folders, None for standard input; and where it writes rejects.
+    """What `import` shall read: files and folders, None for standard input; and where it
+    writes rejects.
 
     `again` says that files which were imported before are read once more.
     """
@@ -167,11 +186,12 @@ class Import:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the operator wants, from all sources, checked; whether files and servers exist is not.
+    """What the operator wants, from all sources, checked; whether files and servers exist
+    is not.
 
-    `database` is None exactly when `sink` is "csv"; `csv_folder` is then always a path. `threads` None leaves
-    the number of processes to the pool. `rest` is what stood behind `sandbox`. `notes` are sentences for the
-    operator.
+    `database` is None exactly when `sink` is "csv"; `csv_folder` is then always a path.
+    `threads` None leaves the number of processes to the pool. `rest` is what stood behind
+    `sandbox`. `notes` are sentences for the operator.
     """
 
     command: str
@@ -208,15 +228,22 @@ class Settings:
     notes: tuple[str, ...] = ()
 
     def arguments_without_secrets(self) -> dict[str, object]:
-        """The settings as plain values that JSON can hold; `***` stands for a secret that was given."""
-        return {name: value for name, value in _plain(self).items() if name not in ("export", "imports", "look", "rest", "notes")}
+        """The settings as plain values that JSON can hold; `***` stands for a secret that
+        was given.
+        """
+        return {
+            name: value
+            for name, value in _plain(self).items()
+            if name not in ("export", "imports", "look", "rest", "notes")
+        }
 
 
 def parse(argv: Sequence[str], *, environ: Mapping[str, str], folder: Path) -> Settings:
-    """The settings of a call with these arguments (without the program's name) in this working folder.
+    """The settings of a call with these arguments (without the program's name) in this
+    working folder.
 
-    `--help` and `--version` give the commands "help" and "version", whatever the file and variables hold.
-    Arguments behind `sandbox` are handed on untouched in `rest`.
+    `--help` and `--version` give the commands "help" and "version", whatever the file and
+    variables hold. Arguments behind `sandbox` are handed on untouched in `rest`.
 
     Errors: ConfigurationError with option, variable, or file and line.
     """
@@ -275,7 +302,8 @@ def _settings(
         database=_database(given) if sink == "postgresql" else None,
         csv_folder=given.csv_folder or default_folder,
         auth_csv=given.auth_csv,
-        handles_file=given.handles_file or (config_file.parent if config_file else grammar.path(".")) / "handles.txt",
+        handles_file=given.handles_file
+        or (config_file.parent if config_file else grammar.path(".")) / "handles.txt",
         threads=given.threads,
         api_url=given.api_url,
         raw=given.raw,
@@ -397,6 +425,8 @@ def _is_conninfo(text: str) -> bool:
 def _plain(value: object) -> Any:
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
-    if isinstance(value, Settings | Database | Search | Trending | Snowball | Hydrate | Money | Watch | Bounds):
+    if isinstance(
+        value, Settings | Database | Search | Trending | Snowball | Hydrate | Money | Watch | Bounds
+    ):
         return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
     return value if value is None or isinstance(value, bool | int | float) else str(value)

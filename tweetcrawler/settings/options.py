@@ -28,7 +28,24 @@ from tweetcrawler.settings.values import (
     whole,
 )
 
-COMMANDS = ("crawl", "db", "sandbox", "demo", "export", "import", "search", "trending", "snowball", "hydrate", "plan", "status", "report", "watch", "help", "version")
+COMMANDS = (
+    "crawl",
+    "db",
+    "sandbox",
+    "demo",
+    "export",
+    "import",
+    "search",
+    "trending",
+    "snowball",
+    "hydrate",
+    "plan",
+    "status",
+    "report",
+    "watch",
+    "help",
+    "version",
+)
 DATABASE_ACTIONS = ("url", "start", "stop", "upgrade")
 DEFAULT_FILE = "tweet.ini"
 DEFAULT_TABLE = "tweet_articles_tweepy"
@@ -38,7 +55,20 @@ EMBEDDED = "embedded"
 VARIABLE_PREFIX = "TWEETCRAWLER_"
 EXPORT_FORMATS = ("csv", "jsonl", "parquet", "xlsx")
 
-READ_DEFAULT_FILE = ("crawl", "search", "trending", "snowball", "hydrate", "plan", "status", "report", "watch", "export", "import", "db")  # the others take nothing from it, so it may be broken for them
+READ_DEFAULT_FILE = (
+    "crawl",
+    "search",
+    "trending",
+    "snowball",
+    "hydrate",
+    "plan",
+    "status",
+    "report",
+    "watch",
+    "export",
+    "import",
+    "db",
+)  # the others take nothing from it, so it may be broken for them
 _LONGEST_S = 3600.0
 
 _EXIT_CODES = """\
@@ -91,7 +121,9 @@ class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # the base 
 
 
 class _FileAlreadyRead(configargparse.ConfigFileParser):  # type: ignore[misc]  # the base has no types
-    """Hands configargparse the values of a file, which were read and checked where lines are known."""
+    """Hands configargparse the values of a file, which were read and checked where lines
+    are known.
+    """
 
     values: dict[str, str]
 
@@ -150,7 +182,9 @@ class Grammar:
         return namespace
 
     def nearest(self, name: str, *, likeness: float = 0.5) -> str | None:
-        """The known spelling most like this name; None when none is. `likeness` goes from 0 to 1."""
+        """The known spelling most like this name; None when none is. `likeness` goes from 0
+        to 1.
+        """
         import difflib  # only needed for an error
 
         folded = {each.lower(): each for each in self.spellings}
@@ -172,7 +206,12 @@ class Grammar:
             f"{', '.join(DATABASE_ACTIONS)}; sandbox: a local server like X (its own options follow: "
             "sandbox --help); demo: a crawl of the sandbox, to look at; help; version",
         )
-        self.parser.add_argument("action", nargs="?", metavar="action", help="what db shall do; files of import and hydrate")
+        self.parser.add_argument(
+            "action",
+            nargs="?",
+            metavar="action",
+            help="what db shall do; files of import and hydrate",
+        )
         add = self._group("general")
         add("-h", "--help", action="store_true", places="command line", help="print this text")
         add("--version", action="store_true", places="command line", help="print the version")
@@ -473,7 +512,10 @@ class Grammar:
             help="file of tariffs: prices, caps, first guesses of limits (default: the file prices.toml in the "
             "package)",
         )
-        for name, dest, what in (("--pricePost", "price_post", "post"), ("--priceUser", "price_user", "user")):
+        for name, dest, what in (
+            ("--pricePost", "price_post", "post"),
+            ("--priceUser", "price_user", "user"),
+        ):
             add(
                 name,
                 metavar="USD",
@@ -502,7 +544,12 @@ class Grammar:
             places="command line",
             help="status: everything about this handle or query",
         )
-        add("--watch", action="store_true", places="command line", help="status: show it anew every two seconds")
+        add(
+            "--watch",
+            action="store_true",
+            places="command line",
+            help="status: show it anew every two seconds",
+        )
         add(
             "--html",
             metavar="FILE",
@@ -601,7 +648,9 @@ class Grammar:
 
     def _csv(self) -> None:
         add = self._group("CSV")
-        add("--csv", action="store_true", help="write CSV files, one a user, in place of a database")
+        add(
+            "--csv", action="store_true", help="write CSV files, one a user, in place of a database"
+        )
         add(
             "--folder",
             "--CSVFolder",
@@ -716,7 +765,9 @@ class Grammar:
     def _group(self, title: str, description: str | None = None) -> Callable[..., None]:
         group = self.parser.add_argument_group(title, description)
 
-        def add(*names: str, places: str = "everywhere", display: str | None = None, **keywords: Any) -> None:
+        def add(
+            *names: str, places: str = "everywhere", display: str | None = None, **keywords: Any
+        ) -> None:
             long = [name for name in names if name.startswith("--")]
             variable = None if places == "command line" else VARIABLE_PREFIX + long[0][2:].upper()
             action = group.add_argument(*names, env_var=variable, **keywords)

@@ -1,6 +1,7 @@
 """What was said in each place: on the command line, in the environment, in tweet.ini.
 
-What is wrong is named by its place; values are never quoted, since any of them may be a password in the wrong line.
+What is wrong is named by its place; values are never quoted, since any of them may be a
+password in the wrong line.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tweetcrawler.settings.values import PathIn, on_off
 
 # --- the command line and the environment ---------------------------------------------------------
 
+
 @dataclass(frozen=True)
 class _CommandLine:
     words: tuple[str, ...]
@@ -38,7 +40,8 @@ class _CommandLine:
 def read_command_line(argv: Sequence[str], grammar: Grammar) -> _CommandLine:
     """Words, options and what follows `sandbox`, told apart before argparse sees them.
 
-    argparse gives up optional words that stand between options, and would read the sandbox's options as ours.
+    argparse gives up optional words that stand between options, and would read the
+    sandbox's options as ours.
     """
     words: list[str] = []
     options: dict[str, str | None] = {}
@@ -125,7 +128,8 @@ _BELONGS_TO = {
     **dict.fromkeys(("--html", "--markdown"), ("report",)),
     "--once": ("watch",),
     **dict.fromkeys(
-        ("--woeid", "--maxTrends", "--maxPerTrend", "--lang", "--timelines", "--every"), ("trending", "plan")
+        ("--woeid", "--maxTrends", "--maxPerTrend", "--lang", "--timelines", "--every"),
+        ("trending", "plan"),
     ),
     **dict.fromkeys(("--by", "--minCount", "--limit", "--depth", "--stdout"), ("snowball",)),
     **dict.fromkeys(("--refresh", "--age"), ("hydrate",)),
@@ -133,12 +137,16 @@ _BELONGS_TO = {
 
 
 def command_of(line: _CommandLine) -> str:
-    """The command, whether it was said as a word or as an option; what does not belong to it is refused."""
+    """The command, whether it was said as a word or as an option; what does not belong to
+    it is refused.
+    """
     command = _known_words(line.words)
     for name, other in (("--trending", "trending"), ("--retweeted", "snowball")):
         if name in line.options and (command, name) != ("plan", "--trending"):
             if command not in ("crawl", other):
-                raise ConfigurationError(f"{name} is a command of its own; leave it or {command} out.")
+                raise ConfigurationError(
+                    f"{name} is a command of its own; leave it or {command} out."
+                )
             command = other
     for name in [*line.options, *(name for name, _ in line.repeated)]:
         owners = _BELONGS_TO.get(name)
@@ -146,7 +154,9 @@ def command_of(line: _CommandLine) -> str:
             raise ConfigurationError(
                 f"{name} belongs to {' and '.join(owners)}, not to {command}; leave it out or name that command."
             )
-    if command == "search" and not any(name in ("--query", "--queries") for name in (*line.options, *dict(line.repeated))):
+    if command == "search" and not any(
+        name in ("--query", "--queries") for name in (*line.options, *dict(line.repeated))
+    ):
         raise ConfigurationError("`tweetcrawler search` needs a query: -q QUERY or --queries FILE.")
     return command
 
@@ -157,18 +167,30 @@ def _known_words(words: tuple[str, ...]) -> str:
     if command not in COMMANDS:
         raise ConfigurationError(f"The first word must be a command, one of {', '.join(COMMANDS)}.")
     if command == "db" and (len(words) < 2 or words[1] not in DATABASE_ACTIONS):
-        raise ConfigurationError(f"`tweetcrawler db` needs one of {', '.join(DATABASE_ACTIONS)} behind it.")
+        raise ConfigurationError(
+            f"`tweetcrawler db` needs one of {', '.join(DATABASE_ACTIONS)} behind it."
+        )
     if command == "import" and len(words) < 2:
-        raise ConfigurationError("`tweetcrawler import` needs files or folders behind it, or - for standard input.")
+        raise ConfigurationError(
+            "`tweetcrawler import` needs files or folders behind it, or - for standard input."
+        )
     if command == "hydrate" and len(words) < 2:
-        raise ConfigurationError("`tweetcrawler hydrate` needs a file of ids behind it, or - for stdin.")
+        raise ConfigurationError(
+            "`tweetcrawler hydrate` needs a file of ids behind it, or - for stdin."
+        )
     if len(words) > (2 if command in ("db", "hydrate") else 1) and command != "import":
-        raise ConfigurationError(f"`tweetcrawler {command}` takes no further word; options begin with --.")
+        raise ConfigurationError(
+            f"`tweetcrawler {command}` takes no further word; options begin with --."
+        )
     return command
 
 
-def read_variables(environ: Mapping[str, str], grammar: Grammar) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Our variables that are not blank, by the first name of their option, and notes on misspelled ones."""
+def read_variables(
+    environ: Mapping[str, str], grammar: Grammar
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Our variables that are not blank, by the first name of their option, and notes on
+    misspelled ones.
+    """
     found: dict[str, str] = {}
     notes: list[str] = []
     for variable, value in environ.items():
@@ -180,7 +202,9 @@ def read_variables(environ: Mapping[str, str], grammar: Grammar) -> tuple[dict[s
             nearest = grammar.nearest(name, likeness=0.8)  # others may be read by somebody else
             if nearest:
                 meant = VARIABLE_PREFIX + nearest.upper()
-                notes.append(f"The variable {variable} is not known and not read; did you mean {meant}?")
+                notes.append(
+                    f"The variable {variable} is not known and not read; did you mean {meant}?"
+                )
             continue
         _check(option, value, f"The variable {variable}")
         found[VARIABLE_PREFIX + option.name[2:].upper()] = value
@@ -222,7 +246,9 @@ class _Entry:
 
 
 def read_file(path: Path, grammar: Grammar) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The values of a tweet.ini by the first names of their options, checked, paths absolute; and notes."""
+    """The values of a tweet.ini by the first names of their options, checked, paths
+    absolute; and notes.
+    """
     values: dict[str, str] = {}
     lines: dict[str, int] = {}
     for entry in _entries(read_text(path, "configuration file"), path):
@@ -235,20 +261,26 @@ def read_file(path: Path, grammar: Grammar) -> tuple[dict[str, str], tuple[str, 
         lines[option.name] = entry.line
         if entry.value.strip():
             _check(option, entry.value, f"{place}: {entry.key}")
-            values[option.name[2:]] = _as_argument(option, entry.value, grammar.path.under(path.parent))
+            values[option.name[2:]] = _as_argument(
+                option, entry.value, grammar.path.under(path.parent)
+            )
     note = read_by_others(path) if "dbpass" in values else None
     return values, (note,) if note else ()
 
 
 def _option_of_key(key: str, place: str, grammar: Grammar) -> Option:
-    option = grammar.by_name.get(f"--{key.lower()}") or grammar.by_name.get(_without_dashes(f"--{key}"))
+    option = grammar.by_name.get(f"--{key.lower()}") or grammar.by_name.get(
+        _without_dashes(f"--{key}")
+    )
     shown = harmless_name(key) or "in this line"
     if option is None:
         nearest = grammar.nearest(key)
         advice = f"did you mean {nearest}?" if nearest else "`tweetcrawler --help` lists all."
         raise ConfigurationError(f"{place}: the key {shown} is not known; {advice}")
     if not option.in_file:
-        raise ConfigurationError(f"{place}: the key {shown} cannot stand in a file; say {option.name}.")
+        raise ConfigurationError(
+            f"{place}: the key {shown} cannot stand in a file; say {option.name}."
+        )
     return option
 
 
@@ -259,7 +291,9 @@ def _as_argument(option: Option, value: str, path: PathIn) -> str:
 
 
 def _entries(text: str, path: Path) -> Iterator[_Entry]:
-    """The `key = value` lines. Sections order the file for its readers only: a key may stand in any."""
+    """The `key = value` lines. Sections order the file for its readers only: a key may
+    stand in any.
+    """
     for number, line in enumerate(text.split("\n"), start=1):
         stripped = line.strip()
         if not stripped or stripped[0] in "#;" or _SECTION.fullmatch(stripped):
@@ -269,17 +303,23 @@ def _entries(text: str, path: Path) -> Iterator[_Entry]:
             raise ConfigurationError(
                 f"{path}, line {number}: this is neither a [section] nor key = value nor a # comment."
             )
-        yield _Entry(number, match["key"], _value(match["rest"], f"{path}, line {number}: {match['key']}"))
+        yield _Entry(
+            number, match["key"], _value(match["rest"], f"{path}, line {number}: {match['key']}")
+        )
 
 
 def _value(text: str, place: str) -> str:
-    """What stands behind `=`: in quotes as it is, else up to a # or ; that has white space before it.
+    """What stands behind `=`: in quotes as it is, else up to a # or ; that has white space
+    before it.
 
-    A quote closes the value only where the line or a comment follows, so a password may hold its own quotes.
+    A quote closes the value only where the line or a comment follows, so a password may
+    hold its own quotes.
     """
     if text.strip()[:1] not in ("'", '"'):
         return _COMMENT.split(text, maxsplit=1)[0].strip()
     match = _QUOTED.match(text.lstrip())
     if match is None:
-        raise ConfigurationError(f"{place}: the quote before the value is not closed; close it on its line.")
+        raise ConfigurationError(
+            f"{place}: the quote before the value is not closed; close it on its line."
+        )
     return match["value"]

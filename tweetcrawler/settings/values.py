@@ -125,7 +125,11 @@ def language(text: str) -> str:
 def api_url(text: str) -> str:
     try:
         parts = urlsplit(text_of(text.strip()))
-        usable = parts.scheme in ("http", "https") and parts.port != 0 and not re.search(r"\s", text.strip())
+        usable = (
+            parts.scheme in ("http", "https")
+            and parts.port != 0
+            and not re.search(r"\s", text.strip())
+        )
     except ValueError:  # a port that is no number, brackets that are no address
         usable = False
     if not usable or not parts.hostname:
