@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 import psycopg
 
+from tweetcrawler.archives.flatten_v1 import flatten_statuses
 from tweetcrawler.flatten import COLUMNS, flatten
-from tweetcrawler.flatten_v1 import flatten_statuses
 
 _LINES_A_BATCH = {"v2": 50, "v1": 5_000}
 _COPY = f"COPY tweet_articles_tweepy ({', '.join(COLUMNS)}) FROM STDIN"

@@ -14,10 +14,11 @@ import psycopg
 
 from benchmarks.figures import Table
 from benchmarks.stage import Server
-from tweetcrawler import plan, prices, status
-from tweetcrawler.batch import Batch, Bought
+from tweetcrawler import prices
 from tweetcrawler.db import Accounts, Database, Session
 from tweetcrawler.flatten import COLUMNS
+from tweetcrawler.look import plan, status
+from tweetcrawler.pages import Batch, Bought
 from tweetcrawler.prices import Tariff
 
 _OWNER = "bench"

@@ -15,10 +15,10 @@ import psycopg
 from benchmarks import stage
 from benchmarks.figures import Figure, Table, interleaved, ratio
 from benchmarks.stage import Sandbox, Server
-from tweetcrawler.batch import Batch, Bought
 from tweetcrawler.db import Database
 from tweetcrawler.flatten import flatten
-from tweetcrawler.inputs import read_credentials
+from tweetcrawler.pages import Batch, Bought
+from tweetcrawler.settings.inputs import read_credentials
 from tweetcrawler.xapi import Page, Timeouts, X
 
 _SANDBOX = (

@@ -28,8 +28,8 @@ sys.path.insert(0, str(TESTS))
 from crawls import Crawler as Crawler  # noqa: E402 - it lies beside the tests
 from sandbox_server import Sandbox as Sandbox  # noqa: E402
 
-from tweetcrawler import embedded  # noqa: E402
 from tweetcrawler.db import Database  # noqa: E402
+from tweetcrawler.local import embedded  # noqa: E402
 
 POSTS_OF_A_USER = 3_200
 FAST = (

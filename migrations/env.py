@@ -17,8 +17,9 @@ from pathlib import Path
 from alembic import context
 from sqlalchemy import create_engine, pool, text
 
-from tweetcrawler import db, embedded, settings
+from tweetcrawler import db, settings
 from tweetcrawler.errors import ConfigurationError, DatabaseNotMigrated, TweetcrawlerError
+from tweetcrawler.local import embedded
 
 LOCK = 0x74776565  # any number that all upgrades share
 

@@ -18,8 +18,8 @@ from databases import made, server_folder
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from tweetcrawler import embedded
 from tweetcrawler.db import Database
+from tweetcrawler.local import embedded
 
 # Where bytecode is not kept, as in many a container, each of the thousand processes below
 # compiles the package anew.

@@ -18,9 +18,10 @@ from types import FrameType
 from typing import Any
 
 from tweetcrawler import csvfiles
-from tweetcrawler.batch import Batch, Bought, Found
 from tweetcrawler.csvfiles import CsvFolder, Session
 from tweetcrawler.flatten import COLUMNS
+from tweetcrawler.pages import Batch, Bought
+from tweetcrawler.targets import Found
 
 REST_S = 7 * 86_400.0
 LISTS = ("hashtags", "urls", "user_mentions_id", "media", "user_mentions_name")

@@ -21,8 +21,16 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tweetcrawler import archive
-from tweetcrawler.archive import EMPTY, OTHER_FILE, Archive, Document, Position, identify, recognise
+from tweetcrawler.archives import containers
+from tweetcrawler.archives.containers import (
+    EMPTY,
+    OTHER_FILE,
+    Archive,
+    Document,
+    Position,
+    identify,
+    recognise,
+)
 from tweetcrawler.flatten import flatten
 
 ARCHIVES = Path(__file__).parent / "data" / "archives"
@@ -48,7 +56,7 @@ PACKED = {
 
 def read(path: Path | Archive, start: Position = Position()) -> list[Document]:  # noqa: B008 - it is immutable
     each = identify(path) if isinstance(path, Path) else path
-    with archive.documents(each, start, stopping=lambda: False) as (documents, _):
+    with containers.documents(each, start, stopping=lambda: False) as (documents, _):
         return list(documents)
 
 
@@ -183,13 +191,13 @@ def test_folder_gives_what_is_named_like_posts_by_name(tmp_path: Path) -> None:
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"{}")
-    assert [str(path.relative_to(tmp_path)) for path in archive.find(tmp_path)] == [
+    assert [str(path.relative_to(tmp_path)) for path in containers.find(tmp_path)] == [
         "a.json.gz",
         "b.jsonl",
         "e.JSONL.zst",
         "sub/c.tar",
     ]
-    assert list(archive.find(tmp_path / "notes.txt")) == [tmp_path / "notes.txt"]
+    assert list(containers.find(tmp_path / "notes.txt")) == [tmp_path / "notes.txt"]
 
 
 def test_fingerprint_changes_with_the_file_and_head_only_with_its_beginning(tmp_path: Path) -> None:
@@ -299,7 +307,7 @@ def test_deep_nesting_is_a_problem_and_not_the_end(tmp_path: Path) -> None:
 def test_line_that_is_too_long_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "DOCUMENT_MAX_BYTES", 300_000)
+    monkeypatch.setattr(containers, "DOCUMENT_MAX_BYTES", 300_000)
     data = b'{"id":"1"}\n"' + b"x" * 700_000 + b'"\n{"id":"2"}\n"' + b"y" * 400_000 + b'"'
     found = read(written(tmp_path, data))
     assert [value["id"] for value in values(found)] == ["1", "2"]
@@ -380,14 +388,14 @@ def test_standard_input_is_read_while_it_trickles_and_its_silence_can_be_stopped
     kept = os.dup(0)
     os.dup2(reader, 0)
     try:
-        with archive.documents(archive.STANDARD_INPUT, Position(), stopping=stop.is_set) as (
+        with containers.documents(containers.STANDARD_INPUT, Position(), stopping=stop.is_set) as (
             documents,
             _,
         ):
             os.write(writer, gzip.compress(b'{"id":"1"}\n' * 5)[:-8])
             assert next(documents).value == {"id": "1"}
             stop.set()
-            with pytest.raises(archive.Stopped):
+            with pytest.raises(containers.Stopped):
                 list(documents)
     finally:
         os.dup2(kept, 0)
@@ -434,17 +442,17 @@ def test_arrays_and_search_pages_of_v1_are_statuses() -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "count"),
     [
-        ("activity_streams.jsonl", archive.ACTIVITY, 2),
-        ("account_download.json", archive.ACCOUNT_DOWNLOAD, 2),
+        ("activity_streams.jsonl", containers.ACTIVITY, 2),
+        ("account_download.json", containers.ACCOUNT_DOWNLOAD, 2),
     ],
 )
 def test_formats_that_only_look_alike_have_a_name(name: str, kind: str, count: int) -> None:
     assert kinds(ARCHIVES / name) == {kind: count}
-    assert kind in archive.REFUSED
+    assert kind in containers.REFUSED
 
 
 def test_script_of_an_account_download_is_refused_as_one() -> None:
-    assert problems(read(ARCHIVES / "tweets.js")) == [archive.ACCOUNT_DOWNLOAD]
+    assert problems(read(ARCHIVES / "tweets.js")) == [containers.ACCOUNT_DOWNLOAD]
 
 
 @pytest.mark.parametrize(
@@ -469,8 +477,8 @@ def test_script_of_an_account_download_is_refused_as_one() -> None:
         ),
         ({"data": {"tweet_edit": {}}}, "compliance"),
         ([{"trends": [], "locations": []}], "trends"),
-        (1700000000000000001, archive.IDS),
-        (["1700000000000000001"], archive.IDS),
+        (1700000000000000001, containers.IDS),
+        (["1700000000000000001"], containers.IDS),
         ({"id_str": "5", "screen_name": "x"}, "user"),
         ({"ids": [1], "next_cursor": 0}, "page of user ids"),
         ({"foo": 1}, "unknown"),

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tweetcrawler.errors import ConfigurationError
-from tweetcrawler.inputs import (
+from tweetcrawler.secret import Credential, Secret
+from tweetcrawler.settings.inputs import (
     KEY_COLUMNS,
     OPTIONAL_COLUMNS,
     CredentialFile,
@@ -19,7 +20,6 @@ from tweetcrawler.inputs import (
     no_credentials_sentence,
     read_credentials,
 )
-from tweetcrawler.secret import Credential, Secret
 
 HEADER = "consumer_key,consumer_secret,access_token,access_token_secret"
 CANARY = "c4nary-Secret-0815"

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from sandbox_server import Sandbox
 
 from tweetcrawler import prices
-from tweetcrawler.batch import Batch, Bought
 from tweetcrawler.budget import Limits, Room, Want, grant
 from tweetcrawler.db import Database
+from tweetcrawler.pages import Batch, Bought
 
 TIMELINE = "/2/users/:id/tweets"
 FEWEST = 5

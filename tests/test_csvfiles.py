@@ -31,10 +31,11 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from tweetcrawler import csvfiles, db, walk
-from tweetcrawler.batch import Absent, Batch, Found
 from tweetcrawler.csvfiles import BOOKKEEPING, CsvFolder, Session
 from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseNotMigrated
 from tweetcrawler.flatten import COLUMNS
+from tweetcrawler.pages import Batch
+from tweetcrawler.targets import Absent, Found
 from tweetcrawler.windows import Bucket
 
 KEPT = ("tweet_from", "origin_device", "sentiment")

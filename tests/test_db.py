@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tweetcrawler.batch import Absent, Batch, Bought, Found
 from tweetcrawler.db import SCHEMA, Database, Session
 from tweetcrawler.errors import DatabaseNotMigrated, DatabaseUnreachable
 from tweetcrawler.flatten import COLUMNS
+from tweetcrawler.pages import Batch, Bought
+from tweetcrawler.targets import Absent, Found
 from tweetcrawler.windows import Bucket
 
 REST_S = 7 * 86_400.0

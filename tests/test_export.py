@@ -27,10 +27,11 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from tweetcrawler import cli, db, export
-from tweetcrawler.batch import Batch, Bought, Found
 from tweetcrawler.db import Column, Database
 from tweetcrawler.flatten import COLUMNS
+from tweetcrawler.pages import Batch, Bought
 from tweetcrawler.settings import Export, help_text
+from tweetcrawler.targets import Found
 
 LARGEST = 2**63 - 1
 LISTS = ("hashtags", "urls", "user_mentions_id", "media", "user_mentions_name")

@@ -16,8 +16,8 @@ from array_literals import parsed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tweetcrawler.archives.flatten_v1 import flatten_statuses, is_cut
 from tweetcrawler.flatten import COLUMNS, flatten
-from tweetcrawler.flatten_v1 import flatten_statuses, is_cut
 
 ARCHIVES = Path(__file__).parent / "data" / "archives"
 

@@ -14,7 +14,7 @@ from crawls import PROGRAM, Crawler, ended, kill_tree, truth
 from sandbox_server import Sandbox
 from searches import lost, requests_to
 
-from tweetcrawler import lists
+from tweetcrawler.settings import lists
 
 TWEETS = "/2/tweets"
 WRITERS = [f"writer_{n}" for n in range(6)]

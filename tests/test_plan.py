@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sandbox_server import Sandbox
 
-from tweetcrawler.accounts import Known
+from tweetcrawler.books import Known
 from tweetcrawler.coverage import id_at
-from tweetcrawler.forecast import Door, Span, of_timeline, time_s
+from tweetcrawler.look.forecast import Door, Span, of_timeline, time_s
 
 HANDLES = [f"reader_{n}" for n in range(16)]
 DAY_S = 86_400.0

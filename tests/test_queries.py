@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tweetcrawler import coverage, places, queries, windows
+from tweetcrawler import coverage, queries, windows
 from tweetcrawler.coverage import Bounds, Hole
 from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.settings import places
 from tweetcrawler.windows import Bucket
 
 ranges = st.lists(

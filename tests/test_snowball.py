@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sandbox_server import Sandbox
 
-from tweetcrawler import lists
+from tweetcrawler.settings import lists
 
 SEEDS = ["writer_1", "writer_2", "writer_3"]
 

@@ -24,7 +24,7 @@ from crawls import PROGRAM, Crawler
 from sandbox_server import Sandbox
 
 from tweetcrawler import prices
-from tweetcrawler.accounts import added_up, until_day_of_month, usage_of
+from tweetcrawler.books import added_up, until_day_of_month, usage_of
 from tweetcrawler.db import Database
 
 HANDLES = [f"writer_{n}" for n in range(6)]

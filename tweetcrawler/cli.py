@@ -20,11 +20,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from tweetcrawler import endpoints, inputs, prices, settings
+from tweetcrawler import endpoints, prices, settings
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
 from tweetcrawler.prices import Tariff
 from tweetcrawler.secret import Credential
-from tweetcrawler.settings import Settings
+from tweetcrawler.settings import Settings, inputs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from tweetcrawler.crawl import Report
     from tweetcrawler.csvfiles import CsvFolder
     from tweetcrawler.db import Accounts, Database
-    from tweetcrawler.display import LivePicture, LogLines
-    from tweetcrawler.plan import Plan
-    from tweetcrawler.sections import Section
+    from tweetcrawler.look.display import LivePicture, LogLines
+    from tweetcrawler.look.plan import Plan
+    from tweetcrawler.look.sections import Section
 
 log = logging.getLogger("tweetcrawler")
 
@@ -115,7 +115,9 @@ def _timelines(chosen: Settings, desk: _Desk) -> Report:
 def _search(chosen: Settings) -> int:
     from rich.console import Console
 
-    from tweetcrawler import crawl, display, lists
+    from tweetcrawler import crawl
+    from tweetcrawler.look import display
+    from tweetcrawler.settings import lists
 
     queries = lists.read_queries(chosen.search.queries, chosen.search.queries_file)
     with _prepared(chosen) as desk:
@@ -131,7 +133,8 @@ def _search(chosen: Settings) -> int:
 
 
 def _trending(chosen: Settings) -> int:
-    from tweetcrawler import crawl, places
+    from tweetcrawler import crawl
+    from tweetcrawler.settings import places
 
     wanted = [places.place(name) for name in chosen.trending.places]
     _needs_database(chosen, "trending keeps what was seen in a table")
@@ -169,7 +172,7 @@ def _trending(chosen: Settings) -> int:
 
 
 def _snowball(chosen: Settings) -> int:
-    from tweetcrawler import lists
+    from tweetcrawler.settings import lists
 
     _needs_database(chosen, "snowball asks a table whom its posts refer to")
     depth = chosen.snowball.depth
@@ -194,8 +197,9 @@ def _snowball(chosen: Settings) -> int:
 
 def _next_level(chosen: Settings, sink: Database | CsvFolder) -> bool:
     """Makes the next level, or prints it; False when it is empty."""
-    from tweetcrawler import lists, snowball
+    from tweetcrawler import snowball
     from tweetcrawler.db import Database
+    from tweetcrawler.settings import lists
 
     assert isinstance(sink, Database)  # noqa: S101 - the command has seen to it
     wanted = chosen.snowball
@@ -228,7 +232,8 @@ def _no_next_level() -> int:
 
 
 def _hydrate(chosen: Settings) -> int:
-    from tweetcrawler import crawl, lists
+    from tweetcrawler import crawl
+    from tweetcrawler.settings import lists
 
     _needs_database(chosen, "hydrate looks into a table for what is stored already")
     bad = _BadLines(chosen.hydrate.ids_file or "stdin")
@@ -280,7 +285,7 @@ class _Desk:
 
     def display(self) -> LivePicture | LogLines:
         """A display for one run."""
-        from tweetcrawler import display
+        from tweetcrawler.look import display
 
         live = sys.stderr.isatty() and not self.chosen.quiet
         return display.LivePicture(_terminal()) if live else display.LogLines()
@@ -289,7 +294,7 @@ class _Desk:
         """Prints the report, and gives the exit code."""
         from rich.console import Console
 
-        from tweetcrawler import display
+        from tweetcrawler.look import display
 
         display.print_report(report, Console(), tariff=_tariff(self.chosen))
         if (planned := self._beside_its_plan(report)) is not None:
@@ -320,8 +325,8 @@ class _Desk:
         """What the run took beside what was planned of it; None when there was no plan
         since the last such run.
         """
-        from tweetcrawler import plan
         from tweetcrawler.db import Database
+        from tweetcrawler.look import plan
 
         if not isinstance(self.sink, Database):
             return None
@@ -371,7 +376,7 @@ def _needs_database(chosen: Settings, why: str) -> None:
 
 
 def _plan(chosen: Settings) -> int:
-    from tweetcrawler import display, plan
+    from tweetcrawler.look import display, plan
 
     _needs_database(chosen, "plan reads what is stored in a database")
     tariff = _tariff(chosen)
@@ -398,7 +403,7 @@ def _plan(chosen: Settings) -> int:
 
 
 def _report(chosen: Settings) -> int:
-    from tweetcrawler import report
+    from tweetcrawler.look import report
 
     _needs_database(chosen, "report reads a database")
     page = chosen.look.html
@@ -505,7 +510,8 @@ def _asked(chosen: Settings) -> dict[str, int]:
     """Asks X what a plan wants to know: buys unknown users, or has the posts of queries
     counted.
     """
-    from tweetcrawler import crawl, lists
+    from tweetcrawler import crawl
+    from tweetcrawler.settings import lists
 
     with _prepared(chosen) as desk:
         if chosen.search.queries or chosen.search.queries_file:
@@ -547,7 +553,8 @@ def _planned_run(chosen: Settings) -> dict[str, object]:
 def _made_plan(
     chosen: Settings, accounts: Accounts, tariff: Tariff, subject: str, counted: Mapping[str, int]
 ) -> Plan:
-    from tweetcrawler import lists, places, plan
+    from tweetcrawler.look import plan
+    from tweetcrawler.settings import lists, places
 
     if chosen.look.trending:
         wanted = chosen.trending
@@ -567,7 +574,7 @@ def _made_plan(
 
 
 def _status(chosen: Settings) -> int:
-    from tweetcrawler import display
+    from tweetcrawler.look import display
 
     _needs_database(chosen, "status reads a database")
     tariff = _tariff(chosen)
@@ -607,7 +614,7 @@ def _looked(
     chosen: Settings, database: Database, tariff: Tariff
 ) -> tuple[object, Sequence[Section]]:
     """The state of things, as plain values and for readers."""
-    from tweetcrawler import plan, status
+    from tweetcrawler.look import plan, status
 
     with database.accounts() as accounts:
         if chosen.look.handle is None:
@@ -658,7 +665,7 @@ def _db(chosen: Settings) -> int:
         Database(conninfo_of(chosen.database), chosen.database.table).upgrade()
         print("the schema is at its newest revision")
         return 0
-    from tweetcrawler import embedded
+    from tweetcrawler.local import embedded
 
     server = embedded.Server(chosen.data_folder)
     if chosen.action == "start":
@@ -715,8 +722,9 @@ def _import(chosen: Settings) -> int:
         )
     from rich.console import Console
 
-    from tweetcrawler import display, importing
+    from tweetcrawler.archives import importing
     from tweetcrawler.db import Database
+    from tweetcrawler.look import display
 
     _log_to_stderr(chosen, ())
     for note in chosen.notes:
@@ -733,7 +741,7 @@ def _import(chosen: Settings) -> int:
 
 
 def _demo(chosen: Settings) -> int:
-    from tweetcrawler import demo
+    from tweetcrawler.local import demo
 
     return demo.run(chosen.keep, say=functools.partial(print, flush=True))
 
@@ -784,7 +792,7 @@ def _sink(chosen: Settings) -> Iterator[Database | CsvFolder]:
         database.check()
         yield database
         return
-    from tweetcrawler import embedded
+    from tweetcrawler.local import embedded
 
     with embedded.lend(chosen.data_folder) as url:
         database = Database(url, chosen.database.table)

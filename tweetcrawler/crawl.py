@@ -21,13 +21,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tweetcrawler import __version__, prices
-from tweetcrawler.batch import Place, Target
 from tweetcrawler.endpoints import HANDLES_A_LOOKUP
 from tweetcrawler.errors import TweetcrawlerError
-from tweetcrawler.job import Counting, Job, Outcome, Session, Sink
 from tweetcrawler.pool import Event, Pool
+from tweetcrawler.run import Counting, Job, Outcome, Session, Sink
 from tweetcrawler.secret import Credential
 from tweetcrawler.settings import Settings
+from tweetcrawler.targets import Place, Target
 
 if TYPE_CHECKING:
     from tweetcrawler.csvfiles import CsvFolder

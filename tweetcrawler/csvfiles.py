@@ -29,22 +29,11 @@ from typing import Any, TypeVar
 import orjson
 
 from tweetcrawler import coverage, queries
-from tweetcrawler.batch import (
-    LEASE_S,
-    SEARCH,
-    TIMELINE,
-    Absent,
-    Batch,
-    Bought,
-    Claim,
-    Found,
-    NoNews,
-    Saved,
-    Target,
-)
 from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseNotMigrated
 from tweetcrawler.flatten import COLUMNS, KEPT
 from tweetcrawler.identity import is_gone
+from tweetcrawler.pages import Batch, Bought, NoNews, Saved
+from tweetcrawler.targets import LEASE_S, SEARCH, TIMELINE, Absent, Claim, Found, Target
 from tweetcrawler.windows import Bucket
 
 __all__ = ["BOOKKEEPING", "CsvFolder", "Session"]

@@ -21,22 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from tweetcrawler import coverage, pool, queries
-from tweetcrawler.batch import (
-    SEARCH,
-    Absent,
-    Batch,
-    Bought,
-    Claim,
-    Found,
-    Gone,
-    Metrics,
-    NoNews,
-    Place,
-    Target,
-    Trend,
-)
 from tweetcrawler.coverage import Ask, Bounds, Hole, Range, Walk
-from tweetcrawler.desk import Desk, Lease
 from tweetcrawler.endpoints import (
     COUNTS_ALL,
     COUNTS_RECENT,
@@ -63,12 +48,15 @@ from tweetcrawler.errors import (
     XError,
     XUnavailable,
 )
-from tweetcrawler.fetch import APP, BOTH, Allowance, Fetcher
 from tweetcrawler.flatten import flatten
 from tweetcrawler.identity import new_owner
-from tweetcrawler.job import Counting, Job, Outcome, Session
+from tweetcrawler.leases import ChunkLeases, Lease
+from tweetcrawler.pages import Batch, Bought, Gone, Metrics, NoNews
 from tweetcrawler.permits import Kind
+from tweetcrawler.request import APP, BOTH, Allowance, Requests
+from tweetcrawler.run import Counting, Job, Outcome, Session
 from tweetcrawler.sentiment import scorer
+from tweetcrawler.targets import SEARCH, Absent, Claim, Found, Place, Target, Trend
 from tweetcrawler.xapi import Page, X, state_of
 
 if TYPE_CHECKING:
@@ -127,7 +115,7 @@ class Worker:
         self._tell = tell
         self._owner = new_owner(job.run)
         tell(("owner", self._owner))
-        self._fetcher = Fetcher(job, number=number, owner=self._owner, tell=tell)
+        self._requests = Requests(job, number=number, owner=self._owner, tell=tell)
         self._score = scorer() if job.settings.sentiment else None
         self._rest_s = job.settings.recheck_days * 86_400.0
         # What is left to do of the unit under way, should it be interrupted.
@@ -175,57 +163,57 @@ class Worker:
         a connection each.
         """
         with self._job.sink.session(
-            stopping=lambda: self._stopping() or desk.is_cut_off
+            stopping=lambda: self._stopping() or leases.is_cut_off
         ) as session:
-            desk = Desk(session, self._job, self._owner, targets)
+            leases = ChunkLeases(session, self._job, self._owner, targets)
             result = self._one_by_one(
-                "crawl", targets, lambda target, _: self._crawl_with(desk, target)
+                "crawl", targets, lambda target, _: self._crawl_with(leases, target)
             )
             try:
-                self._note(desk)
+                self._note(leases)
                 if result["left"]:
                     session.release(self._owner)
             except TweetcrawlerError as error:
-                result["left"] += desk.unnoted
+                result["left"] += leases.unnoted
                 result["fatal"] = (str(error), error.exit_code)
         return result
 
-    def _crawl_with(self, desk: Desk, target: Target) -> None:
-        outcome = self.crawl_target(desk, target)
+    def _crawl_with(self, leases: ChunkLeases, target: Target) -> None:
+        outcome = self.crawl_target(leases, target)
         if outcome is not None:
             self._tell_outcome(outcome)
-        if desk.is_full:
-            self._note(desk)
+        if leases.is_full:
+            self._note(leases)
 
-    def _note(self, desk: Desk) -> None:
-        noted = desk.note()
+    def _note(self, leases: ChunkLeases) -> None:
+        noted = leases.note()
         if noted:
             self._tell(("noted", noted))
 
-    def crawl_target(self, desk: Desk, target: Target) -> Outcome | None:
+    def crawl_target(self, leases: ChunkLeases, target: Target) -> Outcome | None:
         """Walks the holes of one target over a connection of its own, which is opened when
         there is news.
 
-        None when there is none: the end of the walk is left with the desk.
+        None when there is none: the end of the walk is left with the leases.
 
         **Errors**: `LeaseLost` when another process walks it; `MustWait` when every window is closed;
         `XUnavailable` when X gives no answer; all leave what was saved, and the lease free.
         """
         with self._job.sink.session(stopping=self._stopping) as session:
             try:
-                return self._crawl_target(session, desk, target)
+                return self._crawl_target(session, leases, target)
             except TweetcrawlerError as error:
                 if isinstance(error, LeaseLost):
-                    desk.distrust()
+                    leases.distrust()
                 # Who waited for the database once does not wait for it again to clear up.
-                desk.is_cut_off = isinstance(error, DatabaseUnreachable)
-                desk.release(target)
+                leases.is_cut_off = isinstance(error, DatabaseUnreachable)
+                leases.release(target)
                 raise
 
     def _give_back(self) -> None:
         try:
             with self._job.sink.session(stopping=lambda: True) as session:
-                self._fetcher.give_back(session)
+                self._requests.give_back(session)
         except TweetcrawlerError as error:
             log.debug("permits are lost until their window turns: %s", error)
 
@@ -273,7 +261,7 @@ class Worker:
                 result["targets"].append(target)
         if not unknown:
             return
-        with self._fetcher.allowance(session, USERS_BY, len(unknown), what="users") as allowed:
+        with self._requests.allowance(session, USERS_BY, len(unknown), what="users") as allowed:
             unknown, rest = unknown[: allowed.units], unknown[allowed.units :]
             if rest:
                 result["later"].append((rest, 0.0, ""))
@@ -286,7 +274,7 @@ class Worker:
                 return
             names = [handle for handle in unknown if handle in mine]
             try:
-                page, credential = self._fetcher.page(
+                page, credential = self._requests.page(
                     session, USERS_BY, lambda x, user_auth: x.users_by(names, user_auth=user_auth)
                 )
             except TweetcrawlerError:
@@ -305,11 +293,15 @@ class Worker:
 
     # -- targets -----------------------------------------------------------------------------------------
 
-    def _crawl_target(self, session: Session, desk: Desk, target: Target) -> Outcome | None:
+    def _crawl_target(
+        self, session: Session, leases: ChunkLeases, target: Target
+    ) -> Outcome | None:
         source = (
             _recent_of(target.username or "") if target.kind == SEARCH else _timeline_of(target)
         )
-        descent = _Descent(session, desk, target, desk.lease_of(target), source, target.username)
+        descent = _Descent(
+            session, leases, target, leases.lease_of(target), source, target.username
+        )
         try:
             if target.kind == SEARCH:
                 self._walk_search(descent)
@@ -335,7 +327,7 @@ class Worker:
         elif target.kind != SEARCH and (descent.username or target.handle).lower() != target.handle:
             state, reason = "renamed", f"now @{descent.username}, followed by its id"
         if descent.last is not None:
-            desk.leave(NoNews(target, descent.last, state, reason))
+            leases.leave(NoNews(target, descent.last, state, reason))
             return None
         session.finish(
             target.id, self._owner, state=state, reason=reason, crawled=not descent.stalled
@@ -393,7 +385,7 @@ class Worker:
         """Walks what recent search reaches; False when time or X's clock has moved the
         edge: look again.
         """
-        ahead_s, session, target = self._fetcher.x_ahead_s, descent.session, descent.target
+        ahead_s, session, target = self._requests.x_ahead_s, descent.session, descent.target
         floor = self._recent_floor()
         if claim.unreachable:
             self._tell(("note", _RECENT_NOTE))
@@ -411,7 +403,7 @@ class Worker:
             except RequestRefused:
                 # X calls ids too old that are not, by a clock which is wrong: its answer
                 # told what time it is.
-                if abs(self._fetcher.x_ahead_s - ahead_s) < EDGE_S / 2:
+                if abs(self._requests.x_ahead_s - ahead_s) < EDGE_S / 2:
                     raise
                 return False
             if walk.ask is not None and (descent.left is None or descent.left > 0):
@@ -420,7 +412,7 @@ class Worker:
 
     def _recent_floor(self) -> int:
         """The lowest id that recent search reaches now."""
-        return coverage.id_at(int((time.time() + self._fetcher.x_ahead_s - RECENT_S) * 1000))
+        return coverage.id_at(int((time.time() + self._requests.x_ahead_s - RECENT_S) * 1000))
 
     def _descend(self, descent: _Descent, walk: Walk, *, until_s: float = float("inf")) -> None:
         """Walks to the end of a hole, to the last post that may be bought, or to a moment."""
@@ -450,7 +442,7 @@ class Worker:
             )
             descent.lease.renewed(saved)
             if not saved.leased:
-                descent.desk.distrust()
+                descent.leases.distrust()
             self._tell(("page", credential, batch.bought.posts, saved.new))
             if descent.left is not None:
                 descent.left -= batch.bought.posts
@@ -469,11 +461,11 @@ class Worker:
             ask = walk.ask
             assert ask is not None  # noqa: S101 - the caller looked
             try:
-                with self._fetcher.allowance(
+                with self._requests.allowance(
                     descent.session, source.endpoint, count, fewest=source.smallest
                 ) as allowed:
-                    page, credential = self._fetcher.page(
-                        descent.desk.session,
+                    page, credential = self._requests.page(
+                        descent.leases.session,
                         source.endpoint,
                         lambda x, user_auth: descent.fetch(
                             x,
@@ -524,8 +516,8 @@ class Worker:
         wanted = self._job.settings.trending
         with self._sql_session() as session:
             try:
-                with self._fetcher.allowance(session, TRENDS, 0) as allowed:
-                    page, credential = self._fetcher.page(
+                with self._requests.allowance(session, TRENDS, 0) as allowed:
+                    page, credential = self._requests.page(
                         session,
                         TRENDS,
                         lambda x, _: x.trends(place.woeid, max_trends=wanted.max_trends),
@@ -560,8 +552,8 @@ class Worker:
                     until_id=until_id,
                 )
                 try:
-                    with self._fetcher.allowance(session, endpoint, 0) as allowed:
-                        page, credential = self._fetcher.page(session, endpoint, ask, kinds=APP)
+                    with self._requests.allowance(session, endpoint, 0) as allowed:
+                        page, credential = self._requests.page(session, endpoint, ask, kinds=APP)
                 except RequestRefused as error:
                     self._tell_outcome(Outcome(counting.query, "failed", str(error)))
                     return
@@ -587,7 +579,7 @@ class Worker:
         refresh = self._job.settings.hydrate.refresh
         age_s = self._job.settings.hydrate.age_s if refresh else None
         with self._sql_session() as session:
-            with self._fetcher.allowance(session, TWEETS, len(ids)) as allowed:
+            with self._requests.allowance(session, TWEETS, len(ids)) as allowed:
                 if rest := ids[allowed.units :]:
                     result["later"].append(([rest], 0.0, ""))
                 lookup = session.claim_ids(
@@ -601,7 +593,7 @@ class Worker:
                     allowed.unused = True
                     return
                 try:
-                    page, credential = self._fetcher.page(
+                    page, credential = self._requests.page(
                         session,
                         TWEETS,
                         lambda x, user_auth: x.tweets(lookup.mine, user_auth=user_auth),
@@ -645,7 +637,7 @@ class Worker:
         name = self._job.credentials[number].name
         with self._job.sink.session(stopping=self._stopping) as session:
             try:
-                self._fetcher.usage(session, number)
+                self._requests.usage(session, number)
             except (NoCredentialLeft, XError) as error:
                 self._tell_outcome(Outcome(f"X's count for {name}", "failed", str(error)))
                 return
@@ -679,7 +671,7 @@ class _Descent:
     """
 
     session: Session
-    desk: Desk
+    leases: ChunkLeases
     target: Target
     lease: Lease
     source: _Source

@@ -20,8 +20,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sandbox_server import Sandbox
 from tcp_proxy import TcpProxy
 
-from tweetcrawler import embedded
 from tweetcrawler.db import Database
+from tweetcrawler.local import embedded
 
 # -- what the machine must have --------------------------------------------------------------------------
 

@@ -27,9 +27,9 @@ from machine import before_x, need, url_of
 from sandbox_server import Sandbox
 from test_permits import Clock, MemoryBooks, SimulatedX, credentials, run_processes
 
-from tweetcrawler import inputs
 from tweetcrawler.errors import CredentialRefused, MustWait, Overloaded, XError, XUnavailable
 from tweetcrawler.permits import Ledger
+from tweetcrawler.settings import inputs
 from tweetcrawler.windows import Rate
 from tweetcrawler.xapi import Timeouts, X
 

@@ -31,9 +31,10 @@ from tcp_proxy import TcpProxy, Trap
 from test_db import page, row
 
 from tweetcrawler import db
-from tweetcrawler.batch import Batch, Found
 from tweetcrawler.db import Database, Session
 from tweetcrawler.errors import DatabaseUnreachable
+from tweetcrawler.pages import Batch
+from tweetcrawler.targets import Found
 
 TIMELINE = "/2/users/:id/tweets"
 HANDLES = [f"writer_{n}" for n in range(10)]

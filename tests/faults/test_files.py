@@ -22,8 +22,8 @@ from haystack import Haystack
 from machine import SmallDisk
 from sandbox_server import Sandbox
 
-from tweetcrawler import inputs
 from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.settings import inputs
 
 CANARY = "canarySecret0123456789abcdef"
 KEYS = "consumer_key,consumer_secret,access_token,access_token_secret"

@@ -30,13 +30,14 @@ import zstandard
 from sandbox_server import Sandbox
 from test_import import command, counts
 
-from tweetcrawler import inputs, settings, walk
-from tweetcrawler.accounts import usage_of
+from tweetcrawler import settings, walk
+from tweetcrawler.books import usage_of
 from tweetcrawler.coverage import Hole, Walk, settled_below
 from tweetcrawler.endpoints import COUNTS_RECENT
 from tweetcrawler.errors import ConfigurationError, TargetRefused, TweetcrawlerError, XError
 from tweetcrawler.flatten import flatten
 from tweetcrawler.sentiment import scorer
+from tweetcrawler.settings import inputs
 from tweetcrawler.xapi import Page, Timeouts, X
 
 CANARY = "canarySecret0123456789abcdef"

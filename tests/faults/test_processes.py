@@ -28,8 +28,9 @@ from tcp_proxy import Trap
 from test_api import longest_pause
 from test_signals import Terminal
 
-from tweetcrawler import desk, inputs, settings
+from tweetcrawler import leases, settings
 from tweetcrawler.db import Database
+from tweetcrawler.settings import inputs
 from tweetcrawler.walk import Job, Worker, start_worker
 
 TIMELINE = "/2/users/:id/tweets"
@@ -316,10 +317,10 @@ def test_P4_sigterm_finishes_pages_and_gives_everything_back(
     result = ended(process, expect=143)
     measure.seconds("seconds until the end", time.monotonic() - asked_at, at_most=10)
     assert "ended early" in result.stdout
-    [(leases,)] = crawler.select(
+    [(kept,)] = crawler.select(
         "SELECT count(*) FROM crawl_target WHERE lease_until > clock_timestamp()"
     )
-    measure("leases that were kept", leases, at_most=0)
+    measure("leases that were kept", kept, at_most=0)
     measure("permits that were kept", _permits_lost(crawler, sandbox), at_most=0)
     crawler.run()
     measure("posts missing after the next run", missing(crawler, sandbox, HANDLES), at_most=0)
@@ -563,7 +564,7 @@ def test_P7_a_worker_that_slept_before_its_request_does_not_send_it(
     """It looked at its lease, waited for a permit, and then the lease was over: here of one
     second.
     """
-    monkeypatch.setattr(desk, "LEASE_S", 1.0)
+    monkeypatch.setattr(leases, "LEASE_S", 1.0)
     with (
         Sandbox("--credentials", "2", "--posts", "100-300") as sandbox,
         before_database(dsn) as proxy,

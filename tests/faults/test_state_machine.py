@@ -25,9 +25,10 @@ import psycopg
 import pytest
 from sandbox_server import Sandbox
 
-from tweetcrawler import inputs, prices, settings
+from tweetcrawler import prices, settings
 from tweetcrawler.coverage import from_text
 from tweetcrawler.db import Database
+from tweetcrawler.settings import inputs
 from tweetcrawler.walk import Job, Worker
 
 TIMELINE = "/2/users/:id/tweets"

@@ -28,7 +28,7 @@ from tweetcrawler.settings.options import (
     Grammar,
 )
 from tweetcrawler.settings.options import EXPORT_FORMATS as EXPORT_FORMATS
-from tweetcrawler.settings.places import (
+from tweetcrawler.settings.sources import (
     command_of,
     config_file,
     read_command_line,

@@ -13,7 +13,7 @@ import configargparse  # type: ignore[import-untyped]  # ships no types
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.queries import end_id, lowest_id
 from tweetcrawler.secret import Secret
-from tweetcrawler.settings.values import (
+from tweetcrawler.settings.types import (
     PathIn,
     api_url,
     duration,

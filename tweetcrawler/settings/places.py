@@ -1,325 +1,126 @@
-"""What was said in each place: on the command line, in the environment, in tweet.ini.
+"""The places that have trends: X knows them by number (WOEID), people by name.
 
-What is wrong is named by its place; values are never quoted, since any of them may be a
-password in the wrong line.
+X documents no call that lists them any more; the numbers are those that Yahoo gave out and
+that X kept. Any other place may be given by its number.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+import unicodedata
 
 from tweetcrawler.errors import ConfigurationError
-from tweetcrawler.secret import harmless_name, read_by_others, read_text
-from tweetcrawler.settings.options import (
-    COMMANDS,
-    DATABASE_ACTIONS,
-    DEFAULT_FILE,
-    READ_DEFAULT_FILE,
-    VARIABLE_PREFIX,
-    Grammar,
-    Option,
-)
-from tweetcrawler.settings.values import PathIn, on_off
+from tweetcrawler.targets import Place
 
-# --- the command line and the environment ---------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _CommandLine:
-    words: tuple[str, ...]
-    options: dict[str, str | None]
-    repeated: tuple[tuple[str, str], ...] = ()
-    rest: tuple[str, ...] = ()
-    wants: str | None = None
-
-
-def read_command_line(argv: Sequence[str], grammar: Grammar) -> _CommandLine:
-    """Words, options and what follows `sandbox`, told apart before argparse sees them.
-
-    argparse gives up optional words that stand between options, and would read the
-    sandbox's options as ours.
-    """
-    words: list[str] = []
-    options: dict[str, str | None] = {}
-    repeated: list[tuple[str, str]] = []
-    position = 0
-    while position < len(argv):
-        argument = argv[position]
-        position += 1
-        if not argument.startswith("-") or argument == "-":
-            words.append(argument)
-            if words == ["sandbox"]:
-                return _CommandLine(tuple(words), options, rest=tuple(argv[position:]))
-            continue
-        if words == ["export"] and argument.lower() == "--raw":
-            argument = "--pages"  # elsewhere --raw takes on or off
-        option, value = _find_option(argument, grammar)
-        if option.name in ("--help", "--version"):
-            return _CommandLine((), {}, wants=option.name[2:])
-        if not option.is_flag and value is None:
-            value = argv[position] if position < len(argv) else None
-            position += 1
-        if value is None or value.strip():
-            checked = _checked_argument(option, value)
-            if option.is_repeatable and checked is not None:
-                repeated.append((option.name, checked))
-            else:
-                options[option.name] = checked
-    return _CommandLine(tuple(words), options, tuple(repeated))
-
-
-def _find_option(argument: str, grammar: Grammar) -> tuple[Option, str | None]:
-    name, equals, text = argument.partition("=")
-    option = grammar.by_name.get(name.lower()) or grammar.by_name.get(_without_dashes(name))
-    value = text if equals else None
-    if option is None and not argument.startswith("--"):
-        name, value = argument[:2], argument[2:]
-        option = grammar.by_name.get(name)
-        option = None if option and option.is_flag else option
-    if option is None:
-        shown = harmless_name(argument.partition("=")[0]) or "of that name"
-        nearest = grammar.nearest(argument.partition("=")[0])
-        advice = f"did you mean --{nearest}?" if nearest else "`tweetcrawler --help` lists all."
-        raise ConfigurationError(f"There is no option {shown}; {advice}")
-    return option, value
-
-
-def _without_dashes(name: str) -> str:
-    """`--max-per-trend` as `--maxpertrend`, which is `--maxPerTrend` in any case."""
-    return "--" + name[2:].replace("-", "").lower() if name.startswith("--") else name
-
-
-_PASSWORD_INSIDE = re.compile(r"\bpassword\s*=|://[^@]*:[^@]*@", re.IGNORECASE)
-
-
-def _checked_argument(option: Option, value: str | None) -> str | None:
-    if not option.on_command_line:
-        raise ConfigurationError(
-            f"{option.name} is not taken from the command line, where everyone on this machine can read it; "
-            f"write {option.name[2:]} into the file or set {VARIABLE_PREFIX}{option.name[2:].upper()}."
-        )
-    if option.is_flag:
-        if value is not None:
-            raise ConfigurationError(f"{option.name} takes no value; leave out what is behind it.")
-        return None
-    if value is None or value.startswith("--"):
-        raise ConfigurationError(f"{option.name} needs a value behind it.")
-    if option.name == "--dbname" and _PASSWORD_INSIDE.search(value):
-        raise ConfigurationError(
-            "--dbname has a password in it, and everyone on this machine can read a command line; "
-            "write it into the file or set TWEETCRAWLER_DBPASS."
-        )
-    _check(option, value, option.name)
-    return value
-
-
-# What makes no sense elsewhere is refused elsewhere, before anything is bought.
-_BELONGS_TO = {
-    "--archive": ("search", "crawl", "snowball", "plan"),
-    **dict.fromkeys(("--query", "--queries"), ("search", "plan")),
-    **dict.fromkeys(("--since", "--until", "--count"), ("search",)),
-    **dict.fromkeys(("--handle", "--watch"), ("status",)),
-    "--json": ("status", "plan"),
-    "--ask": ("status", "plan"),
-    **dict.fromkeys(("--html", "--markdown"), ("report",)),
-    "--once": ("watch",),
-    **dict.fromkeys(
-        ("--woeid", "--maxTrends", "--maxPerTrend", "--lang", "--timelines", "--every"),
-        ("trending", "plan"),
-    ),
-    **dict.fromkeys(("--by", "--minCount", "--limit", "--depth", "--stdout"), ("snowball",)),
-    **dict.fromkeys(("--refresh", "--age"), ("hydrate",)),
+# fmt: off
+_NUMBERS = {
+    "worldwide": 1,
+    # countries
+    "algeria": 23424740, "argentina": 23424747, "australia": 23424748, "austria": 23424750, "bahrain": 23424753,
+    "belarus": 23424765, "belgium": 23424757, "brazil": 23424768, "canada": 23424775, "chile": 23424782,
+    "colombia": 23424787, "denmark": 23424796, "dominican republic": 23424800, "ecuador": 23424801,
+    "egypt": 23424802, "france": 23424819, "germany": 23424829, "ghana": 23424824, "greece": 23424833,
+    "guatemala": 23424834, "india": 23424848, "indonesia": 23424846, "ireland": 23424803, "israel": 23424852,
+    "italy": 23424853, "japan": 23424856, "jordan": 23424860, "kenya": 23424863, "korea": 23424868,
+    "kuwait": 23424870, "latvia": 23424874, "lebanon": 23424873, "malaysia": 23424901, "mexico": 23424900,
+    "netherlands": 23424909, "new zealand": 23424916, "nigeria": 23424908, "norway": 23424910, "oman": 23424898,
+    "pakistan": 23424922, "panama": 23424924, "peru": 23424919, "philippines": 23424934, "poland": 23424923,
+    "portugal": 23424925, "puerto rico": 23424935, "qatar": 23424930, "russia": 23424936,
+    "saudi arabia": 23424938, "singapore": 23424948, "south africa": 23424942, "spain": 23424950,
+    "sweden": 23424954, "switzerland": 23424957, "thailand": 23424960, "turkey": 23424969, "ukraine": 23424976,
+    "united arab emirates": 23424738, "united kingdom": 23424975, "united states": 23424977,
+    "venezuela": 23424982, "vietnam": 23424984,
+    # cities
+    "accra": 1326075, "adelaide": 1099805, "ahmedabad": 2295402, "amsterdam": 727232, "ankara": 2343732,
+    "athens": 946738, "atlanta": 2357024, "austin": 2357536, "baltimore": 2358820, "bandung": 1047180,
+    "bangalore": 2295420, "bangkok": 1225448, "barcelona": 753692, "belfast": 44544, "belo horizonte": 455821,
+    "berlin": 638242, "bilbao": 754542, "birmingham": 12723, "bogota": 368148, "bologna": 711080,
+    "bordeaux": 580778, "boston": 2367105, "brasilia": 455819, "bremen": 641142, "brisbane": 1100661,
+    "bristol": 13963, "buenos aires": 468739, "busan": 1132447, "cairo": 1521894, "calgary": 8775,
+    "canberra": 1100968, "cape town": 1591691, "caracas": 395269, "cardiff": 15127, "charlotte": 2378426,
+    "chennai": 2295424, "chicago": 2379574, "cincinnati": 2380358, "cleveland": 2381475, "cologne": 667931,
+    "cork": 560472, "curitiba": 455822, "dallas": 2388929, "delhi": 20070458, "denver": 2391279,
+    "detroit": 2391585, "dortmund": 645458, "dresden": 645686, "dubai": 1940345, "dublin": 560743,
+    "durban": 1580913, "dusseldorf": 646099, "edinburgh": 19344, "edmonton": 8676, "essen": 648820,
+    "fortaleza": 455830, "frankfurt": 650272, "fukuoka": 1117099, "geneva": 782538, "genoa": 716085,
+    "glasgow": 21125, "gothenburg": 890869, "guadalajara": 124162, "guayaquil": 375733, "hamburg": 656958,
+    "hanoi": 1236594, "ho chi minh city": 1252431, "houston": 2424766, "hyderabad": 2295414,
+    "indianapolis": 2427032, "istanbul": 2344116, "izmir": 2344117, "jacksonville": 2428344, "jaipur": 2295401,
+    "jakarta": 1047378, "jeddah": 1939873, "johannesburg": 1582504, "kansas city": 2430683, "karachi": 2211096,
+    "kharkiv": 922137, "kobe": 1117545, "kolkata": 2295386, "krakow": 502075, "kuala lumpur": 1154781,
+    "kyiv": 924938, "lagos": 1398823, "lahore": 2211177, "las vegas": 2436704, "lausanne": 783058,
+    "leeds": 26042, "leipzig": 671072, "lille": 608105, "lima": 418440, "liverpool": 26734, "london": 44418,
+    "los angeles": 2442047, "lucknow": 2295377, "lviv": 924943, "lyon": 609125, "madrid": 766273,
+    "malaga": 766356, "manaus": 455833, "manchester": 28218, "manila": 1199477, "maracaibo": 395270,
+    "marseille": 610264, "mecca": 1939897, "medan": 1047908, "medellin": 368150, "melbourne": 1103816,
+    "memphis": 2449323, "mexico city": 116545, "miami": 2450022, "milan": 718345, "milwaukee": 2451822,
+    "minneapolis": 2452078, "minsk": 834463, "moscow": 2122265, "mombasa": 1528335, "monterrey": 134047, "montpellier": 612977,
+    "montreal": 3534, "mumbai": 2295411, "munich": 676757, "nagoya": 1117817, "nagpur": 2282863,
+    "nairobi": 1528488, "nantes": 613858, "naples": 719258, "nashville": 2457170, "new orleans": 2458833,
+    "new york": 2459115, "newcastle": 30079, "nottingham": 30720, "odesa": 929398, "orlando": 2466256,
+    "osaka": 15015370, "oslo": 862592, "ottawa": 3369, "palermo": 719846, "paris": 615702, "perth": 1098081,
+    "philadelphia": 2471217, "phoenix": 2471390, "pittsburgh": 2473224, "portland": 2475687,
+    "porto alegre": 455823, "poznan": 514048, "pretoria": 1586638, "puebla": 137612, "pune": 2295412,
+    "quito": 375732, "raleigh": 2478307, "rawalpindi": 2211387, "recife": 455824,
+    "rennes": 619163, "riga": 854823, "rio de janeiro": 455825, "riyadh": 1939753, "rome": 721943,
+    "rosario": 466862, "rotterdam": 733075, "sacramento": 2486340, "salt lake city": 2487610, "salvador": 455826,
+    "san antonio": 2487796, "san diego": 2487889, "san francisco": 2487956, "san jose": 2488042,
+    "santiago": 349859, "santo domingo": 76456, "sao paulo": 455827, "sapporo": 1118108, "seattle": 2490383,
+    "seoul": 1132599, "seville": 774508, "sheffield": 34503, "soweto": 1587677, "st louis": 2486982,
+    "stockholm": 906057, "strasbourg": 627791, "stuttgart": 698064, "surabaya": 1044316, "sydney": 1105779,
+    "tampa": 2503863, "the hague": 726874, "thessaloniki": 963291, "tijuana": 149361, "tokyo": 1118370,
+    "toronto": 4118, "toulouse": 628886, "turin": 725003, "utrecht": 734047, "valencia": 776688,
+    "vancouver": 9807, "vienna": 551801, "warsaw": 523920, "washington": 2514815, "winnipeg": 2972,
+    "wroclaw": 526363, "yokohama": 1118550, "zaragoza": 779063, "zurich": 784794,
+}
+# fmt: on
+_OTHER_NAMES = {
+    "bengaluru": "bangalore",
+    "den haag": "the hague",
+    "england": "united kingdom",
+    "global": "worldwide",
+    "great britain": "united kingdom",
+    "kiev": "kyiv",
+    "koln": "cologne",
+    "munchen": "munich",
+    "new delhi": "delhi",
+    "new york city": "new york",
+    "south korea": "korea",
+    "turkiye": "turkey",
+    "uae": "united arab emirates",
+    "uk": "united kingdom",
+    "us": "united states",
+    "usa": "united states",
+    "world": "worldwide",
 }
 
 
-def command_of(line: _CommandLine) -> str:
-    """The command, whether it was said as a word or as an option; what does not belong to
-    it is refused.
+def place(text: str) -> Place:
+    """The place of a name, in any case and with or without accents, or of a number.
+
+    **Errors**: `ConfigurationError` with names like it.
     """
-    command = _known_words(line.words)
-    for name, other in (("--trending", "trending"), ("--retweeted", "snowball")):
-        if name in line.options and (command, name) != ("plan", "--trending"):
-            if command not in ("crawl", other):
-                raise ConfigurationError(
-                    f"{name} is a command of its own; leave it or {command} out."
-                )
-            command = other
-    for name in [*line.options, *(name for name, _ in line.repeated)]:
-        owners = _BELONGS_TO.get(name)
-        if owners and command not in owners:
-            raise ConfigurationError(
-                f"{name} belongs to {' and '.join(owners)}, not to {command}; leave it out or name that command."
-            )
-    if command == "search" and not any(
-        name in ("--query", "--queries") for name in (*line.options, *dict(line.repeated))
-    ):
-        raise ConfigurationError("`tweetcrawler search` needs a query: -q QUERY or --queries FILE.")
-    return command
-
-
-def _known_words(words: tuple[str, ...]) -> str:
-    """The command; words that it does not take are refused."""
-    command = words[0] if words else "crawl"
-    if command not in COMMANDS:
-        raise ConfigurationError(f"The first word must be a command, one of {', '.join(COMMANDS)}.")
-    if command == "db" and (len(words) < 2 or words[1] not in DATABASE_ACTIONS):
-        raise ConfigurationError(
-            f"`tweetcrawler db` needs one of {', '.join(DATABASE_ACTIONS)} behind it."
+    if text.strip().isdecimal() and 0 < int(text) < 2**31:
+        number = int(text)
+        return Place(
+            number, next((name for name, woeid in _NUMBERS.items() if woeid == number), str(number))
         )
-    if command == "import" and len(words) < 2:
-        raise ConfigurationError(
-            "`tweetcrawler import` needs files or folders behind it, or - for standard input."
-        )
-    if command == "hydrate" and len(words) < 2:
-        raise ConfigurationError(
-            "`tweetcrawler hydrate` needs a file of ids behind it, or - for stdin."
-        )
-    if len(words) > (2 if command in ("db", "hydrate") else 1) and command != "import":
-        raise ConfigurationError(
-            f"`tweetcrawler {command}` takes no further word; options begin with --."
-        )
-    return command
+    name = _folded(text)
+    name = _OTHER_NAMES.get(name, name)
+    if name in _NUMBERS:
+        return Place(_NUMBERS[name], name)
+    import difflib  # only needed for an error
+
+    near = difflib.get_close_matches(name, [*_NUMBERS, *_OTHER_NAMES], n=3)
+    advice = f"did you mean {' or '.join(near)}?" if near else "give its number (WOEID)."
+    raise ConfigurationError(f"No place of trends is known as {text.strip()[:40]!a}; {advice}")
 
 
-def read_variables(
-    environ: Mapping[str, str], grammar: Grammar
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Our variables that are not blank, by the first name of their option, and notes on
-    misspelled ones.
-    """
-    found: dict[str, str] = {}
-    notes: list[str] = []
-    for variable, value in environ.items():
-        if not variable.startswith(VARIABLE_PREFIX) or not value.strip():
-            continue
-        name = variable.removeprefix(VARIABLE_PREFIX).lower()
-        option = grammar.by_name.get(f"--{name}")
-        if option is None or not (option.in_file or option.name == "--config"):
-            nearest = grammar.nearest(name, likeness=0.8)  # others may be read by somebody else
-            if nearest:
-                meant = VARIABLE_PREFIX + nearest.upper()
-                notes.append(
-                    f"The variable {variable} is not known and not read; did you mean {meant}?"
-                )
-            continue
-        _check(option, value, f"The variable {variable}")
-        found[VARIABLE_PREFIX + option.name[2:].upper()] = value
-    return found, tuple(notes)
-
-
-def config_file(text: str | None, command: str, grammar: Grammar) -> Path | None:
-    if text:
-        return grammar.path(text)
-    default = grammar.folder / DEFAULT_FILE
-    return default if command in READ_DEFAULT_FILE and default.is_file() else None
-
-
-def _check(option: Option, text: str, place: str) -> None:
-    """Raise for a value that its option does not take; the value stays out of the sentence."""
-    convert = on_off if option.is_flag else option.action.type
-    try:
-        convert(text)  # type: ignore[operator, misc]  # every option has a callable type, see Grammar
-    except argparse.ArgumentTypeError as error:
-        sentence = f"{place} {error}."
-    else:
-        return
-    raise ConfigurationError(sentence)
-
-
-# --- tweet.ini ------------------------------------------------------------------------------------
-
-_SECTION = re.compile(r"\[[^\]]*\]\s*([#;].*)?", re.DOTALL)
-_KEY = re.compile(r"\s*(?P<key>[^=:]*[^=:\s])\s*[=:](?P<rest>.*)", re.DOTALL)
-_COMMENT = re.compile(r"\s[#;]")
-_QUOTED = re.compile(r"(?P<quote>['\"])(?P<value>.*?)(?P=quote)(?=\s*\Z|\s+[#;])", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class _Entry:
-    line: int
-    key: str
-    value: str = field(repr=False)
-
-
-def read_file(path: Path, grammar: Grammar) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The values of a tweet.ini by the first names of their options, checked, paths
-    absolute; and notes.
-    """
-    values: dict[str, str] = {}
-    lines: dict[str, int] = {}
-    for entry in _entries(read_text(path, "configuration file"), path):
-        place = f"{path}, line {entry.line}"
-        option = _option_of_key(entry.key, place, grammar)
-        if option.name in lines:
-            raise ConfigurationError(
-                f"{place}: {entry.key} was given before, in line {lines[option.name]}; leave out one."
-            )
-        lines[option.name] = entry.line
-        if entry.value.strip():
-            _check(option, entry.value, f"{place}: {entry.key}")
-            values[option.name[2:]] = _as_argument(
-                option, entry.value, grammar.path.under(path.parent)
-            )
-    note = read_by_others(path) if "dbpass" in values else None
-    return values, (note,) if note else ()
-
-
-def _option_of_key(key: str, place: str, grammar: Grammar) -> Option:
-    option = grammar.by_name.get(f"--{key.lower()}") or grammar.by_name.get(
-        _without_dashes(f"--{key}")
+def _folded(text: str) -> str:
+    plain = (
+        unicodedata.normalize("NFKD", text.replace("\u0131", "i"))
+        .encode("ascii", "ignore")
+        .decode()
+        .lower()
     )
-    shown = harmless_name(key) or "in this line"
-    if option is None:
-        nearest = grammar.nearest(key)
-        advice = f"did you mean {nearest}?" if nearest else "`tweetcrawler --help` lists all."
-        raise ConfigurationError(f"{place}: the key {shown} is not known; {advice}")
-    if not option.in_file:
-        raise ConfigurationError(
-            f"{place}: the key {shown} cannot stand in a file; say {option.name}."
-        )
-    return option
-
-
-def _as_argument(option: Option, value: str, path: PathIn) -> str:
-    if isinstance(option.action.type, PathIn):
-        return str(path(value))
-    return str(on_off(value)) if option.is_flag else value
-
-
-def _entries(text: str, path: Path) -> Iterator[_Entry]:
-    """The `key = value` lines. Sections order the file for its readers only: a key may
-    stand in any.
-    """
-    for number, line in enumerate(text.split("\n"), start=1):
-        stripped = line.strip()
-        if not stripped or stripped[0] in "#;" or _SECTION.fullmatch(stripped):
-            continue
-        match = _KEY.fullmatch(line)
-        if match is None:
-            raise ConfigurationError(
-                f"{path}, line {number}: this is neither a [section] nor key = value nor a # comment."
-            )
-        yield _Entry(
-            number, match["key"], _value(match["rest"], f"{path}, line {number}: {match['key']}")
-        )
-
-
-def _value(text: str, place: str) -> str:
-    """What stands behind `=`: in quotes as it is, else up to a # or ; that has white space
-    before it.
-
-    A quote closes the value only where the line or a comment follows, so a password may
-    hold its own quotes.
-    """
-    if text.strip()[:1] not in ("'", '"'):
-        return _COMMENT.split(text, maxsplit=1)[0].strip()
-    match = _QUOTED.match(text.lstrip())
-    if match is None:
-        raise ConfigurationError(
-            f"{place}: the quote before the value is not closed; close it on its line."
-        )
-    return match["value"]
+    return " ".join(re.findall(r"[a-z]+", plain))

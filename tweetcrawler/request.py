@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from tweetcrawler.accounts import until_day_of_month, usage_of
-from tweetcrawler.batch import Bought
+from tweetcrawler.books import until_day_of_month, usage_of
 from tweetcrawler.budget import LOOK_AGAIN_S, Limits, Want
 from tweetcrawler.endpoints import SPACING_S, USAGE
 from tweetcrawler.errors import (
@@ -28,9 +27,10 @@ from tweetcrawler.errors import (
     XError,
     XUnavailable,
 )
-from tweetcrawler.job import Job, Session
+from tweetcrawler.pages import Bought
 from tweetcrawler.permits import Kind, Ledger
 from tweetcrawler.prices import MICRO, Tariff, usd
+from tweetcrawler.run import Job, Session
 from tweetcrawler.settings import Money
 from tweetcrawler.windows import Rate
 from tweetcrawler.xapi import Page, Timeouts, X
@@ -46,7 +46,7 @@ USAGE_DAYS = 35
 log = logging.getLogger(__name__)
 
 
-class Fetcher:
+class Requests:
     """Fetches pages for one process: with whichever credential has a permit, within the
     budgets.
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tweetcrawler.accounts import Known
+from tweetcrawler.books import Known
 from tweetcrawler.coverage import DEPTH_LIMIT, time_ms_of
 
 # How many of the posts that X counts for an account it then gives: some were deleted, some

@@ -16,8 +16,9 @@ from psycopg import sql
 from psycopg.types.json import Json, Jsonb
 
 from tweetcrawler import coverage
-from tweetcrawler.batch import LEASE_S, Batch, Bought, Saved
 from tweetcrawler.flatten import COLUMNS, KEPT
+from tweetcrawler.pages import Batch, Bought, Saved
+from tweetcrawler.targets import LEASE_S
 
 _TYPES = {
     **dict.fromkeys(COLUMNS, "text"),

@@ -15,12 +15,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tweetcrawler.look.sections import Section
 from tweetcrawler.prices import Tariff, usd
-from tweetcrawler.sections import Section
 
 if TYPE_CHECKING:
+    from tweetcrawler.archives.importing import ImportProgress, ImportReport
     from tweetcrawler.crawl import Progress, Report
-    from tweetcrawler.importing import ImportProgress, ImportReport
 
 LINE_EVERY_S = 60.0
 REFRESH_S = 0.25

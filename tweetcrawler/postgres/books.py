@@ -13,8 +13,8 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from tweetcrawler import coverage, queries
-from tweetcrawler.accounts import Known, Purchase, Reserved, Run, Usage, Window, usage_of
-from tweetcrawler.batch import SEARCH, TIMELINE
+from tweetcrawler.books import Known, Purchase, Reserved, Run, Usage, Window, usage_of
+from tweetcrawler.targets import SEARCH, TIMELINE
 
 
 class Accounts:

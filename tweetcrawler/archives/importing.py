@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
-from tweetcrawler import __version__, archive
-from tweetcrawler.archive import Archive, Document, Piece, Position
+from tweetcrawler import __version__
+from tweetcrawler.archives import containers
+from tweetcrawler.archives.containers import Archive, Document, Piece, Position
+from tweetcrawler.archives.flatten_v1 import flatten_statuses, is_cut
 from tweetcrawler.errors import ConfigurationError, DatabaseUnreachable, TweetcrawlerError
 from tweetcrawler.flatten import KEPT, Flattened, flatten
-from tweetcrawler.flatten_v1 import flatten_statuses, is_cut
 from tweetcrawler.pool import Event, Pool, log_to_parent, prepare
 from tweetcrawler.sentiment import scorer
 from tweetcrawler.settings import Settings
@@ -109,7 +110,7 @@ class ImportReport:
     @property
     def refused(self) -> int:
         """How many posts, lines and formats were wanted and not taken."""
-        return self.rejected + sum(self.others[name] for name in archive.REFUSED)
+        return self.rejected + sum(self.others[name] for name in containers.REFUSED)
 
     @property
     def rejected(self) -> int:
@@ -119,7 +120,7 @@ class ImportReport:
     @property
     def refusals(self) -> Set[str]:
         """Which of `others` are formats that are not taken."""
-        return self.others.keys() & archive.REFUSED.keys()
+        return self.others.keys() & containers.REFUSED.keys()
 
     def as_plain(self) -> dict[str, Any]:
         """The report as JSON can hold it, for the run's record."""
@@ -199,7 +200,7 @@ def import_files(
     if size <= 1:
         here, files = here + files, []
     else:
-        prepare(["tweetcrawler.importing", "tweetcrawler.db"])
+        prepare(["tweetcrawler.archives.importing", "tweetcrawler.db"])
     with database.session() as session:
         run, _ = session.begin_run(
             version=__version__,
@@ -224,10 +225,10 @@ def _found(files: Sequence[Path | None]) -> list[Archive]:
     found: dict[str, Archive] = {}
     for file in files:
         if file is None:
-            found["-"] = archive.STANDARD_INPUT
+            found["-"] = containers.STANDARD_INPUT
             continue
         try:
-            inside = [archive.identify(each.resolve()) for each in archive.find(file)]
+            inside = [containers.identify(each.resolve()) for each in containers.find(file)]
         except OSError as error:
             raise ConfigurationError(
                 f"{error.filename or file} cannot be read: {error.strerror}; correct the name or leave it out"
@@ -300,7 +301,7 @@ class _Dispatch:
     def read_in_pool(self, archives: Sequence[Archive], size: int) -> None:
         """As many at a time as there are processes."""
         waiting = deque(archives)
-        pool = Pool("tweetcrawler.importing:start_worker", self._job, size=size)
+        pool = Pool("tweetcrawler.archives.importing:start_worker", self._job, size=size)
         kill_at: float | None = None
         try:
             while waiting or pool.busy:
@@ -474,12 +475,14 @@ class _Reading:
         self._posts = state.posts
         self._others = Counter(state.others)
         self._rejects: list[bytes] = []
-        self._named = {kind for kind in archive.REFUSED if self._others[kind]}
+        self._named = {kind for kind in containers.REFUSED if self._others[kind]}
         self._lost = False
 
     def read(self, stopping: Stopping) -> None:
         """From where the file was left to its end, or until `stopping()`."""
-        with archive.documents(self._each, Position(*self._saved.position), stopping=stopping) as (
+        with containers.documents(
+            self._each, Position(*self._saved.position), stopping=stopping
+        ) as (
             documents,
             bytes_read,
         ):
@@ -496,7 +499,7 @@ class _Reading:
                 else:
                     self._save(bytes_read(), finished=True)
                     return
-            except archive.Stopped:
+            except containers.Stopped:
                 pass
             self._save(bytes_read(), finished=False)
 
@@ -512,7 +515,7 @@ class _Reading:
         self._reached = document.end
         problem = document.problem
         if not problem:
-            for piece in archive.recognise(document.value):
+            for piece in containers.recognise(document.value):
                 self._take_piece(piece, document)
         elif problem in _COUNTED:
             self._count(problem)
@@ -521,18 +524,18 @@ class _Reading:
 
     def _take_piece(self, piece: Piece, document: Document) -> None:
         kind, thing = piece
-        if kind == archive.STATUS:
+        if kind == containers.STATUS:
             self._keep(
                 flatten_statuses((thing,), score=self._score), 1, document, cut=is_cut(thing)
             )
-        elif kind == archive.PAGE:
+        elif kind == containers.PAGE:
             data = thing["data"]
             self._keep(
                 flatten(thing, score=self._score),
                 len(data) if isinstance(data, list) else 1,
                 document,
             )
-        elif kind == archive.UNKNOWN:
+        elif kind == containers.UNKNOWN:
             self._reject(document, thing)
         else:
             self._count(kind)
@@ -563,9 +566,9 @@ class _Reading:
 
     def _count(self, kind: str) -> None:
         self._others[kind] += 1
-        if kind in archive.REFUSED and kind not in self._named:
+        if kind in containers.REFUSED and kind not in self._named:
             self._named.add(kind)
-            said = f"{self._each.path} holds {kind}, not imported: {archive.REFUSED[kind]}"
+            said = f"{self._each.path} holds {kind}, not imported: {containers.REFUSED[kind]}"
             self._tell(("log", __name__, logging.WARNING, said))
 
     def _reject(self, document: Document, reason: str) -> None:
@@ -617,4 +620,4 @@ class _Reading:
             self._rejects = []
 
 
-_COUNTED = frozenset({archive.EMPTY, archive.OTHER_FILE, archive.ACCOUNT_DOWNLOAD})
+_COUNTED = frozenset({containers.EMPTY, containers.OTHER_FILE, containers.ACCOUNT_DOWNLOAD})

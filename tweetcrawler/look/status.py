@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from tweetcrawler import coverage
-from tweetcrawler.accounts import (
+from tweetcrawler.books import (
     FIRST_DATED_ID,
     Known,
     Purchase,
@@ -27,8 +27,8 @@ from tweetcrawler.accounts import (
 from tweetcrawler.coverage import Range
 from tweetcrawler.db import Accounts
 from tweetcrawler.identity import is_gone
+from tweetcrawler.look.sections import Section, duration, moment
 from tweetcrawler.prices import MICRO, Tariff, usd
-from tweetcrawler.sections import Section, duration, moment
 
 LISTED = 20
 RUNS_SHOWN = 10

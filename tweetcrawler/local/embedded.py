@@ -499,7 +499,7 @@ def _send_guardian(folder: _Folder, binaries: Path) -> None:
                     "-S",
                     "-P",
                     "-m",
-                    "tweetcrawler.embedded",
+                    "tweetcrawler.local.embedded",
                     "guard",
                     folder.data,
                     binaries,
@@ -607,7 +607,7 @@ def _guardian_environment() -> dict[str, str]:
         "TMPDIR",
     )
     environment = {name: os.environ[name] for name in kept if name in os.environ}
-    return {**environment, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    return {**environment, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
 
 def _read_all(reader: int, patience_s: float) -> str:

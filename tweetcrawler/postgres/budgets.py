@@ -10,9 +10,9 @@ from typing import Any, LiteralString
 import psycopg
 
 from tweetcrawler import budget
-from tweetcrawler.batch import Bought
 from tweetcrawler.budget import Limits, Room
 from tweetcrawler.identity import is_gone
+from tweetcrawler.pages import Bought
 from tweetcrawler.prices import Tariff
 
 # What a budget is of: (scope, period), such as ("day", "2026-01-31").

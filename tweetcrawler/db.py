@@ -27,33 +27,30 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Json, Jsonb
 
 from tweetcrawler import budget, coverage, queries
-from tweetcrawler.batch import (
-    LEASE_S,
-    SEARCH,
-    TIMELINE,
-    Absent,
-    Batch,
-    Bought,
-    Claim,
-    Found,
-    Gone,
-    Lookup,
-    Metrics,
-    NoNews,
-    Place,
-    Saved,
-    Target,
-    Trend,
-)
 from tweetcrawler.budget import Grant, Limits, Want
-from tweetcrawler.db.accounts import Accounts as Accounts
-from tweetcrawler.db.buckets import BUCKET_UPDATE, Key, lock_buckets, write_buckets
-from tweetcrawler.db.budgets import rooms_of, spend, spending
-from tweetcrawler.db.line import IN_CONFLICT, Connection, connect, first_line, passes, sleep
-from tweetcrawler.db.line import conninfo_of as conninfo_of
-from tweetcrawler.db.reading import CHOICES as CHOICES
-from tweetcrawler.db.reading import FILTERS as FILTERS
-from tweetcrawler.db.reading import (
+from tweetcrawler.errors import (
+    ConfigurationError,
+    DatabaseError,
+    DatabaseNotMigrated,
+    DatabaseUnreachable,
+)
+from tweetcrawler.identity import is_gone
+from tweetcrawler.pages import Batch, Bought, Gone, Lookup, Metrics, NoNews, Saved
+from tweetcrawler.postgres.books import Accounts as Accounts
+from tweetcrawler.postgres.buckets import BUCKET_UPDATE, Key, lock_buckets, write_buckets
+from tweetcrawler.postgres.budgets import rooms_of, spend, spending
+from tweetcrawler.postgres.connection import (
+    IN_CONFLICT,
+    Connection,
+    connect,
+    first_line,
+    passes,
+    sleep,
+)
+from tweetcrawler.postgres.connection import conninfo_of as conninfo_of
+from tweetcrawler.postgres.export import CHOICES as CHOICES
+from tweetcrawler.postgres.export import FILTERS as FILTERS
+from tweetcrawler.postgres.export import (
     PAGES_A_BATCH,
     ROWS_A_BATCH,
     body_of,
@@ -63,9 +60,9 @@ from tweetcrawler.db.reading import (
     read_statement,
     rows_of,
 )
-from tweetcrawler.db.reading import Column as Column
-from tweetcrawler.db.reading import Condition as Condition
-from tweetcrawler.db.saving import (
+from tweetcrawler.postgres.export import Column as Column
+from tweetcrawler.postgres.export import Condition as Condition
+from tweetcrawler.postgres.pages import (
     STAGE,
     STAGE_COPY,
     compressed,
@@ -78,14 +75,18 @@ from tweetcrawler.db.saving import (
     save_statement,
     saved_of,
 )
-from tweetcrawler.errors import (
-    ConfigurationError,
-    DatabaseError,
-    DatabaseNotMigrated,
-    DatabaseUnreachable,
-)
-from tweetcrawler.identity import is_gone
 from tweetcrawler.prices import Tariff
+from tweetcrawler.targets import (
+    LEASE_S,
+    SEARCH,
+    TIMELINE,
+    Absent,
+    Claim,
+    Found,
+    Place,
+    Target,
+    Trend,
+)
 from tweetcrawler.windows import Bucket
 
 T = TypeVar("T")
@@ -1094,7 +1095,7 @@ def _migrations() -> Path:
     """The migrations beside the modules in an installed package, or beside the package in a
     checkout.
     """
-    here = Path(__file__).resolve().parent.parent
+    here = Path(__file__).resolve().parent
     inside = here / "migrations"
     return inside if inside.is_dir() else here.parent / "migrations"
 

@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tweetcrawler.batch import Absent, Batch, Bought, Claim, Found, NoNews, Saved, Target
 from tweetcrawler.coverage import Range
+from tweetcrawler.pages import Batch, Bought, NoNews, Saved
 from tweetcrawler.prices import Tariff
 from tweetcrawler.secret import Credential
 from tweetcrawler.settings import Settings
+from tweetcrawler.targets import Absent, Claim, Found, Target
 
 
 class Session(Protocol):

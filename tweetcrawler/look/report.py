@@ -18,11 +18,11 @@ from string import Template
 from typing import Any
 
 from tweetcrawler import coverage
-from tweetcrawler.accounts import FIRST_DATED_ID, Known, Purchase, Run, added_up, summed
+from tweetcrawler.books import FIRST_DATED_ID, Known, Purchase, Run, added_up, summed
 from tweetcrawler.db import Accounts
 from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.look.sections import Section, as_markdown, duration, moment
 from tweetcrawler.prices import MICRO, Tariff, usd
-from tweetcrawler.sections import Section, as_markdown, duration, moment
 
 TEMPLATE = Path(__file__).with_name("report.html")
 # More rows than that are no picture any more.

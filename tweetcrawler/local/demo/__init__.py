@@ -18,9 +18,9 @@ from importlib import resources
 from pathlib import Path
 from typing import LiteralString
 
-from tweetcrawler import embedded
 from tweetcrawler.db import Database
 from tweetcrawler.errors import TweetcrawlerError
+from tweetcrawler.local import embedded
 
 Say = Callable[[str], None]
 

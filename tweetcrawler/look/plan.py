@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
 
-from tweetcrawler.accounts import Known, Window, added_up, month_began
+from tweetcrawler.books import Known, Window, added_up, month_began
 from tweetcrawler.db import Accounts
 from tweetcrawler.endpoints import (
     HANDLES_A_LOOKUP,
@@ -24,9 +24,9 @@ from tweetcrawler.endpoints import (
     USER_TWEETS,
     USERS_BY,
 )
-from tweetcrawler.forecast import Door, Need, Span, of_search, of_timeline, time_s
+from tweetcrawler.look.forecast import Door, Need, Span, of_search, of_timeline, time_s
+from tweetcrawler.look.sections import Section, duration, moment
 from tweetcrawler.prices import MICRO, Tariff, usd
-from tweetcrawler.sections import Section, duration, moment
 
 # States of targets that are left alone for recheckDays.
 RESTING = ("missing", "suspended", "protected", "refused")

@@ -7,15 +7,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from tweetcrawler.batch import LEASE_S, Claim, NoNews, Saved, Target
 from tweetcrawler.errors import LeaseLost
-from tweetcrawler.job import Job, Session
+from tweetcrawler.pages import NoNews, Saved
+from tweetcrawler.run import Job, Session
+from tweetcrawler.targets import LEASE_S, Claim, Target
 
 # Walks without news are noted together, and no later than this.
 NOTE_S = 1.0
 
 
-class Desk:
+class ChunkLeases:
     """What a chunk of targets shares: one claim on all of them, and one note of the walks
     without news.
 

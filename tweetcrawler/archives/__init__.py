@@ -1,0 +1,1 @@
+"""Files of posts that were collected before: containers, formats, and the import."""

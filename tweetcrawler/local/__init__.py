@@ -1,0 +1,1 @@
+"""What runs on this machine for its operator: the private PostgreSQL server and the demo."""

@@ -1,0 +1,1 @@
+"""Statements of PostgreSQL by table; `db` is the door to them."""

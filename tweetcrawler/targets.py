@@ -1,0 +1,93 @@
+"""Targets of a crawl, claims on them, and the users, places and trends they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tweetcrawler.coverage import Range
+
+TIMELINE = "timeline"
+SEARCH = "search"
+# Length of a lease, in seconds. The store writes it, and a walk renews before it is over.
+LEASE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target as stored: a user's timeline or a search.
+
+    Of a timeline, `key` is X's id of the user, None until it is known; `handle` is the name
+    as listed (folded), `username` as X spells it. Of a search, `username` is the query as
+    it is sent to X, `key` what tells one query from another, `handle` a name for its file.
+    `state` is "new", "ok", "renamed", "missing", "suspended", "protected", "refused" or
+    "failed", with its `reason`. `rests_s` is how long it need not be asked again, 0 when it
+    is due.
+    """
+
+    id: int
+    handle: str
+    key: str | None = None
+    username: str | None = None
+    state: str = "new"
+    reason: str = ""
+    rests_s: float = 0.0
+    kind: str = TIMELINE
+
+    @property
+    def name(self) -> str:
+        """What an operator knows it by."""
+        return f"@{self.handle}" if self.kind == TIMELINE else (self.username or self.handle)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A target under lease: what is known of it. `crawled` says that its walk ended since
+    the run began.
+
+    What was unreachable once and is covered now counts as covered only.
+    """
+
+    covered: Sequence[Range]
+    unreachable: Sequence[Range]
+    account_posts: int | None
+    crawled: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """A handle that X resolved to a user."""
+
+    handle: str
+    user_id: str
+    username: str
+    account_posts: int | None
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A handle that X did not resolve: "missing" or "suspended", and X's reason."""
+
+    handle: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place that has trends: X's number of it (WOEID) and its name."""
+
+    woeid: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Trend:
+    """One trend of a place: its rank from 1, its name, its volume where X tells it, the
+    search that finds it.
+    """
+
+    rank: int
+    name: str
+    volume: int | None
+    query: str
