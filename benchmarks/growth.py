@@ -15,7 +15,7 @@ import psycopg
 from benchmarks.figures import Table
 from benchmarks.stage import Server
 from tweetcrawler import prices
-from tweetcrawler.db import Accounts, Database, Session
+from tweetcrawler.db import Database, Reader, Session
 from tweetcrawler.flatten import COLUMNS
 from tweetcrawler.look import plan, status
 from tweetcrawler.pages import Batch, Bought
@@ -194,7 +194,7 @@ def _fill_targets(connection: psycopg.Connection[Any], first: int, last: int) ->
 def _statements(dsn: str, size: int) -> dict[str, float]:
     database = Database(dsn)
     tariff = prices.load(None, None)
-    with database.session() as session, database.accounts() as accounts:
+    with database.session() as session, database.reader() as reader:
         run, since = session.begin_run(version="bench", arguments={}, host="bench", credentials=())
         ids = iter(range(1, size, max(1, size // 200)))
         handles = [f"reader_{n}" for n in range(1, size, max(1, size // 100))][:100]
@@ -220,16 +220,16 @@ def _statements(dsn: str, size: int) -> dict[str, float]:
                 5,
             ),
             "totals of the run": _median(lambda: session.totals(run)),
-            "status": _median(lambda: _status(accounts, tariff), 5),
+            "status": _median(lambda: _status(reader, tariff), 5),
             "plan of 100 handles": _median(
-                lambda: plan.of_handles(accounts, iter(handles), tariff, subject="bench"), 5
+                lambda: plan.of_handles(reader, iter(handles), tariff, subject="bench"), 5
             ),
         }
 
 
-def _status(accounts: Accounts, tariff: Tariff) -> None:
-    next_run = plan.next_run(accounts, tariff).as_plain()
-    status.of_all(accounts, tariff, next_run=next_run, budgets={})
+def _status(reader: Reader, tariff: Tariff) -> None:
+    next_run = plan.next_run(reader, tariff).as_plain()
+    status.of_all(reader, tariff, next_run=next_run, budgets={})
 
 
 def _finish(session: Session, target: int) -> None:

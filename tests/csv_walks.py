@@ -51,7 +51,7 @@ def begin(session: Session) -> tuple[int, float]:
 
 def resolved(session: Session, run: int, handle: str = "ada", user_id: str = "42") -> int:
     session.claim_handles([handle], "w")
-    session.remember(
+    session.save_users(
         run, page(users=1), [Found(handle, user_id, handle.title(), 7)], [], rest_s=REST_S
     )
     return session.targets([handle])[handle].id

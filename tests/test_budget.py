@@ -219,9 +219,9 @@ def test_many_connections_at_once_do_not_exceed_a_budget(database: Database, see
     for thread in threads:
         thread.join(30)
     assert len(stopped) == 4
-    with database.accounts() as accounts:
-        stored = sum(b.posts for b in accounts.purchases())
-        lost = sum(r.posts for r in accounts.reserved())
+    with database.reader() as reader:
+        stored = sum(b.posts for b in reader.purchases())
+        lost = sum(r.posts for r in reader.reserved())
     assert sum(sold) <= stored + lost <= 700
     assert (stored + lost) * POST <= 3_000_000
     assert max(stored + lost - (600 - FEWEST), 0) > 0, "the smaller of both limits is met"
@@ -303,7 +303,7 @@ def test_two_runs_share_the_budget_of_the_day(sandbox: Sandbox, dsn: str, tmp_pa
 
 
 def test_kills_under_a_budget_leave_the_books_equal(dsn: str, tmp_path: Path) -> None:
-    """Posts sold = posts in the accounts, and what requests of the killed may have brought;
+    """Posts sold = posts in the reader, and what requests of the killed may have brought;
     all within the budget.
     """
     world = ("--credentials", "2", "--posts", "100-700", "--latency-ms", "20", "--shared-project")
@@ -341,7 +341,7 @@ def _kill_under_a_budget(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
     )
     assert books["posts_sold"] == posts_in_accounts(crawler) + twice
     assert twice == unseen
-    # Both purchases are of one day and endpoint: X charges them once, as the accounts say.
+    # Both purchases are of one day and endpoint: X charges them once, as the reader say.
     [project] = books["projects"].values()
     charged = json.loads(crawler.run("status", "--json").stdout)["spent"]["month"]["posts_charged"]
     assert charged == project["posts_charged"] == len(crawler.stored_ids())

@@ -640,7 +640,7 @@ def test_handles_that_differ_in_case_only_are_one(ada: Folder) -> None:
     session = ada.session
     assert session.claim_handles(["BOB", "bob", "Bob"], "w") == {"BOB", "bob", "Bob"}
     assert session.claim_handles(["bOb"], "other") == set()
-    session.remember(ada.run, page(users=1), [Found("Bob", "43", "BoB", None)], [], rest_s=REST_S)
+    session.save_users(ada.run, page(users=1), [Found("Bob", "43", "BoB", None)], [], rest_s=REST_S)
     targets = session.targets(["bob", "BOB", "eve"])
     assert targets["bob"] == targets["BOB"]
     assert (targets["bob"].handle, targets["bob"].username) == ("bob", "BoB")
@@ -681,7 +681,7 @@ def test_a_hostile_name_from_x_is_only_text(ada: Folder, tmp_path: Path) -> None
 
 def test_a_missing_handle_rests_and_keeps_its_reason(ada: Folder) -> None:
     ada.session.claim_handles(["gone"], "w")
-    ada.session.remember(
+    ada.session.save_users(
         ada.run, page(), [], [Absent("gone", "suspended", "User suspended")], rest_s=60.0
     )
     target = ada.session.targets(["gone"])["gone"]

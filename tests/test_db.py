@@ -46,7 +46,7 @@ def begun(database: Database) -> tuple[Database, int, float]:
 
 def resolved(session: Session, run: int, handle: str = "ada", user_id: str = "42") -> int:
     session.claim_handles([handle], "w")
-    session.remember(
+    session.save_users(
         run, page(users=1), [Found(handle, user_id, handle.title(), 7)], [], rest_s=REST_S
     )
     return session.targets([handle])[handle].id
@@ -283,12 +283,12 @@ def test_targets_are_counted_as_they_come_change_and_go(begun: Any, dsn: str) ->
         with connection.transaction(force_rollback=True):
             connection.execute("UPDATE crawl_target SET state = 'failed'")
     counted = "SELECT kind, state, count(*) FROM crawl_target GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2"
-    with database.accounts() as accounts:
-        assert accounts.states() == select(dsn, counted)
+    with database.reader() as reader:
+        assert reader.states() == select(dsn, counted)
     with psycopg.connect(dsn) as connection:
         connection.execute("TRUNCATE crawl_target CASCADE")
-    with database.accounts() as accounts:
-        assert accounts.states() == []
+    with database.reader() as reader:
+        assert reader.states() == []
 
 
 def test_handles_are_known_by_their_listed_and_by_their_present_name(begun: Any, dsn: str) -> None:
@@ -392,7 +392,7 @@ def test_a_missing_handle_rests_and_keeps_its_reason(begun: Any) -> None:
     database, run, _ = begun
     with database.session() as session:
         session.claim_handles(["nobody"], "w")
-        session.remember(
+        session.save_users(
             run, page(), [], [Absent("nobody", "missing", "Could not find")], rest_s=REST_S
         )
         target = session.targets(["nobody"])["nobody"]

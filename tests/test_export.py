@@ -1166,7 +1166,7 @@ def save_pages(database: Database, *pages: tuple[str, bytes | None]) -> None:
         for handle, body in pages:
             session.claim_handles([handle], "w")
             found = [Found(handle, handle.encode().hex(), handle.title(), 1)]
-            session.remember(run_, bought(b'{"data":[{"id":"1"}]}', users=1), found, [], rest_s=1)
+            session.save_users(run_, bought(b'{"data":[{"id":"1"}]}', users=1), found, [], rest_s=1)
             target = session.targets([handle])[handle].id
             session.save(
                 run_,

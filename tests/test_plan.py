@@ -16,7 +16,7 @@ from sandbox_server import Sandbox
 
 from tweetcrawler.books import Known
 from tweetcrawler.coverage import id_at
-from tweetcrawler.look.forecast import Door, Span, of_timeline, time_s
+from tweetcrawler.look.forecast import BucketNow, Span, of_timeline, time_s
 
 HANDLES = [f"reader_{n}" for n in range(16)]
 DAY_S = 86_400.0
@@ -196,9 +196,9 @@ def test_an_account_has_no_more_than_x_gives() -> None:
 @settings(max_examples=200, deadline=None)
 @given(
     requests=st.integers(0, 20_000),
-    doors=st.lists(
+    buckets=st.lists(
         st.builds(
-            Door,
+            BucketNow,
             left=st.integers(0, 900),
             limit=st.integers(1, 900),
             turns_in_s=st.floats(0, 900),
@@ -209,9 +209,9 @@ def test_an_account_has_no_more_than_x_gives() -> None:
     ),
 )
 def test_time_is_when_the_windows_have_let_all_requests_through(
-    requests: int, doors: list[Door]
+    requests: int, buckets: list[BucketNow]
 ) -> None:
-    found = time_s(requests, doors, processes=10_000)
+    found = time_s(requests, buckets, processes=10_000)
 
     def through(at: float) -> int:
         return sum(
@@ -221,7 +221,7 @@ def test_time_is_when_the_windows_have_let_all_requests_through(
                 if at >= d.turns_in_s
                 else 0
             )
-            for d in doors
+            for d in buckets
         )
 
     assert through(found + 1e-3) >= requests
@@ -229,6 +229,6 @@ def test_time_is_when_the_windows_have_let_all_requests_through(
         assert through(found - 1.0) < requests
 
 
-def test_closed_doors_take_for_ever() -> None:
-    assert time_s(10, [Door(0, 0, 0.0, 900.0)], processes=1) == math.inf
-    assert time_s(10, [Door(20, 900, 0.0, 900.0)], processes=2) == pytest.approx(2.0)
+def test_closed_buckets_take_for_ever() -> None:
+    assert time_s(10, [BucketNow(0, 0, 0.0, 900.0)], processes=1) == math.inf
+    assert time_s(10, [BucketNow(20, 900, 0.0, 900.0)], processes=2) == pytest.approx(2.0)

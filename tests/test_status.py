@@ -255,9 +255,9 @@ def test_what_is_read_again_on_one_day_through_one_endpoint_is_free(
 ) -> None:
     run = pages(dsn, (100, 100, 100, 199, NOON, TIMELINE), second)
     tariff = prices.load(None, None)
-    with database.accounts() as accounts:
-        total = added_up(accounts.purchases(run=run), tariff)
-        assert total == added_up(accounts.purchases(since=NOON - 1, until=NOON + 200_000), tariff)
+    with database.reader() as reader:
+        total = added_up(reader.purchases(run=run), tariff)
+        assert total == added_up(reader.purchases(since=NOON - 1, until=NOON + 200_000), tariff)
     assert (total.posts, total.charged) == (200, 200 - free)
     assert total.micro_usd == (200 - free) * 5_000
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tweetcrawler.crawl import Report
     from tweetcrawler.csvfiles import CsvFolder
-    from tweetcrawler.db import Accounts, Database
+    from tweetcrawler.db import Database, Reader
     from tweetcrawler.look.display import LivePicture, LogLines
     from tweetcrawler.look.plan import Plan
     from tweetcrawler.look.sections import Section
@@ -331,8 +331,8 @@ class _Desk:
         if not isinstance(self.sink, Database):
             return None
         try:
-            with self.sink.accounts() as accounts:
-                return plan.kept_beside(accounts, report.run, _tariff(self.chosen))
+            with self.sink.reader() as reader:
+                return plan.kept_beside(reader, report.run, _tariff(self.chosen))
         except TweetcrawlerError as error:
             log.debug("the plan cannot be read: %s", error)
             return None
@@ -388,12 +388,12 @@ def _plan(chosen: Settings) -> int:
     credentials = _credentials(chosen) if chosen.auth_csv is not None else ()
     with _database(chosen) as database:
         subject = plan.subject_of(_planned_run(chosen))
-        with database.accounts() as accounts:
-            made = _made_plan(chosen, accounts, tariff, subject, counted)
+        with database.reader() as reader:
+            made = _made_plan(chosen, reader, tariff, subject, counted)
             plan.priced(made, tariff)
             processes = chosen.threads or _processes(len(credentials))
-            plan.timed(made, credentials, accounts.windows(), tariff, processes=processes)
-            plan.noted(made, accounts, tariff)
+            plan.timed(made, credentials, reader.windows(), tariff, processes=processes)
+            plan.noted(made, reader, tariff)
         database.keep_plan(subject, made.as_plain())
     if chosen.look.as_json:
         print(json.dumps(made.as_plain()))
@@ -409,8 +409,8 @@ def _report(chosen: Settings) -> int:
     page = chosen.look.html
     if page is None and chosen.look.markdown is None:
         page = Path.cwd() / "report.html"
-    with _end_in_order_on_sigterm(), _database(chosen) as database, database.accounts() as accounts:
-        findings = report.gather(accounts, _tariff(chosen), place=database.place)
+    with _end_in_order_on_sigterm(), _database(chosen) as database, database.reader() as reader:
+        findings = report.gather(reader, _tariff(chosen), place=database.place)
     for path, made in ((page, report.as_page), (chosen.look.markdown, report.as_text)):
         if path is not None:
             _write_whole(path, made(findings))
@@ -483,9 +483,9 @@ def _due(chosen: Settings, database: Database) -> tuple[list[str], float | None]
     due: list[str] = []
     waits: list[float] = []
     handles = inputs.read_handles(chosen.handles_file, on_bad=_BadLines(chosen.handles_file))
-    with database.accounts() as accounts:
+    with database.reader() as reader:
         while block := list(itertools.islice(handles, 5_000)):
-            now, next_s = accounts.due(block)
+            now, next_s = reader.due(block)
             due += now
             waits += [] if next_s is None else [next_s]
     return due, min(waits, default=None)
@@ -551,7 +551,7 @@ def _planned_run(chosen: Settings) -> dict[str, object]:
 
 
 def _made_plan(
-    chosen: Settings, accounts: Accounts, tariff: Tariff, subject: str, counted: Mapping[str, int]
+    chosen: Settings, reader: Reader, tariff: Tariff, subject: str, counted: Mapping[str, int]
 ) -> Plan:
     from tweetcrawler.look import plan
     from tweetcrawler.settings import lists, places
@@ -560,7 +560,7 @@ def _made_plan(
         wanted = chosen.trending
         count = len([places.place(name) for name in wanted.places])
         return plan.of_trends(
-            accounts,
+            reader,
             count,
             trends=wanted.max_trends,
             per_trend=wanted.max_per_trend,
@@ -568,9 +568,9 @@ def _made_plan(
         )
     if chosen.search.queries or chosen.search.queries_file:
         queries = lists.read_queries(chosen.search.queries, chosen.search.queries_file)
-        return plan.of_queries(accounts, queries, counted, archive=chosen.archive, subject=subject)
+        return plan.of_queries(reader, queries, counted, archive=chosen.archive, subject=subject)
     handles = inputs.read_handles(chosen.handles_file, on_bad=_BadLines(chosen.handles_file))
-    return plan.of_handles(accounts, handles, tariff, subject=subject)
+    return plan.of_handles(reader, handles, tariff, subject=subject)
 
 
 def _status(chosen: Settings) -> int:
@@ -616,23 +616,21 @@ def _looked(
     """The state of things, as plain values and for readers."""
     from tweetcrawler.look import plan, status
 
-    with database.accounts() as accounts:
+    with database.reader() as reader:
         if chosen.look.handle is None:
-            next_run = plan.next_run(accounts, tariff)
+            next_run = plan.next_run(reader, tariff)
             budgets = {"day": chosen.money.budget_per_day, "month": chosen.money.budget_per_month}
             everything = status.of_all(
-                accounts, tariff, next_run=next_run.as_plain(), budgets=budgets
+                reader, tariff, next_run=next_run.as_plain(), budgets=budgets
             )
             return everything, status.sections(everything)
-        found = accounts.named(chosen.look.handle.strip().removeprefix("@"))
+        found = reader.named(chosen.look.handle.strip().removeprefix("@"))
         if not found:
             raise ConfigurationError(
                 "the database knows no target of that name: handles as they are listed, queries as they were searched"
             )
         details = [
-            status.in_detail(
-                accounts, known, next_run=plan.of_one(known, accounts, tariff).as_plain()
-            )
+            status.in_detail(reader, known, next_run=plan.of_one(known, reader, tariff).as_plain())
             for known in found
         ]
         return details, [

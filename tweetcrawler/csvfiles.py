@@ -215,7 +215,15 @@ class Session:
 
         return self._write(work)
 
-    def remember(
+    def save_page(self, run: int, bought: Bought) -> None:
+        """Stores an answer of X that holds no posts of a target, such as a count."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            _insert_page(connection, run, bought, time.time())
+
+        self._write(work)
+
+    def save_users(
         self,
         run: int,
         bought: Bought,
@@ -390,7 +398,7 @@ class Session:
             )
         )
 
-    def note(
+    def finish_all(
         self,
         run: int,
         owner: str,
@@ -564,7 +572,7 @@ class Session:
                 "beside it, make room or correct the rights, then run again"
             ) from None
 
-    # -- lasting ---------------------------------------------------------------------------------------
+    # -- retrying ---------------------------------------------------------------------------------------
 
     def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return self._patiently(lambda: _transaction(self._connected(), work))

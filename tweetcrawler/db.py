@@ -36,7 +36,7 @@ from tweetcrawler.errors import (
 )
 from tweetcrawler.identity import is_gone
 from tweetcrawler.pages import Batch, Bought, Gone, Lookup, Metrics, NoNews, Saved
-from tweetcrawler.postgres.books import Accounts as Accounts
+from tweetcrawler.postgres.books import Reader as Reader
 from tweetcrawler.postgres.buckets import BUCKET_UPDATE, Key, lock_buckets, write_buckets
 from tweetcrawler.postgres.budgets import rooms_of, spend, spending
 from tweetcrawler.postgres.connection import (
@@ -249,13 +249,13 @@ class Database:
                 yield without[0] if without else 0, map(body_of, rows_of(cursor, PAGES_A_BATCH))
 
     @contextmanager
-    def accounts(self) -> Iterator[Accounts]:
+    def reader(self) -> Iterator[Reader]:
         """What was bought and what is known, as of one moment.
 
         **Errors**: `DatabaseError` when the server refuses or goes away.
         """
         with self._reading() as connection:
-            yield Accounts(connection, self.table)
+            yield Reader(connection, self.table)
 
     def keep_plan(self, subject: str, plan: Mapping[str, Any]) -> None:
         """Remembers what was foretold of a kind of run."""
@@ -342,11 +342,11 @@ class Session:
             assert row is not None  # noqa: S101 - INSERT … RETURNING gives a row
             return row[0], row[1]
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     def end_run(self, run: int, *, exit_code: int, report: Mapping[str, Any]) -> None:
         """Notes how a run ended."""
-        self._lasting(
+        self._retrying(
             lambda c: c.execute(
                 "UPDATE crawl_run SET ended_at = clock_timestamp(), exit_code = %s, report = %s WHERE id = %s",
                 [exit_code, Jsonb(dict(report)), run],
@@ -370,7 +370,7 @@ class Session:
                     [run],
                 ).fetchall()
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     # -- targets ---------------------------------------------------------------------------------------
 
@@ -395,7 +395,7 @@ class Session:
                 for handle, number, key, username, state, reason, rests in rows
             }
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     def claim_handles(self, handles: Sequence[str], owner: str) -> set[str]:
         """Takes the lease of handles that nobody resolved yet; the rest is being resolved
@@ -431,9 +431,19 @@ class Session:
                 mine |= take(connection, others)
             return mine
 
-        return self._lasting(work)
+        return self._retrying(work)
 
-    def remember(
+    def save_page(self, run: int, bought: Bought) -> None:
+        """Stores an answer of X that holds no posts of a target, such as a count."""
+
+        def work(connection: psycopg.Connection[Any]) -> None:
+            with connection.transaction():
+                insert_page(connection, run, bought)
+                spend(connection, bought)
+
+        self._retrying(work)
+
+    def save_users(
         self,
         run: int,
         bought: Bought,
@@ -490,7 +500,7 @@ class Session:
                 )
                 spend(connection, bought)
 
-        self._lasting(work)
+        self._retrying(work)
 
     def claim(self, target: int, owner: str, since: float) -> Claim | None:
         """The lease of a target, with what is known of it; None while another process has it."""
@@ -518,7 +528,7 @@ class Session:
             self._leased.update(claims)
             return claims
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     def posts_above(self, target: int, tweet_id: int) -> int:
         """How many posts of the target were received that are not older than this id."""
@@ -530,7 +540,7 @@ class Session:
             ).fetchone()
             return int(row[0]) if row else 0
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     def save(
         self,
@@ -563,7 +573,7 @@ class Session:
                 self._news_come = first.new + saved.new == len(batch.rows)
                 return replace(saved, new=first.new + saved.new)
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     def finish(
         self,
@@ -576,7 +586,7 @@ class Session:
         rest_s: float = 0.0,
     ) -> None:
         """Notes how a walk ended and gives the lease back; `crawled` when no hole is left."""
-        self._lasting(
+        self._retrying(
             lambda c: c.execute(
                 "UPDATE crawl_target SET state = %(state)s, state_reason = %(reason)s, "
                 "state_at = CASE WHEN state = %(state)s THEN state_at ELSE clock_timestamp() END, "
@@ -595,7 +605,9 @@ class Session:
             )
         )
 
-    def note(self, run: int, owner: str, ends: Sequence[NoNews], *, keep_body: bool = True) -> None:
+    def finish_all(
+        self, run: int, owner: str, ends: Sequence[NoNews], *, keep_body: bool = True
+    ) -> None:
         """Saves the pages of walks that ended without news, and their ends, in one transaction."""
         walked = [
             {
@@ -611,7 +623,7 @@ class Session:
             for end in ends
         ]
         given = {"run": run, "owner": owner, "walked": Json(walked, dumps=orjson.dumps)}
-        self._lasting(lambda c: c.execute(_NOTE, given))
+        self._retrying(lambda c: c.execute(_NOTE, given))
 
     def release(self, owner: str, targets: Sequence[int] | None = None) -> None:
         """Gives back the leases that this session took, or those of them that are of these
@@ -627,7 +639,7 @@ class Session:
                     [owner, sorted(self._leased_posts)],
                 )
 
-        self._lasting(work)
+        self._retrying(work)
 
     def free(self, owner: str, targets: Sequence[int]) -> None:
         """Gives back what a process that died held: of these targets, and every post that
@@ -643,7 +655,7 @@ class Session:
                 [owner],
             )
 
-        self._lasting(work)
+        self._retrying(work)
 
     def schedule(self, run: int, *, least_s: float, longest_s: float) -> None:
         """Sets the next visit of the timelines that a run read, by how often they post lately.
@@ -651,7 +663,7 @@ class Session:
         It comes when about `_POSTS_A_VISIT` new posts may be there, later for who has
         fallen silent.
         """
-        self._lasting(
+        self._retrying(
             lambda c: c.execute(
                 _SCHEDULE,
                 {"run": run, "least": least_s, "longest": longest_s, "posts": _POSTS_A_VISIT},
@@ -662,11 +674,11 @@ class Session:
 
     def open_searches(self, asked: Sequence[str]) -> list[Target]:
         """The targets of these normalised queries, in their order; new ones are made."""
-        return self._lasting(lambda c: _open_searches(c, asked))
+        return self._retrying(lambda c: _open_searches(c, asked))
 
     def give_up(self, target: int, unreachable: coverage.Range, reason: str) -> None:
         """Notes ids that cannot be had, without a page that says so."""
-        self._lasting(
+        self._retrying(
             lambda c: c.execute(
                 "UPDATE crawl_target SET unreachable = unreachable + %s::int8multirange - covered, "
                 "unreachable_reason = %s WHERE id = %s",
@@ -685,7 +697,7 @@ class Session:
             ).fetchone()
             return int(row[0]) if row else 0
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     def save_trends(
         self, run: int, bought: Bought, place: Place, trends: Sequence[Trend]
@@ -715,7 +727,7 @@ class Session:
                 spend(connection, bought)
                 return list({target.id: target for target in targets}.values())
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     def trending_authors(self, run: int, count: int) -> list[str]:
         """The handles with most posts in the trends that a run saw, the busiest first."""
@@ -732,7 +744,7 @@ class Session:
             ).fetchall()
             return [row[0] for row in rows]
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     # -- the next level --------------------------------------------------------------------------------
 
@@ -756,7 +768,7 @@ class Session:
                 [min_count, limit],
             ).fetchall()
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     def known_handles(self, handles: Sequence[str]) -> set[str]:
         """Those of the handles (folded) that are targets, under their listed or their
@@ -772,7 +784,7 @@ class Session:
             ).fetchall()
             return {row[0] for row in rows}
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     # -- posts by id -----------------------------------------------------------------------------------
 
@@ -825,7 +837,7 @@ class Session:
             busy = {row[0] for row in others}
             return Lookup(sorted(mine), sorted(busy), [i for i in wanted if i not in mine | busy])
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     def save_looked_up(
         self,
@@ -872,7 +884,7 @@ class Session:
             assert row is not None  # noqa: S101 - a SELECT of aggregates gives a row
             return Saved(row[0], row[1], leased=True)
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     # -- imports ---------------------------------------------------------------------------------------
 
@@ -911,7 +923,7 @@ class Session:
                     )
                 return _import_state(connection, number)
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     def load(
         self,
@@ -968,7 +980,7 @@ class Session:
                 )
                 return replace(reached, new=locked.new + new, updated=locked.updated + updated)
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     # -- the books of the buckets ----------------------------------------------------------------------
 
@@ -995,7 +1007,7 @@ class Session:
                     write_buckets(connection, changed, BUCKET_UPDATE)
                 return result
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     # -- budgets ---------------------------------------------------------------------------------------
 
@@ -1027,23 +1039,23 @@ class Session:
                     )
                 return granted
 
-        return self._lasting(work)
+        return self._retrying(work)
 
     def take_back(self, page: uuid.UUID) -> None:
         """Frees what was set aside for a request that brought nothing."""
-        self._lasting(lambda c: c.execute("DELETE FROM crawl_reserved WHERE id = %s", [page]))
+        self._retrying(lambda c: c.execute("DELETE FROM crawl_reserved WHERE id = %s", [page]))
 
     def give_up_money(self, page: uuid.UUID) -> None:
         """Leaves it set aside for good: nobody knows what the request brought, and it may
         be charged.
         """
-        self._lasting(
+        self._retrying(
             lambda c: c.execute("UPDATE crawl_reserved SET owner = '' WHERE id = %s", [page])
         )
 
-    # -- lasting ---------------------------------------------------------------------------------------
+    # -- retrying ---------------------------------------------------------------------------------------
 
-    def _lasting(self, work: Callable[[Connection], T]) -> T:
+    def _retrying(self, work: Callable[[Connection], T]) -> T:
         """Does the work, again and again while the server is away, restarting, full or in
         conflict.
         """

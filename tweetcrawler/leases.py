@@ -76,7 +76,9 @@ class ChunkLeases:
         """Notes all walks that were left; gives the credential and the outcome of each."""
         ends = self._ends
         if ends:
-            self.session.note(self._job.run, self._owner, ends, keep_body=self._job.settings.raw)
+            self.session.finish_all(
+                self._job.run, self._owner, ends, keep_body=self._job.settings.raw
+            )
         self._ends = []
         return [(end.bought.credential, (end.target.name, end.state, end.reason)) for end in ends]
 

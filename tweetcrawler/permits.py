@@ -1,7 +1,7 @@
 """The right to send a request: permits are lent from the buckets that X will charge, before
 anything is sent.
 
-A credential opens doors: its user token (OAuth 1.0a) and its app (bearer) are counted
+A credential opens routes: its user token (OAuth 1.0a) and its app (bearer) are counted
 separately by X. A `Ledger` belongs to one process. It borrows permits in blocks from books
 that all processes share, spends them one by one, and takes back to the books what X's
 answers say.
@@ -127,20 +127,20 @@ class Ledger:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._names = [c.name for c in credentials]
-        self._doors: list[Permit] = []
+        self._routes: list[Permit] = []
         for number in sorted(range(len(credentials)), key=lambda n: (n - own) % len(credentials)):
             keys = credentials[number]
             # The app first: its requests need no signature, which costs as much as
             # flattening half a page.
             if keys.has_app:
-                self._doors.append(
+                self._routes.append(
                     Permit(number, "app", "", keys.app_fingerprint, keys.app_fingerprint)
                 )
             if keys.user_fingerprint is not None:
-                self._doors.append(
+                self._routes.append(
                     Permit(number, "user", "", keys.user_fingerprint, keys.app_fingerprint)
                 )
-        self._known_doors: dict[tuple[str, tuple[Kind, ...]], list[Permit]] = {}
+        self._known_routes: dict[tuple[str, tuple[Kind, ...]], list[Permit]] = {}
         self._own = own % len(credentials)
         self._since = since
         self._spacing_s = spacing_s or {}
@@ -152,34 +152,34 @@ class Ledger:
     def reserve(
         self, books: Books, endpoint: str, kinds: Iterable[Kind] = ("user", "app")
     ) -> Permit:
-        """A permit for one request to the endpoint, through a door of one of the kinds.
+        """A permit for one request to the endpoint, through a route of one of the kinds.
 
         **Errors**: `MustWait` says when the next bucket opens; `CapReached` and `NoCredentialLeft` say that
         none will in this run.
         """
-        doors = self._doors_to(endpoint, tuple(kinds))
-        if not doors:
+        routes = self._routes_to(endpoint, tuple(kinds))
+        if not routes:
             raise NoCredentialLeft(
                 f"no credential of the file can be used for {endpoint}: add one that can"
             )
         if endpoint not in self._wary:
-            for door in doors:
-                if self._spend(door):
-                    return door
-        own = [door for door in doors if door.credential == self._own]
-        permit = self._borrow(books, own) if own and len(own) < len(doors) else None
-        permit = permit or self._borrow(books, doors)
+            for route in routes:
+                if self._spend(route):
+                    return route
+        own = [route for route in routes if route.credential == self._own]
+        permit = self._borrow(books, own) if own and len(own) < len(routes) else None
+        permit = permit or self._borrow(books, routes)
         if permit is None:
-            raise self._why_closed(books, doors)
+            raise self._why_closed(books, routes)
         return permit
 
-    def _doors_to(self, endpoint: str, kinds: tuple[Kind, ...]) -> list[Permit]:
-        known = self._known_doors.get((endpoint, kinds))
+    def _routes_to(self, endpoint: str, kinds: tuple[Kind, ...]) -> list[Permit]:
+        known = self._known_routes.get((endpoint, kinds))
         if known is None:
             known = _unique(
-                replace(door, endpoint=endpoint) for door in self._doors if door.kind in kinds
+                replace(route, endpoint=endpoint) for route in self._routes if route.kind in kinds
             )
-            self._known_doors[endpoint, kinds] = known
+            self._known_routes[endpoint, kinds] = known
         return known
 
     def settle(self, books: Books, permit: Permit, rate: Rate | None) -> None:
@@ -272,26 +272,26 @@ class Ledger:
         """
         closed = {permit.key}
         if isinstance(error, CapReached):
-            same = {door.subject for door in self._doors if door.account == permit.account}
+            same = {route.subject for route in self._routes if route.account == permit.account}
             closed |= {key for key in self._blocks if key[0] in same}
         elif isinstance(error, CredentialRefused):
             closed |= {key for key in self._blocks if key[0] == permit.subject}
         for key in closed:
             self._blocks.pop(key, None)
 
-    def _spend(self, door: Permit) -> bool:
-        block = self._blocks.get(door.key)
+    def _spend(self, route: Permit) -> bool:
+        block = self._blocks.get(route.key)
         if block is None or block.left <= 0 or self._monotonic() >= block.ends_at:
-            self._blocks.pop(door.key, None)
+            self._blocks.pop(route.key, None)
             return False
         block.left -= 1
         return True
 
-    def _borrow(self, books: Books, doors: Sequence[Permit]) -> Permit | None:
-        """A block from the first open door: the own credential's, else the one whose window
+    def _borrow(self, books: Books, routes: Sequence[Permit]) -> Permit | None:
+        """A block from the first open route: the own credential's, else the one whose window
         ends soonest.
         """
-        endpoint = doors[0].endpoint
+        endpoint = routes[0].endpoint
         breaker = (_EVERYONE, endpoint)
 
         def change(
@@ -301,74 +301,74 @@ class Ledger:
             if not passes:
                 return {}, None
             changed = {breaker: tried} if tried.failures else {}
-            for door in sorted(doors, key=lambda d: self._preference(d, buckets[d.key], now)):
-                if self._is_shut(door, buckets, now):
+            for route in sorted(routes, key=lambda d: self._preference(d, buckets[d.key], now)):
+                if self._is_shut(route, buckets, now):
                     continue
-                block = self._blocks.get(door.key)
-                if block is not None and self._spend(door):
-                    return changed, (door, None, tried.failures > 0)
+                block = self._blocks.get(route.key)
+                if block is not None and self._spend(route):
+                    return changed, (route, None, tried.failures > 0)
                 bucket, loan = windows.lend(
-                    buckets[door.key],
-                    1 if tried.failures else _block_of(buckets[door.key]),
+                    buckets[route.key],
+                    1 if tried.failures else _block_of(buckets[route.key]),
                     now,
                     spacing_s=self._spacing_s.get(endpoint, 0.0),
                 )
                 if loan is not None:
-                    return {**changed, door.key: bucket}, (door, loan, tried.failures > 0)
+                    return {**changed, route.key: bucket}, (route, loan, tried.failures > 0)
             return {}, None
 
-        got = books.change_buckets(_keys_behind(doors), change)
+        got = books.change_buckets(_keys_behind(routes), change)
         if got is None:
             return None
-        door, loan, wary = got
+        route, loan, wary = got
         if wary:
             self._wary.add(endpoint)
         if loan is not None:
-            self._blocks[door.key] = _Block(
+            self._blocks[route.key] = _Block(
                 loan.count - 1, loan.turn, self._monotonic() + loan.valid_s
             )
-            return replace(door, after_s=loan.after_s)
-        return door
+            return replace(route, after_s=loan.after_s)
+        return route
 
-    def _preference(self, door: Permit, bucket: Bucket, now: float) -> tuple[bool, float]:
-        return door.credential != self._own, bucket.reset_at if bucket.reset_at > now else float(
+    def _preference(self, route: Permit, bucket: Bucket, now: float) -> tuple[bool, float]:
+        return route.credential != self._own, bucket.reset_at if bucket.reset_at > now else float(
             "inf"
         )
 
-    def _is_shut(self, door: Permit, buckets: Mapping[Key, Bucket], now: float) -> bool:
-        return any(windows.shut(buckets[key], now, since=self._since) for key in _gates(door))
+    def _is_shut(self, route: Permit, buckets: Mapping[Key, Bucket], now: float) -> bool:
+        return any(windows.shut(buckets[key], now, since=self._since) for key in _gates(route))
 
     def _why_closed(
-        self, books: Books, doors: Sequence[Permit]
+        self, books: Books, routes: Sequence[Permit]
     ) -> MustWait | CapReached | NoCredentialLeft:
-        breaker = (_EVERYONE, doors[0].endpoint)
+        breaker = (_EVERYONE, routes[0].endpoint)
 
         def look(
             buckets: dict[Key, Bucket], now: float
         ) -> tuple[dict[Key, Bucket], tuple[list[tuple[float, str]], list[tuple[float, str]]]]:
             waits, shut = [], []
-            for door in doors:
+            for route in routes:
                 closed = [
                     b
-                    for key in _gates(door)
+                    for key in _gates(route)
                     if windows.shut(b := buckets[key], now, since=self._since)
                 ]
                 if closed:
                     shut.append((closed[0].shut_until - now, closed[0].shut_reason))
                     continue
-                bucket = buckets[door.key]
+                bucket = buckets[route.key]
                 wait_s = windows.opens_at(bucket, now) - now
                 if bucket.limit is None and bucket.failures == 0:
                     wait_s = min(wait_s, PROBE_POLL_S)
-                who = f"{self._names[door.credential]} ({door.kind})"
-                waits.append((wait_s, f"{who} waits for its window on {door.endpoint}"))
+                who = f"{self._names[route.credential]} ({route.kind})"
+                waits.append((wait_s, f"{who} waits for its window on {route.endpoint}"))
             fails_s = windows.opens_at(buckets[breaker], now) - now
             if waits and fails_s > min(waits)[0]:
-                waits = [(fails_s, f"X gives no answer on {doors[0].endpoint}, tried again soon")]
+                waits = [(fails_s, f"X gives no answer on {routes[0].endpoint}, tried again soon")]
             return {}, (waits, shut)
 
-        waits, shut = books.change_buckets(_keys_behind(doors), look)
-        endpoint = doors[0].endpoint
+        waits, shut = books.change_buckets(_keys_behind(routes), look)
+        endpoint = routes[0].endpoint
         if waits:
             wait_s, reason = min(waits)
             return MustWait(max(0.05, wait_s), reason)
@@ -412,18 +412,18 @@ def _block_of(bucket: Bucket) -> int:
     return max(BLOCK, min(BLOCK_MAX, int((bucket.limit or 0) * BLOCK_SHARE)))
 
 
-def _unique(doors: Iterable[Permit]) -> list[Permit]:
-    """One door a bucket: credentials of one app share its door."""
+def _unique(routes: Iterable[Permit]) -> list[Permit]:
+    """One route a bucket: credentials of one app share its route."""
     by_key: dict[Key, Permit] = {}
-    for door in doors:
-        by_key.setdefault(door.key, door)
+    for route in routes:
+        by_key.setdefault(route.key, route)
     return list(by_key.values())
 
 
-def _gates(door: Permit) -> tuple[Key, Key, Key]:
-    return door.key, (door.subject, _KEYS), (door.account, _ACCOUNT)
+def _gates(route: Permit) -> tuple[Key, Key, Key]:
+    return route.key, (route.subject, _KEYS), (route.account, _ACCOUNT)
 
 
-def _keys_behind(doors: Sequence[Permit]) -> list[Key]:
-    breaker = (_EVERYONE, doors[0].endpoint)
-    return sorted({breaker, *(key for door in doors for key in _gates(door))})
+def _keys_behind(routes: Sequence[Permit]) -> list[Key]:
+    breaker = (_EVERYONE, routes[0].endpoint)
+    return sorted({breaker, *(key for route in routes for key in _gates(route))})

@@ -165,7 +165,7 @@ class Requests:
         ledger.settle(session, permit, page.rate)
         ledger.give_back(session)
         bought = Bought(page.endpoint, page.params, credential.name, page.body)
-        session.remember(self._job.run, bought, [], [], rest_s=0.0)
+        session.save_page(self._job.run, bought)
         self._tell(("page", credential.name, 0, 0))
         return page
 

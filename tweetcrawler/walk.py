@@ -284,7 +284,7 @@ class Worker:
         bought = allowed.priced(
             Bought(page.endpoint, page.params, credential, page.body, users=len(page.data))
         )
-        session.remember(self._job.run, bought, found, absent, rest_s=self._rest_s)
+        session.save_users(self._job.run, bought, found, absent, rest_s=self._rest_s)
         self._tell(("page", credential, 0, 0))
         for one in absent:
             self._tell_outcome(Outcome(f"@{one.handle}", one.state, one.reason))
@@ -557,12 +557,9 @@ class Worker:
                 except RequestRefused as error:
                     self._tell_outcome(Outcome(counting.query, "failed", str(error)))
                     return
-                session.remember(
+                session.save_page(
                     self._job.run,
                     allowed.priced(Bought(page.endpoint, page.params, credential, page.body)),
-                    [],
-                    [],
-                    rest_s=0.0,
                 )
                 self._tell(("page", credential, 0, 0))
                 counting = replace(

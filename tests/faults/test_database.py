@@ -198,7 +198,7 @@ class OnePage:
         handle = f"user_{number}"
         with Database(dsn).session() as session:
             session.claim_handles([handle], "w")
-            session.remember(
+            session.save_users(
                 run, page(users=1), [Found(handle, str(number + 1), handle, 7)], [], rest_s=0
             )
             target = session.targets([handle])[handle].id
@@ -482,7 +482,7 @@ def _write_the_same(dsn: str, measure: Any, *, pages: int) -> None:
         handles = [f"user_{n}" for n in range(4)]
         session.claim_handles(handles, "w")
         found = [Found(handle, str(n + 1), handle, 7) for n, handle in enumerate(handles)]
-        session.remember(run, page(users=4), found, [], rest_s=0)
+        session.save_users(run, page(users=4), found, [], rest_s=0)
         targets = [session.targets([handle])[handle].id for handle in handles]
     failed: list[BaseException] = []
 

@@ -152,7 +152,7 @@ def _pages(posts: Span, page: int = PAGE) -> tuple[Span, Span]:
 
 
 @dataclass(frozen=True)
-class Door:
+class BucketNow:
     """A bucket as a plan sees it: `left` requests now, `limit` more in `turns_in_s` and in
     every `window_s` after.
     """
@@ -163,28 +163,32 @@ class Door:
     window_s: float
 
 
-def time_s(requests: float, doors: Sequence[Door], *, processes: int) -> float:
+def time_s(requests: float, buckets: Sequence[BucketNow], *, processes: int) -> float:
     """How long so many requests take: by the windows of one endpoint, or by the speed of
     the processes.
 
-    Infinite when no door is ever open.
+    Infinite when no bucket is ever open.
     """
     at_work_s = requests * REQUEST_S / max(1, processes)
-    left = requests - sum(door.left for door in doors)
+    left = requests - sum(bucket.left for bucket in buckets)
     if left <= 0:
         return at_work_s
-    if not any(door.limit for door in doors) or not math.isfinite(requests):
+    if not any(bucket.limit for bucket in buckets) or not math.isfinite(requests):
         return math.inf
-    turns = [(max(0.0, door.turns_in_s), number) for number, door in enumerate(doors) if door.limit]
+    turns = [
+        (max(0.0, bucket.turns_in_s), number)
+        for number, bucket in enumerate(buckets)
+        if bucket.limit
+    ]
     heapq.heapify(turns)
-    period = max(door.window_s for door in doors)
-    in_a_period = sum(door.limit * period / door.window_s for door in doors if door.limit)
+    period = max(bucket.window_s for bucket in buckets)
+    in_a_period = sum(bucket.limit * period / bucket.window_s for bucket in buckets if bucket.limit)
     skipped = max(0, math.floor(left / in_a_period) - 2)
     left -= skipped * in_a_period
     now_s = 0.0
     while left > 0:
         now_s, number = heapq.heappop(turns)
-        left -= doors[number].limit
-        heapq.heappush(turns, (now_s + doors[number].window_s, number))
-    last = min(doors[number].limit, max(1.0, left + doors[number].limit))
+        left -= buckets[number].limit
+        heapq.heappush(turns, (now_s + buckets[number].window_s, number))
+    last = min(buckets[number].limit, max(1.0, left + buckets[number].limit))
     return max(at_work_s, skipped * period + now_s + last * REQUEST_S / max(1, processes))

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from tweetcrawler.books import Known, Window, added_up, month_began
-from tweetcrawler.db import Accounts
+from tweetcrawler.db import Reader
 from tweetcrawler.endpoints import (
     HANDLES_A_LOOKUP,
     SEARCH_ALL,
@@ -24,7 +24,7 @@ from tweetcrawler.endpoints import (
     USER_TWEETS,
     USERS_BY,
 )
-from tweetcrawler.look.forecast import Door, Need, Span, of_search, of_timeline, time_s
+from tweetcrawler.look.forecast import BucketNow, Need, Span, of_search, of_timeline, time_s
 from tweetcrawler.look.sections import Section, duration, moment
 from tweetcrawler.prices import MICRO, Tariff, usd
 
@@ -114,14 +114,14 @@ def subject_of(arguments: Mapping[str, Any]) -> str:
     return f"crawl {arguments.get('handles_file')}"
 
 
-def of_handles(accounts: Accounts, handles: Iterator[str], tariff: Tariff, *, subject: str) -> Plan:
+def of_handles(reader: Reader, handles: Iterator[str], tariff: Tariff, *, subject: str) -> Plan:
     """The plan of a crawl of these handles."""
-    plan = Plan(subject, accounts.now())
-    typical = typical_posts(accounts)
+    plan = Plan(subject, reader.now())
+    typical = typical_posts(reader)
     need = Need()
     lookups = Span()
     while block := list(islice(handles, HANDLES_A_LOOKUP)):
-        found = accounts.known(block)
+        found = reader.known(block)
         plan.targets += len(block)
         plan.known += len(found)
         plan.posts_stored += sum(known.posts for known in found.values())
@@ -150,7 +150,7 @@ def of_handles(accounts: Accounts, handles: Iterator[str], tariff: Tariff, *, su
 
 
 def of_queries(
-    accounts: Accounts,
+    reader: Reader,
     queries: Sequence[str],
     counted: Mapping[str, int],
     *,
@@ -160,8 +160,8 @@ def of_queries(
     """The plan of a search for these normalised queries; `counted` is what X said of the
     number of their posts.
     """
-    plan = Plan(subject, accounts.now(), targets=len(queries))
-    found = accounts.known_searches(queries)
+    plan = Plan(subject, reader.now(), targets=len(queries))
+    found = reader.known_searches(queries)
     plan.known = len(found)
     page = SEARCH_ALL_MAX if archive else SEARCH_RECENT_MAX
     need = Need()
@@ -178,11 +178,9 @@ def of_queries(
     return plan
 
 
-def of_trends(
-    accounts: Accounts, places: int, *, trends: int, per_trend: int, subject: str
-) -> Plan:
+def of_trends(reader: Reader, places: int, *, trends: int, per_trend: int, subject: str) -> Plan:
     """The plan of one look at the trends of so many places."""
-    plan = Plan(subject, accounts.now(), targets=places)
+    plan = Plan(subject, reader.now(), targets=places)
     plan.add(TRENDS, Span(places, places, places))
     most = places * trends
     plan.posts = Span(0, None, most * per_trend)
@@ -215,13 +213,13 @@ def timed(
         return plan
     times: list[tuple[float, str, Span]] = []
     for endpoint, requests in plan.requests.items():
-        doors = list(_doors(endpoint, credentials, windows, tariff))
-        if not doors:
+        buckets = list(_buckets_now(endpoint, credentials, windows, tariff))
+        if not buckets:
             plan.notes.append(f"no credential is known to open {endpoint}")
             continue
 
-        def time(count: float | None, doors: list[Door] = doors) -> float | None:
-            return None if count is None else time_s(count, doors, processes=processes)
+        def time(count: float | None, buckets: list[BucketNow] = buckets) -> float | None:
+            return None if count is None else time_s(count, buckets, processes=processes)
 
         span = Span(time(requests.low) or 0.0, time(requests.likely), time(requests.high) or 0.0)
         # The endpoints are used at the same time; the slowest decides, and of the others
@@ -232,11 +230,11 @@ def timed(
     return plan
 
 
-def noted(plan: Plan, accounts: Accounts, tariff: Tariff) -> Plan:
+def noted(plan: Plan, reader: Reader, tariff: Tariff) -> Plan:
     """The plan with a note when the month's cap is in its way."""
     if tariff.posts_per_month is None:
         return plan
-    used = added_up(accounts.purchases(since=month_began(plan.made_at)), tariff).charged
+    used = added_up(reader.purchases(since=month_began(plan.made_at)), tariff).charged
     likely = plan.posts.low if plan.posts.likely is None else plan.posts.likely
     if used + likely > tariff.posts_per_month:
         plan.notes.append(
@@ -246,21 +244,21 @@ def noted(plan: Plan, accounts: Accounts, tariff: Tariff) -> Plan:
     return plan
 
 
-def typical_posts(accounts: Accounts) -> float | None:
+def typical_posts(reader: Reader) -> float | None:
     """How many posts the crawled timelines of the store have on average; None when there
     are too few.
     """
     counts = [
         known.posts
-        for known in accounts.sampled(SAMPLE)
+        for known in reader.sampled(SAMPLE)
         if known.kind == "timeline" and known.crawled_at
     ]
     return sum(counts) / len(counts) if len(counts) >= 5 else None
 
 
-def of_one(known: Known, accounts: Accounts, tariff: Tariff) -> Plan:
+def of_one(known: Known, reader: Reader, tariff: Tariff) -> Plan:
     """What the next visit of one target takes."""
-    plan = Plan(known.name, accounts.now(), targets=1, known=1, posts_stored=known.posts)
+    plan = Plan(known.name, reader.now(), targets=1, known=1, posts_stored=known.posts)
     if known.kind == "timeline":
         need = of_timeline(known, plan.made_at, typical=None, resting=RESTING)
     else:
@@ -270,15 +268,15 @@ def of_one(known: Known, accounts: Accounts, tariff: Tariff) -> Plan:
     return priced(plan, tariff)
 
 
-def next_run(accounts: Accounts, tariff: Tariff) -> Plan:
+def next_run(reader: Reader, tariff: Tariff) -> Plan:
     """What one more run over all timelines of the store takes; by a sample when there are many."""
     targets = sum(
         count
-        for kind, state, count in accounts.states()
+        for kind, state, count in reader.states()
         if kind == "timeline" and state not in RESTING
     )
-    plan = Plan("next run", accounts.now(), targets=targets, known=targets)
-    found = [known for known in accounts.sampled(SAMPLE) if known.kind == "timeline" and known.key]
+    plan = Plan("next run", reader.now(), targets=targets, known=targets)
+    found = [known for known in reader.sampled(SAMPLE) if known.kind == "timeline" and known.key]
     if not found:
         return priced(plan, tariff)
     need = sum((of_timeline(k, plan.made_at, typical=None, resting=RESTING) for k in found), Need())
@@ -312,26 +310,26 @@ def sections(plan: Plan, tariff: Tariff) -> list[Section]:
     ]
 
 
-def kept_beside(accounts: Accounts, number: int, tariff: Tariff) -> Section | None:
+def kept_beside(reader: Reader, number: int, tariff: Tariff) -> Section | None:
     """A run beside the plan that was made of it; None when there is none since the last run
     of its kind.
     """
-    found = accounts.runs(run=number)
+    found = reader.runs(run=number)
     if not found:
         return None
     [run] = found
     subject = subject_of(run.arguments)
-    kept = accounts.plan(subject, before=run.started_at)
+    kept = reader.plan(subject, before=run.started_at)
     if kept is None:
         return None
     made_at, planned = kept
-    for other in accounts.runs(limit=RUNS_SEARCHED):
+    for other in reader.runs(limit=RUNS_SEARCHED):
         is_between = (
             other.id < run.id and other.started_at > made_at and other.command == run.command
         )
         if is_between and subject_of(other.arguments) == subject:
             return None
-    took = added_up(accounts.purchases(run=number), tariff)
+    took = added_up(reader.purchases(run=number), tariff)
     return beside(
         planned,
         {
@@ -374,9 +372,9 @@ def _said(value: float | None) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
 
 
-def _doors(
+def _buckets_now(
     endpoint: str, credentials: Sequence[Keys], windows: Sequence[Window], tariff: Tariff
-) -> Iterable[Door]:
+) -> Iterable[BucketNow]:
     """What each credential opens of an endpoint: as learned, else as the tariff says. Apps
     count once.
     """
@@ -401,23 +399,25 @@ def _doors(
                     continue
                 seen |= {window.label} if kind == "app" else set()
                 if not window.shut_why or window.shut_for_s <= 0:
-                    yield _door(window)
+                    yield _bucket_now(window)
             elif guess is not None:
                 limit = guess.user if kind == "user" else guess.app
                 a_day = guess.user_day if kind == "user" else guess.app_day
                 if a_day is not None and (limit is None or a_day < limit * 96):
-                    yield Door(a_day, a_day, 86_400.0, 86_400.0)
+                    yield BucketNow(a_day, a_day, 86_400.0, 86_400.0)
                 elif limit:
-                    yield Door(limit, limit, 900.0, 900.0)
+                    yield BucketNow(limit, limit, 900.0, 900.0)
 
 
-def _door(window: Window) -> Door:
+def _bucket_now(window: Window) -> BucketNow:
     limit = window.limit or 0
     if window.day_limit is not None and window.day_limit < limit * 86_400 / window.window_s:
-        return Door(
+        return BucketNow(
             window.left or 0, window.day_limit, window.day_resets_in_s or 86_400.0, 86_400.0
         )
-    return Door(window.left or 0, limit, window.resets_in_s or window.window_s, window.window_s)
+    return BucketNow(
+        window.left or 0, limit, window.resets_in_s or window.window_s, window.window_s
+    )
 
 
 def _plain(span: Span) -> dict[str, float | None]:

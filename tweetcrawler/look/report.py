@@ -19,7 +19,7 @@ from typing import Any
 
 from tweetcrawler import coverage
 from tweetcrawler.books import FIRST_DATED_ID, Known, Purchase, Run, added_up, summed
-from tweetcrawler.db import Accounts
+from tweetcrawler.db import Reader
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.look.sections import Section, as_markdown, duration, moment
 from tweetcrawler.prices import MICRO, Tariff, usd
@@ -60,24 +60,24 @@ class Findings:
         return sum(count for _, count in self.by_day)
 
 
-def gather(accounts: Accounts, tariff: Tariff, *, place: str) -> Findings:
+def gather(reader: Reader, tariff: Tariff, *, place: str) -> Findings:
     """Everything that a report needs."""
-    states = accounts.states()
+    states = reader.states()
     others = [state for state in {state for _, state, _ in states} if state not in _DONE]
-    known = accounts.listed(others, TROUBLE_SHOWN)
-    known += accounts.listed(_DONE, max(0, 2 * PICTURED - len(known)))
-    runs = accounts.runs(limit=RUNS_SHOWN)
+    known = reader.listed(others, TROUBLE_SHOWN)
+    known += reader.listed(_DONE, max(0, 2 * PICTURED - len(known)))
+    runs = reader.runs(limit=RUNS_SHOWN)
     return Findings(
         place,
-        accounts.now(),
+        reader.now(),
         tariff,
         states,
         known,
-        accounts.first_ids([one.id for one in known]),
-        accounts.purchases(),
+        reader.first_ids([one.id for one in known]),
+        reader.purchases(),
         runs,
-        accounts.posts_by_day(lowest=0),
-        accounts.queries_of([run.id for run in runs], QUERIES_SHOWN),
+        reader.posts_by_day(lowest=0),
+        reader.queries_of([run.id for run in runs], QUERIES_SHOWN),
     )
 
 

@@ -25,7 +25,7 @@ from tweetcrawler.books import (
     summed,
 )
 from tweetcrawler.coverage import Range
-from tweetcrawler.db import Accounts
+from tweetcrawler.db import Reader
 from tweetcrawler.identity import is_gone
 from tweetcrawler.look.sections import Section, duration, moment
 from tweetcrawler.prices import MICRO, Tariff, usd
@@ -41,7 +41,7 @@ Json = dict[str, Any]
 
 
 def of_all(
-    accounts: Accounts,
+    reader: Reader,
     tariff: Tariff,
     *,
     next_run: Mapping[str, Any],
@@ -52,17 +52,17 @@ def of_all(
     `next_run` is the plan of one more run over all targets, `budgets` what may be spent, in
     USD, by "day" and "month".
     """
-    now = accounts.now()
-    states = accounts.states()
-    month = accounts.purchases(since=month_began(now))
+    now = reader.now()
+    states = reader.states()
+    month = reader.purchases(since=month_began(now))
     others = [state for state in {state for _, state, _ in states} if state not in DONE]
-    listed = accounts.listed(others, LISTED)
-    listed += accounts.listed(DONE, LISTED - len(listed))
-    runs = accounts.runs(limit=RUNS_SHOWN)
+    listed = reader.listed(others, LISTED)
+    listed += reader.listed(DONE, LISTED - len(listed))
+    runs = reader.runs(limit=RUNS_SHOWN)
     by_run = summed(month, tariff, lambda bought: bought.run)
     today = datetime.fromtimestamp(now, UTC).date()
     of_day = [bought for bought in month if bought.day == today]
-    reserved = accounts.reserved()
+    reserved = reader.reserved()
     return {
         "at": now,
         "targets": [
@@ -71,7 +71,7 @@ def of_all(
         "listed": [of_target(known) for known in listed],
         "windows": [
             _window(window)
-            for window in accounts.windows()
+            for window in reader.windows()
             if not window.endpoint.startswith("*") or window.shut_for_s > 0
         ],
         "spent": {
@@ -110,7 +110,7 @@ def of_all(
         ],
         "tariff": tariff.title,
         "posts_per_month": tariff.posts_per_month,
-        "usage": [_compared(usage, accounts, tariff) for usage in accounts.usages()],
+        "usage": [_compared(usage, reader, tariff) for usage in reader.usages()],
         "next_run": dict(next_run),
     }
 
@@ -139,11 +139,11 @@ def of_target(known: Known) -> Json:
     }
 
 
-def in_detail(accounts: Accounts, known: Known, *, next_run: Mapping[str, Any]) -> Json:
+def in_detail(reader: Reader, known: Known, *, next_run: Mapping[str, Any]) -> Json:
     """A target with its newest pages, and what its next visit takes."""
     return {
         **of_target(known),
-        "pages": accounts.pages_of(known.id, PAGES_SHOWN),
+        "pages": reader.pages_of(known.id, PAGES_SHOWN),
         "next_run": dict(next_run),
     }
 
@@ -310,20 +310,20 @@ def _window(window: Window) -> Json:
     }
 
 
-def _compared(usage: Usage, accounts: Accounts, tariff: Tariff) -> Json:
+def _compared(usage: Usage, reader: Reader, tariff: Tariff) -> Json:
     """X's count of a project beside ours, for the UTC days that X told of.
 
     Ours is of all credentials of the app; other apps of the project, other programs and
     answers that were lost on their way are in X's count only.
     """
-    apps = accounts.apps()
+    apps = reader.apps()
     same = {label for label, app in apps.items() if app == apps.get(usage.credential)} | {
         usage.credential
     }
     days = sorted(usage.by_day)
     ours: dict[date, int] = {}
     if days:
-        bought = accounts.purchases(
+        bought = reader.purchases(
             since=_midnight(days[0]),
             until=min(usage.asked_at, _midnight(days[-1] + timedelta(days=1))),
         )

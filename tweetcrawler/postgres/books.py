@@ -17,7 +17,7 @@ from tweetcrawler.books import Known, Purchase, Reserved, Run, Usage, Window, us
 from tweetcrawler.targets import SEARCH, TIMELINE
 
 
-class Accounts:
+class Reader:
     """What was bought and what is known, read in one transaction; see `Database.accounts`.
 
     Times are seconds since 1970 on the database's clock.
