@@ -27,6 +27,7 @@ GROUND = [
     "targets",
     "pages",
     "sentiment",
+    "rooms",
 ]
 FLOORS = [
     set(GROUND),

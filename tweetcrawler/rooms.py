@@ -1,0 +1,41 @@
+"""Rooms of the program: who brings commands, kinds of work and tables, as a list of names.
+
+A room is a folder. It registers itself by one line in `ROOMS`, and nothing below it learns of
+it: its modules are named as text and loaded only when they are needed.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Room:
+    """Parts of one room, all named as "module" or "module:NAME".
+
+    `commands` are modules with a `COMMAND`, `kinds` are kinds of work, `tables` are modules
+    that add their tables to the schema when they are imported.
+    """
+
+    commands: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+
+
+CORE = Room(
+    commands=(),
+    kinds=(),
+    tables=(),
+)
+# One line for each room, as "tweetcrawler.folder:ROOM".
+ROOMS: tuple[str, ...] = ()
+
+
+def rooms() -> Iterator[Room]:
+    """The core, and every room that is registered."""
+    yield CORE
+    for name in ROOMS:
+        room: Room = pkgutil.resolve_name(name)
+        yield room
