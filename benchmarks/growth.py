@@ -87,8 +87,9 @@ def _rows(server: Server, sizes: tuple[int, ...], pages: int) -> Table:
         "ms_at_one": start,
     }
     table.notes.append(
-        f"fitted: {start:.2f} + {slope:.2f} log10(rows) ms a page; extrapolated to {_BILLIONS:,} rows (not measured; "
-        f"an index beyond memory would add its reads): {start + slope * math.log10(_BILLIONS):.2f} ms"
+        f"fitted: {start:.2f} + {slope:.2f} log10(rows) ms a page; extrapolated to {_BILLIONS:,} "
+        "rows (not measured; an index beyond memory would add its reads): "
+        f"{start + slope * math.log10(_BILLIONS):.2f} ms"
     )
     return table
 
@@ -106,11 +107,15 @@ def _fill(connection: psycopg.Connection[Any], first: int, last: int) -> None:
     connection.execute("SET synchronous_commit = off")
     for begin in range(first, last, _AT_ONCE):
         connection.execute(
-            "INSERT INTO tweet_articles_tweepy (id, tweet_from, created_at, hashtags, urls, user_mentions_id, media, "
-            "user_mentions_name, origin_device, favorite_count, text, retweet_count) "
-            "SELECT 1000000000000000000 + n * 4194304, 'writer_' || n %% 1000, '2024-06-10T09:00:00.000Z', "
-            "'{harbour}', '{https://tides.example/' || n || '}', '{}', '{}', '{}', 'Web', n %% 1000, "
-            "repeat(md5(n::text), 5), n %% 100 FROM generate_series(%s::bigint, %s) n",
+            """
+            INSERT INTO tweet_articles_tweepy (id, tweet_from, created_at, hashtags, urls,
+                user_mentions_id, media, user_mentions_name, origin_device, favorite_count,
+                text, retweet_count)
+            SELECT 1000000000000000000 + n * 4194304, 'writer_' || n %% 1000,
+                '2024-06-10T09:00:00.000Z', '{harbour}', '{https://tides.example/' || n || '}',
+                '{}', '{}', '{}', 'Web', n %% 1000, repeat(md5(n::text), 5), n %% 100
+            FROM generate_series(%s::bigint, %s) n
+            """,
             [begin, min(begin + _AT_ONCE, last) - 1],
         )
 
@@ -183,9 +188,12 @@ def _fill_targets(connection: psycopg.Connection[Any], first: int, last: int) ->
     connection.execute("SET synchronous_commit = off")
     for begin in range(first, last, _AT_ONCE):
         connection.execute(
-            "INSERT INTO crawl_target (kind, key, handle, username, state, covered, crawled_at) "
-            "SELECT 'timeline', n::text, 'reader_' || n, 'Reader_' || n, 'ok', "
-            "int8multirange(int8range(1, 1000000 + n)), now() - interval '1 day' FROM generate_series(%s::bigint, %s) n",
+            """
+            INSERT INTO crawl_target (kind, key, handle, username, state, covered, crawled_at)
+            SELECT 'timeline', n::text, 'reader_' || n, 'Reader_' || n, 'ok',
+                int8multirange(int8range(1, 1000000 + n)), now() - interval '1 day'
+            FROM generate_series(%s::bigint, %s) n
+            """,
             [begin + 1, min(begin + _AT_ONCE, last)],
         )
     connection.execute("VACUUM ANALYZE crawl_target")

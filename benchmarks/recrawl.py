@@ -144,7 +144,11 @@ def _one(dsn: str, statement: str) -> Any:
 def _rows_touched(dsn: str) -> int:
     found = _one(
         dsn,
-        "SELECT n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_user_tables WHERE relname = 'tweet_articles_tweepy'",
+        """
+        SELECT n_tup_ins + n_tup_upd + n_tup_del
+        FROM pg_stat_user_tables
+        WHERE relname = 'tweet_articles_tweepy'
+        """,
     )
     return int(found)
 
@@ -156,9 +160,10 @@ def _targets_a_second(dsn: str) -> float:
     return float(
         _one(
             dsn,
-            "SELECT count(*) FILTER (WHERE fetched_at > first + interval '50 ms') "
-            "/ extract(epoch FROM max(fetched_at) - min(first))::float8 FROM (SELECT fetched_at, "
-            "min(fetched_at) OVER () AS first FROM crawl_page WHERE run_id = (SELECT max(id) FROM crawl_run)) p",
+            """
+            SELECT count(*) FILTER (WHERE fetched_at > first + interval '50 ms') / extract(epoch FROM max(fetched_at) - min(first))::float8
+            FROM (SELECT fetched_at, min(fetched_at) OVER () AS first FROM crawl_page WHERE run_id = (SELECT max(id) FROM crawl_run)) p
+            """,
         )
     )
 

@@ -90,7 +90,8 @@ def measure(sandbox: Sandbox, pages: int, *, gzip: bool) -> float:
     wall, cpu = time.perf_counter() - begun, sum(process.cpu_times()[:2]) - cpu_begun
     sys.stdout.write(
         f"{served} pages of {size / served / 1000:.0f} kB: {served / wall:.0f} pages/s, "
-        f"{served / cpu:.0f} pages per second of server CPU, {process.memory_info().rss / 2**20:.0f} MiB\n"
+        f"{served / cpu:.0f} pages per second of server CPU, "
+        f"{process.memory_info().rss / 2**20:.0f} MiB\n"
     )
     connection.close()
     return served / cpu

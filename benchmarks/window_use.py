@@ -34,8 +34,8 @@ def measure(server: Server, *, full: bool) -> list[Table]:
 def _simulated() -> Table:
     table = Table(
         "windows-simulated",
-        f"Windows, simulated: {WINDOWS} windows of 900 s, {REQUEST_S} s a request; used of what C credentials and "
-        "W processes could send",
+        f"Windows, simulated: {WINDOWS} windows of 900 s, {REQUEST_S} s a request; used of what C "
+        "credentials and W processes could send",
         [
             "limits",
             "C",

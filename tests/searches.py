@@ -43,8 +43,13 @@ def _ranges(crawler: Crawler, query: str, column: str) -> list[coverage.Range]:
 def found(crawler: Crawler, query: str) -> list[int]:
     """What the search has found, as the store remembers it; each of it is a row."""
     rows = crawler.select(
-        "SELECT k.username, f.tweet_id FROM crawl_found f JOIN crawl_target k ON k.id = f.target_id "
-        "JOIN tweet_articles_tweepy t ON t.id = f.tweet_id ORDER BY 2"
+        """
+        SELECT k.username, f.tweet_id
+        FROM crawl_found f
+        JOIN crawl_target k ON k.id = f.target_id
+        JOIN tweet_articles_tweepy t ON t.id = f.tweet_id
+        ORDER BY 2
+        """
     )
     return [tweet_id for name, tweet_id in rows if name == query]
 

@@ -93,7 +93,7 @@ def tar_of(members: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-# --- packing ---------------------------------------------------------------------------------------------------
+# --- packing ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("packing", PACKED)
@@ -212,7 +212,7 @@ def test_fingerprint_changes_with_the_file_and_head_only_with_its_beginning(tmp_
     assert identify(path).head != after.head
 
 
-# --- text ------------------------------------------------------------------------------------------------------
+# --- text ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
@@ -403,7 +403,7 @@ def test_standard_input_is_read_while_it_trickles_and_its_silence_can_be_stopped
             os.close(number)
 
 
-# --- kinds -----------------------------------------------------------------------------------------------------
+# --- kinds --------------------------------------------------------------------------
 
 
 def test_stream_minute_is_statuses_and_control_lines_by_name() -> None:

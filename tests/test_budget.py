@@ -32,7 +32,7 @@ def want(most: int = 100, **other: Any) -> Want:
     return Want(TIMELINE, most, **({"fewest": FEWEST, "price": POST} | other))
 
 
-# -- the arithmetic --------------------------------------------------------------------------------------
+# -- the arithmetic ------------------------------------------------------------------
 
 
 def test_what_fits_is_granted_and_shrinks_towards_the_end() -> None:
@@ -174,7 +174,7 @@ def test_a_budget_is_met_when_nobody_dies(posts: int, seed: int) -> None:
     assert posts - FEWEST < shop.sold_posts <= posts
 
 
-# -- on a database ---------------------------------------------------------------------------------------
+# -- on a database -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -236,7 +236,7 @@ def test_what_runs_without_a_budget_bought_counts_in_the_days_budget(database: D
         assert granted.units == 10
 
 
-# -- through the door ------------------------------------------------------------------------------------
+# -- through the door ----------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

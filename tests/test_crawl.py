@@ -31,8 +31,11 @@ def is_exact(crawler: Crawler, sandbox: Sandbox, handles: list[str]) -> None:
     stored = {
         row[0]: row[1:]
         for row in crawler.select(
-            "SELECT id, tweet_from, created_at, favorite_count, retweet_count, text, in_reply_to_user_id "
-            "FROM tweet_articles_tweepy"
+            """
+            SELECT id, tweet_from, created_at, favorite_count, retweet_count, text,
+                in_reply_to_user_id
+            FROM tweet_articles_tweepy
+            """
         )
     }
     for handle in handles:
@@ -87,8 +90,11 @@ def test_a_handle_with_news_has_a_connection_of_its_own_and_the_others_share_one
         # look at the database here.
         assert 3 <= _connections(crawler) - before <= 20
         [(pages, noted)] = crawler.select(
-            "SELECT count(*), count(*) FILTER (WHERE post_count = 0 AND body IS NOT NULL) FROM crawl_page "
-            "WHERE run_id = (SELECT max(id) FROM crawl_run)"
+            """
+            SELECT count(*), count(*) FILTER (WHERE post_count = 0 AND body IS NOT NULL)
+            FROM crawl_page
+            WHERE run_id = (SELECT max(id) FROM crawl_run)
+            """
         )
         assert (pages, noted) == (60, 57)
         [(states,)] = crawler.select(
@@ -217,7 +223,7 @@ def test_posts_below_the_depth_limit_are_known_as_unreachable(dsn: str, tmp_path
         assert requests(sandbox.books()) - before == 1
 
 
-# -- kills -----------------------------------------------------------------------------------------------
+# -- kills ---------------------------------------------------------------------------
 
 
 def test_killed_workers_cost_a_page_each_at_most_and_lose_nothing(dsn: str, tmp_path: Path) -> None:
@@ -335,7 +341,7 @@ def test_ten_thousand_handles(dsn: str, tmp_path: Path) -> None:
         assert sandbox.books()["posts_sold"] == len(crawler.stored_ids())
 
 
-# -- windows ---------------------------------------------------------------------------------------------
+# -- windows -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("credentials", "threads"), [(3, 1), (2, 2), (2, 5)])
@@ -369,7 +375,7 @@ def test_windows_are_used_up_and_never_overrun(
         assert sum(w["used"] for w in over) >= 0.98 * sum(w["limit"] for w in over)
 
 
-# -- the end of a run ------------------------------------------------------------------------------------
+# -- the end of a run ----------------------------------------------------------------
 
 
 def test_all_credentials_refused_ends_with_exit_4(
@@ -443,7 +449,7 @@ def test_no_secret_appears_anywhere(sandbox: Sandbox, dsn: str, tmp_path: Path) 
             assert row[column] not in stored
 
 
-# -- real input ------------------------------------------------------------------------------------------
+# -- real input ----------------------------------------------------------------------
 
 
 def test_recorded_answers_become_rows_without_loss(

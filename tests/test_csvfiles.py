@@ -124,7 +124,7 @@ def text_of(row: Mapping[str, Any]) -> dict[str, str]:
     return {column: "" if value is None else str(value) for column, value in row.items()}
 
 
-# -- files -----------------------------------------------------------------------------------------------
+# -- files ---------------------------------------------------------------------------
 
 
 def test_a_finished_walk_leaves_its_rows_newest_first_under_the_header(ada: Folder) -> None:
@@ -346,7 +346,7 @@ def test_a_large_file_is_merged_in_little_memory(ada: Folder) -> None:
     assert len(ada.ids()) == 25_050
 
 
-# -- kills -----------------------------------------------------------------------------------------------
+# -- kills ---------------------------------------------------------------------------
 
 
 def run_walk(folder: Path, step: int) -> str:
@@ -483,7 +483,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(ada: Folder) -> None:
     assert ada.ids() == [1_000, *range(199, 0, -1)]
 
 
-# -- other processes -------------------------------------------------------------------------------------
+# -- other processes -----------------------------------------------------------------
 
 CHILD = """
 import sys
@@ -633,7 +633,7 @@ def test_a_locked_bookkeeping_is_waited_for_no_longer_than_a_stopping_run_may(
             assert session.targets(["ada"])["ada"].id == ada.target
 
 
-# -- targets ---------------------------------------------------------------------------------------------
+# -- targets -------------------------------------------------------------------------
 
 
 def test_handles_that_differ_in_case_only_are_one(ada: Folder) -> None:
@@ -708,7 +708,7 @@ def test_posts_above_counts_pages_of_this_target_only(ada: Folder) -> None:
     assert [ada.session.posts_above(ada.target, i) for i in (30, 31, 50, 61)] == [4, 2, 2, 0]
 
 
-# -- what the operator did to the folder -----------------------------------------------------------------
+# -- what the operator did to the folder ---------------------------------------------
 
 
 def test_a_deleted_file_is_read_again(ada: Folder, caplog: pytest.LogCaptureFixture) -> None:

@@ -72,7 +72,11 @@ def test_saving_a_page_stores_rows_page_and_coverage_together(begun: Any, dsn: s
     assert select(dsn, "SELECT covered::text, post_count FROM crawl_target") == [("{[10,12)}", 2)]
     assert select(
         dsn,
-        "SELECT post_count, new_count, oldest_id, newest_id, refused FROM crawl_page WHERE target_id > 0",
+        """
+        SELECT post_count, new_count, oldest_id, newest_id, refused
+        FROM crawl_page
+        WHERE target_id > 0
+        """,
     ) == [(2, 2, 10, 11, [{"id": "x", "reason": "odd"}])]
 
 
@@ -112,7 +116,10 @@ def test_a_changed_row_is_updated_and_a_known_value_outlives_a_missing_include(
     assert (saved.new, saved.updated) == (0, 1)
     assert select(
         dsn,
-        "SELECT tweet_from, origin_device, favorite_count, text, hashtags FROM tweet_articles_tweepy",
+        """
+        SELECT tweet_from, origin_device, favorite_count, text, hashtags
+        FROM tweet_articles_tweepy
+        """,
     ) == [("Ada", "Web", 9, "new", "{a}")]
 
 
@@ -158,7 +165,11 @@ def test_a_page_that_another_writes_at_the_same_moment_is_saved_whole(begun: Any
         other.execute("INSERT INTO tweet_articles_tweepy (id, text) VALUES (2, 'theirs')")
         batch = Batch(target, page(posts=3), [row(1), row(2), row(3)], covered=(1, 4))
         saving = threads.submit(session.save, run, "w", batch)
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        waiting = """
+            SELECT count(*)
+            FROM pg_stat_activity
+            WHERE wait_event_type = 'Lock' AND datname = current_database()
+        """
         while select(dsn, waiting) == [(0,)]:
             time.sleep(0.01)
         other.commit()
@@ -225,8 +236,11 @@ def test_typed_view_gives_times_and_arrays(begun: Any, dsn: str) -> None:
         session.save(run, "w", Batch(target, page(posts=1), [row(10, **values)]))
     assert select(
         dsn,
-        "SELECT extract(epoch FROM created_at)::bigint, hashtags, mention_ids, retweeted_status_urls, is_retweet "
-        "FROM tweets",
+        """
+        SELECT extract(epoch FROM created_at)::bigint, hashtags, mention_ids,
+            retweeted_status_urls, is_retweet
+        FROM tweets
+        """,
     ) == [(1_718_010_000, ["cats", "a b"], [12, None], [], False)]
 
 
@@ -326,7 +340,11 @@ def updates(dsn: str) -> tuple[int, int]:
     """How many targets were updated, and how many of these updates changed an index, once
     the server counted them.
     """
-    statement = "SELECT n_tup_upd, n_tup_upd - n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'crawl_target'"
+    statement = """
+        SELECT n_tup_upd, n_tup_upd - n_tup_hot_upd
+        FROM pg_stat_user_tables
+        WHERE relname = 'crawl_target'
+    """
     last, now = None, select(dsn, statement)
     while last != now:
         time.sleep(0.5)

@@ -40,7 +40,7 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-# --- the two commands ------------------------------------------------------------------------------
+# --- the two commands ---------------------------------------------------------------
 
 
 def recipes() -> dict[str, list[str]]:
@@ -98,7 +98,7 @@ def test_every_make_target_that_a_page_names_exists() -> None:
     assert named <= set(recipes())
 
 
-# --- options and commands --------------------------------------------------------------------------
+# --- options and commands -----------------------------------------------------------
 
 
 def test_the_lists_of_options_in_the_reference_are_those_of_the_program() -> None:
@@ -256,7 +256,7 @@ def test_every_example_of_a_file_is_read(page: Path, block: str, tmp_path: Path)
     assert settings.parse([], environ={}, folder=tmp_path).config_file == tmp_path / "tweet.ini"
 
 
-# --- SQL and tables --------------------------------------------------------------------------------
+# --- SQL and tables -----------------------------------------------------------------
 
 
 def sql_examples() -> Iterator[tuple[Path, str]]:
@@ -281,7 +281,11 @@ def tables_of(dsn: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     with psycopg.connect(dsn) as connection:
         for table, column in connection.execute(
-            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
+            """
+            SELECT table_name, column_name
+            FROM information_schema.columns
+            WHERE table_schema = 'public'
+            """
         ):
             found.setdefault(table, set()).add(column)
     return found
@@ -299,7 +303,7 @@ def test_the_reference_names_every_table_and_column_and_no_other(dsn: str) -> No
     assert wrong == {}
 
 
-# --- links, and what no page may hold --------------------------------------------------------------
+# --- links, and what no page may hold -----------------------------------------------
 
 
 def anchors_of(page: Path) -> set[str]:

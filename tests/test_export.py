@@ -43,7 +43,7 @@ IDS = st.integers(-(2**63), LARGEST) | st.sampled_from(
 )
 
 
-# --- doors ------------------------------------------------------------------------------------------------
+# --- doors --------------------------------------------------------------------------
 
 
 def environment(dsn: str, **variables: str) -> dict[str, str]:
@@ -103,10 +103,14 @@ def store(dsn: str, *rows: dict[str, Any]) -> None:
 def store_many(dsn: str, count: int) -> None:
     with psycopg.connect(dsn) as connection:
         connection.execute(
-            "INSERT INTO tweet_articles_tweepy SELECT 1700000000000000000 + g, 'user' || g %% 1000, "
-            "'2024-06-10T09:00:00.000Z', '{cats,\"a b\"}', '{https://example.org/a}', '{12,1700000000000000001}', "
-            "'{}', '{ada,grace}', 'Web', g, repeat('some text, ', 15) || g, NULL, NULL, NULL, g %% 7, NULL, NULL, "
-            "NULL, NULL, NULL, 0.1234 FROM generate_series(1, %s::int) g",
+            """
+            INSERT INTO tweet_articles_tweepy
+            SELECT 1700000000000000000 + g, 'user' || g %% 1000, '2024-06-10T09:00:00.000Z',
+                '{cats,"a b"}', '{https://example.org/a}', '{12,1700000000000000001}', '{}',
+                '{ada,grace}', 'Web', g, repeat('some text, ', 15) || g, NULL, NULL, NULL,
+                g %% 7, NULL, NULL, NULL, NULL, NULL, 0.1234
+            FROM generate_series(1, %s::int) g
+            """,
             [count],
         )
 
@@ -263,7 +267,7 @@ many = settings(
 )
 
 
-# --- csv --------------------------------------------------------------------------------------------------
+# --- csv ----------------------------------------------------------------------------
 
 
 @given(rows=odd_rows)
@@ -331,7 +335,7 @@ def test_csv_is_exact_unless_it_shall_be_safe(dsn: str, tmp_path: Path) -> None:
     assert b"\r\n'7,'=HYPERLINK(1)\r\n" in safe
 
 
-# --- json lines -------------------------------------------------------------------------------------------
+# --- json lines ---------------------------------------------------------------------
 
 
 @given(rows=odd_rows)
@@ -359,7 +363,7 @@ def test_jsonl_has_ids_as_strings_and_lists_as_lists(
         assert all(isinstance(mention, str | None) for mention in exact["user_mentions_id"])
 
 
-# --- parquet ----------------------------------------------------------------------------------------------
+# --- parquet ------------------------------------------------------------------------
 
 
 @given(rows=odd_rows)
@@ -450,7 +454,7 @@ def test_parquet_of_nothing_has_columns_and_no_rows(dsn: str, tmp_path: Path) ->
     assert (table.num_rows, table.column_names) == (0, list(COLUMNS))
 
 
-# --- xlsx -------------------------------------------------------------------------------------------------
+# --- xlsx ---------------------------------------------------------------------------
 
 
 def cells(data: bytes) -> list[list[list[Any]]]:
@@ -515,7 +519,7 @@ def test_text_that_no_cell_holds_is_cut_and_told(dsn: str, tmp_path: Path) -> No
     assert (first[0], second[0]) == ("🦉" * 16_383, "x" * 32_767)
 
 
-# --- what is exported -------------------------------------------------------------------------------------
+# --- what is exported ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["o.csv", "o.jsonl", "o.ndjson", "o.parquet", "o.xlsx", "O.CSV"])
@@ -640,10 +644,14 @@ def test_view_of_any_type_is_exported_in_every_format(dsn: str, tmp_path: Path) 
 
     change(
         dsn,
-        "CREATE VIEW odd AS SELECT 'b8f1c9a0-0000-4000-8000-000000000001'::uuid AS key, 9007199254740993 AS large, "
-        "'{\"a\": 9007199254740993}'::jsonb AS document, '1 day'::interval AS span, date '2024-02-29' AS day, "
-        "ARRAY[1.5, NULL] AS numbers, true AS truth, timestamptz '2024-01-01 00:00:00.000001+01' AS at, "
-        "'-infinity'::float8 AS low, 'x'::bytea AS bytes",
+        """
+        CREATE VIEW odd AS
+        SELECT 'b8f1c9a0-0000-4000-8000-000000000001'::uuid AS key, 9007199254740993 AS large,
+            '{"a": 9007199254740993}'::jsonb AS document, '1 day'::interval AS span,
+            date '2024-02-29' AS day, ARRAY[1.5, NULL] AS numbers, true AS truth,
+            timestamptz '2024-01-01 00:00:00.000001+01' AS at, '-infinity'::float8 AS low,
+            'x'::bytea AS bytes
+        """,
     )
     (line,) = run(dsn, tmp_path, "--view", "odd", "--format", "jsonl").stdout.splitlines()
     assert json.loads(line) == {
@@ -703,7 +711,7 @@ def test_stored_text_that_is_no_time_stops_types_but_not_csv(dsn: str, tmp_path:
     assert b"long ago" in run(dsn, tmp_path).stdout
 
 
-# --- filters ----------------------------------------------------------------------------------------------
+# --- filters ------------------------------------------------------------------------
 
 
 FILTERS: list[tuple[str, list[int]]] = [
@@ -855,7 +863,11 @@ def test_value_of_a_filter_never_is_in_the_text_of_a_statement(dsn: str, tmp_pat
             ends_at = time.monotonic() + 20
             while not seen and time.monotonic() < ends_at:
                 seen = other.execute(
-                    "SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+                    """
+                    SELECT query
+                    FROM pg_stat_activity
+                    WHERE wait_event_type = 'Lock' AND datname = current_database()
+                    """
                 ).fetchall()
                 time.sleep(0.02)
             holder.rollback()
@@ -870,7 +882,7 @@ def test_value_of_a_filter_never_is_in_the_text_of_a_statement(dsn: str, tmp_pat
     assert (process.returncode, out.count(b"\n")) == (0, 1), errors
 
 
-# --- the file takes its place -----------------------------------------------------------------------------
+# --- the file takes its place -------------------------------------------------------
 
 
 class Slow:
@@ -971,10 +983,11 @@ def test_export_that_fails_at_its_last_row_leaves_the_old_file(
     store_many(dsn, 1_500)
     change(
         dsn,
-        "CREATE FUNCTION fails(bigint) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN "
-        "IF $1 > 1700000000000001499 THEN RAISE 'no' USING ERRCODE = 'insufficient_privilege'; END IF; "
-        "RETURN $1; END $$; CREATE VIEW late AS SELECT fails(id) AS number FROM (SELECT id "
-        "FROM tweet_articles_tweepy ORDER BY id) t",
+        """
+        CREATE FUNCTION fails(bigint) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN IF $1 > 1700000000000001499 THEN RAISE 'no' USING ERRCODE = 'insufficient_privilege'; END IF; RETURN $1; END $$; CREATE VIEW late AS
+        SELECT fails(id) AS number
+        FROM (SELECT id FROM tweet_articles_tweepy ORDER BY id) t
+        """,
     )
     (tmp_path / f"o.{form}").write_text("old")
     done = run(dsn, tmp_path, "--view", "late", "--output", f"o.{form}", code=3)
@@ -1107,7 +1120,7 @@ def test_missing_package_is_named_with_the_way_to_it(
     assert list(tmp_path.iterdir()) == []
 
 
-# --- memory -----------------------------------------------------------------------------------------------
+# --- memory -------------------------------------------------------------------------
 
 
 def peak_mb(dsn: str, folder: Path, *arguments: str) -> float:
@@ -1152,7 +1165,7 @@ def test_memory_does_not_grow_with_the_rows(
     assert whole < 250
 
 
-# --- pages ------------------------------------------------------------------------------------------------
+# --- pages --------------------------------------------------------------------------
 
 
 def bought(body: bytes, **values: Any) -> Bought:
@@ -1213,8 +1226,12 @@ def test_pages_of_a_handle_and_of_the_account_that_it_became(
     save_pages(database, ("ada", b'{"n":1}'), ("grace", b'{"n":2}'), ("ada", b'{"n":3}'))
     change(
         dsn,
-        "INSERT INTO crawl_target (kind, handle, same_as) SELECT 'timeline', 'countess', id FROM crawl_target "
-        "WHERE handle = 'ada'",
+        """
+        INSERT INTO crawl_target (kind, handle, same_as)
+        SELECT 'timeline', 'countess', id
+        FROM crawl_target
+        WHERE handle = 'ada'
+        """,
     )
     for filters, expected in (
         (["handle=ADA"], [1, 3]),
@@ -1236,7 +1253,7 @@ def test_damaged_page_is_named(database: Database, dsn: str, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-# --- slow -------------------------------------------------------------------------------------------------
+# --- slow ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -1268,14 +1285,15 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_parquet_opens_in_pandas(dsn: str, tmp_path: Path, readers: Path) -> None:
     path = parquet_of_one(dsn, tmp_path)
     code = (
-        f"import pandas; f = pandas.read_parquet({path!r}); r = f.iloc[0]\n"
-        "print(f.id.dtype, f.created_at.dtype, r.id, list(r.hashtags), r.created_at.isoformat(), r.sentiment)"
+        f"import pandas; f = pandas.read_parquet({path!r}); r = f.iloc[0]\nprint(f.id.dtype, "
+        "f.created_at.dtype, r.id, list(r.hashtags), r.created_at.isoformat(), r.sentiment)"
     )
     done = subprocess.run(
         [readers / "python", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == (
-        f"int64 datetime64[us, UTC] {LARGEST} ['cats', 'a b'] 2024-06-10T09:00:00.123000+00:00 -0.25"
+        f"int64 datetime64[us, UTC] {LARGEST} ['cats', 'a b'] 2024-06-10T09:00:00.123000+00:00 "
+        "-0.25"
     )
 
 

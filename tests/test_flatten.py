@@ -106,7 +106,7 @@ def test_included_tweets_are_no_rows() -> None:
     ]
 
 
-# --- retweets ------------------------------------------------------------------------------------------------
+# --- retweets -----------------------------------------------------------------------
 
 
 def test_retweet_takes_lists_and_counts_from_where_they_are_whole() -> None:
@@ -172,7 +172,7 @@ def test_retweet_of_a_long_post_has_its_full_text_and_lists() -> None:
     assert row["user_mentions_name"] == "{AdaBrook,CleoMaps}"
 
 
-# --- replies and quotes --------------------------------------------------------------------------------------
+# --- replies and quotes -------------------------------------------------------------
 
 
 def test_reply_that_quotes_names_the_tweet_replied_to() -> None:
@@ -210,7 +210,7 @@ def test_user_replied_to_whom_nothing_names_is_null() -> None:
     assert (row["in_reply_to_user_id"], row["in_reply_to_screen_name"]) == (1191, None)
 
 
-# --- single tweets -------------------------------------------------------------------------------------------
+# --- single tweets ------------------------------------------------------------------
 
 
 def test_long_post_gives_full_text_its_entities_and_no_link_to_its_own_photo() -> None:
@@ -268,7 +268,7 @@ def test_url_that_x_did_not_expand_stands_as_it_is_and_an_empty_entry_is_left_ou
     )
 
 
-# --- text ----------------------------------------------------------------------------------------------------
+# --- text ---------------------------------------------------------------------------
 
 
 def test_three_escapes_are_undone_once_and_only_in_the_text() -> None:
@@ -310,14 +310,14 @@ def test_nul_in_plain_ascii_is_seen_too() -> None:
 def test_elements_are_quoted_as_postgresql_does() -> None:
     row = only_row("list_elements_that_need_quotes")
     assert row["hashtags"] == (
-        '{plain,"","NULL","null","nUlL",nulls,"a,b","{x","y}","say \\"hi\\"","back\\\\slash","two words",'
-        '"tab\there","line\nbreak","cr\r","vt\v","ff\f",no\u00a0break,\u2003em,\'apostrophe\',;,twice,twice}'
+        '{plain,"","NULL","null","nUlL",nulls,"a,b","{x","y}","say \\"hi\\"","back\\\\slash","two '
+        'words","tab\there","line\nbreak","cr\r","vt\v","ff\f",no\u00a0break,\u2003em,\'apostrophe\',;,twice,twice}'
     )
     given = page("list_elements_that_need_quotes")["data"][0]["entities"]["hashtags"]
     assert parsed(row["hashtags"]) == [entry["tag"] for entry in given]
 
 
-# --- numbers -------------------------------------------------------------------------------------------------
+# --- numbers ------------------------------------------------------------------------
 
 
 def test_largest_id_is_a_row_and_one_more_is_refused() -> None:
@@ -395,7 +395,7 @@ def test_number_too_long_to_print_is_no_exception(where: str) -> None:
     assert len(rows) + len(refused) == 1
 
 
-# --- odd pages -----------------------------------------------------------------------------------------------
+# --- odd pages ----------------------------------------------------------------------
 
 
 def test_post_vocabulary_gives_the_rows_of_the_tweet_vocabulary() -> None:
@@ -440,7 +440,7 @@ def test_data_of_no_use_is_one_refusal(data: object) -> None:
     assert [entry.tweet_id for entry in refused] == [None]
 
 
-# --- sentiment -----------------------------------------------------------------------------------------------
+# --- sentiment ----------------------------------------------------------------------
 
 
 def test_sentiment_is_asked_for_english_texts_and_rounded_to_four_decimals() -> None:
@@ -461,7 +461,7 @@ def test_sentiment_is_that_of_the_stored_text() -> None:
     assert asked == [only_row("escapes")["text"]]
 
 
-# --- what X is asked for -------------------------------------------------------------------------------------
+# --- what X is asked for ------------------------------------------------------------
 
 
 def test_parameters_ask_for_all_that_the_columns_need() -> None:

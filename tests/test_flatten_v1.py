@@ -56,9 +56,11 @@ def test_streamed_status_fills_every_column_from_its_extended_part() -> None:
             "user_mentions_name": "{}",
             "origin_device": "Tide Board & Bell",
             "favorite_count": 5,
-            "text": "The ferry to the northern island leaves at six & the bakery opens at five, so whoever wants "
-            "bread for the crossing should be at the harbour before the bell rings #ferry #harbour "
-            "https://t.co/u1 https://t.co/m1",
+            "text": (
+                "The ferry to the northern island leaves at six & the bakery opens at five, so "
+                "whoever wants bread for the crossing should be at the harbour before the bell "
+                "rings #ferry #harbour https://t.co/u1 https://t.co/m1"
+            ),
             "in_reply_to_screen_name": None,
             "in_reply_to_user_id": None,
             "in_reply_to_status_id": None,
@@ -285,7 +287,7 @@ def test_the_forms_of_one_status_give_one_row() -> None:
     assert flatten_statuses(extended[:1]).rows == streamed
 
 
-# --- what holds for any status ---------------------------------------------------------------------------------
+# --- what holds for any status ------------------------------------------------------
 
 junk = st.recursive(
     st.none()
@@ -345,7 +347,7 @@ def test_junk_anywhere_loses_no_status_raises_nothing_and_changes_nothing(
     assert repr(statuses) == before
 
 
-# --- recorded ones ---------------------------------------------------------------------------------------------
+# --- recorded ones ------------------------------------------------------------------
 
 
 def recorded_statuses(folder: Path) -> list[dict[str, Any]]:

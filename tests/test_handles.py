@@ -32,7 +32,7 @@ def read(folder: Path, content: str | bytes) -> tuple[list[str], list[tuple[int,
     return list(read_handles(path, on_bad=lambda line, reason: bad.append((line, reason)))), bad
 
 
-# --- what is a handle -----------------------------------------------------------------------------
+# --- what is a handle ---------------------------------------------------------------
 
 HANDLE = st.from_regex(r"[A-Za-z0-9_]{1,15}", fullmatch=True)
 FORMS = st.sampled_from(
@@ -100,7 +100,7 @@ def test_empty_file_has_no_handles(tmp_path: Path) -> None:
         assert read(tmp_path, content) == ([], [])
 
 
-# --- what is not ----------------------------------------------------------------------------------
+# --- what is not --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_any_bytes_give_handles_and_reasons_and_nothing_else(folder: Path, conte
     assert len(handles) <= count
 
 
-# --- the file -------------------------------------------------------------------------------------
+# --- the file -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])

@@ -143,7 +143,7 @@ def test_windows_are_kept_by_lookups(dsn: str, tmp_path: Path) -> None:
         assert sandbox.books()["posts_sold"] == 600
 
 
-# -- refresh ---------------------------------------------------------------------------------------------
+# -- refresh -------------------------------------------------------------------------
 
 
 def test_refresh_reads_counts_anew_and_keeps_the_old_ones(
@@ -166,7 +166,11 @@ def test_refresh_reads_counts_anew_and_keeps_the_old_ones(
         i: (m["like_count"], m["retweet_count"]) for i, m in expected.items()
     }
     observed = crawler.select(
-        "SELECT tweet_id, like_count, retweet_count, reply_count, quote_count FROM crawl_metrics ORDER BY tweet_id, seen_at"
+        """
+        SELECT tweet_id, like_count, retweet_count, reply_count, quote_count
+        FROM crawl_metrics
+        ORDER BY tweet_id, seen_at
+        """
     )
     for number, i in enumerate(sorted(there)):
         m = expected[i]
@@ -217,7 +221,7 @@ def _execute(dsn: str, statement: str) -> None:
         connection.execute(statement.encode())
 
 
-# -- lists -----------------------------------------------------------------------------------------------
+# -- lists ---------------------------------------------------------------------------
 
 
 def test_a_block_holds_an_id_once() -> None:

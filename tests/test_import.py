@@ -89,7 +89,7 @@ def rejects(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-# --- what comes in ---------------------------------------------------------------------------------------------
+# --- what comes in ------------------------------------------------------------------
 
 
 def test_archives_of_every_kind_become_rows_and_every_line_is_in_one_count(
@@ -255,7 +255,7 @@ def _tweets(thing: Any) -> list[dict[str, Any]]:
     return [thing] if "text" in thing or "full_text" in thing else []
 
 
-# --- again and on ----------------------------------------------------------------------------------------------
+# --- again and on -------------------------------------------------------------------
 
 
 def test_import_again_changes_nothing(run: Import, dsn: str, tmp_path: Path) -> None:
@@ -335,7 +335,10 @@ def test_missing_include_takes_nothing_away_that_is_known(
         ("second.jsonl", lines[1:]),
     ):
         (tmp_path / name).write_bytes(b"".join(parts))
-    known = "SELECT tweet_from, origin_device, in_reply_to_screen_name, favorite_count FROM tweet_articles_tweepy"
+    known = """
+        SELECT tweet_from, origin_device, in_reply_to_screen_name, favorite_count
+        FROM tweet_articles_tweepy
+    """
     for files in (["together.jsonl"], ["first.jsonl"], ["second.jsonl"]):
         run(*(tmp_path / file for file in files))
         assert select(dsn, known)[0][:3] == ("Ada", "web", "bo")
@@ -467,7 +470,7 @@ def _cmdline(pid: int | str) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-# --- refusals and settings -------------------------------------------------------------------------------------
+# --- refusals and settings ----------------------------------------------------------
 
 
 def test_missing_file_is_named_before_anything_is_read(
@@ -541,7 +544,7 @@ def test_later_crawl_of_imported_posts_misses_and_doubles_none(
         assert sandbox.books()["posts_sold"] == len(crawler.stored_ids())
 
 
-# --- the batch -------------------------------------------------------------------------------------------------
+# --- the batch ----------------------------------------------------------------------
 
 
 def row_of(number: int, **values: Any) -> dict[str, Any]:

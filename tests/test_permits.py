@@ -229,7 +229,7 @@ def test_a_clock_that_was_set_back_does_not_close_a_bucket_for_long() -> None:
     assert windows.lend(bucket, 5, 1_000.0)[1] is not None
 
 
-# -- the clock of the books jumps ------------------------------------------------------------------------
+# -- the clock of the books jumps ----------------------------------------------------
 
 
 class JumpingBooks(MemoryBooks):

@@ -43,8 +43,11 @@ def plan_of(crawler: Crawler, *arguments: str) -> dict[str, Any]:
 def took(crawler: Crawler) -> tuple[int, int, int]:
     """Requests, posts and users of the last run."""
     [(requests, posts, users)] = crawler.select(
-        "SELECT count(*), coalesce(sum(post_count), 0)::int, coalesce(sum(user_count), 0)::int FROM crawl_page "
-        "WHERE run_id = (SELECT max(id) FROM crawl_run)"
+        """
+        SELECT count(*), coalesce(sum(post_count), 0)::int, coalesce(sum(user_count), 0)::int
+        FROM crawl_page
+        WHERE run_id = (SELECT max(id) FROM crawl_run)
+        """
     )
     return requests, posts, users
 
@@ -159,7 +162,7 @@ def test_csv_has_no_plan(sandbox: Sandbox, tmp_path: Path) -> None:
     )
 
 
-# -- the arithmetic --------------------------------------------------------------------------------------
+# -- the arithmetic ------------------------------------------------------------------
 
 
 def known(**values: Any) -> Known:

@@ -155,7 +155,7 @@ def test_a_place_that_cannot_be_written_is_named(dsn: str, tmp_path: Path) -> No
     assert "none/report.md cannot be written" in done.stderr
 
 
-# -- in a browser ----------------------------------------------------------------------------------------
+# -- in a browser --------------------------------------------------------------------
 
 
 class Asked(SimpleHTTPRequestHandler):

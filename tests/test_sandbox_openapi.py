@@ -196,8 +196,10 @@ def test_the_other_endpoints_have_the_described_shape(
             "Get2UsageTweetsResponse",
             "/2/usage/tweets",
             {
-                "usage.fields": "cap_reset_day,daily_client_app_usage,daily_project_usage,project_cap,project_id,"
-                "project_usage"
+                "usage.fields": (
+                    "cap_reset_day,daily_client_app_usage,daily_project_usage,project_cap,"
+                    "project_id,project_usage"
+                )
             },
         ),
     ):

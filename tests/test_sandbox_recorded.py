@@ -138,7 +138,9 @@ def test_fields_and_includes_come_as_asked(sandbox: Sandbox) -> None:
     answer = sandbox.get(
         "/2/users/11/tweets",
         {
-            "expansions": "referenced_tweets.id,attachments.media_keys,referenced_tweets.id.author_id",
+            "expansions": (
+                "referenced_tweets.id,attachments.media_keys,referenced_tweets.id.author_id"
+            ),
             "media.fields": "url",
             "tweet.fields": "created_at",
         },

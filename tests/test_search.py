@@ -214,7 +214,7 @@ def _killed(dsn: str, folder: Path, words: list[str], *, kills: int) -> None:
         assert sandbox.books()["closed_window_requests"] == 0
 
 
-# -- the archive -----------------------------------------------------------------------------------------
+# -- the archive ---------------------------------------------------------------------
 
 
 def test_the_archive_fills_what_recent_search_did_not_reach(dsn: str, tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_a_plan_without_the_archive_ends_with_exit_4_and_says_so(dsn: str, tmp_p
         assert "/2/tweets/search/all" in done.stdout + done.stderr
 
 
-# -- CSV -------------------------------------------------------------------------------------------------
+# -- CSV -----------------------------------------------------------------------------
 
 
 def test_a_search_writes_a_file_of_its_own_and_goes_on_with_it(dsn: str, tmp_path: Path) -> None:

@@ -22,11 +22,13 @@ from vaderSentiment import vaderSentiment as vader  # noqa: N813 - it is a modul
 from tweetcrawler.sentiment import scorer
 
 WORDS = (
-    "so this doubt without never least at very no or nor but kind of not n't isN'T NOT SO THIS BUT never, least! "
-    "good GOOD Great bad horrible love hate! smart?? VERY, :) :( ;-) :D <3 lol LOL ok OK the a harbour 11 "
-    "\U0001f600 \U0001f622 \u2764 \u2764\ufe0f \u00a9 \U0001f469\u200d\U0001f467 \u2728\u2728 good\U0001f600bad "
-    "caf\u00e9 \u0130 \u212a KIND K\u0131nd \u212aind \u03a3 GOOD\u03a3 isn\u2019t \U0001f51b \U0001f199 \U00010348 "
-    "\ufffd & &amp; &lt;3 https://example.org/good https://t.co/n'tAbC @love #hate $SAD RT @good: ! ?? ?!?! !!!!!! ... \u2026"
+    "so this doubt without never least at very no or nor but kind of not n't isN'T NOT SO THIS "
+    "BUT never, least! good GOOD Great bad horrible love hate! smart?? VERY, :) :( ;-) :D <3 lol "
+    "LOL ok OK the a harbour 11 \U0001f600 \U0001f622 \u2764 \u2764\ufe0f \u00a9 "
+    "\U0001f469\u200d\U0001f467 \u2728\u2728 good\U0001f600bad caf\u00e9 \u0130 \u212a KIND "
+    "K\u0131nd \u212aind \u03a3 GOOD\u03a3 isn\u2019t \U0001f51b \U0001f199 \U00010348 \ufffd & "
+    "&amp; &lt;3 https://example.org/good https://t.co/n'tAbC @love #hate $SAD RT @good: ! ?? "
+    "?!?! !!!!!! ... \u2026"
 )
 BEFORE_A_FEELING = (
     "so this doubt without never least at very VERY no or nor but not isn't kinda "

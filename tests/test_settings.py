@@ -65,7 +65,7 @@ def refusal(
     return str(caught.value)
 
 
-# --- the classic file and flags -------------------------------------------------------------------
+# --- the classic file and flags -----------------------------------------------------
 
 
 def test_file_of_the_original_tool_works_as_it_is(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_file_of_any_editor_reads_the_same(tmp_path: Path, ending: str, encoding
     assert (database.name, database.password) == ("tweets", Secret("p;w # 1"))
 
 
-# --- the grammar of values ------------------------------------------------------------------------
+# --- the grammar of values ----------------------------------------------------------
 
 PASSWORDS = st.text(
     st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), min_size=1
@@ -190,7 +190,7 @@ def test_colon_may_stand_for_the_equals_sign(tmp_path: Path) -> None:
     assert settings_of(tmp_path, file="Threads: 7\n").threads == 7
 
 
-# --- what is refused, and how it is named ---------------------------------------------------------
+# --- what is refused, and how it is named -------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,8 @@ def test_misspelled_variable_is_told_and_foreign_ones_are_not(tmp_path: Path) ->
     environ = {"TWEETCRAWLER_TREADS": "4", "TWEETCRAWLER_ZZZ": "1", "TREADS": "4"}
     settings = settings_of(tmp_path, environ=environ)
     assert settings.notes == (
-        "The variable TWEETCRAWLER_TREADS is not known and not read; did you mean TWEETCRAWLER_THREADS?",
+        "The variable TWEETCRAWLER_TREADS is not known and not read; did you mean "
+        "TWEETCRAWLER_THREADS?",
     )
 
 
@@ -298,7 +299,7 @@ def test_file_that_is_no_text_is_refused_by_line(tmp_path: Path) -> None:
     assert "tweet.ini, line 2: this is no text in UTF-8" in refusal(tmp_path)
 
 
-# --- which source wins ----------------------------------------------------------------------------
+# --- which source wins --------------------------------------------------------------
 
 
 def test_command_line_wins_over_environment_over_file_over_default(tmp_path: Path) -> None:
@@ -365,7 +366,7 @@ def test_every_spelling_of_the_file_option_works(tmp_path: Path, form: list[str]
     assert settings_of(tmp_path, *form).threads == 9
 
 
-# --- commands -------------------------------------------------------------------------------------
+# --- commands -----------------------------------------------------------------------
 
 
 def test_command_is_crawl_unless_another_is_named(tmp_path: Path) -> None:
@@ -417,7 +418,7 @@ def test_help_and_version_answer_beside_a_broken_file(
     assert settings_of(tmp_path, *argv, file="broken").command == command
 
 
-# --- sink and database ----------------------------------------------------------------------------
+# --- sink and database --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -531,7 +532,7 @@ def test_api_that_would_tell_secrets_or_is_no_url_is_refused(tmp_path: Path, url
     assert refusal(tmp_path, "--apiURL", url).startswith("--apiURL must ")
 
 
-# --- secrets --------------------------------------------------------------------------------------
+# --- secrets ------------------------------------------------------------------------
 
 
 def test_settings_show_no_secret_and_survive_pickling(tmp_path: Path) -> None:
@@ -638,7 +639,7 @@ def test_file_with_a_password_that_others_can_read_is_warned_about(tmp_path: Pat
     assert parse([], environ={}, folder=tmp_path).notes == ()
 
 
-# --- help and example as documents ----------------------------------------------------------------
+# --- help and example as documents --------------------------------------------------
 
 ENTRY = re.compile(
     r"^  (?P<spellings>-.*?)(?:  +(?P<first>\S.*))?\n(?P<more>(?: {20,}\S.*\n)*)", re.MULTILINE
@@ -756,11 +757,10 @@ def test_example_has_every_key_of_the_original_and_a_comment_for_each() -> None:
 def test_help_is_ready_at_once() -> None:
     """The start of the program is seen by everyone who asks it anything."""
     code = (
-        "import time; begin = time.process_time()\n"
-        "from tweetcrawler.settings import help_text; help_text()\n"
-        "import sys; took = time.process_time() - begin\n"
-        "heavy = {'tweepy', 'psycopg', 'sqlalchemy', 'requests', 'rich', 'asyncio'} & set(sys.modules)\n"
-        "print(took, *sorted(heavy))"
+        "import time; begin = time.process_time()\nfrom tweetcrawler.settings import help_text; "
+        "help_text()\nimport sys; took = time.process_time() - begin\nheavy = {'tweepy', "
+        "'psycopg', 'sqlalchemy', 'requests', 'rich', 'asyncio'} & set(sys.modules)\nprint(took, "
+        "*sorted(heavy))"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PROJECT)

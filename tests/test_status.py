@@ -154,7 +154,7 @@ def test_no_secret_is_shown(world: Sandbox, dsn: str, tmp_path: Path) -> None:
     assert not any(part in said for row in fingerprints for part in row)
 
 
-# -- X's own count ---------------------------------------------------------------------------------------
+# -- X's own count -------------------------------------------------------------------
 
 
 def test_xs_own_count_agrees_and_another_program_makes_a_difference(
@@ -205,7 +205,7 @@ def test_a_cap_turns_on_the_day_that_x_names() -> None:
     assert until_day_of_month(january_30, 30) == 29 * day, "today's turn is over"
 
 
-# -- once a day ------------------------------------------------------------------------------------------
+# -- once a day ----------------------------------------------------------------------
 
 
 def pages(dsn: str, *rows: tuple[int, int, int, int, int, str]) -> int:
@@ -223,9 +223,12 @@ def pages(dsn: str, *rows: tuple[int, int, int, int, int, str]) -> int:
         assert target
         for posts, new, oldest, newest, at, endpoint in rows:
             connection.execute(
-                "INSERT INTO crawl_page (id, run_id, target_id, fetched_at, endpoint, params, credential, post_count, "
-                "user_count, new_count, updated_count, oldest_id, newest_id) "
-                "VALUES (%s, %s, %s, to_timestamp(%s), %s, '{}', 'c1', %s, 0, %s, 0, %s, %s)",
+                """
+                INSERT INTO crawl_page (id, run_id, target_id, fetched_at, endpoint, params,
+                    credential, post_count, user_count, new_count, updated_count, oldest_id,
+                    newest_id)
+                VALUES (%s, %s, %s, to_timestamp(%s), %s, '{}', 'c1', %s, 0, %s, 0, %s, %s)
+                """,
                 [uuid.uuid4(), run[0], target[0], at, endpoint, posts, new, oldest, newest],
             )
         return int(run[0])
@@ -262,7 +265,7 @@ def test_what_is_read_again_on_one_day_through_one_endpoint_is_free(
     assert total.micro_usd == (200 - free) * 5_000
 
 
-# -- many targets ----------------------------------------------------------------------------------------
+# -- many targets --------------------------------------------------------------------
 
 
 def fill(dsn: str, targets: int) -> None:
@@ -272,16 +275,26 @@ def fill(dsn: str, targets: int) -> None:
             "INSERT INTO crawl_run (version, arguments, host) VALUES ('0', '{}', 'h')"
         )
         connection.execute(
-            "INSERT INTO crawl_target (kind, key, handle, username, state, covered, account_posts, post_count, crawled_at) "
-            "SELECT 'timeline', n::text, 'h' || n, 'H' || n, CASE WHEN n %% 50 = 0 THEN 'missing' ELSE 'ok' END, "
-            "int8multirange(int8range(1, 2051000000000000000 + n)), 100, 100, now() FROM generate_series(1, %s) n",
+            """
+            INSERT INTO crawl_target (kind, key, handle, username, state, covered,
+                account_posts, post_count, crawled_at)
+            SELECT 'timeline', n::text, 'h' || n, 'H' || n,
+                CASE WHEN n %% 50 = 0 THEN 'missing' ELSE 'ok' END,
+                int8multirange(int8range(1, 2051000000000000000 + n)), 100, 100, now()
+            FROM generate_series(1, %s) n
+            """,
             [targets],
         )
         connection.execute(
-            "INSERT INTO crawl_page (id, run_id, target_id, fetched_at, endpoint, params, credential, post_count, "
-            "user_count, new_count, updated_count, oldest_id, newest_id) SELECT gen_random_uuid(), 1, id, "
-            "now() - interval '1 s' * (id % 600), '/2/users/:id/tweets', '{}', 'c' || id % 9, 100, 0, 100, 0, "
-            "2050000000000000000 + id, 2050900000000000000 + id FROM crawl_target"
+            """
+            INSERT INTO crawl_page (id, run_id, target_id, fetched_at, endpoint, params,
+                credential, post_count, user_count, new_count, updated_count, oldest_id,
+                newest_id)
+            SELECT gen_random_uuid(), 1, id, now() - interval '1 s' * (id % 600),
+                '/2/users/:id/tweets', '{}', 'c' || id % 9, 100, 0, 100, 0,
+                2050000000000000000 + id, 2050900000000000000 + id
+            FROM crawl_target
+            """
         )
         connection.execute("VACUUM ANALYZE crawl_target")
         connection.execute("VACUUM ANALYZE crawl_page")
@@ -338,8 +351,12 @@ def test_no_index_holds_what_every_page_changes(dsn: str) -> None:
     """
     with psycopg.connect(dsn) as connection:
         indexed = connection.execute(
-            "SELECT DISTINCT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid "
-            "AND a.attnum = ANY(i.indkey::int2[]) WHERE i.indrelid = 'crawl_target'::regclass"
+            """
+            SELECT DISTINCT a.attname
+            FROM pg_index i
+            JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey::int2[])
+            WHERE i.indrelid = 'crawl_target'::regclass
+            """
         ).fetchall()
     changing = {
         "lease_owner",

@@ -80,7 +80,11 @@ def test_what_is_left_of_the_allowance_shrinks_the_last_page_down_to_the_least_o
     assert bought
     assert all(n <= 110 for n in bought), "ten posts are the least that X gives a page"
     asked = crawler.select(
-        f"SELECT DISTINCT (params ->> 'max_results')::int FROM crawl_page WHERE endpoint = '{RECENT}'"
+        f"""
+        SELECT DISTINCT (params ->> 'max_results')::int
+        FROM crawl_page
+        WHERE endpoint = '{RECENT}'
+        """
     )
     assert {n for (n,) in asked} >= {100}
     assert min(n for (n,) in asked) >= 10

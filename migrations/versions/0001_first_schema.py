@@ -53,7 +53,10 @@ def downgrade() -> None:
     op.execute("DROP TABLE crawl_trend, crawl_found, crawl_lookup, crawl_metrics")
     op.execute("DROP TABLE crawl_plan, crawl_reserved, crawl_budget")
     op.execute(
-        "DROP TABLE crawl_import, crawl_page, crawl_target, crawl_target_count, crawl_run, api_bucket, api_credential"
+        """
+        DROP TABLE crawl_import, crawl_page, crawl_target, crawl_target_count, crawl_run,
+            api_bucket, api_credential
+        """
     )
     op.execute("DROP FUNCTION crawl_count_targets")
 
@@ -80,8 +83,8 @@ def _make_or_adopt(table: str) -> None:
     wrong = [f"{name} {type_}" for name, type_ in TWEET_COLUMNS.items() if found.get(name) != type_]
     if wrong:
         raise context.config.attributes["refusal"](
-            f"the table {table} exists but is not the one that is adopted: it must have the columns "
-            f"{', '.join(wrong)}; alter or rename it, then upgrade again"
+            f"the table {table} exists but is not the one that is adopted: it must have the "
+            f"columns {', '.join(wrong)}; alter or rename it, then upgrade again"
         )
     has_key = connection.execute(
         text(
@@ -97,8 +100,8 @@ def _make_or_adopt(table: str) -> None:
         ).scalar()
         if repeated:
             raise context.config.attributes["refusal"](
-                f"the table {table} exists, has no primary key, and {repeated} of its rows repeat an id or have "
-                "none: delete those rows, then upgrade again"
+                f"the table {table} exists, has no primary key, and {repeated} of its rows repeat "
+                "an id or have none: delete those rows, then upgrade again"
             )
         op.execute(f"ALTER TABLE {table} ADD PRIMARY KEY (id)")
 
@@ -356,8 +359,12 @@ _CRAWL_TABLES = [
     ),
     # Of a row, since one of a statement would also look at every page that is saved.
     (
-        "CREATE TRIGGER count_changed AFTER UPDATE OF kind, state ON crawl_target FOR EACH ROW "
-        "WHEN ((OLD.kind, OLD.state) IS DISTINCT FROM (NEW.kind, NEW.state)) EXECUTE FUNCTION crawl_count_targets()"
+        """
+        CREATE TRIGGER count_changed AFTER UPDATE OF kind, state ON crawl_target
+        FOR EACH ROW
+        WHEN ((OLD.kind, OLD.state) IS DISTINCT FROM (NEW.kind, NEW.state))
+        EXECUTE FUNCTION crawl_count_targets()
+        """
     ),
     (
         "CREATE TRIGGER count_nothing AFTER TRUNCATE ON crawl_target "

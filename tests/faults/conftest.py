@@ -23,7 +23,7 @@ FIGURES = Figures()
 SEARCHED = {"bytes": 0, "outputs": 0, "secrets": 0, "hits": 0}
 
 
-# -- figures ---------------------------------------------------------------------------------------------
+# -- figures -------------------------------------------------------------------------
 
 
 class Measure:
@@ -94,12 +94,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for line in FIGURES.table():
         terminalreporter.write_line(line)
     terminalreporter.write_line(
-        f"S1  searched {SEARCHED['bytes'] / 1e6:,.1f} MB of {SEARCHED['outputs']:,} outputs, files and databases "
-        f"for {SEARCHED['secrets']:,} secrets: {SEARCHED['hits']} hits"
+        f"S1  searched {SEARCHED['bytes'] / 1e6:,.1f} MB of {SEARCHED['outputs']:,} outputs, files "
+        f"and databases for {SEARCHED['secrets']:,} secrets: {SEARCHED['hits']} hits"
     )
 
 
-# -- the machine -----------------------------------------------------------------------------------------
+# -- the machine ---------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def own_server(new_cluster: Path) -> Iterator[OwnServer]:
             server.close()
 
 
-# -- the search for secrets ------------------------------------------------------------------------------
+# -- the search for secrets ----------------------------------------------------------
 
 
 @pytest.fixture

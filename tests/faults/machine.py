@@ -23,7 +23,7 @@ from tcp_proxy import TcpProxy
 from tweetcrawler.db import Database
 from tweetcrawler.local import embedded
 
-# -- what the machine must have --------------------------------------------------------------------------
+# -- what the machine must have -------------------------------------------------------
 
 
 def need(program: str) -> str:
@@ -77,7 +77,7 @@ class SmallDisk:
         subprocess.run(["mount", "-o", "remount,ro", str(self.folder)], check=True)
 
 
-# -- a PostgreSQL that may be broken ---------------------------------------------------------------------
+# -- a PostgreSQL that may be broken -------------------------------------------------
 
 
 class OwnServer:
@@ -191,7 +191,7 @@ def _speaks_tls(url: str) -> bool:
     return True
 
 
-# -- proxies ---------------------------------------------------------------------------------------------
+# -- proxies -------------------------------------------------------------------------
 
 
 def before_database(dsn: str) -> TcpProxy:

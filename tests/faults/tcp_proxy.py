@@ -101,7 +101,7 @@ class TcpProxy:
         self.go_on()
         self.cut()
 
-    # -- what it can do to the line ------------------------------------------------------------------
+    # -- what it can do to the line ---------------------------------------------------
 
     def refuse(self) -> None:
         """New connections are refused from now on; those that are open stay."""
@@ -148,7 +148,7 @@ class TcpProxy:
             self._traps.append(trap)
         return trap
 
-    # -- how it does it ------------------------------------------------------------------------------
+    # -- how it does it ---------------------------------------------------------------
 
     def _accept(self, listener: socket.socket) -> None:
         while True:

@@ -90,7 +90,7 @@ def sandbox() -> Iterator[Sandbox]:
         yield running
 
 
-# -- A1 to A6: X refuses --------------------------------------------------------------------------------
+# -- A1 to A6: X refuses -------------------------------------------------------------
 
 
 def test_A1_a_closed_window_is_not_asked_and_others_go_on(
@@ -265,7 +265,11 @@ def test_A5_users_that_cannot_be_read_rest_and_no_credential_is_blamed(
     )
     crawler.run(expect=1)  # the 404 was this request's own
     measure("posts missing", missing(crawler, sandbox, HANDLES[:4]), at_most=0)
-    blamed = "SELECT count(*) FROM api_bucket WHERE shut_at IS NOT NULL OR (failures > 0 AND subject <> '*')"
+    blamed = """
+        SELECT count(*)
+        FROM api_bucket
+        WHERE shut_at IS NOT NULL OR (failures > 0 AND subject <> '*')
+    """
     measure("credentials blocked for it", crawler.select(blamed)[0][0], at_most=0)
     before = all_requests(sandbox.books())
     sandbox.control("POST", "/sandbox/world", {"user": "protected_one", "state": "normal"})
@@ -319,7 +323,7 @@ def _burst(sandbox: Sandbox, dsn: str, folder: Path, measure: Any, seconds: floa
     )
 
 
-# -- A7 to A9: X does not answer, or not to the end -----------------------------------------------------
+# -- A7 to A9: X does not answer, or not to the end ----------------------------------
 
 
 def test_A7_a_server_that_does_not_answer_is_given_up(sandbox: Sandbox, measure: Any) -> None:
@@ -424,7 +428,7 @@ def test_A9_cut_answers_are_asked_again_and_leave_nothing(
     measure("posts paid again beside those that did not arrive", paid_again, at_most=0)
 
 
-# -- A10 to A16: X answers something else ---------------------------------------------------------------
+# -- A10 to A16: X answers something else --------------------------------------------
 
 
 def test_A10_whatever_comes_as_200_is_one_kind_of_error(
@@ -584,7 +588,11 @@ def test_A12_repeated_and_overlapping_pages_are_stored_once(
 def _is_covered(crawler: Crawler, users: int) -> None:
     """One range from the first id on: nothing is left to ask but what comes."""
     [(whole,)] = crawler.select(
-        "SELECT count(*) FROM crawl_target WHERE (SELECT count(*) FROM unnest(covered)) = 1 AND lower(covered) = 1"
+        """
+        SELECT count(*)
+        FROM crawl_target
+        WHERE (SELECT count(*) FROM unnest(covered)) = 1 AND lower(covered) = 1
+        """
     )
     assert whole == users
 
@@ -696,7 +704,7 @@ def test_A16_a_bomb_of_zeros_takes_no_memory(sandbox: Sandbox, measure: Any) -> 
     measure("MB taken by an answer of 512 MB", max(0, largest - before) / 1e6, at_most=100)
 
 
-# -- A17: where secrets must not go ---------------------------------------------------------------------
+# -- A17: where secrets must not go --------------------------------------------------
 
 
 class Listener(http.server.BaseHTTPRequestHandler):

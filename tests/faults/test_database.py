@@ -65,7 +65,7 @@ def select(dsn: str, statement: str) -> list[tuple[Any, ...]]:
         return connection.execute(statement.encode()).fetchall()
 
 
-# -- D1, D11: it goes away -------------------------------------------------------------------------------
+# -- D1, D11: it goes away -----------------------------------------------------------
 
 
 def test_D1_the_server_crashes_again_and_again(
@@ -186,7 +186,7 @@ def test_D11_a_crash_of_the_server_while_a_dead_worker_is_replaced(
     measure("posts bought twice in 2 kills, D1 with P1", bought_twice(sandbox), at_most=2 * PAGE)
 
 
-# -- D2, D3: the line breaks -----------------------------------------------------------------------------
+# -- D2, D3: the line breaks ---------------------------------------------------------
 
 
 class OnePage:
@@ -213,9 +213,13 @@ class OnePage:
     def state(self) -> tuple[int, int, str, int]:
         [found] = select(
             self._dsn,
-            f"SELECT (SELECT count(*) FROM tweet_articles_tweepy WHERE id BETWEEN {self.first} AND {self.first + 19}), "
-            f"(SELECT count(*) FROM crawl_page WHERE target_id = t.id), covered::text, post_count "
-            f"FROM crawl_target t WHERE id = {self.batch.target}",
+            f"""
+            SELECT (SELECT count(*) FROM tweet_articles_tweepy WHERE id BETWEEN {self.first} AND {self.first + 19}),
+                (SELECT count(*) FROM crawl_page WHERE target_id = t.id), covered::text,
+                post_count
+            FROM crawl_target t
+            WHERE id = {self.batch.target}
+            """,
         )
         return found  # type: ignore[return-value]
 
@@ -265,10 +269,12 @@ def _bytes_of_a_save(dsn: str, run: int, behind: Database, proxy: TcpProxy) -> t
 
 
 def _until_idle(dsn: str) -> None:
-    busy = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-        "AND backend_type = 'client backend'"
-    )
+    busy = """
+        SELECT count(*)
+        FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
+            AND backend_type = 'client backend'
+        """
     wait_until(lambda: select(dsn, busy) == [(0,)], what="the end of the broken connection")
 
 
@@ -343,7 +349,7 @@ def test_D3_lost_answers_to_commits_do_no_harm(
     measure("requests into a closed window", sandbox.books()["closed_window_requests"], at_most=0)
 
 
-# -- D4: the disk is full --------------------------------------------------------------------------------
+# -- D4: the disk is full ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("small_disk", [220], indirect=True)
@@ -462,7 +468,7 @@ def test_D4_after_five_minutes_of_a_full_disk_the_run_ends_with_exit_3(
         server.close()
 
 
-# -- D5 to D7: what is written ---------------------------------------------------------------------------
+# -- D5 to D7: what is written -------------------------------------------------------
 
 
 def test_D5_writers_of_the_same_rows_do_not_lock_each_other(dsn: str, measure: Any) -> None:
@@ -534,7 +540,11 @@ def test_D5_a_deadlock_with_a_stranger_is_survived(dsn: str, measure: Any) -> No
         touch = "UPDATE tweet_articles_tweepy SET retweet_count = 5 WHERE id = %s"
         stranger.execute(touch, [one.first + 19])
         saving.start()
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        waiting = """
+            SELECT count(*)
+            FROM pg_stat_activity
+            WHERE wait_event_type = 'Lock' AND datname = current_database()
+        """
         wait_until(lambda: select(dsn, waiting)[0][0] >= 1, what="the writer waiting")
         stranger.execute(touch, [one.first])  # the ring is closed
     saving.join(20)
@@ -598,7 +608,7 @@ def test_D7_numbers_beyond_bigint_cost_their_post_only(
     measure("pages lost", requests(sandbox) - pages, at_most=0)
 
 
-# -- D8 to D10: how it is set up -------------------------------------------------------------------------
+# -- D8 to D10: how it is set up -----------------------------------------------------
 
 
 def test_D8_impatient_servers_are_borne(dsn: str, tmp_path: Path, measure: Any) -> None:
@@ -667,10 +677,11 @@ def pgbouncer(dsn: str, *, pool_size: int) -> Iterator[str]:
         port = free.getsockname()[1]
     settings = folder / "pgbouncer.ini"
     settings.write_text(
-        f"[databases]\n{known['dbname']} = host={known['host']} port={known['port']} dbname={known['dbname']} "
-        f"user={known['user']} password={known['password']}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
-        f"listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\n"
-        f"default_pool_size = {pool_size}\nmax_client_conn = 50\n"
+        f"[databases]\n{known['dbname']} = host={known['host']} port={known['port']} "
+        f"dbname={known['dbname']} user={known['user']} "
+        f"password={known['password']}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = "
+        f"{port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = "
+        f"{pool_size}\nmax_client_conn = 50\n"
     )
     as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
     shutil.chown(folder, "nobody") if as_nobody else None
@@ -754,7 +765,7 @@ def test_D10_another_schema_is_refused_in_one_line(
     assert before is not None
 
 
-# -- roles, TLS, and libpq's own files -------------------------------------------------------------------
+# -- roles, TLS, and libpq's own files -----------------------------------------------
 
 ROLES = Path(__file__).resolve().parents[2] / "docs" / "roles.sql"
 

@@ -205,8 +205,11 @@ def test_F4_formulas_are_harmless_in_exports_for_spreadsheets(
     with psycopg.connect(dsn) as connection:
         for number, text in enumerate(formulas, start=1):
             connection.execute(
-                "INSERT INTO tweet_articles_tweepy (id, tweet_from, text, favorite_count, retweet_count) "
-                "VALUES (%s, %s, %s, -5, 0)",
+                """
+                INSERT INTO tweet_articles_tweepy (id, tweet_from, text, favorite_count,
+                    retweet_count)
+                VALUES (%s, %s, %s, -5, 0)
+                """,
                 [number, text[:10], text],
             )
     crawler = Crawler(tmp_path, dsn=dsn)
@@ -237,7 +240,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-# -- F5: disks -------------------------------------------------------------------------------------------
+# -- F5: disks -----------------------------------------------------------------------
 
 
 @pytest.fixture

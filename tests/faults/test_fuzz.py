@@ -50,8 +50,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = []
     with Sandbox("--credentials", "1", "--posts", "40-90") as sandbox:
         asked = {
-            "tweet.fields": "author_id,created_at,entities,public_metrics,referenced_tweets,lang,note_tweet,"
-            "in_reply_to_user_id,attachments",
+            "tweet.fields": (
+                "author_id,created_at,entities,public_metrics,referenced_tweets,lang,note_tweet,"
+                "in_reply_to_user_id,attachments"
+            ),
             "expansions": "author_id,referenced_tweets.id,"
             "referenced_tweets.id.author_id,attachments.media_keys,in_reply_to_user_id",
             "user.fields": "username,name,public_metrics",
@@ -224,10 +226,10 @@ def test_A16_the_largest_answer_that_is_taken_takes_bounded_memory(
 ) -> None:
     """Just below the limit, and the worst for a parser: millions of empty objects."""
     program = (
-        "from pathlib import Path\nfrom tweetcrawler import xapi\n"
-        "def most(): return int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])\n"
-        "body = b'{\"data\":[' + b'{},' * ((xapi.ANSWER_MAX_BYTES - 20) // 3) + b'{}]}'\n"
-        "before = most()\nxapi._parse(body)\nprint(most() - before)\n"
+        "from pathlib import Path\nfrom tweetcrawler import xapi\ndef most(): return "
+        "int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])\nbody = "
+        "b'{\"data\":[' + b'{},' * ((xapi.ANSWER_MAX_BYTES - 20) // 3) + b'{}]}'\nbefore = "
+        "most()\nxapi._parse(body)\nprint(most() - before)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
@@ -235,7 +237,7 @@ def test_A16_the_largest_answer_that_is_taken_takes_bounded_memory(
     measure("MB for the worst 16 MB", int(done.stdout) / 1e3, at_most=600)
 
 
-# -- files -----------------------------------------------------------------------------------------------
+# -- files ---------------------------------------------------------------------------
 
 
 def mutations(seed: str, originals: list[bytes], count: int) -> Iterator[bytes]:
@@ -375,7 +377,7 @@ def test_F3_mutated_lists_give_handles_and_reasons_only(tmp_path: Path, measure:
     measure("strange errors or handles in 1,200 files", len(strange), at_most=0)
 
 
-# -- files to import -------------------------------------------------------------------------------------
+# -- files to import -----------------------------------------------------------------
 
 
 class Archives:
@@ -408,7 +410,7 @@ class Archives:
         for number in range(count):
             kinds[number % len(kinds)](f"{number:05}")
 
-    # -- one file each -------------------------------------------------------------------------------
+    # -- one file each ----------------------------------------------------------------
 
     def _bad_line(self, name: str) -> None:
         self._write(f"{name}.jsonl", *self._around_a_bad_line())
@@ -487,7 +489,7 @@ class Archives:
         )
         self._write(f"{name}.json", noise, set())
 
-    # -- their parts ---------------------------------------------------------------------------------
+    # -- their parts ------------------------------------------------------------------
 
     def _write(self, name: str, content: bytes, good: set[int]) -> None:
         (self._folder / name).write_bytes(content)
@@ -619,7 +621,8 @@ def _import(dsn: str, folder: Path, measure: Any, *, seed: str, count: int) -> N
         for line in (folder / "import-rejects.jsonl").read_text("utf-8").splitlines()
     )
     print(
-        f"{sum(map(len, archives.good.values())):,} good posts; {len(rejected)} files with {rejected.total()} bad places"
+        f"{sum(map(len, archives.good.values())):,} good posts; {len(rejected)} files with "
+        f"{rejected.total()} bad places"
     )
     measure("exit code", done.returncode, at_least=1, at_most=1)
     measure(

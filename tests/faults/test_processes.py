@@ -66,7 +66,7 @@ def owner_of(port: int, family: list[psutil.Process]) -> psutil.Process:
     raise AssertionError(f"no process has the port {port}")
 
 
-# -- P1: a worker is killed ------------------------------------------------------------------------------
+# -- P1: a worker is killed ----------------------------------------------------------
 
 # Name of the point -> (text of the statement, the moment); the worker is killed while it is
 # held there.
@@ -206,7 +206,7 @@ def test_P1_a_lease_of_a_machine_that_is_gone_ends_within_a_minute(
     measure("posts missing", missing(crawler, sandbox, HANDLES[:2]), at_most=0)
 
 
-# -- P2, P3 ----------------------------------------------------------------------------------------------
+# -- P2, P3 --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("moment", ["workers wait for X", "workers wait for the database"])
@@ -293,7 +293,7 @@ def _longest_pause_in_sales(sandbox: Sandbox, process: subprocess.Popen[str]) ->
     return longest
 
 
-# -- P4, P5: the operator ends it ------------------------------------------------------------------------
+# -- P4, P5: the operator ends it ----------------------------------------------------
 
 
 def _permits_lost(crawler: Crawler, sandbox: Sandbox) -> int:
@@ -379,7 +379,7 @@ def test_P5_ctrl_c_once_ends_in_order_and_twice_at_once(
     measure("posts missing after the next run", missing(crawler, sandbox, HANDLES), at_most=0)
 
 
-# -- P6: time --------------------------------------------------------------------------------------------
+# -- P6: time ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -493,7 +493,7 @@ def test_P6_the_database_s_clock_jumps(
         )
 
 
-# -- P7, P8, P9: two of a kind, or out of reach ----------------------------------------------------------
+# -- P7, P8, P9: two of a kind, or out of reach --------------------------------------
 
 
 def test_P7_a_worker_that_slept_sees_that_its_target_is_taken(

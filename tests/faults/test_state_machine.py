@@ -114,7 +114,7 @@ class Crawling:
             time.sleep(0.3)
         assert len(self.targets) == USERS
 
-    # -- steps ---------------------------------------------------------------------------------------
+    # -- steps ------------------------------------------------------------------------
 
     def crawl_pages(self) -> None:
         self._do(self._either(), ("crawl", self.targets), pages=self.chance.randint(1, 4))
@@ -274,7 +274,7 @@ class Crawling:
         if "page" in fault:
             self.allowed_twice += PAGE  # what X sends twice of itself
 
-    # -- what always holds ---------------------------------------------------------------------------
+    # -- what always holds ------------------------------------------------------------
 
     def check(self) -> None:
         stored = self._stored()
@@ -320,7 +320,7 @@ class Crawling:
             "something reachable is missing at the end"
         )
 
-    # -- how -----------------------------------------------------------------------------------------
+    # -- how --------------------------------------------------------------------------
 
     def _met(self, what: str) -> None:
         self.world.met[what] += 1

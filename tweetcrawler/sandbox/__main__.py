@@ -144,7 +144,8 @@ def _loopback(text: str) -> str:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(
-        f"{text} is not a loopback address; the sandbox hands out its keys freely, so it listens on this machine only"
+        f"{text} is not a loopback address; the sandbox hands out its keys freely, so it listens "
+        "on this machine only"
     )
 
 

@@ -340,8 +340,8 @@ def _check_ended(call: Call) -> None:
                 problems.wrong_parameter(
                     name,
                     [shown],
-                    f"Invalid '{name}':'{shown}'. '{name}' must be a minimum of 10 seconds prior to the "
-                    "request time.",
+                    f"Invalid '{name}':'{shown}'. '{name}' must be a minimum of 10 seconds prior "
+                    "to the request time.",
                 )
             )
     if not errors and call.values.get("start_time", 0) >= call.values.get("end_time", 2e10):
@@ -465,8 +465,8 @@ def _query_and_ids(call: Call, *, recent: bool) -> tuple[Query, int, int]:
                 problems.wrong_parameter(
                     "query",
                     [text],
-                    f"There were errors processing your request: Rule length {len(text)} exceeds the maximum "
-                    f"of {longest}",
+                    f"There were errors processing your request: Rule length {len(text)} exceeds "
+                    f"the maximum of {longest}",
                 )
             ]
         )
@@ -502,7 +502,8 @@ def _check_search_times(call: Call, *, recent: bool) -> None:
             problems.wrong_parameter(
                 "since_id",
                 [str(values["since_id"])],
-                "Invalid use of 'since_id': it can not be combined with 'start_time' or 'end_time'.",
+                "Invalid use of 'since_id': it can not be combined with 'start_time' or "
+                "'end_time'.",
             )
         )
     elif recent:
@@ -531,8 +532,8 @@ def _too_old(name: str, id_: int, oldest: str, suggested: int) -> problems.Body:
     return problems.wrong_parameter(
         name,
         [str(id_)],
-        f"'{name}' must be a tweet id created after [{oldest}]. Please use a '{name}' that is larger "
-        f"than {suggested}",
+        f"'{name}' must be a tweet id created after [{oldest}]. Please use a '{name}' that is "
+        f"larger than {suggested}",
     )
 
 

@@ -16,17 +16,18 @@ def _words(text: str) -> tuple[str, ...]:
 
 PRIVATE_METRICS = ("non_public_metrics", "organic_metrics", "promoted_metrics")
 TWEET_FIELDS = _words(
-    "article attachments author_id card_uri community_id context_annotations conversation_id created_at "
-    "display_text_range edit_controls edit_history_tweet_ids entities geo id in_reply_to_user_id lang "
-    "matched_media_notes media_metadata non_public_metrics note_request_suggestions note_tweet "
-    "organic_metrics paid_partnership possibly_sensitive promoted_metrics public_metrics referenced_tweets "
-    "reply_settings scopes source suggested_source_links suggested_source_links_with_counts text withheld"
+    "article attachments author_id card_uri community_id context_annotations conversation_id "
+    "created_at display_text_range edit_controls edit_history_tweet_ids entities geo id "
+    "in_reply_to_user_id lang matched_media_notes media_metadata non_public_metrics "
+    "note_request_suggestions note_tweet organic_metrics paid_partnership possibly_sensitive "
+    "promoted_metrics public_metrics referenced_tweets reply_settings scopes source "
+    "suggested_source_links suggested_source_links_with_counts text withheld"
 )
 USER_FIELDS = _words(
-    "affiliation confirmed_email connection_status created_at description entities id is_identity_verified "
-    "location most_recent_tweet_id name parody pinned_tweet_id profile_banner_url profile_image_url protected "
-    "public_metrics receives_your_dm subscription subscription_type url username verified "
-    "verified_followers_count verified_type withheld"
+    "affiliation confirmed_email connection_status created_at description entities id "
+    "is_identity_verified location most_recent_tweet_id name parody pinned_tweet_id "
+    "profile_banner_url profile_image_url protected public_metrics receives_your_dm subscription "
+    "subscription_type url username verified verified_followers_count verified_type withheld"
 )
 MEDIA_FIELDS = _words(
     "alt_text duration_ms height media_key non_public_metrics organic_metrics preview_image_url "
@@ -44,10 +45,11 @@ PLACE_FIELDS = (
     "place_type",
 )
 TWEET_EXPANSIONS = _words(
-    "article.cover_media article.media_entities attachments.media_keys attachments.media_source_tweet "
-    "attachments.poll_ids author_id edit_history_tweet_ids entities.mentions.username "
-    "entities.note.mentions.username geo.place_id in_reply_to_user_id referenced_tweets.id "
-    "referenced_tweets.id.attachments.media_keys referenced_tweets.id.author_id"
+    "article.cover_media article.media_entities attachments.media_keys "
+    "attachments.media_source_tweet attachments.poll_ids author_id edit_history_tweet_ids "
+    "entities.mentions.username entities.note.mentions.username geo.place_id in_reply_to_user_id "
+    "referenced_tweets.id referenced_tweets.id.attachments.media_keys "
+    "referenced_tweets.id.author_id"
 )
 USER_EXPANSIONS = ("affiliation.user_id", "most_recent_tweet_id", "pinned_tweet_id")
 _USER_FIELDS_OF_POSTS = ("pinned_post_id", "most_recent_post_id")

@@ -84,13 +84,14 @@ def list_of(pattern: re.Pattern[str], most: int) -> Rule:
         if not raw or not 1 <= len(values) <= most:
             count = len(values) if raw else 0
             raise WrongValue(
-                f"The number of values in the `{name}` query parameter list [{count}] is not between 1"
-                f" and {most}"
+                f"The number of values in the `{name}` query parameter list [{count}] is not "
+                f"between 1 and {most}"
             )
         for value in values:
             if not pattern.fullmatch(value):
                 raise WrongValue(
-                    f"The `{name}` query parameter value [{value}] does not match ^{pattern.pattern}$"
+                    f"The `{name}` query parameter value [{value}] does not match "
+                    f"^{pattern.pattern}$"
                 )
         return values
 
@@ -133,8 +134,8 @@ def text_up_to(most: int) -> Rule:
             raise WrongValue(f"The `{name}` query parameter can not be empty")
         if len(raw) > most:
             raise WrongValue(
-                f"The `{name}` query parameter value is {len(raw)} characters long; at most {most} are"
-                " allowed for your plan"
+                f"The `{name}` query parameter value is {len(raw)} characters long; at most {most} "
+                "are allowed for your plan"
             )
         return raw
 

@@ -287,8 +287,8 @@ class _Draft:
     def sentence(self) -> None:
         dice = self.dice
         self.say(
-            f"{dice.pick(wording.OPENERS)} {dice.pick(wording.SUBJECTS)} {dice.pick(wording.PREDICATES)}"
-            f"{dice.pick(wording.CLOSERS)}"
+            f"{dice.pick(wording.OPENERS)} {dice.pick(wording.SUBJECTS)} "
+            f"{dice.pick(wording.PREDICATES)}{dice.pick(wording.CLOSERS)}"
         )
 
     def words(self) -> None:

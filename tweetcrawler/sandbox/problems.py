@@ -72,8 +72,10 @@ def wrong_kind_of_token(used: str, supported: list[str]) -> Refusal:
         403,
         {
             "title": "Unsupported Authentication",
-            "detail": f"Authenticating with {used} is forbidden for this endpoint.  Supported authentication types are "
-            f"[{', '.join(supported)}].",
+            "detail": (
+                f"Authenticating with {used} is forbidden for this endpoint.  Supported "
+                f"authentication types are [{', '.join(supported)}]."
+            ),
             "type": PROBLEMS + "unsupported-authentication",
             "status": 403,
         },
@@ -88,8 +90,10 @@ def not_in_plan(client_id: str, reason: str = "client-not-enrolled") -> Refusal:
             "required_enrollment": "Appropriate Level of API Access",
             "registration_url": "https://developer.twitter.com/en/docs/projects/overview",
             "title": "Client Forbidden",
-            "detail": "This request must be made using an approved developer account that is enrolled in the requested "
-            "endpoint.",
+            "detail": (
+                "This request must be made using an approved developer account that is enrolled "
+                "in the requested endpoint."
+            ),
             "reason": reason,
             "type": PROBLEMS + "client-forbidden",
         },
@@ -102,8 +106,11 @@ def v1_closed() -> Refusal:
         {
             "errors": [
                 {
-                    "message": "You currently have access to a subset of X API V2 endpoints and limited v1.1 endpoints (e.g. media "
-                    "post, oauth) only. If you need access to this endpoint, you may need a different access level.",
+                    "message": (
+                        "You currently have access to a subset of X API V2 endpoints and limited "
+                        "v1.1 endpoints (e.g. media post, oauth) only. If you need access to this "
+                        "endpoint, you may need a different access level."
+                    ),
                     "code": 453,
                 }
             ]
@@ -153,7 +160,10 @@ def no_credits(account_id: str) -> Refusal:
         {
             "account_id": int(account_id),
             "title": "CreditsDepleted",
-            "detail": f"Your enrolled account [{account_id}] does not have any credits to fulfill this request.",
+            "detail": (
+                f"Your enrolled account [{account_id}] does not have any credits to fulfill this "
+                "request."
+            ),
             "type": PROBLEMS + "credits",
         },
     )
@@ -245,6 +255,8 @@ def private_field(field: str, value: str) -> Body:
         "field": field,
         "title": "Field Authorization Error",
         "value": value,
-        "detail": f"Sorry, you are not authorized to access '{field}' on the Tweet with id : [{value}].",
+        "detail": (
+            f"Sorry, you are not authorized to access '{field}' on the Tweet with id : [{value}]."
+        ),
         "type": PROBLEMS + "not-authorized-for-field",
     }

@@ -139,7 +139,8 @@ def parse(text: str) -> Query:
         found = _TOKEN.match(text, at)
         if found is None:
             raise BadQuery(
-                f"There were errors processing your request: no viable alternative (at position {at + 1})"
+                "There were errors processing your request: no viable alternative (at position "
+                f"{at + 1})"
             )
         tokens.append((found[1] == "-", found[2]))
         at = found.end()

@@ -75,7 +75,8 @@ async def _serve(
             await site.start()
         except OSError as error:
             raise ConfigurationError(
-                f"cannot listen on {options.host}:{options.port} ({error.strerror}); choose another port"
+                f"cannot listen on {options.host}:{options.port} ({error.strerror}); choose "
+                "another port"
             ) from error
         port = runner.addresses[0][1]
         host = f"[{options.host}]" if ":" in options.host else options.host

@@ -150,17 +150,22 @@ CLOSERS = _escaped(
     " What a day...",
 )
 LONG = _escaped(
-    "We counted every seat, every ticket and every late arrival over eleven weeks, and the picture is clearer than"
-    " any of us expected when we began.",
-    "The first thing to say is that nobody did this alone: teachers, drivers, cooks & two very patient electricians"
-    " gave us their evenings.",
-    "If you only remember one number, remember this: 4 < 9, and yet the budget was written as if it were the other"
-    " way round.",
-    "I asked the same question in six towns and got six honest, angry, hopeful and very different answers.",
-    "There were mistakes, some of them mine, and I would rather list them here than see them repeated next year.",
-    "What surprised me most is how quickly trust came back once people could read the minutes for themselves.",
-    "None of this is a success yet, but it is no longer the failure that it was in spring, and that is a start.",
-    "A friend said it best: you cannot repair a roof in the rain, but you can at least move the books.",
+    "We counted every seat, every ticket and every late arrival over eleven weeks, and the "
+    "picture is clearer than any of us expected when we began.",
+    "The first thing to say is that nobody did this alone: teachers, drivers, cooks & two very "
+    "patient electricians gave us their evenings.",
+    "If you only remember one number, remember this: 4 < 9, and yet the budget was written as if "
+    "it were the other way round.",
+    "I asked the same question in six towns and got six honest, angry, hopeful and very different "
+    "answers.",
+    "There were mistakes, some of them mine, and I would rather list them here than see them "
+    "repeated next year.",
+    "What surprised me most is how quickly trust came back once people could read the minutes for "
+    "themselves.",
+    "None of this is a success yet, but it is no longer the failure that it was in spring, and "
+    "that is a start.",
+    "A friend said it best: you cannot repair a roof in the rain, but you can at least move the "
+    "books.",
 )
 OTHER_LANGUAGES: dict[str, tuple[str, ...]] = {
     "es": _escaped(
