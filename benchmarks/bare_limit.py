@@ -32,7 +32,8 @@ _COLUMNS = ", ".join(flatten.COLUMNS)
 _STAGE = "CREATE TEMP TABLE stage (LIKE tweet_articles_tweepy)"
 _COPY = f"COPY stage ({_COLUMNS}) FROM STDIN"
 _UPSERT = (
-    f"INSERT INTO tweet_articles_tweepy SELECT {_COLUMNS} FROM stage ON CONFLICT (id) DO UPDATE SET "  # noqa: S608
+    f"INSERT INTO tweet_articles_tweepy SELECT {_COLUMNS} FROM stage "  # noqa: S608
+    "ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{column} = excluded.{column}" for column in flatten.COLUMNS[1:])
 )
 

@@ -150,8 +150,8 @@ def _targets(table: Table, speed: dict[str, list[float]]) -> None:
         for name, wanted in (("crawler", 4.0), ("crawler with sentiment", 3.0)):
             found = ratio(speed[f"{name}, {processes}"], speed[f"original's way, {processes}"])
             table.target(
-                f"{name}, {processes} process(es): {found.shown()} x the original's way, at least "
-                f"{wanted:g}",
+                f"{name}, {processes} process(es): {found.shown()} x the original's way, "
+                f"at least {wanted:g}",
                 found.median >= wanted,
             )
         found = ratio(speed[f"crawler, {processes}"], speed[f"bare limit, {processes}"])

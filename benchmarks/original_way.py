@@ -23,7 +23,7 @@ import tweepy
 from tweetcrawler import flatten
 
 _INSERT = (
-    f"INSERT INTO tweet_articles_tweepy ({', '.join(flatten.COLUMNS)}) "  # noqa: S608 - names of the module
+    f"INSERT INTO tweet_articles_tweepy ({', '.join(flatten.COLUMNS)}) "  # noqa: S608
     f"VALUES ({', '.join(['%s'] * len(flatten.COLUMNS))}) ON CONFLICT (id) DO NOTHING"
 )
 

@@ -161,8 +161,13 @@ def _targets_a_second(dsn: str) -> float:
         _one(
             dsn,
             """
-            SELECT count(*) FILTER (WHERE fetched_at > first + interval '50 ms') / extract(epoch FROM max(fetched_at) - min(first))::float8
-            FROM (SELECT fetched_at, min(fetched_at) OVER () AS first FROM crawl_page WHERE run_id = (SELECT max(id) FROM crawl_run)) p
+            SELECT count(*) FILTER (WHERE fetched_at > first + interval '50 ms')
+                / extract(epoch FROM max(fetched_at) - min(first))::float8
+            FROM (
+                SELECT fetched_at, min(fetched_at) OVER () AS first
+                FROM crawl_page
+                WHERE run_id = (SELECT max(id) FROM crawl_run)
+            ) p
             """,
         )
     )

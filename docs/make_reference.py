@@ -98,7 +98,10 @@ def _spelled(grammar: options.Grammar, name: str) -> str:
 
 def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     if action.help == argparse.SUPPRESS:
-        return "password of the role; it has no option, since everyone on the machine can read a command line"
+        return (
+            "password of the role; it has no option, since everyone on the machine can read a "
+            "command line"
+        )
     return parser._get_formatter()._expand_help(action)
 
 

@@ -54,7 +54,8 @@ PACKED = {
 }
 
 
-def read(path: Path | Archive, start: Position = Position()) -> list[Document]:  # noqa: B008 - it is immutable
+# A position is immutable.
+def read(path: Path | Archive, start: Position = Position()) -> list[Document]:  # noqa: B008
     each = identify(path) if isinstance(path, Path) else path
     with containers.documents(each, start, stopping=lambda: False) as (documents, _):
         return list(documents)

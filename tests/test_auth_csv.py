@@ -378,8 +378,10 @@ def test_file_that_others_can_read_is_warned_about(tmp_path: Path, mode: int) ->
     folder.mkdir()
     found = read(folder, f"{HEADER}\nk,s,t,u\n", mode)
     assert found.notes == (
-        f"{folder}/auth.csv holds secrets and is open to others (mode {mode:o}): chmod 600 "
-        f"'{folder}/auth.csv'",
+        (
+            f"{folder}/auth.csv holds secrets and is open to others (mode {mode:o}): "
+            f"chmod 600 '{folder}/auth.csv'"
+        ),
     )
 
 

@@ -494,7 +494,8 @@ from tweetcrawler.csvfiles import CsvFolder
 folder, target, since = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 
 def one_less(buckets, now):
-    return {key: replace(bucket, remaining=bucket.remaining - 1) for key, bucket in buckets.items()}, now
+    less = {key: replace(one, remaining=one.remaining - 1) for key, one in buckets.items()}
+    return less, now
 
 for _ in range(100):
     with CsvFolder(folder).session() as session:

@@ -605,7 +605,8 @@ def test_ordinary_user_has_a_server_of_their_own(base: Path) -> None:
         from tweetcrawler.local.embedded import Server, lend
         with lend(None, Path(sys.argv[1])) as url:
             status = Server().status()
-            print(status.data, status.running, os.stat(status.data / "cluster").st_uid == os.getuid())
+            own = os.stat(status.data / "cluster").st_uid == os.getuid()
+            print(status.data, status.running, own)
         print(Server().stop())
     """
     done = subprocess.run(

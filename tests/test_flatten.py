@@ -62,7 +62,10 @@ def test_plain_tweet_fills_every_column_it_can() -> None:
         "user_mentions_name": "{ben_ose}",
         "origin_device": "Tide Board",
         "favorite_count": 12,
-        "text": "Low tide at nine, bring boots @ben_ose #harbour #lowtide https://t.co/aa1 https://t.co/pp1",
+        "text": (
+            "Low tide at nine, bring boots @ben_ose #harbour #lowtide "
+            "https://t.co/aa1 https://t.co/pp1"
+        ),
         "in_reply_to_screen_name": None,
         "in_reply_to_user_id": None,
         "in_reply_to_status_id": None,
@@ -310,8 +313,9 @@ def test_nul_in_plain_ascii_is_seen_too() -> None:
 def test_elements_are_quoted_as_postgresql_does() -> None:
     row = only_row("list_elements_that_need_quotes")
     assert row["hashtags"] == (
-        '{plain,"","NULL","null","nUlL",nulls,"a,b","{x","y}","say \\"hi\\"","back\\\\slash","two '
-        'words","tab\there","line\nbreak","cr\r","vt\v","ff\f",no\u00a0break,\u2003em,\'apostrophe\',;,twice,twice}'
+        '{plain,"","NULL","null","nUlL",nulls,"a,b","{x","y}","say \\"hi\\"","back\\\\slash",'
+        '"two words","tab\there","line\nbreak","cr\r","vt\v","ff\f",no\u00a0break,\u2003em,'
+        "'apostrophe',;,twice,twice}"
     )
     given = page("list_elements_that_need_quotes")["data"][0]["entities"]["hashtags"]
     assert parsed(row["hashtags"]) == [entry["tag"] for entry in given]

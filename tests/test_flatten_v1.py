@@ -52,7 +52,9 @@ def test_streamed_status_fills_every_column_from_its_extended_part() -> None:
             "hashtags": "{ferry,harbour}",
             "urls": "{https://ferry.example/times}",
             "user_mentions_id": "{}",
-            "media": "{https://pbs.twimg.com/media/ferry1.jpg,https://pbs.twimg.com/media/ferry2.jpg}",
+            "media": (
+                "{https://pbs.twimg.com/media/ferry1.jpg,https://pbs.twimg.com/media/ferry2.jpg}"
+            ),
             "user_mentions_name": "{}",
             "origin_device": "Tide Board & Bell",
             "favorite_count": 5,

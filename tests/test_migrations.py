@@ -20,11 +20,12 @@ ROOT = Path(__file__).parent.parent
 
 ORIGINAL = """
 CREATE TABLE tweet_articles_tweepy (
-    id bigint NOT NULL PRIMARY KEY, tweet_from text, created_at character varying, hashtags text, urls text,
-    user_mentions_id text, media text, user_mentions_name text, origin_device text, favorite_count bigint,
-    text text, in_reply_to_screen_name text, in_reply_to_user_id bigint, in_reply_to_status_id bigint,
-    retweet_count bigint, retweeted_status_text text, retweeted_status_url character varying,
-    retweeted_status_id bigint, retweeted_status_user_name text, retweeted_status_user_handle text,
+    id bigint NOT NULL PRIMARY KEY, tweet_from text, created_at character varying, hashtags
+    text, urls text, user_mentions_id text, media text, user_mentions_name text, origin_device
+    text, favorite_count bigint, text text, in_reply_to_screen_name text, in_reply_to_user_id
+    bigint, in_reply_to_status_id bigint, retweet_count bigint, retweeted_status_text text,
+    retweeted_status_url character varying, retweeted_status_id bigint,
+    retweeted_status_user_name text, retweeted_status_user_handle text,
     sentiment numeric
 )
 """

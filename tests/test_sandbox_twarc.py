@@ -52,13 +52,16 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "extensions").write_text(SERVER_EXTENSIONS)
     for command in (
         (
-            "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=tests -addext "
-            "basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign "
-            "-addext subjectKeyIdentifier=hash -keyout ca.key -out ca.pem"
+            "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=tests "
+            "-addext basicConstraints=critical,CA:TRUE "
+            "-addext keyUsage=critical,keyCertSign,cRLSign -addext subjectKeyIdentifier=hash "
+            "-keyout ca.key -out ca.pem"
         ),
         "req -newkey rsa:2048 -nodes -subj /CN=api.twitter.com -keyout server.key -out server.csr",
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile "
-        "extensions -out server.pem",
+        (
+            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile "
+            "extensions -out server.pem"
+        ),
     ):
         subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
     return folder

@@ -282,8 +282,10 @@ def test_misspelled_variable_is_told_and_foreign_ones_are_not(tmp_path: Path) ->
     environ = {"TWEETCRAWLER_TREADS": "4", "TWEETCRAWLER_ZZZ": "1", "TREADS": "4"}
     settings = settings_of(tmp_path, environ=environ)
     assert settings.notes == (
-        "The variable TWEETCRAWLER_TREADS is not known and not read; did you mean "
-        "TWEETCRAWLER_THREADS?",
+        (
+            "The variable TWEETCRAWLER_TREADS is not known and not read; "
+            "did you mean TWEETCRAWLER_THREADS?"
+        ),
     )
 
 
@@ -757,10 +759,11 @@ def test_example_has_every_key_of_the_original_and_a_comment_for_each() -> None:
 def test_help_is_ready_at_once() -> None:
     """The start of the program is seen by everyone who asks it anything."""
     code = (
-        "import time; begin = time.process_time()\nfrom tweetcrawler.settings import help_text; "
-        "help_text()\nimport sys; took = time.process_time() - begin\nheavy = {'tweepy', "
-        "'psycopg', 'sqlalchemy', 'requests', 'rich', 'asyncio'} & set(sys.modules)\nprint(took, "
-        "*sorted(heavy))"
+        "import time; begin = time.process_time()\n"
+        "from tweetcrawler.settings import help_text; help_text()\n"
+        "import sys; took = time.process_time() - begin\n"
+        "heavy = {'tweepy', 'psycopg', 'sqlalchemy', 'requests', 'rich', 'asyncio'}\n"
+        "print(took, *sorted(heavy & set(sys.modules)))"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PROJECT)

@@ -337,7 +337,9 @@ _CRAWL_TABLES = [
         ELSIF TG_OP = 'UPDATE' THEN
             INSERT INTO crawl_target_count AS c
             SELECT n.kind, n.state, own_slot, n.targets
-            FROM (VALUES (OLD.kind, OLD.state, -1), (NEW.kind, NEW.state, 1)) AS n (kind, state, targets)
+            FROM (
+                VALUES (OLD.kind, OLD.state, -1), (NEW.kind, NEW.state, 1)
+            ) AS n (kind, state, targets)
             ORDER BY 1, 2
             ON CONFLICT (kind, state, slot) DO UPDATE SET targets = c.targets + excluded.targets;
         ELSE

@@ -176,8 +176,9 @@ def with_a_clock(folder: Path, faketime: str, clock: Path) -> Path:
     # PostgreSQL's programs look for each other beside the true file, and hand on what is in
     # the environment.
     (folder / "pg_ctl").write_text(
-        f"#!/bin/sh\nexport LD_PRELOAD={faketime} FAKETIME_TIMESTAMP_FILE={clock} FAKETIME_NO_CACHE=1 "
-        f'FAKETIME_DONT_FAKE_MONOTONIC=1\nexec {real / "pg_ctl"} "$@"\n'
+        f"#!/bin/sh\nexport LD_PRELOAD={faketime} FAKETIME_TIMESTAMP_FILE={clock}\n"
+        "export FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1\n"
+        f'exec {real / "pg_ctl"} "$@"\n'
     )
     (folder / "pg_ctl").chmod(0o755)
     return folder

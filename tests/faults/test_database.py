@@ -214,8 +214,13 @@ class OnePage:
         [found] = select(
             self._dsn,
             f"""
-            SELECT (SELECT count(*) FROM tweet_articles_tweepy WHERE id BETWEEN {self.first} AND {self.first + 19}),
-                (SELECT count(*) FROM crawl_page WHERE target_id = t.id), covered::text,
+            SELECT
+                (
+                    SELECT count(*) FROM tweet_articles_tweepy
+                    WHERE id BETWEEN {self.first} AND {self.first + 19}
+                ),
+                (SELECT count(*) FROM crawl_page WHERE target_id = t.id),
+                covered::text,
                 post_count
             FROM crawl_target t
             WHERE id = {self.batch.target}
@@ -274,7 +279,7 @@ def _until_idle(dsn: str) -> None:
         FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid()
             AND backend_type = 'client backend'
-        """
+    """
     wait_until(lambda: select(dsn, busy) == [(0,)], what="the end of the broken connection")
 
 
@@ -678,10 +683,10 @@ def pgbouncer(dsn: str, *, pool_size: int) -> Iterator[str]:
     settings = folder / "pgbouncer.ini"
     settings.write_text(
         f"[databases]\n{known['dbname']} = host={known['host']} port={known['port']} "
-        f"dbname={known['dbname']} user={known['user']} "
-        f"password={known['password']}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = "
-        f"{port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = "
-        f"{pool_size}\nmax_client_conn = 50\n"
+        f"dbname={known['dbname']} user={known['user']} password={known['password']}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        f"auth_type = any\npool_mode = transaction\ndefault_pool_size = {pool_size}\n"
+        "max_client_conn = 50\n"
     )
     as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
     shutil.chown(folder, "nobody") if as_nobody else None
@@ -830,7 +835,8 @@ def test_services_and_password_files_of_libpq_are_enough(
     known = conninfo_to_dict(dsn)
     service, passwords = tmp_path / "pg_service.conf", tmp_path / "pgpass"
     service.write_text(
-        f"[tweets]\nhost={known['host']}\nport={known['port']}\ndbname={known['dbname']}\nuser={known['user']}\n"
+        f"[tweets]\nhost={known['host']}\nport={known['port']}\n"
+        f"dbname={known['dbname']}\nuser={known['user']}\n"
         "sslmode=prefer\n"
     )
     passwords.write_text(f"{known['host']}:{known['port']}:*:{known['user']}:{known['password']}\n")

@@ -142,7 +142,8 @@ ASKED: list[tuple[int, Callable[[X, bool], Page], Callable[[Page], Any]]] = [
 def _answers(pages: Path, folder: Path, measure: Any, *, seed: str, count: int) -> None:
     auth = folder / "auth.csv"
     auth.write_text(
-        f"consumer_key,consumer_secret,access_token,access_token_secret,bearer_token\nk{CANARY},s{CANARY},"
+        "consumer_key,consumer_secret,access_token,access_token_secret,bearer_token\n"
+        f"k{CANARY},s{CANARY},"
         f"t{CANARY},u{CANARY},b{CANARY}\n"
     )
     auth.chmod(0o600)
@@ -226,10 +227,12 @@ def test_A16_the_largest_answer_that_is_taken_takes_bounded_memory(
 ) -> None:
     """Just below the limit, and the worst for a parser: millions of empty objects."""
     program = (
-        "from pathlib import Path\nfrom tweetcrawler import xapi\ndef most(): return "
-        "int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])\nbody = "
-        "b'{\"data\":[' + b'{},' * ((xapi.ANSWER_MAX_BYTES - 20) // 3) + b'{}]}'\nbefore = "
-        "most()\nxapi._parse(body)\nprint(most() - before)\n"
+        "from pathlib import Path\nfrom tweetcrawler import xapi\n"
+        "def most():\n"
+        "    status = Path('/proc/self/status').read_text()\n"
+        "    return int(status.split('VmHWM:')[1].split()[0])\n"
+        "body = b'{\"data\":[' + b'{},' * ((xapi.ANSWER_MAX_BYTES - 20) // 3) + b'{}]}'\n"
+        "before = most()\nxapi._parse(body)\nprint(most() - before)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
@@ -339,8 +342,9 @@ def test_F1_mutated_tweet_ini_brings_out_sentences_without_values(
 ) -> None:
     example = (Path(__file__).resolve().parents[2] / "tweet.ini.example").read_bytes()
     small = (
-        f'[Database]\ndbname = "tweets"\ndbuser = u\ndbpass = "{CANARY}"  # it\ndbhost = localhost\ndbport = 5432\n'
-        "[Twitter]\nauthCSV = a.csv\nhandlesFile = handles.txt\n[System]\nThreads = 4\nlogLevel = debug\n"
+        f'[Database]\ndbname = "tweets"\ndbuser = u\ndbpass = "{CANARY}"  # it\n'
+        "dbhost = localhost\ndbport = 5432\n[Twitter]\nauthCSV = a.csv\n"
+        "handlesFile = handles.txt\n[System]\nThreads = 4\nlogLevel = debug\n"
     ).encode()
 
     def read(path: Path) -> str:

@@ -21,7 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     # authorities.
     os.environ.setdefault("SSL_CERT_FILE", os.devnull)
     try:
-        serve(options, ready=lambda url: print(f"sandbox listens on {url}", flush=True))  # noqa: T201  what was asked for
+        # Printed: the address is the result that was asked for.
+        serve(options, ready=lambda url: print(f"sandbox listens on {url}", flush=True))  # noqa: T201
     except TweetcrawlerError as error:
         print(error, file=sys.stderr)  # noqa: T201  this is a command
         return error.exit_code
@@ -58,7 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tweetcrawler sandbox",
         allow_abbrev=False,
-        description="A local server that behaves like X's API v2. Any handle works: its posts follow from the seed.",
+        description=(
+            "A local server that behaves like X's API v2. Any handle works: its posts follow "
+            "from the seed."
+        ),
     )
     add = parser.add_argument
     add(
@@ -99,7 +103,10 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=_limit,
         metavar="ENDPOINT=APP/USER",
-        help="requests per window of one endpoint, such as /2/users/:id/tweets=20/10; may be repeated",
+        help=(
+            "requests per window of one endpoint, such as /2/users/:id/tweets=20/10; "
+            "may be repeated"
+        ),
     )
     add("--latency-ms", default=0, type=float, metavar="MS", help="wait so long before each answer")
     add(

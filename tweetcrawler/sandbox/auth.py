@@ -151,7 +151,9 @@ class Keys:
             ),
             safe="~",
         )
-        secret = f"{quote(credential.consumer_secret, safe='~')}&{quote(credential.access_token_secret, safe='~')}"
+        consumer_secret = quote(credential.consumer_secret, safe="~")
+        token_secret = quote(credential.access_token_secret, safe="~")
+        secret = f"{consumer_secret}&{token_secret}"
         for base in (f"http://{host}", *KNOWN_HOSTS):
             signed = f"{method}&{quote((base + path), safe='~')}&{text}"
             digest = hmac.digest(secret.encode(), signed.encode(), hashlib.sha1)

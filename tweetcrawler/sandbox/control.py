@@ -154,7 +154,8 @@ class Control:
     def _change(self, sent: Json) -> Json:
         world = self.world
         if not isinstance(world, MadeWorld):
-            raise ValueError("a recorded world cannot be changed")  # noqa: TRY004  the caller's request is at fault
+            # The caller's request is at fault, not a type.
+            raise ValueError("a recorded world cannot be changed")  # noqa: TRY004
         name = str(sent["user"])
         answer: Json = {}
         if "state" in sent:

@@ -12,7 +12,10 @@ from tweetcrawler.sandbox import problems
 from tweetcrawler.sandbox.dice import mix
 from tweetcrawler.sandbox.problems import Refusal
 
-HTML = b"<!DOCTYPE html><html><head><title>X / ?</title></head><body><h1>Something went wrong</h1></body></html>"
+HTML = (
+    b"<!DOCTYPE html><html><head><title>X / ?</title></head>"
+    b"<body><h1>Something went wrong</h1></body></html>"
+)
 
 ANSWERS = frozenset(
     {

@@ -211,7 +211,9 @@ def profile(person: MadePerson) -> dict[str, Any]:
             "like_count": dice.heavy(900, 400_000),
             "media_count": person.count // 7,
         },
-        "profile_image_url": f"https://pbs.twimg.com/profile_images/{person.id}/{dice.wide():x}_normal.jpg",
+        "profile_image_url": (
+            f"https://pbs.twimg.com/profile_images/{person.id}/{dice.wide():x}_normal.jpg"
+        ),
     }
     _describe(user, dice)
     if dice.chance(120):

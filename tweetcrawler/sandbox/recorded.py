@@ -110,7 +110,7 @@ class RecordedWorld:
         ids = self._timelines.get(person.key, [])
         return ids[-DEPTH] if len(ids) > DEPTH else 0
 
-    def is_kind(self, person: Person, id_: int) -> tuple[bool, bool]:  # noqa: ARG002  a made world needs the person
+    def is_kind(self, person: Person, id_: int) -> tuple[bool, bool]:  # noqa: ARG002
         kinds = {ref["type"] for ref in self._tweets[str(id_)].get("referenced_tweets") or ()}
         return "replied_to" in kinds, "retweeted" in kinds
 
@@ -119,7 +119,7 @@ class RecordedWorld:
 
     # -- posts ------------------------------------------------------------------
 
-    def tweet_of(self, person: Person, id_: int) -> Post:  # noqa: ARG002  a made world needs the person
+    def tweet_of(self, person: Person, id_: int) -> Post:  # noqa: ARG002
         return self._post(self._tweets[str(id_)])
 
     def found(self, id_: int) -> Post | Missing:
@@ -165,7 +165,7 @@ class RecordedWorld:
 
     # -- networks -----------------------------------------------------------------
 
-    def follower_count(self, person: Person, following: bool) -> int:  # noqa: ARG002  nobody's network was kept
+    def follower_count(self, person: Person, following: bool) -> int:  # noqa: ARG002
         return 0
 
     def follower(self, person: Person, number: int, following: bool) -> Person:
