@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "tweetcrawler"
 GROUND = [
     "__init__",
     "endpoints",
+    "files",
     "errors",
     "secret",
     "prices",

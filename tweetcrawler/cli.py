@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from tweetcrawler import endpoints, prices, settings
+from tweetcrawler import endpoints, files, prices, settings
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
 from tweetcrawler.prices import Tariff
 from tweetcrawler.secret import Credential
@@ -419,13 +419,9 @@ def _report(chosen: Settings) -> int:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """The file is the old one or the new one, never a part."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(text, "utf-8")
-        beside.replace(path)
+        files.replace_whole(path, text.encode())
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise ConfigurationError(
             f"{path} cannot be written ({error.strerror}); name another place"
         ) from None

@@ -10,17 +10,16 @@ whoever reads it sees the old file or the new one.
 from __future__ import annotations
 
 import csv
-import fcntl
+import io
 import json
 import logging
-import os
 import re
 import sqlite3
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from dataclasses import fields as fields_of
 from pathlib import Path
@@ -28,7 +27,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from tweetcrawler import coverage, queries
+from tweetcrawler import coverage, files, queries
 from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseNotMigrated
 from tweetcrawler.flatten import COLUMNS, KEPT
 from tweetcrawler.identity import is_gone
@@ -561,11 +560,16 @@ class Session:
         are dropped only when the file is safe.
         """
         try:
-            with _replacement(path, _Patience(self._stopping)) as fresh:
+            patience = _Patience(self._stopping)
+            with files.replacing(path, waits=lambda: not patience.is_over()) as fresh:
                 tally = self._read(lambda c: _write_merged(c, target, path, fresh))
                 self._write(lambda c: _settle_counts(c, target, path, tally))
                 fresh.put_in_place()
                 self._write(lambda c: _drop_written(c, target, tally))
+        except files.Taken:
+            raise DatabaseError(
+                f"{path} is being written by a process that does not end: end it, then run again"
+            ) from None
         except OSError as error:
             raise DatabaseError(
                 f"{path} cannot be written: {error.strerror or error}; its new posts are safe in {BOOKKEEPING} "
@@ -1082,7 +1086,9 @@ def _sorted(rows: Iterator[_Row]) -> Iterator[_Row]:
             yield tweet_id, orjson.loads(cells)
 
 
-def _write_merged(connection: sqlite3.Connection, target: int, path: Path, fresh: _Fresh) -> _Tally:
+def _write_merged(
+    connection: sqlite3.Connection, target: int, path: Path, fresh: files.Replacement
+) -> _Tally:
     try:
         return _write_with(connection, target, _newest_first(_stored(path)), fresh)
     except _OutOfOrder:
@@ -1090,7 +1096,7 @@ def _write_merged(connection: sqlite3.Connection, target: int, path: Path, fresh
 
 
 def _write_with(
-    connection: sqlite3.Connection, target: int, stored: Iterator[_Row], fresh: _Fresh
+    connection: sqlite3.Connection, target: int, stored: Iterator[_Row], fresh: files.Replacement
 ) -> _Tally:
     tally = _Tally()
     # One statement reads one state of the bookkeeping, however long it takes.
@@ -1098,8 +1104,14 @@ def _write_with(
         "SELECT id, cells, page, version, counted FROM csv_pending WHERE target_id = ? ORDER BY id DESC",
         [target],
     )
-    with closing(waiting):
-        fresh.write(_merged(stored, waiting, tally))
+    with (
+        closing(waiting),
+        fresh.emptied() as file,
+        io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
+    ):
+        writer = csv.writer(text)  # its usual dialect is RFC 4180: commas, double quotes, CR LF
+        writer.writerow(COLUMNS)
+        writer.writerows(_merged(stored, waiting, tally))
     return tally
 
 
@@ -1144,78 +1156,3 @@ def _drop_written(connection: sqlite3.Connection, target: int, tally: _Tally) ->
         "DELETE FROM csv_pending WHERE target_id = ? AND version <= ?", [target, tally.version]
     )
     connection.execute("UPDATE crawl_target SET written = 1 WHERE id = ?", [target])
-
-
-class _Fresh:
-    """The new file of a user, not in place yet; locked, so that one process at a time makes it."""
-
-    def __init__(self, descriptor: int, own: Path, final: Path) -> None:
-        self._descriptor = descriptor
-        self._own = own
-        self._final = final
-
-    def write(self, rows: Iterable[list[str]]) -> None:
-        """Writes header and rows safely to disk, over whatever an earlier attempt left."""
-        os.ftruncate(self._descriptor, 0)
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        with open(self._descriptor, "w", encoding="utf-8", newline="", closefd=False) as file:
-            writer = csv.writer(file)  # its usual dialect is RFC 4180: commas, double quotes, CR LF
-            writer.writerow(COLUMNS)
-            writer.writerows(rows)
-        with suppress(FileNotFoundError):
-            os.fchmod(self._descriptor, self._final.stat().st_mode & 0o777)
-        os.fsync(self._descriptor)
-
-    def put_in_place(self) -> None:
-        """Takes the place of the old file in one step, and makes that last."""
-        self._own.replace(self._final)
-        folder = os.open(self._final.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-@contextmanager
-def _replacement(path: Path, patience: _Patience) -> Iterator[_Fresh]:
-    """A new file that is to take the place of `path`; nobody else makes one meanwhile.
-
-    The lock is on the new file itself and ends with the process that holds it. Whoever
-    waited for it may have got that of a file which is in place already, or was removed, and
-    opens another.
-    """
-    own = path.with_name(f".{path.name}.new")
-    while True:
-        descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        try:
-            if not _locked(descriptor, path, patience) or not _is_at(descriptor, own):
-                continue
-            try:
-                yield _Fresh(descriptor, own, path)
-            except BaseException:
-                if _is_at(descriptor, own):
-                    own.unlink()
-                raise
-            return
-        finally:
-            os.close(descriptor)
-
-
-def _locked(descriptor: int, path: Path, patience: _Patience) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if patience.is_over():
-            raise DatabaseError(
-                f"{path} is being written by a process that does not end: end it, then run again"
-            ) from None
-        time.sleep(0.02)
-        return False
-    return True
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False))
-    except FileNotFoundError:
-        return False

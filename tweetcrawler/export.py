@@ -8,13 +8,10 @@ float.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
-import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -24,7 +21,7 @@ from typing import IO, Any, NamedTuple
 
 import orjson
 
-from tweetcrawler import db, settings
+from tweetcrawler import db, files, settings
 from tweetcrawler.db import Column, Condition, Database
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
 from tweetcrawler.secret import harmless_name
@@ -296,9 +293,9 @@ _VALUES: Mapping[str, Callable[[str], Any]] = {
 def _replacing(path: Path, form: str) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path` when all went well, and leaves no trace when not.
 
-    Nobody else writes it meanwhile: the lock is on the new file, so it ends with the
-    process that holds it. What a killed process left is overwritten.
+    Nobody else writes it meanwhile.
     """
+    began = False
     try:
         if path.exists() and not path.is_file():
             if path.is_dir() or form in _NEEDS:
@@ -307,62 +304,23 @@ def _replacing(path: Path, form: str) -> Iterator[IO[bytes]]:
                 yield device
             return
         path = path.resolve()
-        own = path.with_name(f".{path.name}.new")
-        descriptor = _locked(own, path)
-    except OSError as error:
+        with files.replacing(path) as new:
+            began = True
+            with new.emptied() as file:
+                yield file
+            new.put_in_place()
+    except files.Taken:
         raise ConfigurationError(
-            f"{path} cannot be written: {_reason(error)}; name another file"
+            f"another export is writing {path}: wait for it, or end it"
         ) from None
-    try:
-        with open(descriptor, "wb", closefd=False) as file:
-            os.ftruncate(descriptor, 0)
-            yield file
-        with suppress(FileNotFoundError):
-            os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode))
-        os.fsync(descriptor)
-        own.replace(path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        if _is_at(descriptor, own):
-            own.unlink()
-        if isinstance(error, OSError):
+    except OSError as error:
+        if began:
             raise TweetcrawlerError(
                 f"{path} cannot be written: {_reason(error)}; a file that was there is as it was"
             ) from None
-        raise
-    finally:
-        os.close(descriptor)
-
-
-def _locked(own: Path, final: Path) -> int:
-    while True:
-        descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise ConfigurationError(
-                f"another export is writing {final}: wait for it, or end it"
-            ) from None
-        if _is_at(descriptor, own):
-            return descriptor
-        os.close(descriptor)  # it went to its place between the two steps
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        there = path.lstat()
-    except OSError:
-        return False
-    return os.path.samestat(os.fstat(descriptor), there)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        raise ConfigurationError(
+            f"{path} cannot be written: {_reason(error)}; name another file"
+        ) from None
 
 
 def _reason(error: OSError) -> str:

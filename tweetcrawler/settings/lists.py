@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
+from tweetcrawler import files
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.queries import normalised
 from tweetcrawler.secret import read_text
@@ -98,17 +99,13 @@ def replace_handles(path: Path, handles: Sequence[str], *, level: int, by: str) 
     **Errors**: `ConfigurationError` when the folder cannot be written to.
     """
     backup = path.with_name(path.name + ".bk")
-    fresh = path.with_name(f".{path.name}.new")
     text = f"# level {level}, by {by}; made by tweetcrawler\n" + "".join(
         f"{handle}\n" for handle in handles
     )
     try:
         old = path.read_bytes() if path.exists() else b""
         _append_once(backup, old if old.endswith(b"\n") or not old else old + b"\n")
-        with fresh.open("wb") as file:
-            file.write(text.encode())
-            _sync(file)
-        fresh.replace(path)
+        files.replace_whole(path, text.encode())
     except OSError as error:
         raise ConfigurationError(
             f"the new handles cannot be written beside {path}: {error.strerror}; correct the rights of its folder"
@@ -140,9 +137,5 @@ def _append_once(path: Path, text: bytes) -> None:
         file.seek(max(0, size - len(text)))
         if text and file.read() != text:
             file.write(text)
-            _sync(file)
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+            file.flush()
+            os.fsync(file.fileno())
