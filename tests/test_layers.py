@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "tweetcrawler"
 # a part of it is named here. On the ground modules may know those that stand before them.
 GROUND = [
     "__init__",
+    "ids",
     "endpoints",
     "files",
     "errors",

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from tweetcrawler import coverage
 from tweetcrawler.coverage import Hole, Range
+from tweetcrawler.ids import FIRST_DATED_ID as FIRST_DATED_ID
 from tweetcrawler.prices import Tariff
 
 K = TypeVar("K")
@@ -210,8 +211,6 @@ class Known:
 TELLING = 20
 # A few posts in a row tell nothing of the hours after them.
 BURST_S = 6 * 3600.0
-# Ids below were given out one after the other and hold no time.
-FIRST_DATED_ID = 30_000_000_000
 
 
 @dataclass(frozen=True)

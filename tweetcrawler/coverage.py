@@ -12,6 +12,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from tweetcrawler.ids import id_at as id_at
+from tweetcrawler.ids import time_ms_of as time_ms_of
+
 Range = tuple[int, int]
 
 # X gives out at most about this many of a user's newest posts, whatever is asked.
@@ -23,20 +26,6 @@ DEPTH_MET = 3_000
 SETTLING_MS = 60_000
 # Empty pages in a row that still carry a token, after which a walk is given up for this run.
 EMPTY_PAGES_MAX = 50
-
-_SNOWFLAKE_EPOCH_MS = 1_288_834_974_657
-
-
-def id_at(time_ms: int) -> int:
-    """The lowest tweet id of a moment, given in milliseconds since 1970 (UTC)."""
-    return max(0, time_ms - _SNOWFLAKE_EPOCH_MS) << 22
-
-
-def time_ms_of(tweet_id: int) -> int:
-    """The moment of a tweet id in milliseconds since 1970 (UTC); nothing sensible for ids
-    before 2010-11-04.
-    """
-    return (tweet_id >> 22) + _SNOWFLAKE_EPOCH_MS
 
 
 def settled_below(server_time_s: float) -> int:

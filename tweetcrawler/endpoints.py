@@ -5,6 +5,8 @@ The numbers are X's own, from its API description and its documents.
 
 from __future__ import annotations
 
+from tweetcrawler.ids import DAY_S
+
 USERS_BY = "/2/users/by"
 USER_TWEETS = "/2/users/:id/tweets"
 TWEETS = "/2/tweets"
@@ -20,6 +22,6 @@ USAGE = "/2/usage/tweets"
 SPACING_S = {SEARCH_ALL: 1.1}
 # Recent search looks back a week. The edge moves while a request travels, and X suggests
 # this much itself.
-RECENT_S = 7 * 86_400.0 - 120.0
+RECENT_S = 7 * DAY_S - 120.0
 TIMELINE_MIN, SEARCH_MIN, SEARCH_RECENT_MAX, SEARCH_ALL_MAX = 5, 10, 100, 500
 HANDLES_A_LOOKUP, IDS_A_LOOKUP = 100, 100

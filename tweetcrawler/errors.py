@@ -24,6 +24,8 @@ A message is a sentence, and its last clause is what the operator should do next
 
 from __future__ import annotations
 
+from tweetcrawler.ids import DAY_S
+
 
 class TweetcrawlerError(Exception):
     """Base of all errors that the crawler raises on purpose."""
@@ -126,7 +128,7 @@ class CapReached(XError):
         message: str,
         *,
         reason: str = "cap",
-        for_s: float = 86_400.0,
+        for_s: float = DAY_S,
         daily: bool = False,
         rate: object | None = None,
         status: int | None = None,

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from tweetcrawler.ids import ID_MAX
+
 COLUMNS: Final = (
     "id",
     "tweet_from",
@@ -493,7 +495,7 @@ def _storable(text: str) -> str:
 
 # --- numbers ------------------------------------------------------------------------------------------------
 
-_BIGINT_MIN, _BIGINT_MAX = -(2**63), 2**63 - 1
+_BIGINT_MIN = -ID_MAX - 1
 _WHOLE_TEXT = re.compile(r"-?[0-9]{1,19}").fullmatch
 _EXACT_FLOAT = 2**53
 
@@ -515,9 +517,9 @@ def as_id(value: Any, name: str) -> int | None:
         raise NotStorable(
             f"{name} is {shown(value)}, which is not a decimal number of at most 19 digits"
         )
-    if 0 < number <= _BIGINT_MAX:
+    if 0 < number <= ID_MAX:
         return number
-    raise NotStorable(f"{name} is {shown(number)}, outside 1 to {_BIGINT_MAX}")
+    raise NotStorable(f"{name} is {shown(number)}, outside 1 to {ID_MAX}")
 
 
 def as_count(value: Any, name: str) -> int | None:
@@ -529,7 +531,7 @@ def as_count(value: Any, name: str) -> int | None:
         number = int(value)
     else:
         raise NotStorable(f"{name} is {shown(value)}, which is not a whole number")
-    if _BIGINT_MIN <= number <= _BIGINT_MAX:
+    if _BIGINT_MIN <= number <= ID_MAX:
         return number
     raise NotStorable(f"{name} is {shown(number)}, outside the range of bigint")
 

@@ -27,12 +27,13 @@ from tweetcrawler.errors import (
     XError,
     XUnavailable,
 )
+from tweetcrawler.ids import DAY_S
 from tweetcrawler.windows import Bucket, Rate
 
 # Permits of a block: a share of the window, so that a process that dies forfeits little of it.
 BLOCK, BLOCK_MAX, BLOCK_SHARE = 25, 400, 0.01
 # A refusal holds for the run; this bounds it for runs that never end.
-REFUSED_S = 7 * 86_400.0
+REFUSED_S = 7 * DAY_S
 # While another process finds out what an unknown bucket holds, look again this often.
 PROBE_POLL_S = 0.3
 # X puts no limit on what it does not count.

@@ -10,7 +10,7 @@ import unicodedata
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from tweetcrawler import coverage
+from tweetcrawler.ids import id_at
 
 # An entry of a PostgreSQL index holds about 2,700 bytes; a query of 1,024 signs may have 4,096.
 _KEY_MAX_BYTES = 1_000
@@ -19,7 +19,7 @@ _ID = re.compile(r"[0-9]{10,19}", re.ASCII)
 _QUOTED_OR_SPACE = re.compile(r'("[^"]*")|\s+')
 _HASHTAG = re.compile(r"[#$]\w+")
 # Ids hold a time since this day only; those before it were given out one after the other.
-_FIRST_DATED_ID = datetime(2010, 11, 5, tzinfo=UTC)
+_FIRST_DATED_DAY = datetime(2010, 11, 5, tzinfo=UTC)
 
 
 def normalised(query: str) -> str:
@@ -64,7 +64,7 @@ def lowest_id(text: str) -> int:
     if _ID.fullmatch(text.strip()):
         return int(text) + 1
     moment = _moment(text)
-    return 1 if moment < _FIRST_DATED_ID else coverage.id_at(int(moment.timestamp() * 1000))
+    return 1 if moment < _FIRST_DATED_DAY else id_at(int(moment.timestamp() * 1000))
 
 
 def end_id(text: str) -> int:
@@ -76,11 +76,11 @@ def end_id(text: str) -> int:
     if _ID.fullmatch(text.strip()):
         return int(text)
     moment = _moment(text)
-    if moment < _FIRST_DATED_ID:
+    if moment < _FIRST_DATED_DAY:
         raise ValueError(
             "must not be a date before 2010-11-05: ids tell no time before; give an id"
         )
-    return coverage.id_at(int(moment.timestamp() * 1000))
+    return id_at(int(moment.timestamp() * 1000))
 
 
 def _moment(text: str) -> datetime:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from tweetcrawler.ids import DAY_S
+
 WINDOW_S = 900.0
 # X truncates the end of a window to whole seconds, so the true end may lie up to a second
 # behind its word.
@@ -115,8 +117,8 @@ def lend(
         )
     count = min(want, bucket.remaining)
     if bucket.day_limit is not None:
-        if _within(86_400.0, bucket.day_reset_at, now) <= now:
-            bucket = replace(bucket, day_remaining=bucket.day_limit, day_reset_at=now + 86_400.0)
+        if _within(DAY_S, bucket.day_reset_at, now) <= now:
+            bucket = replace(bucket, day_remaining=bucket.day_limit, day_reset_at=now + DAY_S)
         count = min(count, bucket.day_remaining)
         bucket = replace(bucket, day_remaining=bucket.day_remaining - count)
     bucket = replace(bucket, remaining=bucket.remaining - count)
@@ -146,7 +148,7 @@ def opens_at(bucket: Bucket, now: float) -> float:
         if not _turned(bucket, now) and (bucket.remaining <= 0 or bucket.reset_at - GREY_S <= now):
             opens = max(opens, bucket.reset_at)
         if bucket.day_limit is not None and bucket.day_remaining <= 0:
-            opens = max(opens, _within(86_400.0, bucket.day_reset_at, now))
+            opens = max(opens, _within(DAY_S, bucket.day_reset_at, now))
     return opens
 
 

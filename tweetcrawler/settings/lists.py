@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from tweetcrawler import files
 from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.ids import ID_MAX
 from tweetcrawler.queries import normalised
 from tweetcrawler.secret import read_text
 
@@ -24,7 +25,6 @@ _ID_LINE = re.compile(
     r'"?(?:https?://\S+/status(?:es)?/)?([1-9][0-9]{0,18})(?:[/?]\S*)?"?', re.ASCII
 )
 _LEVEL_LINE = re.compile(rb"# level ([0-9]{1,6})\b")
-_ID_MAX = 2**63 - 1
 _SHOWN = 40
 
 
@@ -123,7 +123,7 @@ def _ids_of(lines: Iterable[bytes], on_bad: Callable[[int, str], None]) -> Itera
         if not text or text.startswith("#"):
             continue
         match = _ID_LINE.fullmatch(text)
-        if match and int(match[1]) <= _ID_MAX:
+        if match and int(match[1]) <= ID_MAX:
             yield int(match[1])
         else:
             shown = ascii(text[:_SHOWN]) + ("..." if len(text) > _SHOWN else "")
