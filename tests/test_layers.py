@@ -34,8 +34,8 @@ GROUND = [
 FLOORS = [
     set(GROUND),
     {"settings", "look.sections", "look.forecast"},
-    {"run", "pool", "permits", "xapi", "postgres", "csvfiles", "local.embedded"},
-    {"db"},
+    {"run", "pool", "permits", "web", "postgres", "csvfiles", "local.embedded"},
+    {"db", "xapi"},
     {"look", "archives", "export", "snowball", "leases", "request"},
     {"walk"},
     {"crawl"},
@@ -44,7 +44,8 @@ FLOORS = [
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 OWNERS = {
     "tweepy": {"xapi"},
-    "requests": {"xapi"},
+    "requests": {"web"},
+    "urllib3": {"web"},
     "psycopg": {"db", "postgres"},
     "sqlalchemy": set(),
     "alembic": {"db"},

@@ -17,6 +17,7 @@
         ├── CredentialRefused         401: X does not accept these keys
         ├── EndpointRefused           403: these keys may not use this endpoint
         ├── RequestRefused            400: X does not accept this request
+        ├── ProxyFailed               the credential's proxy does not lead to X
         └── XUnavailable              no answer, or none that can be read
 
 A message is a sentence, and its last clause is what the operator should do next.
@@ -149,6 +150,10 @@ class EndpointRefused(XError):
 
 class RequestRefused(XError):
     """X does not accept this request, whoever sends it."""
+
+
+class ProxyFailed(XError):
+    """The proxy of this credential does not lead to X: the request was not sent."""
 
 
 class XUnavailable(XError):

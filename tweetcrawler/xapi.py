@@ -10,25 +10,18 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlencode
 
 import orjson
-import requests
 import tweepy
 from requests_oauthlib import OAuth1
-from urllib3.exceptions import HTTPError, NewConnectionError
 
-from tweetcrawler import __version__, coverage, flatten
+from tweetcrawler import __version__, flatten
 from tweetcrawler.endpoints import (
     COUNTS_ALL,
     SEARCH_ALL,
@@ -46,34 +39,28 @@ from tweetcrawler.errors import (
     CredentialRefused,
     EndpointRefused,
     Overloaded,
+    ProxyFailed,
     RequestRefused,
     TargetRefused,
     WindowClosed,
     XError,
     XUnavailable,
 )
+from tweetcrawler.ids import DAY_S, FIRST_DATED_ID, id_at, time_ms_of
 from tweetcrawler.secret import Credential
+from tweetcrawler.web import Line, NoAnswer, Timeouts, Untouched
 from tweetcrawler.windows import Rate
 
+__all__ = ["ANSWER_MAX_BYTES", "CLOCK_TOLERANCE_S", "Page", "Timeouts", "X", "state_of"]
+
 # Without a lower bound the archive looks back from the upper one by 30 days only.
-_ARCHIVE_DEFAULT_MS = 29 * 86_400_000
+_ARCHIVE_DEFAULT_MS = 29 * DAY_S * 1000
 _FIRST_POST = "2006-03-21T00:00:00Z"
-# Older ids were given out one after the other and hold no time.
-_FIRST_DATED_ID = 30_000_000_000
 
 # An answer of 100 full posts has about 250 kB; what is far beyond that is no answer of X.
 ANSWER_MAX_BYTES = 16 * 1024 * 1024
 # X refuses signatures whose time is more than minutes away from its own.
 CLOCK_TOLERANCE_S = 120.0
-
-
-@dataclass(frozen=True)
-class Timeouts:
-    """Seconds to connect, between two bytes, and for a whole answer."""
-
-    connect_s: float = 5.0
-    read_s: float = 30.0
-    total_s: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -294,11 +281,11 @@ def _archive_bottom(since_id: int, until_id: int | None) -> dict[str, Any]:
     """
     if since_id == 0:
         return {"start_time": _FIRST_POST}
-    top_ms = time.time() * 1000 if until_id is None else coverage.time_ms_of(until_id)
-    since_ms = coverage.time_ms_of(since_id)
-    if since_id < _FIRST_DATED_ID or top_ms - since_ms < _ARCHIVE_DEFAULT_MS:
+    top_ms = time.time() * 1000 if until_id is None else time_ms_of(until_id)
+    since_ms = time_ms_of(since_id)
+    if since_id < FIRST_DATED_ID or top_ms - since_ms < _ARCHIVE_DEFAULT_MS:
         return {"since_id": since_id}
-    if since_id + 1 == coverage.id_at(since_ms + 1):
+    if since_id + 1 == id_at(since_ms + 1):
         since_ms += 1  # the lowest id of a moment is wanted, so that moment is the first
     return {"start_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since_ms // 1000))}
 
@@ -341,20 +328,20 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
     """
 
     def __init__(self, credential: Credential, api_url: str, timeouts: Timeouts) -> None:
-        super().__init__(
-            return_type=requests.Response
-        )  # what `request` returns is passed on untouched
+        super().__init__(return_type=Untouched)
         self.user_agent: str = f"tweetcrawler/{__version__} {self.user_agent}"
         self._credential = credential
-        self._api_url = api_url
-        self._timeouts = timeouts
+        self._line = Line(
+            api_url,
+            server="X",
+            timeouts=timeouts,
+            max_bytes=ANSWER_MAX_BYTES,
+            proxy=credential.proxy,
+        )
         self._bearer: str | None = (
             credential.bearer_token.reveal() if credential.bearer_token else None
         )
         self.clock_ahead_s = 0.0
-        self.session = self._new_session()
-        self._template = self.session.prepare_request(requests.Request("GET", self._api_url))
-        self._api_url = str(self._template.url).rstrip("/")
 
     def request(
         self,
@@ -373,7 +360,7 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
             auth = self._signature()
         else:
             headers["Authorization"] = f"Bearer {self._bearer_token()}"
-        return self._judge(self._send(method, route, params or {}, json, headers, auth))
+        return _judge(self._send(method, route, params or {}, headers, auth=auth, json=json))
 
     def _bearer_token(self) -> str:
         if self._bearer is None:
@@ -385,19 +372,13 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
             pair = base64.b64encode(f"{key.reveal()}:{secret.reveal()}".encode()).decode()
             headers = {"User-Agent": self.user_agent, "Authorization": f"Basic {pair}"}
             answer = self._send(
-                "POST",
-                "/oauth2/token",
-                {},
-                None,
-                headers,
-                None,
-                data={"grant_type": "client_credentials"},
+                "POST", "/oauth2/token", {}, headers, data={"grant_type": "client_credentials"}
             )
             if answer.status in (400, 401, 403):
                 raise CredentialRefused(
                     "X gives no bearer token for this consumer key and secret", status=answer.status
                 )
-            token = self._judge(answer).json.get("access_token")
+            token = _judge(answer).json.get("access_token")
             if not isinstance(token, str):
                 raise XUnavailable("X's answer holds no bearer token", status=answer.status)
             self._bearer = token
@@ -417,93 +398,41 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
         method: str,
         route: str,
         params: Mapping[str, Any],
-        json_body: Any,
-        headers: dict[str, str],
-        auth: Any,
-        *,
-        data: Mapping[str, str] | None = None,
+        headers: Mapping[str, str],
+        **more: Any,
     ) -> _Answer:
         try:
-            request = self._prepared(
-                method, self._api_url + route + _query(params), json_body, headers, auth, data
-            )
-            with (
-                _deadline(self._timeouts.total_s),
-                self.session.send(
-                    request,
-                    timeout=(self._timeouts.connect_s, self._timeouts.read_s),
-                    allow_redirects=False,  # a bearer goes where it was meant to go, nowhere else
-                    stream=True,
-                    proxies=self.session.proxies,
-                ) as response,
-            ):
-                body = _read(response)
-                status, answered = response.status_code, response.headers
-        except (requests.RequestException, HTTPError, *_LEAKED, _DeadlinePassed) as error:
-            # Their texts and fields hold the request with its secrets: only the kind of
-            # failure goes on.
-            self.session.close()
-            self.session = self._new_session()
-            raise _unavailable(error, self._timeouts) from None
-        server_time_s = _server_time(answered)
+            answered = self._line.send(method, route + _query(params), headers, **more)
+        except NoAnswer as failure:
+            if failure.at_proxy:
+                raise ProxyFailed(str(failure)) from None
+            unavailable = XUnavailable(str(failure))
+            unavailable.unsent = failure.unsent
+            raise unavailable from None
+        server_time_s = _server_time(answered.headers)
         self.clock_ahead_s = server_time_s - time.time()
         return _Answer(
-            status, answered, params, body, {}, server_time_s, _rate(answered, server_time_s)
+            answered.status,
+            answered.headers,
+            params,
+            answered.body,
+            {},
+            server_time_s,
+            _rate(answered.headers, server_time_s),
         )
 
-    def _prepared(
-        self,
-        method: str,
-        url: str,
-        json_body: Any,
-        headers: dict[str, str],
-        auth: Any,
-        data: Mapping[str, str] | None,
-    ) -> requests.PreparedRequest:
-        if auth is not None or json_body is not None or data is not None:
-            request = requests.Request(
-                method, url, json=json_body, data=data, headers=headers, auth=auth
-            )
-            return self.session.prepare_request(request)
-        # To take a URL of our own apart and put it together again costs as much as to send it.
-        prepared = self._template.copy()
-        prepared.method, prepared.url = method, url
-        prepared.headers.update(headers)
-        return prepared
 
-    def _judge(self, answer: _Answer) -> _Answer:
-        """The answer with its parsed body, or the error that it means."""
-        try:
-            parsed = _parse(answer.body)
-        except ValueError:
-            parsed = None
-        if answer.status == 200:
-            if not isinstance(parsed, dict):
-                raise XUnavailable("X's answer is no JSON object", rate=answer.rate, status=200)
-            return _Answer(
-                answer.status,
-                answer.headers,
-                answer.params,
-                answer.body,
-                parsed,
-                answer.server_time_s,
-                answer.rate,
-            )
+def _judge(answer: _Answer) -> _Answer:
+    """The answer with its parsed body, or the error that it means."""
+    try:
+        parsed = _parse(answer.body)
+    except ValueError:
+        parsed = None
+    if answer.status != 200:
         raise _error_of(answer, parsed if isinstance(parsed, dict) else {})
-
-    def _new_session(self) -> requests.Session:
-        session = requests.Session()
-        # A proxy or netrc of the environment must not receive what was meant for X.
-        session.trust_env = False
-        # Networks that look into TLS have an authority of their own; naming it sends
-        # nothing anywhere.
-        session.verify = (
-            os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True
-        )
-        if self._credential.proxy is not None:
-            proxy = self._credential.proxy.reveal()
-            session.proxies = {"http": proxy, "https": proxy}
-        return session
+    if not isinstance(parsed, dict):
+        raise XUnavailable("X's answer is no JSON object", rate=answer.rate, status=200)
+    return replace(answer, json=parsed)
 
 
 def _query(params: Mapping[str, Any]) -> str:
@@ -569,13 +498,13 @@ def _until_next(now_s: float, *, daily: bool) -> float:
     unknown.
     """
     now = time.gmtime(now_s)
-    to_midnight = 86_400 - (now.tm_hour * 3600 + now.tm_min * 60 + now.tm_sec)
+    to_midnight = DAY_S - (now.tm_hour * 3600 + now.tm_min * 60 + now.tm_sec)
     if daily:
-        return float(to_midnight)
+        return to_midnight
     days_after_today = 0
-    while time.gmtime(now_s + 86_400 * (days_after_today + 1)).tm_mon == now.tm_mon:
+    while time.gmtime(now_s + DAY_S * (days_after_today + 1)).tm_mon == now.tm_mon:
         days_after_today += 1
-    return float(to_midnight + 86_400 * days_after_today)
+    return to_midnight + DAY_S * days_after_today
 
 
 def _server_time(headers: Mapping[str, str]) -> float:
@@ -615,15 +544,6 @@ def _seconds_until(reset: int, server_time_s: float) -> float:
     return (reset / 1000 if in_ms else reset) - server_time_s
 
 
-def _read(response: requests.Response) -> bytes:
-    received = bytearray()
-    for part in response.iter_content(256 * 1024):
-        received += part
-        if len(received) > ANSWER_MAX_BYTES:
-            raise ValueError("the answer is longer than any page")
-    return bytes(received)
-
-
 def _parse(body: bytes) -> Any:
     """The JSON of a body.
 
@@ -637,76 +557,3 @@ def _parse(body: bytes) -> Any:
             return json.loads(body)
         except RecursionError:
             raise ValueError("the answer is nested deeper than any page") from None
-
-
-# What requests and urllib3 let out of themselves when an answer is malformed: urllib3
-# raises RuntimeError when a body that broke off while it was decompressed is closed.
-_LEAKED = (OSError, ValueError, EOFError, RuntimeError, HTTPException)
-
-
-class _DeadlinePassed(Exception):
-    """The total time of a request is over."""
-
-
-@contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    """Ends what is under way after so many seconds, whatever it waits for.
-
-    A read timeout starts again with each byte, and a header that drips is not seen by any
-    caller: only a signal interrupts both. Outside the main thread, where no signal arrives,
-    the read timeout has to do.
-    """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(
-        signal, "setitimer"
-    ):
-        yield
-        return
-
-    def passed(_number: int, _frame: object) -> None:
-        raise _DeadlinePassed
-
-    before = signal.signal(signal.SIGALRM, passed)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _unavailable(error: BaseException, timeouts: Timeouts) -> XUnavailable:
-    """Made here, so that no frame of the request keeps hold of it: together they would keep
-    the socket open.
-    """
-    unavailable = XUnavailable(_sentence_of(error, timeouts))
-    unavailable.unsent = _was_not_sent(error)
-    return unavailable
-
-
-def _was_not_sent(error: BaseException) -> bool:
-    """Whether there was no connection that could have carried the request to X."""
-    failures = (
-        requests.ConnectTimeout,
-        requests.exceptions.SSLError,
-        requests.exceptions.ProxyError,
-    )
-    if isinstance(error, failures):
-        return True
-    cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
-    return isinstance(getattr(cause, "reason", None), NewConnectionError)
-
-
-def _sentence_of(error: BaseException, timeouts: Timeouts) -> str:
-    if isinstance(error, _DeadlinePassed):
-        return f"X did not answer completely within {timeouts.total_s:g} s"
-    if isinstance(error, requests.ConnectTimeout):
-        return f"no connection to X within {timeouts.connect_s:g} s"
-    if isinstance(error, requests.ReadTimeout):
-        return f"X sent nothing for {timeouts.read_s:g} s"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "the TLS certificate of X's address cannot be verified"
-    if isinstance(error, requests.exceptions.ProxyError):
-        return "the proxy does not lead to X"
-    if isinstance(error, requests.ConnectionError):
-        return "the connection to X failed"
-    return f"X's answer cannot be read ({type(error).__name__})"

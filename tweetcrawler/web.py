@@ -1,0 +1,337 @@
+"""HTTP with a deadline for the whole answer, a limit of its size, and no secret in its errors.
+
+The only user of requests. What requests and urllib3 raise holds the request with its keys and
+its proxy's password, so none of it leaves this module: only a sentence of ours does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
+
+from tweetcrawler.errors import TweetcrawlerError
+from tweetcrawler.secret import Secret
+
+__all__ = ["Line", "NoAnswer", "Response", "Timeouts", "Untouched"]
+
+# The type by which tweepy is told to hand an answer on as it is.
+Untouched = requests.Response
+
+_PIECE_BYTES = 256 * 1024
+# What requests and urllib3 let out of themselves when an answer is malformed: urllib3
+# raises RuntimeError when a body that broke off while it was decompressed is closed.
+_LEAKED = (OSError, ValueError, EOFError, RuntimeError, HTTPException)
+# http.client tells the status with which a proxy refuses CONNECT in the text of an OSError only.
+_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})")
+_PROXY_AUTHENTICATION_REQUIRED = 407
+# How often a watch looks whether there is another socket to cut.
+_CUT_AGAIN_S = 0.05
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds to connect, between two bytes, and for a whole answer."""
+
+    connect_s: float = 5.0
+    read_s: float = 30.0
+    total_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Response:
+    """One answer: its status, its headers (found in any case), and its body, decompressed."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class NoAnswer(TweetcrawlerError):
+    """The server gave no answer in time, or none that can be read.
+
+    `unsent` says that the request did not even reach the server, `at_proxy` that the proxy is
+    to blame.
+    """
+
+    def __init__(self, sentence: str, *, unsent: bool, at_proxy: bool) -> None:
+        super().__init__(sentence)
+        self.unsent = unsent
+        self.at_proxy = at_proxy
+
+
+class Line:
+    """Connections to one server, through a proxy or none; not to be shared between threads.
+
+    `server` is its name in sentences, such as "X". A proxy or netrc of the environment is not
+    used.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        server: str,
+        timeouts: Timeouts,
+        max_bytes: int,
+        proxy: Secret | None = None,
+    ) -> None:
+        self._server = server
+        self._timeouts = timeouts
+        self._max_bytes = max_bytes
+        self._proxy = proxy
+        self._way = _Way()
+        self._session = self._new_session()
+        self._template = self._session.prepare_request(requests.Request("GET", base_url))
+        self._base_url = str(self._template.url).rstrip("/")
+
+    def send(
+        self,
+        method: str,
+        route: str,
+        headers: Mapping[str, str],
+        *,
+        auth: Any = None,
+        json: Any = None,
+        data: Mapping[str, str] | None = None,
+    ) -> Response:
+        """The answer to one request, of any status; redirects are not followed.
+
+        `route` follows the base URL, with its query. `auth` signs the request, as requests
+        wants it.
+
+        **Errors**: `NoAnswer`.
+        """
+        try:
+            request = self._prepared(method, self._base_url + route, headers, auth, json, data)
+            with (
+                _deadline(self._timeouts.total_s, self._cut),
+                self._session.send(
+                    request,
+                    timeout=(self._timeouts.connect_s, self._timeouts.read_s),
+                    allow_redirects=False,  # a key goes where it was meant to go, nowhere else
+                    stream=True,
+                    proxies=self._session.proxies,
+                ) as answered,
+            ):
+                body = self._read(answered)
+            response = Response(answered.status_code, answered.headers, body)
+        except (requests.RequestException, HTTPError, *_LEAKED, _DeadlinePassed) as error:
+            failure = self._failure(error)
+            self._reset()
+        else:
+            if self._proxy is None or response.status != _PROXY_AUTHENTICATION_REQUIRED:
+                return response
+            failure = NoAnswer("the proxy answers 407", unsent=True, at_proxy=True)
+        # Not in the `except`: Python would hang the caught error, with the request, on ours.
+        raise failure
+
+    def _prepared(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        auth: Any,
+        json: Any,
+        data: Mapping[str, str] | None,
+    ) -> requests.PreparedRequest:
+        if auth is not None or json is not None or data is not None:
+            request = requests.Request(
+                method, url, json=json, data=data, headers=headers, auth=auth
+            )
+            return self._session.prepare_request(request)
+        # To take a URL of our own apart and put it together again costs as much as to send it.
+        prepared: requests.PreparedRequest = self._template.copy()
+        prepared.method, prepared.url = method, url
+        prepared.headers.update(headers)
+        return prepared
+
+    def _read(self, answered: requests.Response) -> bytes:
+        received = bytearray()
+        for part in answered.iter_content(_PIECE_BYTES):
+            received += part
+            if len(received) > self._max_bytes:
+                raise ValueError("the answer is longer than any page")
+        return bytes(received)
+
+    def _reset(self) -> None:
+        """New connections: after a failure nobody knows what an old one still holds."""
+        self._session.close()
+        self._cut()
+        self._way = _Way()
+        self._session = self._new_session()
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
+        # A proxy or netrc of the environment must not receive what was meant for the server.
+        session.trust_env = False
+        # Networks that look into TLS have an authority of their own; naming it sends
+        # nothing anywhere.
+        session.verify = (
+            os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True
+        )
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _Adapter(self._way))
+        if self._proxy is not None:
+            proxy = self._proxy.reveal()
+            session.proxies = {"http": proxy, "https": proxy}
+        return session
+
+    def _cut(self) -> None:
+        """Ends what the present connection waits for, from whichever thread."""
+        sock = getattr(self._way.connection, "sock", None)
+        if sock is not None:
+            with suppress(OSError):
+                # The socket's own shutdown, not that of TLS: this one touches nothing that
+                # the other thread uses.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def _failure(self, error: BaseException) -> NoAnswer:
+        unsent = self._way.is_connecting or isinstance(error, requests.exceptions.InvalidProxyURL)
+        if unsent and self._proxy is not None:
+            refused = _TUNNEL_REFUSED.search(str(error))
+            if refused:
+                sentence = f"the proxy answers {refused[1]}"
+            else:
+                sentence = f"no connection to {self._server} through the proxy"
+            return NoAnswer(sentence, unsent=True, at_proxy=True)
+        return NoAnswer(self._sentence(error), unsent=unsent, at_proxy=False)
+
+    def _sentence(self, error: BaseException) -> str:
+        server, timeouts = self._server, self._timeouts
+        if isinstance(error, _DeadlinePassed):
+            return f"{server} did not answer completely within {timeouts.total_s:g} s"
+        if isinstance(error, requests.ConnectTimeout):
+            return f"no connection to {server} within {timeouts.connect_s:g} s"
+        if isinstance(error, requests.ReadTimeout):
+            return f"{server} sent nothing for {timeouts.read_s:g} s"
+        if isinstance(error, requests.exceptions.SSLError):
+            return f"the TLS certificate of {server}'s address cannot be verified"
+        if isinstance(error, requests.ConnectionError):
+            return f"the connection to {server} failed"
+        return f"{server}'s answer cannot be read ({type(error).__name__})"
+
+
+# -- how far a request came ------------------------------------------------------------------------
+
+
+class _Way:
+    """The connection that a line uses, and whether it is still on its way to the server."""
+
+    connection: Any = None
+    is_connecting = False
+
+
+class _Watched:
+    """A connection of urllib3 that tells when it begins to connect and when it is connected.
+
+    `connect` opens the socket, has a proxy lead on to the server, and speaks TLS. urllib3's
+    errors do not tell these apart from what happens later; its versions differ, too.
+    """
+
+    way: _Way
+
+    def connect(self) -> None:
+        self.way.connection, self.way.is_connecting = self, True
+        super().connect()  # type: ignore[misc] # the class beside it has it
+        self.way.is_connecting = False
+
+
+class _Adapter(HTTPAdapter):
+    """The adapter of requests, with connections that are watched."""
+
+    def __init__(self, way: _Way) -> None:
+        self._way = way
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **more: Any) -> None:
+        super().init_poolmanager(*args, **more)
+        self._watch(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: Any, **more: Any) -> Any:
+        known = proxy in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **more)
+        if not known:
+            self._watch(manager)
+        return manager
+
+    def _watch(self, manager: Any) -> None:
+        def watched(pool: Any) -> Any:
+            connection = type("_Connection", (_Watched, pool.ConnectionCls), {"way": self._way})
+            return type("_Pool", (pool,), {"ConnectionCls": connection})
+
+        manager.pool_classes_by_scheme = {
+            scheme: watched(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+        }
+
+
+# -- the deadline ----------------------------------------------------------------------------------
+
+
+class _DeadlinePassed(Exception):
+    """The total time of a request is over."""
+
+
+def _deadline(seconds: float, cut: Callable[[], None]) -> AbstractContextManager[None]:
+    """Ends what is under way after so many seconds, whatever it waits for.
+
+    A read timeout starts again with each byte, and a header that drips is not seen by any
+    caller. In the main thread a signal interrupts both, for the price of two system calls.
+    Signals arrive nowhere else: there another thread cuts the socket.
+    """
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
+        return _by_signal(seconds)
+    return _by_cutting(seconds, cut)
+
+
+@contextmanager
+def _by_signal(seconds: float) -> Iterator[None]:
+    def passed(_number: int, _frame: object) -> None:
+        raise _DeadlinePassed
+
+    before = signal.signal(signal.SIGALRM, passed)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _by_cutting(seconds: float, cut: Callable[[], None]) -> Iterator[None]:
+    ends_at = time.monotonic() + seconds
+    over = threading.Event()
+
+    def watch() -> None:
+        # Not only once: at the deadline a socket may be about to be made.
+        wait_s = seconds
+        while not over.wait(wait_s):
+            cut()
+            wait_s = _CUT_AGAIN_S
+
+    watcher = threading.Thread(target=watch, daemon=True, name="deadline")
+    watcher.start()
+    try:
+        yield
+    except BaseException:
+        if time.monotonic() >= ends_at:
+            raise _DeadlinePassed from None
+        raise
+    finally:
+        over.set()
+        watcher.join()
+    if time.monotonic() >= ends_at:  # a body that was cut may look like one that ended
+        raise _DeadlinePassed
