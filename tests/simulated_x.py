@@ -46,6 +46,7 @@ class Keys:
     user_fingerprint: str | None
     app_fingerprint: str
     has_app: bool = True
+    proxy_fingerprint: str = ""
 
 
 @dataclass

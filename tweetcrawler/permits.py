@@ -23,6 +23,7 @@ from tweetcrawler.errors import (
     MustWait,
     NoCredentialLeft,
     Overloaded,
+    ProxyFailed,
     WindowClosed,
     XError,
     XUnavailable,
@@ -47,6 +48,7 @@ T = TypeVar("T")
 _EVERYONE = "*"  # the breaker of an endpoint
 _KEYS = "*keys"  # everything that one token opens
 _ACCOUNT = "*account"  # everything that is charged to the account of one app
+_PROXY = "*proxy"  # everything that one credential sends through its proxy
 
 
 class Books(Protocol):
@@ -77,6 +79,8 @@ class Keys(Protocol):
     def app_fingerprint(self) -> str: ...
     @property
     def has_app(self) -> bool: ...
+    @property
+    def proxy_fingerprint(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Permit:
     endpoint: str
     subject: str
     account: str
+    proxy: str = ""
     after_s: float = 0.0
 
     @property
@@ -106,6 +111,29 @@ class _Block:
     turn: int
     ends_at: float  # on this process's monotonic clock
     settled: bool = False
+
+
+@dataclass(frozen=True)
+class _Borrowed:
+    """An open route, with what was lent for it: None when it comes from the block at hand."""
+
+    route: Permit
+    loan: windows.Loan | None
+    wary: set[str]  # the endpoint and the proxy, if it is not sure that they work
+
+
+@dataclass(frozen=True)
+class _Obstacle:
+    """What keeps a request from a route for `wait_s` seconds; `why` is the sentence of a wait.
+
+    `shut` is X's reason, or "proxy"; empty when only time must pass.
+    """
+
+    name: str
+    wait_s: float
+    why: str
+    shut: str = ""
+    tries_left: int = 0
 
 
 class Ledger:
@@ -131,16 +159,13 @@ class Ledger:
         self._routes: list[Permit] = []
         for number in sorted(range(len(credentials)), key=lambda n: (n - own) % len(credentials)):
             keys = credentials[number]
+            app, user, proxy = keys.app_fingerprint, keys.user_fingerprint, keys.proxy_fingerprint
             # The app first: its requests need no signature, which costs as much as
             # flattening half a page.
             if keys.has_app:
-                self._routes.append(
-                    Permit(number, "app", "", keys.app_fingerprint, keys.app_fingerprint)
-                )
-            if keys.user_fingerprint is not None:
-                self._routes.append(
-                    Permit(number, "user", "", keys.user_fingerprint, keys.app_fingerprint)
-                )
+                self._routes.append(Permit(number, "app", "", app, app, proxy))
+            if user is not None:
+                self._routes.append(Permit(number, "user", "", user, app, proxy))
         self._known_routes: dict[tuple[str, tuple[Kind, ...]], list[Permit]] = {}
         self._own = own % len(credentials)
         self._since = since
@@ -148,6 +173,8 @@ class Ledger:
         self._monotonic = monotonic
         self._chance = chance
         self._blocks: dict[Key, _Block] = {}
+        # Endpoints and proxies that failed: they are tried through the books only, and a good
+        # answer is told there.
         self._wary: set[str] = set()
 
     def reserve(
@@ -165,7 +192,7 @@ class Ledger:
             )
         if endpoint not in self._wary:
             for route in routes:
-                if self._spend(route):
+                if route.proxy not in self._wary and self._spend(route):
                     return route
         own = [route for route in routes if route.credential == self._own]
         permit = self._borrow(books, own) if own and len(own) < len(routes) else None
@@ -187,35 +214,41 @@ class Ledger:
         """Takes the word of a good answer to the books, as often as it is news."""
         rate = rate or UNCOUNTED
         block = self._blocks.get(permit.key)
-        wary = permit.endpoint in self._wary
+        healed = self._healed(permit)
         if block is not None:
             ends_at = self._monotonic() + rate.reset_in_s
             known = block.settled and abs(ends_at - block.ends_at) < 2 * windows.SAME_WINDOW_S
             enough = rate.remaining >= block.left
             block.left = min(block.left, rate.remaining)
-            if known and enough and block.left > 0 and not wary:
+            if known and enough and block.left > 0 and not healed:
                 return
             block.settled = True
         turn = block.turn if block else None
         unsent = block.left if block else 0
-        breaker = (_EVERYONE, permit.endpoint)
 
         def change(buckets: dict[Key, Bucket], now: float) -> tuple[dict[Key, Bucket], Bucket]:
             bucket = buckets[permit.key]
             bucket = windows.settle(
                 bucket, rate, now, turn=bucket.turn if turn is None else turn, unsent=unsent
             )
-            changed = {permit.key: bucket}
-            if wary:
-                changed[breaker] = Bucket()
-            return changed, replace(bucket, reset_at=bucket.reset_at - now)
+            told = replace(bucket, reset_at=bucket.reset_at - now)
+            return {permit.key: bucket, **dict.fromkeys(healed, Bucket())}, told
 
-        bucket = books.change_buckets([permit.key, breaker] if wary else [permit.key], change)
-        self._wary.discard(permit.endpoint)
+        bucket = books.change_buckets([permit.key, *healed], change)
+        self._wary -= {permit.endpoint, permit.proxy}
         if block is not None:
             block.ends_at = self._monotonic() + bucket.reset_at - windows.GREY_S
             if bucket.turn != block.turn:
                 self._blocks.pop(permit.key, None)
+
+    def _healed(self, permit: Permit) -> list[Key]:
+        """What failed before, and does not any more now that this permit brought an answer."""
+        healed = []
+        if permit.endpoint in self._wary:
+            healed.append((_EVERYONE, permit.endpoint))
+        if permit.proxy in self._wary:
+            healed.append((permit.proxy, _PROXY))
+        return healed
 
     def refused(self, books: Books, permit: Permit, error: XError) -> str:
         """Takes a refusal to the books: who or what is closed by it, and for how long.
@@ -225,31 +258,40 @@ class Ledger:
         """
         rate = error.rate if isinstance(error.rate, Rate) else None
         key, change_bucket = self._consequence(permit, error, rate)
-        # X is not asked for more while it asks for patience, but its window holds these
-        # permits still.
-        block = self._blocks.pop(permit.key, None) if isinstance(error, Overloaded) else None
+        block = self._returned(permit, error)
 
         def change(buckets: dict[Key, Bucket], now: float) -> tuple[dict[Key, Bucket], float]:
-            bucket = change_bucket(buckets[key], now)
-            if block is not None:
-                bucket = windows.give_back(bucket, turn=block.turn, unsent=block.left)
-            waits_s = (
-                max(bucket.blocked_until, bucket.reset_at if bucket.remaining <= 0 else 0.0) - now
-            )
             # Whoever waited for what this request would find out need not wait any more.
-            return {permit.key: windows.unprobed(buckets[permit.key], now), key: bucket}, max(
-                0.0, waits_s
-            )
+            changed = {permit.key: windows.unprobed(buckets[permit.key], now)}
+            changed[key] = change_bucket(buckets[key], now)
+            if block is not None:
+                changed[permit.key] = windows.give_back(
+                    changed[permit.key], turn=block.turn, unsent=block.left
+                )
+            return changed, _waits_s(changed[key], now)
 
         waits_s = books.change_buckets({key, permit.key}, change)
         if isinstance(error, XUnavailable):
             self._wary.add(permit.endpoint)
+        elif isinstance(error, ProxyFailed):
+            self._wary.add(permit.proxy)
         else:
             self._forget_blocks(permit, error)
         who = f"{self._names[permit.credential]} ({permit.kind}) on {permit.endpoint}"
         return (
             f"{who}: {error}; not used again for {waits_s:.0f} s" if waits_s else f"{who}: {error}"
         )
+
+    def _returned(self, permit: Permit, error: XError) -> _Block | None:
+        """The permits that a refusal leaves unused, for others or for later."""
+        if isinstance(error, Overloaded):
+            # X is not asked for more while it asks for patience, but its window holds these
+            # permits still.
+            return self._blocks.pop(permit.key, None)
+        if isinstance(error, ProxyFailed) and (block := self._blocks.pop(permit.key, None)):
+            # X did not see this request, so it did not count it.
+            return replace(block, left=block.left + 1)
+        return None
 
     def give_back(self, books: Books) -> None:
         """Returns every permit that was not used, for others or the next run; the process
@@ -292,44 +334,56 @@ class Ledger:
         """A block from the first open route: the own credential's, else the one whose window
         ends soonest.
         """
-        endpoint = routes[0].endpoint
-        breaker = (_EVERYONE, endpoint)
+        breaker = (_EVERYONE, routes[0].endpoint)
 
         def change(
             buckets: dict[Key, Bucket], now: float
-        ) -> tuple[dict[Key, Bucket], tuple[Permit, windows.Loan | None, bool] | None]:
+        ) -> tuple[dict[Key, Bucket], _Borrowed | None]:
             tried, passes = windows.probe(buckets[breaker], now)
             if not passes:
                 return {}, None
-            changed = {breaker: tried} if tried.failures else {}
+            fails = {routes[0].endpoint} if tried.failures else set()
             for route in sorted(routes, key=lambda d: self._preference(d, buckets[d.key], now)):
                 if self._is_shut(route, buckets, now):
                     continue
-                block = self._blocks.get(route.key)
-                if block is not None and self._spend(route):
-                    return changed, (route, None, tried.failures > 0)
-                bucket, loan = windows.lend(
-                    buckets[route.key],
-                    1 if tried.failures else _block_of(buckets[route.key]),
-                    now,
-                    spacing_s=self._spacing_s.get(endpoint, 0.0),
-                )
-                if loan is not None:
-                    return {**changed, route.key: bucket}, (route, loan, tried.failures > 0)
+                changed, borrowed = self._try_route(route, buckets, now, fails)
+                if borrowed is not None:
+                    return {**changed, breaker: tried} if fails else changed, borrowed
             return {}, None
 
         got = books.change_buckets(_keys_behind(routes), change)
         if got is None:
             return None
-        route, loan, wary = got
-        if wary:
-            self._wary.add(endpoint)
-        if loan is not None:
-            self._blocks[route.key] = _Block(
-                loan.count - 1, loan.turn, self._monotonic() + loan.valid_s
-            )
-            return replace(route, after_s=loan.after_s)
-        return route
+        self._wary |= got.wary
+        if got.loan is None:
+            return got.route
+        self._blocks[got.route.key] = _Block(
+            got.loan.count - 1, got.loan.turn, self._monotonic() + got.loan.valid_s
+        )
+        return replace(got.route, after_s=got.loan.after_s)
+
+    def _try_route(
+        self, route: Permit, buckets: Mapping[Key, Bucket], now: float, fails: set[str]
+    ) -> tuple[dict[Key, Bucket], _Borrowed | None]:
+        """A permit for an open route; a single one where it is not sure that X will answer."""
+        changed = {}
+        wary = set(fails)
+        proxy = (route.proxy, _PROXY)
+        if route.proxy and windows.failures_since(buckets[proxy], self._since):
+            changed[proxy] = windows.try_rested(buckets[proxy], now)
+            wary.add(route.proxy)
+        if self._spend(route):
+            return changed, _Borrowed(route, None, wary)
+        bucket = buckets[route.key]
+        bucket, loan = windows.lend(
+            bucket,
+            1 if wary else _block_of(bucket),
+            now,
+            spacing_s=self._spacing_s.get(route.endpoint, 0.0),
+        )
+        if loan is None:
+            return {}, None
+        return {**changed, route.key: bucket}, _Borrowed(route, loan, wary)
 
     def _preference(self, route: Permit, bucket: Bucket, now: float) -> tuple[bool, float]:
         return route.credential != self._own, bucket.reset_at if bucket.reset_at > now else float(
@@ -346,43 +400,33 @@ class Ledger:
 
         def look(
             buckets: dict[Key, Bucket], now: float
-        ) -> tuple[dict[Key, Bucket], tuple[list[tuple[float, str]], list[tuple[float, str]]]]:
-            waits, shut = [], []
-            for route in routes:
-                closed = [
-                    b
-                    for key in _gates(route)
-                    if windows.shut(b := buckets[key], now, since=self._since)
-                ]
-                if closed:
-                    shut.append((closed[0].shut_until - now, closed[0].shut_reason))
-                    continue
-                bucket = buckets[route.key]
-                wait_s = windows.opens_at(bucket, now) - now
-                if bucket.limit is None and bucket.failures == 0:
-                    wait_s = min(wait_s, PROBE_POLL_S)
-                who = f"{self._names[route.credential]} ({route.kind})"
-                waits.append((wait_s, f"{who} waits for its window on {route.endpoint}"))
+        ) -> tuple[dict[Key, Bucket], list[_Obstacle]]:
+            found = [self._obstacle(route, buckets, now) for route in routes]
+            waits_s = [each.wait_s for each in found if not each.shut]
             fails_s = windows.opens_at(buckets[breaker], now) - now
-            if waits and fails_s > min(waits)[0]:
-                waits = [(fails_s, f"X gives no answer on {routes[0].endpoint}, tried again soon")]
-            return {}, (waits, shut)
+            if waits_s and fails_s > min(waits_s):
+                found = [each for each in found if each.shut]
+                why = f"X gives no answer on {routes[0].endpoint}, tried again soon"
+                found.append(_Obstacle("", fails_s, why))
+            return {}, found
 
-        waits, shut = books.change_buckets(_keys_behind(routes), look)
-        endpoint = routes[0].endpoint
-        if waits:
-            wait_s, reason = min(waits)
-            return MustWait(max(0.05, wait_s), reason)
-        capped = [(until, reason) for until, reason in shut if reason in ("cap", "credits")]
-        if capped:
-            return CapReached(
-                "the posts or credits of every usable account are used up; everything is saved, run again "
-                f"when X counts anew (in {min(capped)[0] / 3600:.0f} h at the latest) or credits are bought"
-            )
-        return NoCredentialLeft(
-            f"X refuses every credential of the file on {endpoint}: look at them in X's developer console, "
-            "then run again"
-        )
+        return _verdict(books.change_buckets(_keys_behind(routes), look), routes[0].endpoint)
+
+    def _obstacle(self, route: Permit, buckets: Mapping[Key, Bucket], now: float) -> _Obstacle:
+        """What keeps a request from a route that is not open."""
+        name = self._names[route.credential]
+        who = f"{name} ({route.kind})"
+        for key in _gates(route):
+            gate = buckets[key]
+            if windows.shut(gate, now, since=self._since):
+                why = f"{who} waits for its proxy" if gate.shut_reason == windows.PROXY else ""
+                left = max(0, windows.PROXY_TRIES - gate.failures)
+                return _Obstacle(name, gate.shut_until - now, why, gate.shut_reason, left)
+        bucket = buckets[route.key]
+        wait_s = windows.opens_at(bucket, now) - now
+        if bucket.limit is None and bucket.failures == 0:
+            wait_s = min(wait_s, PROBE_POLL_S)
+        return _Obstacle(name, wait_s, f"{who} waits for its window on {route.endpoint}")
 
     def _consequence(
         self, permit: Permit, error: XError, rate: Rate | None
@@ -402,11 +446,66 @@ class Ledger:
             return (permit.subject, _KEYS), lambda b, now: windows.refuse(
                 b, now, for_s=REFUSED_S, reason="refused"
             )
+        if isinstance(error, ProxyFailed):
+            return (permit.proxy, _PROXY), self._rest_of(permit)
         if isinstance(error, EndpointRefused):
             return permit.key, lambda b, now: windows.refuse(
                 b, now, for_s=REFUSED_S, reason="forbidden"
             )
         return (_EVERYONE, permit.endpoint), lambda b, now: windows.trip(b, now, self._chance())
+
+    def _rest_of(self, permit: Permit) -> Callable[[Bucket, float], Bucket]:
+        is_trial = permit.proxy in self._wary
+
+        def rest(bucket: Bucket, now: float) -> Bucket:
+            if not is_trial and windows.shut(bucket, now, since=self._since):
+                return bucket  # several requests met one failure: it counts once
+            return windows.rest(bucket, now, since=self._since, chance=self._chance())
+
+        return rest
+
+
+def _verdict(
+    obstacles: Sequence[_Obstacle], endpoint: str
+) -> MustWait | CapReached | NoCredentialLeft:
+    """What follows when no route is open: waiting, or the end of the run."""
+    waits = [each for each in obstacles if not each.shut]
+    proxies = [each for each in obstacles if each.shut == windows.PROXY]
+    if waits or any(each.tries_left for each in proxies):
+        first = min([*waits, *proxies], key=lambda each: each.wait_s)
+        return MustWait(max(0.05, first.wait_s), first.why)
+    if proxies:
+        return NoCredentialLeft(
+            f"no request reaches X through the proxy of {_listed(each.name for each in proxies)}: "
+            "correct the column proxy in the file of credentials, or start the proxy, then run again"
+        )
+    capped_s = [each.wait_s for each in obstacles if each.shut in ("cap", "credits")]
+    if capped_s:
+        return CapReached(
+            "the posts or credits of every usable account are used up; everything is saved, run again "
+            f"when X counts anew (in {min(capped_s) / 3600:.0f} h at the latest) or credits are bought"
+        )
+    return NoCredentialLeft(
+        f"X refuses every credential of the file on {endpoint}: look at them in X's developer console, "
+        "then run again"
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    first, *others = dict.fromkeys(names)
+    return (
+        f"{first} and {len(others)} other credentials"
+        if len(others) > 1
+        else " and ".join([first, *others])
+    )
+
+
+def _waits_s(bucket: Bucket, now: float) -> float:
+    """How long a bucket is left alone; 0 for one that X refused, which has a word of its own."""
+    until = max(bucket.blocked_until, bucket.reset_at if bucket.remaining <= 0 else 0.0)
+    if bucket.shut_reason == windows.PROXY:
+        until = max(until, bucket.shut_until)
+    return max(0.0, until - now)
 
 
 def _block_of(bucket: Bucket) -> int:
@@ -414,15 +513,16 @@ def _block_of(bucket: Bucket) -> int:
 
 
 def _unique(routes: Iterable[Permit]) -> list[Permit]:
-    """One route a bucket: credentials of one app share its route."""
-    by_key: dict[Key, Permit] = {}
+    """One route for each bucket and proxy: credentials of one app share its route."""
+    by_way: dict[tuple[Key, str], Permit] = {}
     for route in routes:
-        by_key.setdefault(route.key, route)
-    return list(by_key.values())
+        by_way.setdefault((route.key, route.proxy), route)
+    return list(by_way.values())
 
 
-def _gates(route: Permit) -> tuple[Key, Key, Key]:
-    return route.key, (route.subject, _KEYS), (route.account, _ACCOUNT)
+def _gates(route: Permit) -> tuple[Key, ...]:
+    gates = (route.key, (route.subject, _KEYS), (route.account, _ACCOUNT))
+    return (*gates, (route.proxy, _PROXY)) if route.proxy else gates
 
 
 def _keys_behind(routes: Sequence[Permit]) -> list[Key]:

@@ -89,6 +89,16 @@ class Credential:
         return _fingerprint(self.access_token_secret, self.consumer_key, self.access_token)
 
     @property
+    def proxy_fingerprint(self) -> str:
+        """32 hexadecimal digits that stand for this credential's way through its proxy; empty
+        without one.
+        """
+        if self.proxy is None:
+            return ""
+        key = self.access_token_secret or self.consumer_secret or self.bearer_token
+        return _fingerprint(key, self.proxy)
+
+    @property
     def app_fingerprint(self) -> str:
         """32 hexadecimal digits that stand for the app; of its bearer token when nothing
         else is known.

@@ -36,6 +36,12 @@ BREAKER_MAX_S = 60.0
 # One failure may be a request's own; from the second in a row on the endpoint is left alone
 # for a while.
 BREAKER_FAILURES = 2
+# A proxy that fails rests at once, since others go on without it. After so many failures in a
+# row, half a minute, a run does not wait for it any more when it is the last way to X.
+PROXY = "proxy"
+PROXY_FIRST_S = 2.0
+PROXY_MAX_S = 300.0
+PROXY_TRIES = 5
 # Where X counts by the second, too, a permit may be lent for a moment that lies so far
 # ahead; then one must wait.
 QUEUE_S = 5.0
@@ -259,6 +265,30 @@ def refuse(bucket: Bucket, now: float, *, for_s: float, reason: str) -> Bucket:
     run tries.
     """
     return replace(bucket, shut_at=now, shut_until=now + for_s, shut_reason=reason)
+
+
+def rest(bucket: Bucket, now: float, *, since: float, chance: float) -> Bucket:
+    """The bucket of a proxy that failed: shut for a while, twice as long each time in a run.
+
+    `since` is when the run began, `chance` (0 to 1) spreads the next tries.
+    """
+    failures = failures_since(bucket, since) + 1
+    delay_s = _delay_s(failures, first_s=PROXY_FIRST_S, longest_s=PROXY_MAX_S)
+    shut_bucket = refuse(bucket, now, for_s=delay_s * (0.5 + chance / 2), reason=PROXY)
+    return replace(shut_bucket, failures=failures)
+
+
+def try_rested(bucket: Bucket, now: float) -> Bucket:
+    """The bucket of a proxy that failed, before a request tries whether it leads to X again.
+
+    For the others it stays shut until that is known.
+    """
+    return refuse(bucket, now, for_s=PROBE_S, reason=PROXY)
+
+
+def failures_since(bucket: Bucket, since: float) -> int:
+    """How often in a row the bucket failed in a run that began at `since`."""
+    return bucket.failures if bucket.shut_at is not None and bucket.shut_at >= since else 0
 
 
 def trip(breaker: Bucket, now: float, chance: float) -> Bucket:
