@@ -1,6 +1,6 @@
--- Three roles for one database: the owner migrates, the writer crawls, the reader looks.
+-- Three roles for one database: the owner migrates, the writer crawls, the reader reads.
 --
--- Run it as a superuser, in the database of the crawl, once before the first migration or any time after it:
+-- Run it as a superuser in the database of the crawl, before the first migration or at any later time:
 --
 --     psql -d tweets -f docs/roles.sql
 --
@@ -9,7 +9,7 @@
 --     tweetcrawler_writer  for everything else that the program does
 --     tweetcrawler_reader  for people and dashboards
 --
--- The writer can neither create, alter nor drop anything. Running this file again is harmless.
+-- The writer cannot create, alter or drop anything. This file may be run again at any time.
 
 DO $$
 DECLARE
@@ -25,17 +25,17 @@ BEGIN
 END
 $$;
 
--- Before PostgreSQL 15 everyone may create tables in the schema public.
+-- In a database made before PostgreSQL 15, everyone may create tables in the schema public.
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE, CREATE ON SCHEMA public TO tweetcrawler_owner;
 GRANT USAGE ON SCHEMA public TO tweetcrawler_writer, tweetcrawler_reader;
 
--- What exists already.
+-- Rights on the tables that exist already.
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO tweetcrawler_writer;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO tweetcrawler_writer;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO tweetcrawler_reader;
 
--- What the owner's migrations will create.
+-- Rights on the tables that the owner's migrations will create.
 ALTER DEFAULT PRIVILEGES FOR ROLE tweetcrawler_owner IN SCHEMA public
     GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO tweetcrawler_writer;
 ALTER DEFAULT PRIVILEGES FOR ROLE tweetcrawler_owner IN SCHEMA public
