@@ -27,7 +27,8 @@ GENERATED = re.compile(r"<!-- [\w ]+: made by .*?<!-- end of [\w ]+ -->", re.DOT
 WORD = re.compile(r"[A-Za-z]{2,}")
 # Names, addresses, paths, numbers with units and log levels: values, not words of a message.
 VALUE = re.compile(
-    r"\S*[@/_#]\S*|'[^']*'|\([a-z]+\)|\bc\d+\b|[\d.,:$+-]*\d\S*( (?:s|min|h|kB|MB|d)\b)?|\b(?:INFO|WARNING)\b"
+    r"\S*[@/_#]\S*|'[^']*'|\([a-z]+\)|[\d.,:$+-]*\d\S*( (?:s|min|h|kB|MB)\b)?"
+    r"|\b(?:c\d+|INFO|WARNING)\b"
 )
 # The longest value that a message may hold.
 HOLE = "(.{0,120}?)"
