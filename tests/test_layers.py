@@ -51,6 +51,7 @@ OWNERS = {
     "alembic": {"db"},
     "configargparse": {"settings"},
     "multiprocessing": {"pool"},
+    "concurrent": {"pool"},
     "sqlite3": {"csvfiles"},
     "rich": {"cli", "look.display"},
     "vaderSentiment": {"sentiment"},

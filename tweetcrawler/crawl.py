@@ -441,7 +441,7 @@ class _Dispatch:
             for name, queue in self._queues.items():
                 if self._gates.get((worker, name), 0.0) > now or not self._wants(queue):
                     continue
-                if chunk := queue.take(len(self._pool.pids), partial(self._has_killed, name)):
+                if chunk := queue.take(self._pool.size, partial(self._has_killed, name)):
                     self._feeding += queue.kind.feeds
                     self._pool.give(worker, (name, chunk))
                     break

@@ -1,10 +1,9 @@
-"""Worker processes: started, given one task at a time, replaced when they die, ended
-without orphans.
+"""Worker processes on `concurrent.futures.ProcessPoolExecutor`: fed one chunk at a time,
+replaced when they die, ended without orphans.
 
-Each worker has a pipe of its own. A worker that is killed is seen at once as the end of its
-pipe and costs nobody else anything; a parent that is killed is seen the same way by its
-workers, which then end by themselves. Only plain values pass: tasks, news while a task
-runs, and its result.
+Each worker is an executor of one process, so that a process which dies breaks no other's
+work. Process n prefers credential n of the auth CSV. What a worker tells comes through a
+pipe of its own: news while a task runs, then the result. Only plain values pass.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -48,6 +49,7 @@ class Event:
 
 @dataclass
 class _Worker:
+    executor: ProcessPoolExecutor
     process: BaseProcess
     pipe: Connection
     task: Any = None
@@ -70,7 +72,12 @@ class Pool:
         self._start = start
         self._argument = argument
         self._farewell = farewell
-        self._workers = [self._spawn(number) for number in range(size)]
+        self._workers = [self._new_worker(number) for number in range(size)]
+
+    @property
+    def size(self) -> int:
+        """The number of workers."""
+        return len(self._workers)
 
     @property
     def idle(self) -> Iterator[int]:
@@ -82,17 +89,12 @@ class Pool:
         """How many workers hold a task."""
         return sum(worker.busy for worker in self._workers)
 
-    @property
-    def pids(self) -> list[int]:
-        """The process ids of the workers."""
-        return [worker.process.pid or 0 for worker in self._workers]
-
     def give(self, number: int, task: Any) -> None:
         """Hands a task to an idle worker."""
         worker = self._workers[number]
         worker.task, worker.busy = task, True
-        with contextlib.suppress(OSError):  # a dead worker is reported by `events`
-            worker.pipe.send(task)
+        with contextlib.suppress(BrokenProcessPool):  # a dead worker is reported by `events`
+            worker.executor.submit(_do, task)
 
     def events(self, timeout_s: float) -> list[Event]:
         """What happened meanwhile; waits up to `timeout_s` for something to happen."""
@@ -108,52 +110,61 @@ class Pool:
     def stop(self) -> None:
         """Asks all workers to end their task at the next good moment."""
         for worker in self._workers:
-            if worker.process.pid is not None and worker.process.is_alive():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(worker.process.pid, signal.SIGTERM)
+            if worker.process.is_alive():
+                worker.process.terminate()
 
     def kill(self) -> None:
         """Ends all workers at once."""
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
+            # A dead process breaks its executor, whose thread then ends, too.
+            worker.executor.shutdown(cancel_futures=True)
             worker.process.join(2.0)
             worker.pipe.close()
 
     def close(self) -> None:
-        """Ends the idle workers in peace, and whoever does not go with `kill`."""
+        """Ends the idle workers in order, and those that do not end soon with `kill`."""
         for worker in self._workers:
             if not worker.busy:
-                worker.pipe.close()
+                with contextlib.suppress(BrokenProcessPool):
+                    worker.executor.submit(_say_farewell)
+                worker.executor.shutdown(wait=False)
         ends_at = time.monotonic() + 1.0
         for worker in self._workers:
             worker.process.join(max(0.0, ends_at - time.monotonic()))
         self.kill()
 
-    def _spawn(self, number: int) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(  # type: ignore[attr-defined] # every concrete context has it
-            target=_serve,
-            args=(theirs, number, self._start, self._argument, self._farewell),
-            name=f"tweetcrawler-{number}",
-            daemon=True,
+    def _new_worker(self, number: int) -> _Worker:
+        ours, theirs = self._context.Pipe(duplex=False)
+        begins_with = (theirs, number, self._start, self._argument, self._farewell)
+        executor = ProcessPoolExecutor(
+            1, mp_context=self._context, initializer=_begin, initargs=begins_with
         )
-        process.start()
+        # An executor starts its process with its first task, and this one shall not wait for it.
+        executor.submit(os.getpid)
+        # Until Python 3.14 an executor has no public way to kill what it started.
+        [process] = executor._processes.values()
         theirs.close()
-        return _Worker(process, ours)
+        return _Worker(executor, process, ours)
 
     def _receive(self, number: int) -> Event | None:
         worker = self._workers[number]
         try:
             kind, value = worker.pipe.recv()
         except (EOFError, OSError):
-            worker.process.join(5.0)
-            worker.pipe.close()
-            self._workers[number] = self._spawn(number)
-            return Event(number, "died", worker.task) if worker.busy else None
+            return self._replace(number)
         if kind == "result":
             worker.task, worker.busy = None, False
         return Event(number, kind, value)
+
+    def _replace(self, number: int) -> Event | None:
+        """A new worker for one that died; its pipe ends with it, as its executor does."""
+        dead = self._workers[number]
+        dead.executor.shutdown()
+        dead.pipe.close()
+        self._workers[number] = self._new_worker(number)
+        return Event(number, "died", dead.task) if dead.busy else None
 
 
 def prepare(modules: Sequence[str]) -> None:
@@ -201,52 +212,99 @@ def _method() -> str:
     return "forkserver" if "forkserver" in methods else "spawn"
 
 
-class _Stop:
-    """Set by a signal or by the death of the parent."""
+class _Serving:
+    """One worker process: its handler of tasks, and the moments at which it ends."""
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(
+        self, pipe: Connection, number: int, start: str, argument: Any, farewell: bool
+    ) -> None:
+        self._pipe = pipe
+        self._asked_to_stop = False
+        self._at_work = threading.Lock()
+        # Ctrl-C goes to the whole terminal; only the parent decides what it means.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        threading.Thread(target=self._end_with_parent, daemon=True).start()
+        with _failure_ends_it():
+            made: Handler = pkgutil.resolve_name(start)(number, self.stopping, self.tell, argument)
+        self._handle = made
+        self._farewell = farewell
 
-    def __call__(self) -> bool:
-        return self.asked
+    def stopping(self) -> bool:
+        """Whether the task shall end at the next good moment."""
+        return self._asked_to_stop
 
-    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
-
-
-def _serve(pipe: Connection, number: int, start: str, argument: Any, farewell: bool) -> None:
-    stop = _Stop()
-    # Ctrl-C goes to the whole terminal; only the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, stop.on_signal)
-    threading.Thread(target=_end_with_parent, args=(stop,), daemon=True).start()
-
-    def tell(news: Any) -> None:
+    def tell(self, news: Any) -> None:
+        """Gives news to the parent."""
         with contextlib.suppress(OSError):
-            pipe.send(("news", news))
+            self._pipe.send(("news", news))
 
-    handle: Handler = pkgutil.resolve_name(start)(number, stop, tell, argument)
-    while True:
-        try:
-            task = pipe.recv()
-        except (EOFError, OSError):
-            if farewell:
-                handle(None)
+    def do(self, task: Any) -> None:
+        """Does a task.
+
+        Its result takes the pipe, too, and not the executor's queue: it comes after its
+        news, and a process that is killed in the middle of it leaves nobody reading on.
+        """
+        with self._at_work, _failure_ends_it():
+            result = self._handle(task)
+            with contextlib.suppress(BrokenPipeError):  # the parent is gone
+                self._pipe.send(("result", result))
+
+    def say_farewell(self) -> None:
+        """Tells the handler, if it wants to know, that no more tasks will come."""
+        if self._farewell:
+            with self._at_work, _failure_ends_it():
+                self._handle(None)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked_to_stop = True
+
+    def _end_with_parent(self) -> None:
+        """An executor's process would wait for its next task for ever."""
+        parent = multiprocessing.parent_process()
+        if parent is None:
             return
-        try:
-            result = handle(task)
-        except MemoryError:
-            log.error("this process has no memory left")  # noqa: TRY400 - where that showed says nothing
-            os._exit(1)
-        except Exception:  # noqa: BLE001 - it ends this process, whatever it is
-            # Through the log, which takes secrets out, and not by way of Python's own last
-            # words.
-            log.error("this process fails\n%s", traceback.format_exc())  # noqa: TRY400 - the log goes through a pipe
-            os._exit(1)
-        try:
-            pipe.send(("result", result))
-        except OSError:
-            return
+        wait([parent.sentinel])
+        self._asked_to_stop = True
+        # Whatever it hangs in then, nobody waits for it any more.
+        late = threading.Timer(ORPHAN_S, os._exit, [1])
+        late.daemon = True
+        late.start()
+        self.say_farewell()
+        os._exit(1)
+
+
+_serving: _Serving | None = None
+
+
+def _begin(pipe: Connection, number: int, start: str, argument: Any, farewell: bool) -> None:
+    global _serving  # an executor's tasks know their process by nothing else
+    _serving = _Serving(pipe, number, start, argument, farewell)
+
+
+def _do(task: Any) -> None:
+    assert _serving is not None  # noqa: S101 - the executor began with `_begin`
+    _serving.do(task)
+
+
+def _say_farewell() -> None:
+    assert _serving is not None  # noqa: S101 - see above
+    _serving.say_farewell()
+
+
+@contextlib.contextmanager
+def _failure_ends_it() -> Iterator[None]:
+    """Ends this process if its handler fails, whatever the failure is."""
+    try:
+        yield
+    except MemoryError:
+        log.error("this process has no memory left")  # noqa: TRY400 - where that showed says nothing
+        os._exit(1)
+    except Exception:  # noqa: BLE001 - it ends this process, whatever it is
+        # Through the log, which takes secrets out, and not by way of Python's own last
+        # words.
+        log.error("this process fails\n%s", traceback.format_exc())  # noqa: TRY400 - the log goes through a pipe
+        os._exit(1)
 
 
 def _no_core_file() -> None:
@@ -255,13 +313,3 @@ def _no_core_file() -> None:
         import resource  # not on Windows
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-
-
-def _end_with_parent(stop: _Stop) -> None:
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    wait([parent.sentinel])
-    stop.asked = True
-    time.sleep(ORPHAN_S)
-    os._exit(1)  # whatever it hangs in, nobody waits for it any more
