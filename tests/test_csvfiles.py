@@ -30,7 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from tweetcrawler import csvfiles, db, walk
+from tweetcrawler import csvfiles, db, run
 from tweetcrawler.csvfiles import BOOKKEEPING, CsvFolder, Session
 from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseNotMigrated
 from tweetcrawler.flatten import COLUMNS
@@ -921,7 +921,7 @@ def test_a_session_has_what_a_walk_wants_and_so_has_every_other() -> None:
     """A database can do more; what needs that says so."""
 
     def doors(session: type) -> set[str]:
-        return {name for name in vars(session) if not name.startswith("_")}
+        return {name for name in dir(session) if not name.startswith("_")}
 
-    assert doors(Session) == doors(walk.Session) | {"close"}
+    assert doors(Session) == doors(run.Session) | {"close"}
     assert doors(Session) <= doors(db.Session)

@@ -28,6 +28,8 @@ GROUND = [
     "flatten",
     "targets",
     "pages",
+    "news",
+    "outcome",
     "sentiment",
     "rooms",
 ]
@@ -36,8 +38,10 @@ FLOORS = [
     {"settings", "look.sections", "look.forecast"},
     {"run", "pool", "permits", "web", "postgres", "csvfiles", "local.embedded"},
     {"db", "xapi"},
-    {"look", "archives", "export", "snowball", "leases", "request"},
-    {"walk"},
+    {"look", "export", "snowball", "leases", "request", "work.answers"},
+    {"work.kinds"},
+    {"walk", "dispatch"},
+    {"work", "archives"},
     {"crawl"},
     {"__main__", "cli", "local", "look.display"},
 ]

@@ -355,7 +355,10 @@ def _prepared(chosen: Settings, *, before: Callable[[], object] = lambda: None) 
     # While the workers' modules load on another core, this process loads its own and looks
     # at the database.
     pool.prepare(
-        ["tweetcrawler.walk", "tweetcrawler.db" if chosen.database else "tweetcrawler.csvfiles"]
+        [
+            "tweetcrawler.work.worker",
+            "tweetcrawler.db" if chosen.database else "tweetcrawler.csvfiles",
+        ]
     )
     with _sink(chosen) as sink, _Stop() as stop:
         yield _Desk(chosen, credentials, sink, stop)

@@ -1,6 +1,4 @@
-"""Who may walk a target, and for how long: the claims of a process, and the walks without
-news that it has still to note.
-"""
+"""Leases of targets for one worker: claimed by the chunk, renewed before each request."""
 
 from __future__ import annotations
 
@@ -8,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from tweetcrawler.errors import LeaseLost
+from tweetcrawler.news import Noted, Outcome, PageRead
 from tweetcrawler.pages import NoNews, Saved
 from tweetcrawler.run import Job, Session
 from tweetcrawler.targets import LEASE_S, Claim, Target
@@ -51,8 +50,8 @@ class ChunkLeases:
         )
 
     def distrust(self) -> None:
-        """Forgets the claims that were not used: who lost one lease unawares, in a machine
-        that slept, lost them all.
+        """Forgets the claims that were not used: a machine that slept and lost one lease
+        lost them all.
         """
         self._claims.clear()
 
@@ -72,15 +71,16 @@ class ChunkLeases:
             self._note_at = time.monotonic() + NOTE_S
         self._ends.append(end)
 
-    def note(self) -> list[tuple[str, tuple[str, str, str]]]:
-        """Notes all walks that were left; gives the credential and the outcome of each."""
-        ends = self._ends
+    def note(self) -> Noted:
+        """Notes all walks that were left, and gives them as news."""
+        ends, keep_body = self._ends, self._job.settings.raw
         if ends:
-            self.session.finish_all(
-                self._job.run, self._owner, ends, keep_body=self._job.settings.raw
-            )
+            self.session.finish_all(self._job.run, self._owner, ends, keep_body=keep_body)
         self._ends = []
-        return [(end.bought.credential, (end.target.name, end.state, end.reason)) for end in ends]
+        return Noted(
+            tuple(PageRead(end.bought.credential) for end in ends),
+            tuple(Outcome(end.target.name, end.state, end.reason) for end in ends),
+        )
 
     def release(self, target: Target) -> None:
         """Gives the lease of one target back."""

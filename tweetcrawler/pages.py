@@ -53,16 +53,10 @@ class Batch:
     @property
     def is_empty(self) -> bool:
         """Whether nothing of it would be missed: no post was paid for, and nothing was learned."""
-        learned = (
-            self.covered,
-            self.unreachable,
-            self.username,
-            self.account_posts,
-            self.bought.cost,
-        )
-        return not (self.rows or self.refused or self.bought.posts) and learned == (None,) * len(
-            learned
-        )
+        bought = self.rows or self.refused or self.bought.posts
+        learned = self.covered or self.unreachable or self.username
+        counted = self.account_posts is not None or self.bought.cost is not None
+        return not (bought or learned or counted)
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,11 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, Literal
 
+from tweetcrawler.news import LogLine
+
 Tell = Callable[[Any], None]
 Handler = Callable[[Any], Any]
+Start = Callable[[int, Callable[[], bool], Tell, Any], Handler]
 
 # After its parent died a worker may finish its page for this long.
 ORPHAN_S = 3.0
@@ -38,13 +41,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker did: "news" while its task runs, its "result", or it "died" holding the
-    task.
-    """
+    """An act of a worker: it told "news", gave its "result", or "died" holding its `task`."""
 
     worker: int
     kind: Literal["news", "result", "died"]
     value: Any
+    task: Any = None
 
 
 @dataclass
@@ -93,19 +95,17 @@ class Pool:
         """Hands a task to an idle worker."""
         worker = self._workers[number]
         worker.task, worker.busy = task, True
-        with contextlib.suppress(BrokenProcessPool):  # a dead worker is reported by `events`
+        with contextlib.suppress(BrokenProcessPool):  # a dead worker is reported by `listen`
             worker.executor.submit(_do, task)
 
-    def events(self, timeout_s: float) -> list[Event]:
-        """What happened meanwhile; waits up to `timeout_s` for something to happen."""
+    def listen(self, timeout_s: float, take: Callable[[Event], None]) -> None:
+        """Hands on the events since the last time; waits up to `timeout_s` for one."""
         by_pipe = {worker.pipe: number for number, worker in enumerate(self._workers)}
-        happened = []
         for pipe in wait(list(by_pipe), timeout_s):
             number = by_pipe[pipe]  # type: ignore[index] # `wait` gives what it was given
             event = self._receive(number)
             if event is not None:
-                happened.append(event)
-        return happened
+                take(event)
 
     def stop(self) -> None:
         """Asks all workers to end their task at the next good moment."""
@@ -154,9 +154,10 @@ class Pool:
             kind, value = worker.pipe.recv()
         except (EOFError, OSError):
             return self._replace(number)
+        task = worker.task
         if kind == "result":
             worker.task, worker.busy = None, False
-        return Event(number, kind, value)
+        return Event(number, kind, value, task)
 
     def _replace(self, number: int) -> Event | None:
         """A new worker for one that died; its pipe ends with it, as its executor does."""
@@ -164,7 +165,58 @@ class Pool:
         dead.executor.shutdown()
         dead.pipe.close()
         self._workers[number] = self._new_worker(number)
-        return Event(number, "died", dead.task) if dead.busy else None
+        return Event(number, "died", None, dead.task) if dead.busy else None
+
+
+class Here:
+    """One worker in this very process, for work that no other process can do.
+
+    It has the interface of a `Pool`. A task runs while somebody listens; `stopping()` is
+    asked by the task.
+    """
+
+    size = 1
+
+    def __init__(self, start: Start, argument: Any, *, stopping: Callable[[], bool]) -> None:
+        self._take: Callable[[Event], None] = lambda _: None
+        self._handle = start(0, stopping, self._tell, argument)
+        self._tasks: list[Any] = []
+
+    @property
+    def idle(self) -> Sequence[int]:
+        """The worker, while it has no task."""
+        return [] if self._tasks else [0]
+
+    @property
+    def busy(self) -> int:
+        """How many workers hold a task."""
+        return len(self._tasks)
+
+    def give(self, _number: int, task: Any) -> None:
+        """Hands over a task."""
+        self._tasks.append(task)
+
+    def listen(self, timeout_s: float, take: Callable[[Event], None]) -> None:
+        """Does the task, and hands on its news as they come."""
+        if not self._tasks:
+            time.sleep(timeout_s)
+            return
+        self._take = take
+        result = self._handle(self._tasks[0])
+        take(Event(0, "result", result, self._tasks.pop()))
+
+    def stop(self) -> None:
+        """Nothing: the task asks by itself."""
+
+    def kill(self) -> None:
+        """Nothing: no task is under way now."""
+
+    def close(self) -> None:
+        """Tells the handler that no more tasks will come."""
+        self._handle(None)
+
+    def _tell(self, news: Any) -> None:
+        self._take(Event(0, "news", news))
 
 
 def prepare(modules: Sequence[str]) -> None:
@@ -194,11 +246,11 @@ class _ToParent(logging.Handler):
         self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._tell(("log", record.name, record.levelno, record.getMessage()))
+        self._tell(LogLine(record.name, record.levelno, record.getMessage()))
 
 
 def log_to_parent(tell: Tell, level: str) -> None:
-    """For workers: from now on log lines become news, `("log", logger, level, text)`."""
+    """For workers: from now on log lines become news."""
     root = logging.getLogger()
     root.handlers[:] = [_ToParent(tell)]
     root.setLevel(level.upper())

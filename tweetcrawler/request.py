@@ -1,5 +1,5 @@
-"""One request of X: a permit before it, what it may cost set aside, and its refusals turned
-into what follows from them.
+"""Sends one request to X: takes a permit, reserves its cost, and applies X's refusals to
+permits and budgets.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
+from tweetcrawler import run
 from tweetcrawler.books import until_day_of_month, usage_of
 from tweetcrawler.budget import LOOK_AGAIN_S, Limits, Want
 from tweetcrawler.endpoints import SPACING_S, USAGE
@@ -23,32 +24,34 @@ from tweetcrawler.errors import (
     NoCredentialLeft,
     RequestRefused,
     TargetRefused,
-    TweetcrawlerError,
     XError,
     XUnavailable,
 )
+from tweetcrawler.news import PageRead, Refusal
 from tweetcrawler.pages import Bought
-from tweetcrawler.permits import Kind, Ledger
+from tweetcrawler.permits import Kind, Ledger, Permit
 from tweetcrawler.prices import MICRO, Tariff, usd
 from tweetcrawler.run import Job, Session
 from tweetcrawler.settings import Money
 from tweetcrawler.windows import Rate
-from tweetcrawler.xapi import Page, Timeouts, X
 
 if TYPE_CHECKING:
-    from tweetcrawler.db import Session as SqlSession
+    from tweetcrawler.xapi import Page, X
+
+Ask = Callable[["X", bool], "Page"]
+# The things that X sells on a page; the pages of some endpoints hold neither.
+Sold = Literal["posts", "users", "nothing"]
 
 BOTH: tuple[Kind, ...] = ("user", "app")
 APP: tuple[Kind, ...] = ("app",)
-# As many days of X's own count as it is asked for: a month and its turn.
+# X's own count is asked for this number of days: a month and its turn.
 USAGE_DAYS = 35
 
 log = logging.getLogger(__name__)
 
 
 class Requests:
-    """Fetches pages for one process: with whichever credential has a permit, within the
-    budgets.
+    """Buys pages for one process: with a credential that has a permit, within the budgets.
 
     `number` is that of the process: it prefers the credential of that number. `tell` gives
     news to the parent.
@@ -65,62 +68,76 @@ class Requests:
         self.x_ahead_s = 0.0
 
     @contextmanager
-    def allowance(
-        self, session: Session, endpoint: str, most: int, *, fewest: int = 1, what: str = "posts"
-    ) -> Iterator[Allowance]:
-        """What one request may bring, at most so many posts or users: set aside from the
-        budgets while it is sent.
-
-        **Errors**: `BudgetReached` when not even the fewest may be bought any more; `MustWait` while only
-        requests under way are in between.
-        """
-        tariff = self._job.tariff
-        if self._limits is None or tariff is None:
-            yield Allowance(most)
-            return
-        budgets = cast("SqlSession", session)  # the commands see to it that there is a database
-        want = Want(
-            endpoint,
-            most,
-            min(most, fewest),
-            tariff.post if what == "posts" else tariff.user,
-            fee=tariff.requests.get(endpoint, 0),
-            are_posts=what == "posts",
-        )
-        page = uuid.uuid4()
-        granted = budgets.set_aside(self._job.run, self._owner, page, want, self._limits, tariff)
-        if granted.units is None:
-            if granted.full is None:
-                raise MustWait(
-                    LOOK_AGAIN_S, "the rest of the budget is set aside for requests under way"
-                )
-            raise BudgetReached(_reached(granted.full, self._job.settings.money))
-        allowed = Allowance(granted.units, page, tariff)
-        try:
-            yield allowed
-        except XUnavailable as error:
-            if error.may_be_charged:
-                budgets.give_up_money(page)
-            else:
-                budgets.take_back(page)
-            raise
-        except TweetcrawlerError:
-            budgets.take_back(page)
-            raise
-        if allowed.unused:
-            budgets.take_back(page)
-
-    def page(
+    def buying(
         self,
         session: Session,
         endpoint: str,
-        ask: Callable[[X, bool], Page],
+        most: int,
         *,
+        fewest: int = 1,
+        what: Sold = "posts",
         kinds: tuple[Kind, ...] = BOTH,
-    ) -> tuple[Page, str]:
-        """One page, with whichever credential has a permit; gives it with the credential's
-        name.
+    ) -> Iterator[Purchase]:
+        """The purchase of one page with at most `most` posts or users; its cost is set
+        aside from the budgets until it is answered.
+
+        **Errors**: `BudgetReached` when not even the fewest may be bought any more;
+        `MustWait` while only requests under way are in between.
         """
+        ask = partial(self._page, session, endpoint, kinds=kinds)
+        tariff = self._job.tariff
+        if self._limits is None or tariff is None:
+            yield Purchase(ask, most, what)
+            return
+        budgets = run.budgets(session)
+        purchase = Purchase(ask, most, what, tariff)
+        purchase.units = self._set_aside(budgets, purchase, endpoint, fewest)
+        try:
+            yield purchase
+        except XUnavailable as error:
+            if error.may_be_charged:
+                budgets.give_up_money(purchase.id)
+            raise
+        finally:
+            if not purchase.may_have_cost:
+                budgets.take_back(purchase.id)
+
+    def give_back(self, session: Session) -> None:
+        """Returns the permits that were not used, so that a run that follows at once need
+        not do without.
+        """
+        self._ledger.give_back(session)
+
+    def _set_aside(
+        self, budgets: run.Budgets, purchase: Purchase, endpoint: str, fewest: int
+    ) -> int:
+        """Sets the cost of a purchase aside; gives the number of units it may bring."""
+        tariff = purchase.tariff
+        assert tariff is not None  # noqa: S101 - the caller looked
+        assert self._limits is not None  # noqa: S101 - the caller looked
+        want = Want(
+            endpoint,
+            purchase.units,
+            min(purchase.units, fewest),
+            {"posts": tariff.post, "users": tariff.user, "nothing": 0}[purchase.what],
+            fee=tariff.requests.get(endpoint, 0),
+            are_posts=purchase.what == "posts",
+        )
+        granted = budgets.set_aside(
+            self._job.run, self._owner, purchase.id, want, self._limits, tariff
+        )
+        if granted.units is not None:
+            return granted.units
+        if granted.full is None:
+            raise MustWait(
+                LOOK_AGAIN_S, "the rest of the budget is set aside for requests under way"
+            )
+        raise BudgetReached(_reached(granted.full, self._job.settings.money))
+
+    def _page(
+        self, session: Session, endpoint: str, ask: Ask, *, kinds: tuple[Kind, ...]
+    ) -> tuple[Page, str]:
+        """One page, and the name of the credential that it was bought with."""
         while True:
             permit = self._ledger.reserve(session, endpoint, kinds)
             if permit.after_s > 0:
@@ -128,29 +145,35 @@ class Requests:
             name = self._job.credentials[permit.credential].name
             client = self._client(permit.credential)
             try:
-                page = _confirmed(lambda: ask(client, permit.kind == "user"))  # noqa: B023 - called at once
-            except TargetRefused as refusal:
-                self._ledger.settle(
-                    session, permit, refusal.rate if isinstance(refusal.rate, Rate) else None
-                )
-                self._tell(("page", name, 0, 0))
-                raise
-            except RequestRefused as error:
-                if isinstance(error.rate, Rate):
-                    self._ledger.settle(session, permit, error.rate)
-                self._tell_refusal(name, error, str(error))
-                raise
-            except XError as error:
-                if isinstance(error, CapReached) and error.reason == "cap" and not error.daily:
-                    error.for_s = self._until_cycle_turns(session, permit.credential) or error.for_s
-                self._tell_refusal(name, error, self._ledger.refused(session, permit, error))
-                if isinstance(error, XUnavailable):
-                    raise
+                page = _confirmed(partial(ask, client, permit.kind == "user"))
+            except (TargetRefused, XError) as error:
+                self._refused(session, permit, name, error)
                 continue
             finally:
                 self.x_ahead_s = client.ahead_s
             self._ledger.settle(session, permit, page.rate)
             return page, name
+
+    def _refused(
+        self, session: Session, permit: Permit, name: str, error: TargetRefused | XError
+    ) -> None:
+        """Applies a refusal to the permits; raises it unless another credential may help."""
+        rate = error.rate if isinstance(error.rate, Rate) else None
+        if isinstance(error, TargetRefused):
+            # X refused the target, not the request: it counts as any other.
+            self._ledger.settle(session, permit, rate)
+            self._tell(PageRead(name))
+            raise error
+        if isinstance(error, RequestRefused):
+            if rate is not None:
+                self._ledger.settle(session, permit, rate)
+            self._tell_refusal(name, error, str(error))
+            raise error
+        if isinstance(error, CapReached) and error.reason == "cap" and not error.daily:
+            error.for_s = self._until_cycle_turns(session, permit.credential) or error.for_s
+        self._tell_refusal(name, error, self._ledger.refused(session, permit, error))
+        if isinstance(error, XUnavailable):
+            raise error
 
     def usage(self, session: Session, number: int) -> Page:
         """X's own count of the posts of one app's project, as a page of the run."""
@@ -166,14 +189,8 @@ class Requests:
         ledger.give_back(session)
         bought = Bought(page.endpoint, page.params, credential.name, page.body)
         session.save_page(self._job.run, bought)
-        self._tell(("page", credential.name, 0, 0))
+        self._tell(PageRead(credential.name))
         return page
-
-    def give_back(self, session: Session) -> None:
-        """Returns the permits that were not used, so that a run that follows at once need
-        not do without.
-        """
-        self._ledger.give_back(session)
 
     def _until_cycle_turns(self, session: Session, number: int) -> float | None:
         """How long a used-up cap lasts, by the day that X names; None when it names none."""
@@ -190,6 +207,9 @@ class Requests:
         return until_day_of_month(page.server_time_s, usage.cycle_day)
 
     def _client(self, number: int) -> X:
+        # Here, since the parent reads this module, too, and needs none of tweepy.
+        from tweetcrawler.xapi import Timeouts, X
+
         if number not in self._clients:
             s = self._job.settings
             self._clients[number] = X(
@@ -200,28 +220,71 @@ class Requests:
         return self._clients[number]
 
     def _tell_refusal(self, name: str, error: XError, sentence: str) -> None:
-        self._tell(("refusal", name, type(error).__name__, sentence))
+        self._tell(Refusal(name, type(error).__name__, sentence))
 
 
-@dataclass
-class Allowance:
-    """What a request may bring: so many units. `page` is the id under which its cost was
-    set aside, if it was.
+class Purchase:
+    """One page on its way: it may bring `units` posts or users.
 
-    Who sends no request after all says that it is `unused`.
+    `id` is that of the page, under which its cost was set aside. Without a `tariff` nothing
+    was.
     """
 
-    units: int
-    page: uuid.UUID | None = None
-    tariff: Tariff | None = None
-    unused: bool = False
+    def __init__(
+        self,
+        send: Callable[[Ask], tuple[Page, str]],
+        units: int,
+        what: Sold,
+        tariff: Tariff | None = None,
+    ) -> None:
+        self.units = units
+        self.what = what
+        self.tariff = tariff
+        self.id = uuid.uuid4()
+        self.credential = ""
+        self.may_have_cost = False
+        self._send = send
+        self._page: Page | None = None
 
-    def priced(self, bought: Bought) -> Bought:
-        """The purchase as the one that settles what was set aside."""
-        if self.page is None or self.tariff is None:
-            return bought
-        cost = self.tariff.cost(bought.endpoint, requests=1, posts=bought.posts, users=bought.users)
-        return replace(bought, id=self.page, cost=cost)
+    def ask(self, ask: Ask) -> Page:
+        """Sends the request, again with another credential if X refuses one."""
+        try:
+            self._page, self.credential = self._send(ask)
+        except XUnavailable as error:
+            self.may_have_cost = error.may_be_charged
+            raise
+        self.may_have_cost = True
+        return self._page
+
+    @property
+    def page(self) -> Page:
+        """The page that was asked for."""
+        assert self._page is not None  # noqa: S101 - the caller has asked
+        return self._page
+
+    @property
+    def bought(self) -> Bought:
+        """The page as it was paid for; saving it settles its cost."""
+        page = self.page
+        posts = len(page.data) if self.what == "posts" else 0
+        users = len(page.data) if self.what == "users" else 0
+        cost = None
+        if self.tariff is not None:
+            cost = self.tariff.cost(page.endpoint, requests=1, posts=posts, users=users)
+        return Bought(
+            page.endpoint,
+            page.params,
+            self.credential,
+            page.body,
+            posts=posts,
+            users=users,
+            id=self.id,
+            cost=cost,
+        )
+
+    def forget(self) -> None:
+        """Frees the parsed answer, thousands of objects; for a moment with nothing to do."""
+        self._page = None
 
 
 def _limits_of(money: Money) -> Limits:

@@ -26,7 +26,15 @@ class Room:
 
 CORE = Room(
     commands=(),
-    kinds=(),
+    # In the order in which they are handed out: kinds that feed others go first.
+    kinds=(
+        "tweetcrawler.work.handles:RESOLVE",
+        "tweetcrawler.work.trends:SEE_TRENDS",
+        "tweetcrawler.crawl:TARGETS",
+        "tweetcrawler.work.lookups:LOOK_UP",
+        "tweetcrawler.work.counts:COUNT",
+        "tweetcrawler.work.usage:USAGE",
+    ),
     tables=(),
 )
 # One line for each room, as "tweetcrawler.folder:ROOM".

@@ -1,4 +1,6 @@
-"""Targets of a crawl, claims on them, and the users, places and trends they come from."""
+"""Targets of a crawl and their states, claims on them, and the users, places and trends
+that they come from.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,45 @@ LEASE_S = 60.0
 
 
 @dataclass(frozen=True)
+class State:
+    """A state of a target or a post.
+
+    `done`: everything that X gives of it is stored. `rests`: X said why it gives nothing,
+    so it is asked again only after `recheckDays`.
+    """
+
+    name: str
+    means: str
+    done: bool = False
+    rests: bool = False
+
+
+# The only list of states. A room may report states of its own; they do not count as done.
+STATES = {
+    state.name: state
+    for state in (
+        State("new", "not asked yet"),
+        State("ok", "stored", done=True),
+        State("renamed", "stored; the user has another handle now", done=True),
+        State("missing", "X knows no such user or post", rests=True),
+        State("suspended", "X suspended the account", rests=True),
+        State("protected", "only followers may read it", rests=True),
+        State("refused", "X refuses it for another reason", rests=True),
+        State("failed", "no answer of X could be used"),
+        State("known", "a post that was stored before", done=True),
+        State("gone", "a post that X no longer gives", done=True),
+    )
+}
+
+
+@dataclass(frozen=True)
 class Target:
     """A target as stored: a user's timeline or a search.
 
     Of a timeline, `key` is X's id of the user, None until it is known; `handle` is the name
     as listed (folded), `username` as X spells it. Of a search, `username` is the query as
     it is sent to X, `key` what tells one query from another, `handle` a name for its file.
-    `state` is "new", "ok", "renamed", "missing", "suspended", "protected", "refused" or
-    "failed", with its `reason`. `rests_s` is how long it need not be asked again, 0 when it
+    `state` is one of `STATES`, with its `reason`. `rests_s` is how long it need not be asked again, 0 when it
     is due.
     """
 

@@ -30,7 +30,7 @@ import zstandard
 from sandbox_server import Sandbox
 from test_import import command, counts
 
-from tweetcrawler import settings, walk
+from tweetcrawler import settings
 from tweetcrawler.books import usage_of
 from tweetcrawler.coverage import Hole, Walk, settled_below
 from tweetcrawler.endpoints import COUNTS_RECENT
@@ -38,6 +38,7 @@ from tweetcrawler.errors import ConfigurationError, TargetRefused, TweetcrawlerE
 from tweetcrawler.flatten import flatten
 from tweetcrawler.sentiment import scorer
 from tweetcrawler.settings import inputs
+from tweetcrawler.work import answers
 from tweetcrawler.xapi import Page, Timeouts, X
 
 CANARY = "canarySecret0123456789abcdef"
@@ -119,23 +120,23 @@ ASKED: list[tuple[int, Callable[[X, bool], Page], Callable[[Page], Any]]] = [
     (
         50,
         lambda x, user: x.user_tweets("12", **RANGE, user_auth=user),
-        lambda p: walk._news_of_user(p, "12"),
+        lambda p: answers.news_of_user(p, "12"),
     ),
     (
         10,
         lambda x, user: x.users_by(["writer_0", "gone_one"], user_auth=user),
-        lambda p: walk._resolved(p, ["writer_0", "gone_one"]),
+        lambda p: answers.resolved(p, ["writer_0", "gone_one"]),
     ),
     (5, lambda x, user: x.search_recent("cats", **RANGE, user_auth=user), lambda p: None),
     (5, lambda x, _: x.search_all("cats", **RANGE), lambda p: None),
     (
         10,
         lambda x, user: x.tweets([12, 13], user_auth=user),
-        lambda p: (walk._gone(p, [12, 13], {}), walk._metrics_of(p, {12, 13})),
+        lambda p: (answers.gone(p, [12, 13], {}), answers.metrics(p, {12, 13})),
     ),
-    (5, lambda x, _: x.trends(1, max_trends=50), lambda p: walk._trends_of(p, "en")),
+    (5, lambda x, _: x.trends(1, max_trends=50), lambda p: answers.trends(p, "en")),
     (5, lambda x, _: x.usage(days=35), lambda p: usage_of("", p.server_time_s, p.answer)),
-    (10, lambda x, _: x.counts(COUNTS_RECENT, "cats", **RANGE), walk._total_of),
+    (10, lambda x, _: x.counts(COUNTS_RECENT, "cats", **RANGE), answers.total),
 ]
 
 

@@ -30,8 +30,10 @@ from test_signals import Terminal
 
 from tweetcrawler import leases, settings
 from tweetcrawler.db import Database
+from tweetcrawler.run import Job
 from tweetcrawler.settings import inputs
-from tweetcrawler.walk import Job, Worker, start_worker
+from tweetcrawler.work.kinds import CRAWL, Worker
+from tweetcrawler.work.worker import start_worker
 
 TIMELINE = "/2/users/:id/tweets"
 HANDLES = [f"writer_{n}" for n in range(12)]
@@ -573,16 +575,16 @@ def test_P7_a_worker_that_slept_before_its_request_does_not_send_it(
         worker = Worker(
             0, lambda: False, lambda _: None, _job(sandbox, through(dsn, proxy), tmp_path)
         )
-        targets = worker.do(("resolve", HANDLES[:1]))["targets"]
+        targets = worker.do(("resolve", HANDLES[:1])).found[CRAWL]
         trap = proxy.trap(Trap(b"FOR UPDATE OF b", "answer", "hold"))
-        doing = pool.submit(worker.do, ("crawl", targets))
+        doing = pool.submit(worker.do, (CRAWL, list(targets)))
         wait_until(trap.sprung.is_set, what="a permit asked for")
         time.sleep(1.2)
         trap.let_go.set()
         result = doing.result(30)
         measure("requests after the end of the lease", requests(sandbox), at_most=0)
-        [(later, *_)] = result["later"]
-        worker.do(("crawl", later))
+        [later] = result.later
+        worker.do((CRAWL, list(later.units)))
         crawler = Crawler.on(sandbox, tmp_path / "direct", dsn, HANDLES[:1])
         measure(
             "posts missing when it is tried again",
@@ -602,10 +604,10 @@ def test_P8_work_that_is_handed_out_twice_is_done_once(
         for number in range(3):
             handle = start_worker(number, lambda: False, lambda _: None, job)
             before = requests(sandbox) + requests(sandbox, "/2/users/by")
-            targets = handle(("resolve", HANDLES[:4]))["targets"]
-            result = handle(("crawl", targets))
-            assert not result["left"]
-            assert not result["later"]
+            targets = handle(("resolve", HANDLES[:4])).found[CRAWL]
+            result = handle((CRAWL, list(targets)))
+            assert not result.left
+            assert not result.later
             deliveries.append(requests(sandbox) + requests(sandbox, "/2/users/by") - before)
         print("requests of each delivery:", deliveries)
         measure(

@@ -28,8 +28,10 @@ from sandbox_server import Sandbox
 from tweetcrawler import prices, settings
 from tweetcrawler.coverage import from_text
 from tweetcrawler.db import Database
+from tweetcrawler.news import Result
+from tweetcrawler.run import Job
 from tweetcrawler.settings import inputs
-from tweetcrawler.walk import Job, Worker
+from tweetcrawler.work.kinds import CRAWL, Worker
 
 TIMELINE = "/2/users/:id/tweets"
 USERS = 3
@@ -108,7 +110,7 @@ class Crawling:
         self.a_new_run_begins()
         # The users are known first: this machine is about their posts.
         for _ in range(50):
-            self.targets = self._do(0, ("resolve", self.handles), pages=1_000)["targets"]
+            self.targets = self._do(0, ("resolve", self.handles), pages=1_000).found.get(CRAWL, [])
             if len(self.targets) == USERS:
                 break
             time.sleep(0.3)
@@ -117,7 +119,7 @@ class Crawling:
     # -- steps ------------------------------------------------------------------------
 
     def crawl_pages(self) -> None:
-        self._do(self._either(), ("crawl", self.targets), pages=self.chance.randint(1, 4))
+        self._do(self._either(), (CRAWL, self.targets), pages=self.chance.randint(1, 4))
 
     def crawl_to_the_end(self) -> None:
         self._crawl(self._either(), pages=1_000)
@@ -150,7 +152,7 @@ class Crawling:
 
         def around(save: Callable[[], Any]) -> Any:
             self._met("a second worker came between")
-            self._do(1 - who, ("crawl", self.targets), pages=2, nested=True)
+            self._do(1 - who, (CRAWL, self.targets), pages=2, nested=True)
             return save()
 
         self._crawl(who, pages=2, around=around)
@@ -162,7 +164,7 @@ class Crawling:
             self._met("a lease was taken over")
             self.allowed_twice += PAGE  # the page in its hand, which the other buys as well
             self._end_leases()
-            self._do(1 - who, ("crawl", self.targets), pages=3, nested=True)
+            self._do(1 - who, (CRAWL, self.targets), pages=3, nested=True)
             return save()
 
         self._crawl(who, pages=3, around=around)
@@ -170,10 +172,10 @@ class Crawling:
     def work_is_delivered_twice(self) -> None:
         who = self._either()
         first = self._crawl(who, pages=1_000)
-        if first["wait"] is None and not first["later"] and not first["left"]:
+        if first.wait is None and not first.later and not first.left:
             self._met("work was delivered twice")
             before = self._requests()
-            self._do(who, ("crawl", self.targets), pages=1_000)
+            self._do(who, (CRAWL, self.targets), pages=1_000)
             assert self._requests() == before, "what is done in this run is not asked again in it"
 
     def new_posts(self) -> None:
@@ -198,7 +200,7 @@ class Crawling:
         for _ in range(6):
             for handle in self.handles:
                 self._add_posts(handle, 130)
-            if self._do(0, ("crawl", self.targets), pages=1_000)["wait"] is not None:
+            if self._do(0, (CRAWL, self.targets), pages=1_000).wait is not None:
                 break
             self.a_new_run_begins()
         if time.monotonic() < self.open_at:
@@ -236,7 +238,7 @@ class Crawling:
         sold = int(self._books()["posts_sold"])
 
         def between(save: Callable[[], Any]) -> Any:
-            self._do(1 - who, ("crawl", self.targets), pages=2, nested=True)
+            self._do(1 - who, (CRAWL, self.targets), pages=2, nested=True)
             return save()
 
         if crashes:
@@ -245,9 +247,9 @@ class Crawling:
         results = []
         for one, around in ((who, between), (1 - who, None), (who, None)):
             self._wait_for_a_window()
-            results.append(self._do(one, ("crawl", self.targets), pages=1_000, around=around))
-        for sentence, code in filter(None, (result["fatal"] for result in results)):
-            assert code == 5, sentence
+            results.append(self._do(one, (CRAWL, self.targets), pages=1_000, around=around))
+        for fatal in filter(None, (result.fatal for result in results)):
+            assert fatal.exit_code == 5, fatal.sentence
             self._met("a budget ended" + " after a crash" * crashes)
         more = int(self._books()["posts_sold"]) - sold
         assert more <= posts, (
@@ -302,15 +304,11 @@ class Crawling:
         while left:
             assert time.monotonic() < ends_at, "the crawl does not come to its end"
             result = self._do(0, ("crawl", left), pages=100_000)
-            assert result["fatal"] is None, result["fatal"]
-            later = [
-                one
-                for units, *_ in result["later"]
-                for one in (units if isinstance(units, list) else [units])
-            ]
-            left = result["left"] + later
+            assert result.fatal is None, result.fatal
+            later = [unit for each in result.later for unit in each.units]
+            left = [*result.left, *later]
             if left:
-                time.sleep(min(result["wait"][0] if result["wait"] else 0.5, 5.0))
+                time.sleep(min(result.wait.wait_s if result.wait else 0.5, 5.0))
         self.check()
         for handle in self.handles:
             assert self._reachable(handle) == self.reachable[handle], (
@@ -350,9 +348,9 @@ class Crawling:
 
     def _crawl(
         self, who: int, *, pages: int, around: Callable[[Callable[[], Any]], Any] | None = None
-    ) -> dict[str, Any]:
+    ) -> Result:
         self._make_ready()
-        return self._do(who, ("crawl", self.targets), pages=pages, around=around)
+        return self._do(who, (CRAWL, self.targets), pages=pages, around=around)
 
     def _make_ready(self) -> None:
         """What is to happen needs a page: there is something to do, and a window is open."""
@@ -374,7 +372,7 @@ class Crawling:
         pages: int,
         around: Callable[[Callable[[], Any]], Any] | None = None,
         nested: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Result:
         """A worker does a task until it has saved so many pages."""
         before = self.pages_left
         self.sink.around = around
@@ -392,11 +390,9 @@ class Crawling:
             if nested:
                 self.pages_left = max(before, self.sink.saves + 1)
             self.sink.around = None
-        self.is_done = not (
-            result["left"] or result["later"] or result["fatal"] or result["targets"]
-        )
-        if result["wait"] is not None:
-            self.open_at = time.monotonic() + result["wait"][0]
+        self.is_done = not (result.left or result.later or result.fatal or result.found)
+        if result.wait is not None:
+            self.open_at = time.monotonic() + result.wait.wait_s
         return result
 
     def _die(self, _save: Callable[[], Any]) -> Any:
@@ -407,7 +403,7 @@ class Crawling:
         self, who: int, around: Callable[[Callable[[], Any]], Any], *, pages: int = 5
     ) -> None:
         try:
-            self._do(who, ("crawl", self.targets), pages=pages, around=around)
+            self._do(who, (CRAWL, self.targets), pages=pages, around=around)
         except Crash:
             self._met("a worker crashed")
             self.workers[who] = self._new_worker(who)

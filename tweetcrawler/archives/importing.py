@@ -10,39 +10,40 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import socket
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from tweetcrawler import __version__
+from tweetcrawler import run
 from tweetcrawler.archives import containers
 from tweetcrawler.archives.containers import Archive, Document, Piece, Position
 from tweetcrawler.archives.flatten_v1 import flatten_statuses, is_cut
+from tweetcrawler.dispatch import Dispatch, Stopped, Workers
 from tweetcrawler.errors import ConfigurationError, DatabaseUnreachable, TweetcrawlerError
 from tweetcrawler.flatten import KEPT, Flattened, flatten
-from tweetcrawler.pool import Event, Pool, log_to_parent, prepare
+from tweetcrawler.news import Fatal, LogLine, Outcome, Result
+from tweetcrawler.outcome import NAMED_MAX, Display, RunProgress, RunReport
+from tweetcrawler.pool import Here, Pool, log_to_parent, prepare
 from tweetcrawler.sentiment import scorer
 from tweetcrawler.settings import Settings
+from tweetcrawler.work.kinds import Task, Units
 
 if TYPE_CHECKING:
     from tweetcrawler.db import Database, ImportState, Session
 
+# A process that was asked to end saves its batch within this time.
+GRACE_S = 10.0
 ROWS_A_BATCH = 5_000
 # A batch is saved after this time also when it is small, as when posts trickle in through a
 # pipe.
 BATCH_S = 5.0
-# How often a file whose process died is handed out again.
-DEATHS = 2
-GRACE_S = 10.0
 REJECT_SHOWN_BYTES = 500
-NAMED_MAX = 1_000
 
 REJECTED = "rejected"
 REPEATED = "repeated in its page"
@@ -51,13 +52,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Result:
-    """What became of one file: "imported", "imported before", "interrupted", "busy" or
-    "failed", and why.
+class FileResult:
+    """The end of one file: "imported", "imported before", "interrupted", "busy" or "failed",
+    and why.
 
     The counts are those of the whole file as far as it was read, in this run and before:
     `posts` gave a row, `new` and `updated` of them changed the table, `others` counts by
-    name what gave none. `went_on` says that an earlier run had begun it.
+    name the things that gave none. `went_on` says that an earlier run had begun it.
     """
 
     path: str
@@ -71,29 +72,48 @@ class Result:
     exit_code: int = 0
 
 
+@dataclass(frozen=True)
+class BatchSaved:
+    """A batch of a file was saved: the bytes read of the file so far, the posts since the
+    last batch.
+    """
+
+    path: str
+    bytes_read: int
+    posts: int
+    new: int
+    rejected: int
+
+
 @dataclass
-class ImportReport:
+class ImportReport(RunReport):
     """All results of a run; `named` are those of files that are not simply done, at most
     `NAMED_MAX` of them.
     """
 
-    run: int = 0
-    seconds: float = 0.0
     files: Counter[str] = field(default_factory=Counter)
     posts: int = 0
     new: int = 0
     updated: int = 0
     others: Counter[str] = field(default_factory=Counter)
     went_on: int = 0
-    named: list[Result] = field(default_factory=list)
+    named: list[FileResult] = field(default_factory=list)
     rejects_file: Path = Path()
-    exit_code: int = 0
-    ended: str = ""
 
-    def add(self, result: Result) -> None:
-        """Counts a result. What an earlier run read whole is not counted once more, only
-        its file.
-        """
+    def take(self, news: object) -> None:
+        """Counts one piece of news."""
+        if isinstance(news, FileResult):
+            self.add(news)
+        elif isinstance(news, Outcome):  # its process died too often
+            self.add(FileResult(news.name, news.state, news.reason))
+
+    def leave(self, count: int) -> None:
+        """Counts files that the run did not begin."""
+        if count:
+            self.files["not begun"] += count
+
+    def add(self, result: FileResult) -> None:
+        """Counts a result. A file that an earlier run read whole is only counted itself."""
         self.files[result.state] += 1
         if result.state == "imported before":
             return
@@ -109,71 +129,88 @@ class ImportReport:
 
     @property
     def refused(self) -> int:
-        """How many posts, lines and formats were wanted and not taken."""
+        """The number of posts, lines and formats that were wanted and not taken."""
         return self.rejected + sum(self.others[name] for name in containers.REFUSED)
 
     @property
     def rejected(self) -> int:
-        """How many of them are named in the file of rejects."""
+        """The number of them that are named in the file of rejects."""
         return self.others[REJECTED]
 
     @property
     def refusals(self) -> Set[str]:
-        """Which of `others` are formats that are not taken."""
+        """Those of `others` that are formats which are not taken."""
         return self.others.keys() & containers.REFUSED.keys()
 
     def as_plain(self) -> dict[str, Any]:
         """The report as JSON can hold it, for the run's record."""
         return {
-            "seconds": round(self.seconds, 3),
+            **super().as_plain(),
             "files": dict(self.files),
             "posts": self.posts,
             "new": self.new,
             "updated": self.updated,
             "others": dict(self.others),
-            "ended": self.ended,
         }
 
 
 @dataclass
-class ImportProgress:
-    """A running import as a display wants to see it; counts are of this run, bytes are of
-    the files as stored.
+class ImportProgress(RunProgress):
+    """A running import as a display shows it; counts are of this run, bytes are of the files
+    as stored. `sizes` are the bytes of each file.
     """
 
-    started_at: float
-    files: int = 0
-    bytes: int = 0
+    sizes: Mapping[str, int] = field(default_factory=dict)
     files_done: int = 0
     bytes_done: int = 0
     posts: int = 0
     new: int = 0
     rejected: int = 0
-    busy: int = 0
     reading: dict[str, int] = field(default_factory=dict)  # path -> bytes read of it
+
+    def take(self, news: object) -> None:
+        """Counts one piece of news."""
+        if isinstance(news, BatchSaved):
+            self.reading[news.path] = news.bytes_read
+            self.posts += news.posts
+            self.new += news.new
+            self.rejected += news.rejected
+        elif isinstance(news, FileResult):
+            self._end(news.path)
+        elif isinstance(news, Outcome):
+            self._end(news.name)
+
+    @property
+    def files(self) -> int:
+        """The number of files."""
+        return len(self.sizes)
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of all files."""
+        return sum(self.sizes.values())
 
     @property
     def bytes_read(self) -> int:
         """Of files that are done, and of those under way."""
         return self.bytes_done + sum(self.reading.values())
 
-
-class Display(Protocol):
-    """Shows a running import; called at least twice a second."""
-
-    def update(self, progress: ImportProgress) -> None: ...
+    def _end(self, path: str) -> None:
+        self.reading.pop(path, None)
+        self.files_done += 1
+        self.bytes_done += self.sizes.get(path, 0)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every process of a run needs to know."""
+    """The values that every process of an import needs."""
 
     settings: Settings
     database: Database
     run: int
 
 
-Tell = Callable[[tuple[Any, ...]], None]
+Tell = Callable[[Any], None]
 Stopping = Callable[[], bool]
 
 
@@ -181,41 +218,52 @@ Stopping = Callable[[], bool]
 
 
 def import_files(
-    settings: Settings, database: Database, *, display: Display, stopped: Callable[[], int | None]
+    settings: Settings, database: Database, *, display: Display, stopped: Stopped
 ) -> ImportReport:
     """Imports all files of the settings, and reports.
 
     `stopped()` gives the exit code once the operator wants the run to end; what was read is
     then saved.
 
-    **Errors**: `ConfigurationError` for a file that is not there, before anything is read; `DatabaseError` when
-    the run cannot be begun. What ends a file or the run later stands in the report.
+    **Errors**: `ConfigurationError` for a file that is not there, before anything is read;
+    `DatabaseError` when the run cannot be begun. Whatever ends a file or the run later is in
+    the report.
     """
     archives = _found(settings.imports.files)
     _check_rejects(settings.imports.rejects_file)
+    here, files, size = _shared_out(archives, settings)
+    if files:
+        prepare(["tweetcrawler.archives.importing", "tweetcrawler.db"])
+    number, _ = run.begin(settings, database, [])
+    job = Job(settings, database, number)
+    report = ImportReport(number, rejects_file=settings.imports.rejects_file)
+    sizes = {each.path: each.size for each in archives}
+    progress = ImportProgress(time.monotonic(), sizes=sizes)
+
+    def read(pool: Workers, wanted: Sequence[Archive]) -> None:
+        kinds, units = {FILES.name: FILES}, {FILES.name: wanted}
+        dispatch = Dispatch(pool, kinds, units, report=report, progress=progress, sink=database)
+        dispatch.run(display, stopped, grace_s=GRACE_S)
+
+    if here:
+        read(Here(_reader, job, stopping=lambda: stopped() is not None), here)
+    if files and not report.ended:
+        read(Pool("tweetcrawler.archives.importing:start_worker", job, size=size), files)
+    elif files:
+        report.leave(len(files))
+    run.end(database, report)
+    return report
+
+
+def _shared_out(
+    archives: Sequence[Archive], settings: Settings
+) -> tuple[list[Archive], list[Archive], int]:
+    """The files to be read in this process, those for others, and the number of these."""
     # The standard input of this process is nobody else's.
     here = [each for each in archives if each.path == "-"]
     files = [each for each in archives if each.path != "-"]
     size = min(len(files), settings.threads or os.cpu_count() or 1)
-    if size <= 1:
-        here, files = here + files, []
-    else:
-        prepare(["tweetcrawler.archives.importing", "tweetcrawler.db"])
-    with database.session() as session:
-        run, _ = session.begin_run(
-            version=__version__,
-            arguments=settings.arguments_without_secrets(),
-            host=socket.gethostname(),
-            credentials=[],
-        )
-    report = ImportReport(run=run, rejects_file=settings.imports.rejects_file)
-    progress = ImportProgress(time.monotonic(), len(archives), sum(each.size for each in archives))
-    dispatch = _Dispatch(Job(settings, database, run), report, progress, display, stopped)
-    if here:
-        dispatch.read_here(here)
-    if files:
-        dispatch.read_in_pool(files, size)
-    return _closed(database, report, progress)
+    return (here, files, size) if size > 1 else (here + files, [], 0)
 
 
 def _found(files: Sequence[Path | None]) -> list[Archive]:
@@ -250,145 +298,20 @@ def _check_rejects(file: Path) -> None:
         )
 
 
-def _closed(database: Database, report: ImportReport, progress: ImportProgress) -> ImportReport:
-    report.seconds = time.monotonic() - progress.started_at
-    try:
-        with database.session(stopping=lambda: True) as session:
-            session.end_run(report.run, exit_code=report.exit_code, report=report.as_plain())
-    except TweetcrawlerError as error:
-        log.warning("the run's report could not be stored: %s", error)
-        report.exit_code = report.exit_code or error.exit_code
-    return report
-
-
-class _Dispatch:
-    """Hands out the files, and puts together what comes back."""
-
-    def __init__(
-        self,
-        job: Job,
-        report: ImportReport,
-        progress: ImportProgress,
-        display: Display,
-        stopped: Callable[[], int | None],
-    ) -> None:
-        self._job = job
-        self._report = report
-        self._progress = progress
-        self._display = display
-        self._stopped = stopped
-        self._deaths: Counter[str] = Counter()
-        self._ending = False
-
-    def read_here(self, archives: Sequence[Archive]) -> None:
-        """One after the other, in this process."""
-
-        def tell(news: tuple[Any, ...]) -> None:
-            self._take_news(news)
-            self._display.update(self._progress)
-
-        read = _reader(lambda: self._stopped() is not None, tell, self._job)
-        for number, each in enumerate([*archives, None]):
-            self._look()
-            if self._ending:
-                self._leave(archives[number:])
-            self._progress.busy = 1
-            if done := read(None if self._ending else each):
-                self._settle(*done)
-            else:
-                break
-
-    def read_in_pool(self, archives: Sequence[Archive], size: int) -> None:
-        """As many at a time as there are processes."""
-        waiting = deque(archives)
-        pool = Pool("tweetcrawler.archives.importing:start_worker", self._job, size=size)
-        kill_at: float | None = None
-        try:
-            while waiting or pool.busy:
-                self._look()
-                if self._ending and kill_at is None:
-                    pool.stop()
-                    kill_at = time.monotonic() + GRACE_S
-                if self._ending and (pool.busy == 0 or time.monotonic() > (kill_at or 0)):
-                    break
-                for worker in [] if self._ending else list(pool.idle):
-                    if waiting:
-                        pool.give(worker, waiting.popleft())
-                self._progress.busy = pool.busy
-                for event in pool.events(0.25):
-                    self._take(event, waiting)
-                self._display.update(self._progress)
-            self._leave(waiting)
-            pool.close()
-        finally:
-            pool.kill()
-
-    def _look(self) -> None:
-        code = self._stopped()
-        if code is not None and not self._ending:
-            self._ending = True
-            self._report.ended = "stopped by the operator"
-        if code is not None:
-            self._report.exit_code = code
-
-    def _leave(self, archives: Sequence[Archive] | deque[Archive]) -> None:
-        if archives:
-            self._report.files["not begun"] += len(archives)
-
-    def _take(self, event: Event, waiting: deque[Archive]) -> None:
-        if event.kind == "news":
-            self._take_news(event.value)
-        elif event.kind == "result":
-            self._settle(*event.value)
-        else:
-            each = event.value
-            self._deaths[each.path] += 1
-            if self._ending:
-                self._settle(each, Result(each.path, "interrupted"))
-            elif self._deaths[each.path] > DEATHS:
-                self._settle(
-                    each, Result(each.path, "failed", f"its process died {DEATHS + 1} times")
-                )
-            else:
-                log.warning("a process died; %s goes on in another one", each.path)
-                waiting.append(each)
-
-    def _take_news(self, news: tuple[Any, ...]) -> None:
-        what, *rest = news
-        if what == "read":
-            path, bytes_read, posts, new, rejected = rest
-            self._progress.reading[path] = bytes_read
-            self._progress.posts += posts
-            self._progress.new += new
-            self._progress.rejected += rejected
-        elif what == "log":
-            name, level, text = rest
-            logging.getLogger(name).log(level, "%s", text)
-
-    def _settle(self, each: Archive, result: Result) -> None:
-        self._progress.reading.pop(each.path, None)
-        self._progress.files_done += 1
-        self._progress.bytes_done += each.size
-        self._report.add(result)
-        if result.exit_code == DatabaseUnreachable.exit_code and not self._ending:
-            self._ending = True
-            self._report.ended = result.reason
-
-
 # -- in a worker -----------------------------------------------------------------------------------------
 
 
 def start_worker(
-    _number: int, stopping: Stopping, tell: Tell, job: Job
-) -> Callable[[Archive | None], tuple[Archive, Result] | None]:
-    """What a process of its own does with each file; see `pool.Pool`."""
+    number: int, stopping: Stopping, tell: Tell, job: Job
+) -> Callable[[Task | None], Result]:
+    """Makes the handler of files of one process; see `pool.Pool`."""
     log_to_parent(tell, job.settings.log_level)
-    return _reader(stopping, tell, job)
+    return _reader(number, stopping, tell, job)
 
 
 def _reader(
-    stopping: Stopping, tell: Tell, job: Job
-) -> Callable[[Archive | None], tuple[Archive, Result] | None]:
+    _number: int, stopping: Stopping, tell: Tell, job: Job
+) -> Callable[[Task | None], Result]:
     """Imports one file after the other over one connection, which ends with None."""
     # A batch is some hundred thousand objects, none of them in a ring: looking for rings
     # takes much time.
@@ -397,13 +320,21 @@ def _reader(
     open_ = ExitStack()
     session = open_.enter_context(job.database.session(stopping=stopping))
 
-    def read(each: Archive | None) -> tuple[Archive, Result] | None:
-        if each is None:
+    def read(task: Task | None) -> Result:
+        if task is None:
             open_.close()
-            return None
-        return each, _import_archive(each, session, job, score=score, stopping=stopping, tell=tell)
+            return Result()
+        [each] = task[1]
+        done = _import_archive(each, session, job, score=score, stopping=stopping, tell=tell)
+        tell(done)
+        if done.exit_code == DatabaseUnreachable.exit_code:
+            return Result(fatal=Fatal(done.reason, done.exit_code))
+        return Result()
 
     return read
+
+
+FILES = Units("files", called=lambda each: str(each.path))
 
 
 def _import_archive(
@@ -414,7 +345,7 @@ def _import_archive(
     score: Callable[[str], float] | None,
     stopping: Stopping,
     tell: Tell,
-) -> Result:
+) -> FileResult:
     wanted = job.settings.imports
     # Nobody knows where standard input was left: it is another file each time.
     identity = (
@@ -440,12 +371,12 @@ def _import_archive(
         reason, code = f"{type(error).__name__}: {error}", 1
     else:
         return reading.result()
-    failed = reading.result() if reading is not None else Result(each.path, "")
+    failed = reading.result() if reading is not None else FileResult(each.path, "")
     return replace(failed, state="failed", reason=reason, exit_code=code)
 
 
-def _result(path: str, name: str, state: ImportState, reason: str = "") -> Result:
-    return Result(path, name, reason, state.posts, state.new, state.updated, dict(state.others))
+def _result(path: str, name: str, state: ImportState, reason: str = "") -> FileResult:
+    return FileResult(path, name, reason, state.posts, state.new, state.updated, dict(state.others))
 
 
 class _Reading:
@@ -503,7 +434,7 @@ class _Reading:
                 pass
             self._save(bytes_read(), finished=False)
 
-    def result(self) -> Result:
+    def result(self) -> FileResult:
         """How far it came."""
         if self._lost:
             reason = "another process imports it at this moment"
@@ -569,7 +500,7 @@ class _Reading:
         if kind in containers.REFUSED and kind not in self._named:
             self._named.add(kind)
             said = f"{self._each.path} holds {kind}, not imported: {containers.REFUSED[kind]}"
-            self._tell(("log", __name__, logging.WARNING, said))
+            self._tell(LogLine(__name__, logging.WARNING, said))
 
     def _reject(self, document: Document, reason: str) -> None:
         self._others[REJECTED] += 1
@@ -601,16 +532,8 @@ class _Reading:
                 return False
             before, self._saved, self._rows, self._cut = self._saved, loaded, {}, set()
             rejected = loaded.others.get(REJECTED, 0) - before.others.get(REJECTED, 0)
-            self._tell(
-                (
-                    "read",
-                    self._each.path,
-                    bytes_read,
-                    loaded.posts - before.posts,
-                    loaded.new - before.new,
-                    rejected,
-                )
-            )
+            posts, new = loaded.posts - before.posts, loaded.new - before.new
+            self._tell(BatchSaved(self._each.path, bytes_read, posts, new, rejected))
         return True
 
     def _write_rejects(self) -> None:

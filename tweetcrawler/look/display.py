@@ -20,7 +20,7 @@ from tweetcrawler.prices import Tariff, usd
 
 if TYPE_CHECKING:
     from tweetcrawler.archives.importing import ImportProgress, ImportReport
-    from tweetcrawler.crawl import Progress, Report
+    from tweetcrawler.outcome import Progress, Report
 
 LINE_EVERY_S = 60.0
 REFRESH_S = 0.25

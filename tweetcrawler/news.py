@@ -1,0 +1,135 @@
+"""Messages between the processes of a run, as frozen values.
+
+A worker tells news while it does a task, and gives one result at the end. All of them hold
+plain values only, so that they could be sent as JSON as well as through a pipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tweetcrawler.targets import STATES
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker process began its work; it holds leases under the name `owner`."""
+
+    owner: str
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """A log line of a worker; the parent writes it, so that it does not run into its display."""
+
+    logger: str
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class PageRead:
+    """One page was bought with a credential: the posts on it, and those of them that are new."""
+
+    credential: str
+    posts: int = 0
+    new: int = 0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One request brought no page: the name of the error, and its sentence."""
+
+    credential: str
+    error: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of one target, as its name says it: its state ("ok", "renamed", "missing", …)
+    and the reason.
+    """
+
+    name: str
+    state: str
+    reason: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether everything that X gives of this target is stored."""
+        return self.state in STATES and STATES[self.state].done
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Walks that brought no posts, noted together: a page and an outcome of each."""
+
+    pages: tuple[PageRead, ...]
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
+class LookedUp:
+    """Posts that were looked up by id: `count` of one state, and those that X did not give."""
+
+    state: str
+    count: int
+    gone: tuple[Outcome, ...] = ()
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The number of a query's posts, as X counts them."""
+
+    query: str
+    posts: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence for the operator, shown once at the end of the run."""
+
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Later:
+    """Units to be tried again after `wait_s`; `failure` says what went wrong, if anything."""
+
+    units: Sequence[Any]
+    wait_s: float = 0.0
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """The time until the next permit of a kind of work, and the reason."""
+
+    wait_s: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Fatal:
+    """An error that ends the run, with its exit code."""
+
+    sentence: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """The end of one task.
+
+    `found` are units for other kinds of work, by the name of the kind. `left` are units
+    that lacked a permit or time.
+    """
+
+    found: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    left: Sequence[Any] = ()
+    later: Sequence[Later] = ()
+    wait: Wait | None = None
+    fatal: Fatal | None = None

@@ -1,0 +1,191 @@
+"""Reports and progress of runs, put together from the news of the workers."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tweetcrawler.news import Counted, LookedUp, Note, Noted, Outcome, PageRead, Refusal
+
+NAMED_MAX = 1_000
+# A credential's refusals of one kind are logged up to this number, where X has many of them.
+REFUSALS_LOGGED = 3
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class RunReport:
+    """The part of a report that is common to all runs.
+
+    `totals` are the rows of `Session.totals`; `waited_s` are seconds by reason; `ended`
+    says why the run ended early, if it did.
+    """
+
+    run: int = 0
+    seconds: float = 0.0
+    totals: list[dict[str, Any]] = field(default_factory=list)
+    waited_s: dict[str, float] = field(default_factory=dict)
+    exit_code: int = 0
+    ended: str = ""
+
+    def take(self, news: object) -> None:
+        """Counts one piece of news."""
+
+    def leave(self, count: int) -> None:
+        """Counts units of work that the run did not reach."""
+
+    def conclude(self) -> None:
+        """Sets the exit code, when all work is done or left."""
+
+    def as_plain(self) -> dict[str, Any]:
+        """The report as JSON can hold it, for the run's record."""
+        return {"seconds": round(self.seconds, 3), "ended": self.ended}
+
+
+@dataclass
+class RunProgress:
+    """A run under way, as a display shows it. `waits` are the ends of waits by reason;
+    times are on the monotonic clock.
+    """
+
+    started_at: float
+    waits: dict[str, float] = field(default_factory=dict)
+    busy: int = 0
+
+    def take(self, news: object) -> None:
+        """Counts one piece of news."""
+
+
+class Display(Protocol):
+    """Shows a run under way; called at least twice a second."""
+
+    def update(self, progress: Any) -> None: ...
+
+
+@dataclass
+class Report(RunReport):
+    """All outcomes of a run that asks X, and its cost.
+
+    `refusals` count requests without a page by (credential, error). `named` are the
+    outcomes that were not simply done, at most `NAMED_MAX` of them; `bad_lines` are lines of
+    the input file that could not be used. `counted` are queries and the number of their
+    posts, `notes` sentences for the operator.
+    """
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    named: list[Outcome] = field(default_factory=list)
+    unnamed: int = 0
+    bad_lines: int = 0
+    refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
+    counted: list[tuple[str, int]] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
+
+    def take(self, news: object) -> None:
+        """Counts one piece of news."""
+        match news:
+            case Outcome():
+                self._end_target(news)
+            case Noted():
+                for outcome in news.outcomes:
+                    self._end_target(outcome)
+            case LookedUp():
+                if news.count:
+                    self.outcomes[news.state] += news.count
+                for outcome in news.gone:
+                    self.add(outcome)
+            case Refusal():
+                self._refuse(news)
+            case Counted():
+                self.counted.append((news.query, news.posts))
+            case Note():
+                self.notes[news.sentence] = None
+
+    def add(self, outcome: Outcome) -> None:
+        """Counts an outcome, and keeps its name when there is something to say of it."""
+        self.outcomes[outcome.state] += 1
+        if outcome.state == "ok":
+            return
+        if len(self.named) < NAMED_MAX:
+            self.named.append(outcome)
+        else:
+            self.unnamed += 1
+
+    def leave(self, count: int) -> None:
+        """Counts units of work that the run did not reach."""
+        if count:
+            self.outcomes["not reached"] += count
+
+    def conclude(self) -> None:
+        """Sets the exit code to 1 if anything was not done."""
+        if not self.exit_code and any(not Outcome("", state).done for state in self.outcomes):
+            self.exit_code = 1
+
+    def total(self, column: str) -> int:
+        """The sum of one column of `totals`."""
+        return sum(int(row[column]) for row in self.totals)
+
+    def as_plain(self) -> dict[str, Any]:
+        """The report as JSON can hold it, for the run's record."""
+        return {
+            **super().as_plain(),
+            "outcomes": dict(self.outcomes),
+            "totals": [
+                {k: int(v) if not isinstance(v, str) else v for k, v in row.items()}
+                for row in self.totals
+            ],
+            "refusals": {f"{who}: {what}": n for (who, what), n in self.refusals.items()},
+            "counted": [list(pair) for pair in self.counted],
+            "notes": list(self.notes),
+            "bad_lines": self.bad_lines,
+        }
+
+    def _end_target(self, outcome: Outcome) -> None:
+        self.add(outcome)
+        if outcome.state != "ok":
+            reason = f" ({outcome.reason})" if outcome.reason else ""
+            log.info("%s: %s%s", outcome.name, outcome.state, reason)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        key = refusal.credential, refusal.error
+        self.refusals[key] += 1
+        # A closed window and a bad moment of X are everyday; whatever else is refused is not.
+        everyday = refusal.error in ("XUnavailable", "WindowClosed")
+        if not everyday or self.refusals[key] <= REFUSALS_LOGGED:
+            log.warning("%s", refusal.sentence)
+
+
+@dataclass
+class Progress(RunProgress):
+    """A run under way that asks X; counts are of this run, `handles` is their number."""
+
+    handles: int | None = None
+    targets_done: int = 0
+    requests: int = 0
+    posts: int = 0
+    new: int = 0
+    by_credential: Counter[str] = field(default_factory=Counter)
+
+    def take(self, news: object) -> None:
+        """Counts one piece of news."""
+        match news:
+            case PageRead():
+                self._count_page(news)
+            case Outcome():
+                self.targets_done += 1
+            case Noted():
+                for page in news.pages:
+                    self._count_page(page)
+                self.targets_done += len(news.outcomes)
+            case LookedUp():
+                self.targets_done += news.count + len(news.gone)
+            case Refusal():
+                self.requests += 1
+
+    def _count_page(self, page: PageRead) -> None:
+        self.requests += 1
+        self.by_credential[page.credential] += 1
+        self.posts += page.posts
+        self.new += page.new

@@ -1,0 +1,120 @@
+"""Handles become targets: looked up in the store, and those unknown by one request per
+hundred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from tweetcrawler.endpoints import HANDLES_A_LOOKUP, USERS_BY
+from tweetcrawler.errors import TweetcrawlerError
+from tweetcrawler.news import Outcome, PageRead, Result
+from tweetcrawler.run import Session
+from tweetcrawler.targets import Target
+from tweetcrawler.walk import Reach
+from tweetcrawler.work import answers
+from tweetcrawler.work.kinds import BUSY_S, CRAWL, Chunk, Kind, Work, Worker, together
+
+NAME = "resolve"
+
+
+@dataclass(frozen=True)
+class Resolving:
+    """Whether the timelines of the users are walked, too."""
+
+    walks: bool = True
+
+
+def work(handles: Iterable[str], *, count: int | None = None, archive: bool = False) -> Work:
+    """The timelines of handles; `handles` is read as fast as the work needs it."""
+    return Work({NAME: handles}, {CRAWL: Reach(archive)}, total=count)
+
+
+def only_users(handles: Iterable[str]) -> Work:
+    """The users of handles, without their timelines."""
+    return Work({NAME: handles}, {NAME: Resolving(walks=False)})
+
+
+def resolve_chunk(worker: Worker, handles: list[str]) -> Result:
+    """Turns up to 100 handles into targets."""
+    return together(worker, handles, partial(_resolve, worker))
+
+
+def _resolve(worker: Worker, handles: list[str], chunk: Chunk) -> None:
+    with worker.session() as session:
+        known, unknown = _known(worker, session.targets(handles), handles)
+        _hand_on(worker, known, chunk)
+        chunk.at_hand = unknown
+        if unknown:
+            _hand_on(worker, _look_up(worker, session, unknown, chunk), chunk)
+
+
+def _hand_on(worker: Worker, targets: Sequence[Target], chunk: Chunk) -> None:
+    wanted: Resolving = worker.job.parameters.get(NAME, Resolving())
+    if wanted.walks:
+        chunk.find(CRAWL, targets)
+        return
+    for target in targets:
+        worker.tell(Outcome(target.name, "ok"))
+
+
+def _known(
+    worker: Worker, known: dict[str, Target], handles: Sequence[str]
+) -> tuple[list[Target], list[str]]:
+    """The targets of known users, and the handles that X is to be asked for."""
+    targets, unknown = [], []
+    for handle in handles:
+        target = known.get(handle)
+        if target is None or (target.key is None and target.rests_s <= 0):
+            unknown.append(handle)
+        elif target.rests_s > 0:
+            worker.tell(Outcome(f"@{handle}", target.state, _resting(target)))
+        else:
+            targets.append(target)
+    return targets, unknown
+
+
+def _look_up(
+    worker: Worker, session: Session, unknown: Sequence[str], chunk: Chunk
+) -> list[Target]:
+    buying = worker.requests.buying(session, USERS_BY, len(unknown), what="users")
+    with buying as purchase:
+        chunk.postpone(unknown[purchase.units :])
+        chunk.at_hand = names = _claimed(worker, session, unknown[: purchase.units], chunk)
+        if not names:
+            return []
+        try:
+            page = purchase.ask(lambda x, user_auth: x.users_by(names, user_auth=user_auth))
+        except TweetcrawlerError:
+            session.release(worker.owner)
+            raise
+    found, absent = answers.resolved(page, names)
+    session.save_users(worker.job.run, purchase.bought, found, absent, rest_s=worker.rest_s)
+    worker.tell(PageRead(purchase.credential))
+    for one in absent:
+        worker.tell(Outcome(f"@{one.handle}", one.state, one.reason))
+    resolved = session.targets([one.handle for one in found])
+    return [resolved[one.handle] for one in found if one.handle in resolved]
+
+
+def _claimed(worker: Worker, session: Session, handles: Sequence[str], chunk: Chunk) -> list[str]:
+    mine = session.claim_handles(handles, worker.owner)
+    chunk.postpone([handle for handle in handles if handle not in mine], BUSY_S)
+    return [handle for handle in handles if handle in mine]
+
+
+def _resting(target: Target) -> str:
+    days = max(1, round(target.rests_s / 86_400))
+    return f"{target.reason} (known; asked again in {days} day{'s' if days > 1 else ''})"
+
+
+RESOLVE = Kind(
+    NAME,
+    do=resolve_chunk,
+    called=lambda handle: f"@{handle}",
+    most=HANDLES_A_LOOKUP,
+    fewest=HANDLES_A_LOOKUP,
+    feeds=True,
+)

@@ -1,0 +1,34 @@
+"""The start of a worker process: everything that it needs is loaded with this module.
+
+Only workers load it, so that the parent and short commands need none of tweepy.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from tweetcrawler import pool
+from tweetcrawler.news import Result
+from tweetcrawler.run import Job
+from tweetcrawler.work.kinds import Task, Worker, table
+
+table()
+# At DEBUG these print tokens.
+NOISY = ("tweepy", "urllib3", "requests_oauthlib", "oauthlib")
+
+
+def start_worker(
+    number: int, stopping: Callable[[], bool], tell: Callable[[Any], None], job: Job
+) -> Callable[[Task | None], Result]:
+    """Makes the handler of tasks of one worker process; see `pool.Pool`."""
+    # A page is thousands of objects without a cycle: to look for one after every 700 costs
+    # and finds nothing.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    pool.log_to_parent(tell, job.settings.log_level)
+    for noisy in NOISY:
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return Worker(number, stopping, tell, job).do
