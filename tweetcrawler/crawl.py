@@ -49,6 +49,7 @@ from tweetcrawler.work.kinds import CRAWL, Chunk, Kind, Worker, one_by_one
 
 __all__ = ["Display", "Progress", "Report", "default_processes", "run_work"]
 
+# Enough to note many walks without news together; few enough to be lost with a process.
 TARGETS_A_CHUNK = 100
 
 
@@ -86,6 +87,7 @@ def crawl_chunk(worker: Worker, targets: list[Target]) -> Result:
         result = one_by_one(worker, targets, partial(_crawl_with, worker, leases))
         try:
             _note(worker, leases)
+            # Targets that were claimed with the chunk and not walked: another may have them.
             if result.left:
                 session.release(worker.owner)
         except TweetcrawlerError as error:
@@ -120,6 +122,7 @@ def crawl_handle(worker: Worker, leases: ChunkLeases, target: Target) -> Outcome
             return _walked(descent, walk)
         except TweetcrawlerError as error:
             if isinstance(error, LeaseLost):
+                # This machine slept, or lost its database: the claims of the chunk are as old.
                 leases.distrust()
             # After one wait for the database there is no second one to clear up.
             leases.is_cut_off = isinstance(error, DatabaseUnreachable)
@@ -163,6 +166,7 @@ def _walked(descent: Descent, walk: Callable[[Descent], None]) -> Outcome | None
     elif target.kind == TIMELINE and (descent.username or target.handle).lower() != target.handle:
         state, reason = "renamed", f"now @{descent.username}, followed by its id"
     if descent.last is not None:
+        # Most handles of a daily crawl end here: one transaction notes hundreds of them.
         descent.leases.leave(NoNews(target, descent.last, state, reason))
         return None
     return _finished(descent, state, reason, crawled=not descent.stalled)
@@ -185,7 +189,7 @@ def _finished(descent: Descent, state: str, reason: str, *, crawled: bool) -> Ou
 TARGETS = Kind(CRAWL, do=crawl_chunk, called=lambda target: str(target.name), most=TARGETS_A_CHUNK)
 
 
-# -- the other commands that ask X: for their parameters see `crawl` ---------------------------------
+# -- the other commands that ask X: for their parameters see `crawl` -----------------------------
 
 
 def search(

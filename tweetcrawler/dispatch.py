@@ -76,8 +76,8 @@ def run_work(
 
 
 def default_processes(credentials: int) -> int:
-    """As many processes as can use the credentials up, by X's usual limits, and as this
-    machine carries.
+    """The number of processes that use the credentials up, by X's usual limits, within the
+    number that this machine carries.
 
     A user token allows about one request a second on timelines and an app ten; a request
     takes about a third of a second. Two processes a core are enough to keep it busy while
@@ -129,7 +129,7 @@ class _Queue:
         return bool(self.waiting) or self._more
 
     def count_left(self) -> int:
-        """How many units are left; uses up the source."""
+        """The number of units that are left; uses up the source."""
         return len(self.waiting) + sum(1 for _ in self._source)
 
     def take(self, workers: int, alone: Callable[[Any], bool]) -> list[Any]:
@@ -229,7 +229,7 @@ class Dispatch:
                     return
             yield
 
-    # -- work out -------------------------------------------------------------------------------------
+    # -- work out --------------------------------------------------------------------------------
 
     def _hand_out(self) -> None:
         now = time.monotonic()
@@ -270,7 +270,7 @@ class Dispatch:
             next_ones.append(self._later[0][0] - now)
         return max(0.01, min([0.25, *next_ones]))
 
-    # -- news in --------------------------------------------------------------------------------------
+    # -- news in ---------------------------------------------------------------------------------
 
     def _take(self, event: Event) -> None:
         if event.kind == "news":
@@ -356,7 +356,7 @@ class Dispatch:
                 return
         heapq.heappush(self._later, (until, next(self._order), kind.name, units))
 
-    # -- the end --------------------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------
 
     def _end(self, code: int, why: str) -> None:
         self._ending = True
@@ -367,7 +367,7 @@ class Dispatch:
         report, now = self._report, time.monotonic()
         report.seconds = now - self._progress.started_at
         for reason, until in self._progress.waits.items():
-            # Some of it was foreseen and is not waited any more.
+            # The run ends before this wait does.
             report.waited_s[reason] -= max(0.0, until - now)
         if self._ending:
             names = {name for name, kind in self._kinds.items() if not kind.endless}

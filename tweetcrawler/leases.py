@@ -16,7 +16,7 @@ NOTE_S = 1.0
 
 
 class ChunkLeases:
-    """What a chunk of targets shares: one claim on all of them, and one note of the walks
+    """Leases of a chunk of targets: one claim on all of them, and one note of the walks
     without news.
 
     `session` serves what concerns the process more than one target. A walk that is not
@@ -37,6 +37,7 @@ class ChunkLeases:
     def lease_of(self, target: Target) -> Lease:
         """The lease of a target of the chunk."""
         if self._unclaimed:
+            # At the first target, when the chunk begins, and not when it was handed out.
             unclaimed, self._unclaimed = self._unclaimed, []
             self._claimed_at = time.monotonic()
             self._claims = self.session.claim_all(unclaimed, self._owner, self._job.since)
@@ -57,7 +58,7 @@ class ChunkLeases:
 
     @property
     def is_full(self) -> bool:
-        """Whether it is time to note what was left here."""
+        """Whether it is time to note the walks that were left here."""
         return bool(self._ends) and time.monotonic() >= self._note_at
 
     @property
@@ -114,6 +115,7 @@ class Lease:
         """The claim; raises `LeaseLost` while another process has the target."""
         asked_at = time.monotonic()
         claim, self._claim = self._claim, None
+        # A claim of the chunk is good for its first half; later targets are claimed again.
         if claim is not None and asked_at < self._ends_at - LEASE_S / 2:
             return claim
         claim = self._session.claim(self._target.id, self._owner, self._since)

@@ -73,8 +73,8 @@ class NoNews:
 
 @dataclass(frozen=True)
 class Saved:
-    """What saving a batch did: rows that are new, rows that changed; `leased` says the
-    lease still holds.
+    """The effect of saving a batch: rows that are new, rows that changed; `leased` says
+    that the lease still holds.
     """
 
     new: int

@@ -88,7 +88,7 @@ class Pool:
 
     @property
     def busy(self) -> int:
-        """How many workers hold a task."""
+        """The number of workers that hold a task."""
         return sum(worker.busy for worker in self._workers)
 
     def give(self, number: int, task: Any) -> None:
@@ -189,7 +189,7 @@ class Here:
 
     @property
     def busy(self) -> int:
-        """How many workers hold a task."""
+        """The number of workers that hold a task."""
         return len(self._tasks)
 
     def give(self, _number: int, task: Any) -> None:
@@ -318,7 +318,7 @@ class _Serving:
             return
         wait([parent.sentinel])
         self._asked_to_stop = True
-        # Whatever it hangs in then, nobody waits for it any more.
+        # Nobody waits for it now, wherever it hangs.
         late = threading.Timer(ORPHAN_S, os._exit, [1])
         late.daemon = True
         late.start()
@@ -350,12 +350,13 @@ def _failure_ends_it() -> Iterator[None]:
     try:
         yield
     except MemoryError:
-        log.error("this process has no memory left")  # noqa: TRY400 - where that showed says nothing
+        # Without its traceback, since the place where it showed says nothing.
+        log.error("this process has no memory left")  # noqa: TRY400
         os._exit(1)
     except Exception:  # noqa: BLE001 - it ends this process, whatever it is
         # Through the log, which takes secrets out, and not by way of Python's own last
-        # words.
-        log.error("this process fails\n%s", traceback.format_exc())  # noqa: TRY400 - the log goes through a pipe
+        # words. As text, since the log goes through a pipe.
+        log.error("this process fails\n%s", traceback.format_exc())  # noqa: TRY400
         os._exit(1)
 
 

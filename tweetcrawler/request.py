@@ -95,6 +95,7 @@ class Requests:
         try:
             yield purchase
         except XUnavailable as error:
+            # X may have sold the page and its answer was lost: the money counts as spent.
             if error.may_be_charged:
                 budgets.give_up_money(purchase.id)
             raise
@@ -140,6 +141,7 @@ class Requests:
         """One page, and the name of the credential that it was bought with."""
         while True:
             permit = self._ledger.reserve(session, endpoint, kinds)
+            # Search of the archive takes one request a second, which no header tells.
             if permit.after_s > 0:
                 time.sleep(permit.after_s)
             name = self._job.credentials[permit.credential].name
@@ -193,7 +195,7 @@ class Requests:
         return page
 
     def _until_cycle_turns(self, session: Session, number: int) -> float | None:
-        """How long a used-up cap lasts, by the day that X names; None when it names none."""
+        """The seconds that a used-up cap lasts, by the day that X names; None without one."""
         if not self._job.credentials[number].has_app:
             return None
         try:
@@ -300,18 +302,20 @@ def _limits_of(money: Money) -> Limits:
 
 
 def _reached(scope: str, money: Money) -> str:
-    """Which limit is met, and when the same command can go on."""
+    """The sentence for a limit that is met; it says when the same command can go on."""
     if scope == "run":
         parts = [f"{usd(round(money.budget * MICRO))}"] if money.budget is not None else []
         parts += [f"{money.max_posts:,} posts"] if money.max_posts is not None else []
         return f"the budget of this run ({' and '.join(parts)}) is used up"
     amount = money.budget_per_day if scope == "day" else money.budget_per_month
     turns = "at midnight UTC" if scope == "day" else "with the next UTC month"
-    return f"the budget of the {scope} ({usd(round((amount or 0) * MICRO))}) is used up; a new one begins {turns}"
+    used_up = f"the budget of the {scope} ({usd(round((amount or 0) * MICRO))}) is used up"
+    return f"{used_up}; a new one begins {turns}"
 
 
 def _confirmed(ask: Callable[[], Page]) -> Page:
     """The page; a 401 is believed when it comes twice."""
+    # One confirming call: a credential that is retired is out for the whole run.
     try:
         return ask()
     except CredentialRefused:

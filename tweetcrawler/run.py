@@ -34,7 +34,7 @@ REPORT_S = 5.0
 log = logging.getLogger(__name__)
 
 
-# -- stores: `db.Session` says what each method does -------------------------------------------------
+# -- stores: `db.Session` says what each method does ---------------------------------------------
 
 
 class Runs(Protocol):
@@ -179,7 +179,7 @@ class Sink(Protocol):
     def session(self, *, stopping: Callable[[], bool] = ...) -> AbstractContextManager[Session]: ...
 
 
-# -- runs ---------------------------------------------------------------------------------------------
+# -- runs ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

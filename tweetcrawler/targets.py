@@ -12,6 +12,7 @@ from tweetcrawler.coverage import Range
 TIMELINE = "timeline"
 SEARCH = "search"
 # Length of a lease, in seconds. The store writes it, and a walk renews before it is over.
+# A request with saving takes a second at most times, and a dead machine is waited for this long.
 LEASE_S = 60.0
 
 
@@ -54,8 +55,8 @@ class Target:
     Of a timeline, `key` is X's id of the user, None until it is known; `handle` is the name
     as listed (folded), `username` as X spells it. Of a search, `username` is the query as
     it is sent to X, `key` what tells one query from another, `handle` a name for its file.
-    `state` is one of `STATES`, with its `reason`. `rests_s` is how long it need not be asked again, 0 when it
-    is due.
+    `state` is one of `STATES`, with its `reason`. `rests_s` are the seconds until it is due,
+    0 when it is.
     """
 
     id: int
@@ -69,7 +70,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """What an operator knows it by."""
+        """The name by which an operator knows it."""
         return f"@{self.handle}" if self.kind == TIMELINE else (self.username or self.handle)
 
 

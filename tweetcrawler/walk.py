@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Reach:
-    """How far walks go: into the archive of all posts or not, to which ids, and to how many
-    posts of one search in a week (`cap`, None for all).
+    """The reach of walks: `archive` reads all posts since 2006, `bounds` are the wanted ids,
+    and `cap` is the number of posts of one search in a week, None for all.
     """
 
     archive: bool = False

@@ -214,7 +214,7 @@ Tell = Callable[[Any], None]
 Stopping = Callable[[], bool]
 
 
-# -- in the parent ---------------------------------------------------------------------------------------
+# -- in the parent -------------------------------------------------------------------------------
 
 
 def import_files(
@@ -279,12 +279,13 @@ def _found(files: Sequence[Path | None]) -> list[Archive]:
             inside = [containers.identify(each.resolve()) for each in containers.find(file)]
         except OSError as error:
             raise ConfigurationError(
-                f"{error.filename or file} cannot be read: {error.strerror}; correct the name or leave it out"
+                f"{error.filename or file} cannot be read: {error.strerror}; "
+                "correct the name or leave it out"
             ) from None
         if not inside:
             raise ConfigurationError(
-                f"the folder {file} holds no file of posts (.json, .jsonl, .tar, .gz, .bz2, .xz, .zst, …); name the "
-                "files themselves if they are called otherwise"
+                f"the folder {file} holds no file of posts (.json, .jsonl, .tar, .gz, .bz2, .xz, "
+                ".zst, …); name the files themselves if they are called otherwise"
             )
         found.update({each.path: each for each in inside})
     return sorted(found.values(), key=lambda each: -each.size)
@@ -298,7 +299,7 @@ def _check_rejects(file: Path) -> None:
         )
 
 
-# -- in a worker -----------------------------------------------------------------------------------------
+# -- in a worker ---------------------------------------------------------------------------------
 
 
 def start_worker(
@@ -435,7 +436,7 @@ class _Reading:
             self._save(bytes_read(), finished=False)
 
     def result(self) -> FileResult:
-        """How far it came."""
+        """The result of the file as far as it was read."""
         if self._lost:
             reason = "another process imports it at this moment"
             return replace(_result(self._each.path, "busy", self._saved, reason), exit_code=1)

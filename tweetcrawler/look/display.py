@@ -1,5 +1,5 @@
-"""What an operator sees: a live picture on a terminal, a line a minute elsewhere, a table
-at the end.
+"""Displays of runs: a live picture on a terminal, elsewhere a log line per minute, and a
+table at the end.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ImportLines(LogLines):
 
 
 class LivePicture:
-    """A picture on the terminal that is drawn anew four times a second."""
+    """A picture on the terminal that is drawn four times a second."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False, transient=True)
@@ -109,7 +109,8 @@ class ImportPicture(LivePicture):
         return Group(*lines)
 
 
-_STATES = {"ok": "done", "known": "known already", "gone": "not given by X any more"}
+_STATES = {"ok": "done", "known": "already stored", "gone": "no longer available"}
+_GOES_ON = "everything read is saved, the same command goes on from here"
 
 
 def _summary(progress: Progress, now: float) -> str:
@@ -121,7 +122,8 @@ def _summary(progress: Progress, now: float) -> str:
         eta = f", about {_duration(left_s)} to go"
     return (
         f"{progress.targets_done:,}{total} targets done, {progress.posts:,} posts "
-        f"({progress.posts / seconds:,.0f}/s, {progress.new:,} new), {progress.requests:,} requests, "
+        f"({progress.posts / seconds:,.0f}/s, {progress.new:,} new), "
+        f"{progress.requests:,} requests, "
         f"{progress.busy} processes at work{eta}"
     )
 
@@ -184,14 +186,14 @@ def print_report(report: Report, console: Console, *, tariff: Tariff) -> None:
         console.print(note, highlight=False, soft_wrap=True)
     if report.ended:
         console.print(
-            f"ended early: {report.ended}; everything read is saved, the same command goes on from here",
+            f"ended early: {report.ended}; {_GOES_ON}",
             highlight=False,
             soft_wrap=True,
         )
 
 
 def print_counts(report: Report, console: Console, *, tariff: Tariff, page_size: int) -> None:
-    """What the queries would bring and cost: posts, requests, money."""
+    """The posts of queries and their cost: posts, requests, money."""
     table = Table(title="posts that X counts", title_justify="left", header_style="bold")
     table.add_column("query")
     for heading in ("posts", "requests", "USD"):
@@ -264,7 +266,8 @@ def _print_outcomes(report: Report, console: Console) -> None:
     rest = len(report.named) - NAMED_SHOWN + report.unnamed
     if rest > 0:
         console.print(
-            f"  and {rest:,} more; the table crawl_target holds state and state_reason of each handle",
+            f"  and {rest:,} more; the table crawl_target holds state and state_reason of each "
+            "handle",
             highlight=False,
             soft_wrap=True,
         )
@@ -296,8 +299,9 @@ def _import_summary(progress: ImportProgress, now: float) -> str:
         eta = f", about {_duration(left_s)} to go"
     rejected = f", {progress.rejected:,} rejected" if progress.rejected else ""
     return (
-        f"{progress.files_done:,} of {progress.files:,} files done, {_size(progress.bytes_read)}{of_bytes} read, "
-        f"{progress.posts:,} posts ({progress.posts / seconds:,.0f}/s, {progress.new:,} new){rejected}, "
+        f"{progress.files_done:,} of {progress.files:,} files done, "
+        f"{_size(progress.bytes_read)}{of_bytes} read, {progress.posts:,} posts "
+        f"({progress.posts / seconds:,.0f}/s, {progress.new:,} new){rejected}, "
         f"{progress.busy} processes at work{eta}"
     )
 
@@ -329,22 +333,23 @@ def print_import_report(report: ImportReport, console: Console) -> None:
     console.print(table)
     known = report.posts - report.new - report.updated
     say(
-        f"{report.new:,} new rows, {report.updated:,} updated, {known:,} known; {_duration(report.seconds)}"
+        f"{report.new:,} new rows, {report.updated:,} updated, {known:,} known; "
+        f"{_duration(report.seconds)}"
     )
     if report.went_on:
         say(
-            f"{report.went_on:,} files went on where an earlier run stopped; counts are of the whole files"
+            f"{report.went_on:,} files went on where an earlier run stopped; "
+            "counts are of the whole files"
         )
     if report.files["imported before"]:
         say("files that were imported before and did not change were not read; --again reads them")
     if report.rejected:
         say(
-            f"{report.rejected:,} rejected: {report.rejects_file} has each with its place and the reason"
+            f"{report.rejected:,} rejected: {report.rejects_file} has each with its place and "
+            "the reason"
         )
     if report.ended:
-        say(
-            f"ended early: {report.ended}; everything read is saved, the same command goes on from here"
-        )
+        say(f"ended early: {report.ended}; {_GOES_ON}")
 
 
 def _size(count: float) -> str:

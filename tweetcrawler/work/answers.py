@@ -82,6 +82,7 @@ def gone(page: Page, ids: Sequence[int], refused: Mapping[str | None, str]) -> l
 
     A post that the answer does not mention counts as missing.
     """
+    # Other errors of the answer are of posts that these refer to.
     errors = {
         str(e.get("value") or e.get("resource_id")): e
         for e in page.errors
@@ -128,8 +129,9 @@ def _metrics_of(tweet_id: int, counts: object) -> Metrics:
 
 def _count(value: object) -> int | None:
     """A count that PostgreSQL's int8 holds."""
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_number and 0 <= value < 2**63 else None  # type: ignore[operator,return-value]
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
+        return value
+    return None
 
 
 def _state_of(error: Mapping[str, Any]) -> tuple[str, str]:

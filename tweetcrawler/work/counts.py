@@ -79,6 +79,7 @@ def _to_the_end(worker: Worker, counting: Counting, chunk: Chunk) -> Counting:
                 session, endpoint.name, 0, what="nothing", kinds=APP
             ) as purchase:
                 page = purchase.ask(partial(endpoint.ask, counting=counting))
+            # Counting is free of posts, but the request counts against X's limits.
             session.save_page(worker.job.run, purchase.bought)
             worker.tell(PageRead(purchase.credential))
             posts = counting.posts + answers.total(page)

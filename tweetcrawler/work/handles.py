@@ -88,6 +88,7 @@ def _look_up(
         try:
             page = purchase.ask(lambda x, user_auth: x.users_by(names, user_auth=user_auth))
         except TweetcrawlerError:
+            # The handles are claimed by name: another process may ask for them at once.
             session.release(worker.owner)
             raise
     found, absent = answers.resolved(page, names)

@@ -83,6 +83,7 @@ def _saved(
     """
     page, asked = purchase.page, set(ids)
     flattened = flatten(page.answer, score=worker.score)
+    # The answer also includes posts that these refer to; nobody asked for them.
     rows = [row for row in flattened.rows if row["id"] in asked]
     stored = {row["id"] for row in rows}
     refused = {r.tweet_id: r.reason for r in flattened.refused}

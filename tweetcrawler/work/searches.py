@@ -68,7 +68,8 @@ def source_of(target: Target) -> Source:
 def archive_of(query: str) -> Source:
     """X's endpoint of all posts that match a query."""
 
-    def fetch(x: X, ask: Ask, user_auth: bool, count: int) -> Page:  # noqa: ARG001 - one shape for all sources
+    # All sources have one shape, and only an app may search the archive.
+    def fetch(x: X, ask: Ask, user_auth: bool, count: int) -> Page:  # noqa: ARG001
         return x.search_all(
             query, since_id=ask.since_id, until_id=ask.until_id, token=ask.token, max_results=count
         )
