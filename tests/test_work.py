@@ -88,7 +88,7 @@ def test_a_store_without_a_capability_says_what_is_needed(
         assert [capability(able) for capability in capabilities] == [able] * len(capabilities)
 
 
-# -- a pool, whatever it is made of -------------------------------------------------------------------
+# -- a pool, whatever it is made of --------------------------------------------------------------
 
 
 def start_adder(
