@@ -19,7 +19,7 @@ from psycopg import sql
 from benchmarks import stage, twarc
 from benchmarks.figures import Figure, Table, interleaved, ratio
 from benchmarks.stage import Cost, Sandbox, Server
-from tweetcrawler.settings.inputs import read_credentials
+from tweetcrawler.settings.credentials import read_credentials
 from tweetcrawler.xapi import Timeouts, X
 
 _FILES = 4

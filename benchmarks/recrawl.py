@@ -18,7 +18,7 @@ from benchmarks.stage import Sandbox, Server
 from tweetcrawler.db import Database
 from tweetcrawler.flatten import flatten
 from tweetcrawler.pages import Batch, Bought
-from tweetcrawler.settings.inputs import read_credentials
+from tweetcrawler.settings.credentials import read_credentials
 from tweetcrawler.xapi import Page, Timeouts, X
 
 _SANDBOX = (

@@ -1,27 +1,23 @@
-"""Writes the lists of commands and options into docs/reference.md, from the grammars that
-read them.
+"""Writes the lists of commands and options into docs/reference.md, from the tables of commands.
 
-python docs/make_reference.py            rewrites the lists python docs/make_reference.py
---check    says whether they are as they should be (exit 1 when not)
+`python docs/make_reference.py` rewrites the lists. With `--check` it says whether they are as
+they should be (exit 1 when not).
 """
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tweetcrawler.sandbox import __main__ as sandbox
-from tweetcrawler.settings import options
+from tweetcrawler.settings import help as pages
+from tweetcrawler.settings.commands import DEFAULT_COMMAND, Command
+from tweetcrawler.settings.groups import COMMON
+from tweetcrawler.settings.options import NO_COMMAND_LINE, Option
 
 REFERENCE = Path(__file__).parent / "reference.md"
 
-_DEFAULT = re.compile(r"\s*\(default(?::| (?=with ))\s*(?P<default>.*)\)$")
-_WORD_BY_DEFAULT = re.compile(
-    r"; (?P<word>\w+): (?P<meaning>[^()]*) \(default (?P<when>when [^()]*)\)$"
-)
 _NOTHING = "-"
 
 
@@ -51,69 +47,55 @@ def _with_list(text: str, name: str, lines: Iterator[str]) -> str:
 def _commands() -> Iterator[str]:
     yield "\n| command | does |"
     yield "|---|---|"
-    parser = options.Grammar(Path(), {}).parser
-    [command] = [action for action in parser._actions if action.dest == "command"]
-    for entry in _help(parser, command).split("; "):
-        words, _, meaning = entry.partition(": ")
-        word, _, remark = words.partition(" (")
-        remark = f" ({remark}" if remark else ""
-        yield _cells(_code(word) + remark, meaning or f"the same as `--{word}`")
+    for _, commands in pages.by_group():
+        for command in commands:
+            words = f" {command.words.shown}" if command.words else ""
+            remark = " (default)" if command.name == DEFAULT_COMMAND else ""
+            yield _cells(_code(command.name + words) + remark, command.summary)
 
 
 def _options() -> Iterator[str]:
-    grammar = options.Grammar(Path(), {})
-    for group in grammar.parser._action_groups:
-        actions = [action for action in group._group_actions if action.option_strings]
-        if not actions:
-            continue
-        yield f"\n### {group.title}\n"
-        if group.description:
-            yield f"```text\n{group.description}\n```\n"
-        yield "| option | in tweet.ini | variable | default | meaning |"
-        yield "|---|---|---|---|---|"
-        yield from (_row(grammar, action) for action in actions)
+    """The options of all commands by their groups, then each command with its own."""
+    for group in COMMON:
+        yield from _table(group.title, group.about, group.options, None)
+    for _, commands in pages.by_group():
+        for command in commands:
+            yield from _table(command.name, command.about, command.options, command)
 
 
-def _row(grammar: options.Grammar, action: argparse.Action) -> str:
-    long = [name for name in action.option_strings if name.startswith("--")]
-    option = grammar.by_name[long[0].lower()]
-    value = f" {action.metavar}" if action.metavar else ""
-    names = (
-        ", ".join(f"`{name}{value}`" for name in action.option_strings)
-        if option.on_command_line
-        else _NOTHING
+def _table(
+    title: str, about: str, options: Sequence[Option], command: Command | None
+) -> Iterator[str]:
+    parts = [f"\n### {title}"]
+    if command:
+        parts.append(f"`{command.usage}`: {command.summary}.")
+    prose, _, table = about.partition("\n ")
+    parts += [prose.replace("\n", " ")] if prose.strip() else []
+    parts += [f"```text\n {table}\n```"] if table else []
+    if command:
+        parts.append(f"Price: {' '.join(command.price.split())}")
+    rows = [_row(option, command) for option in options]
+    if command and command.flags:
+        names = ", ".join(map(_code, command.flags))
+        meaning = f"the same as the command {command.name}"
+        rows.append(_cells(names, _NOTHING, _NOTHING, "off", meaning))
+    if rows:
+        heading = "| option | in tweet.ini | variable | default | meaning |\n|---|---|---|---|---|"
+        parts.append("\n".join([heading, *rows]))
+    yield "\n\n".join(parts)
+
+
+def _row(option: Option, command: Command | None) -> str:
+    value = f" {option.metavar}" if option.metavar else ""
+    names = ", ".join(f"`{name}{value}`" for name in option.shown)
+    default = pages.default_of(option, command.values if command else None)
+    return _cells(
+        names if option.places != NO_COMMAND_LINE else _NOTHING,
+        _code(option.spelled if option.in_file else None),
+        _code(option.variable),
+        default or ("off" if option.is_switch else "none"),
+        f"{option.help}. {option.more}" if option.more else option.help,
     )
-    key = _spelled(grammar, long[-1]) if option.in_file else None
-    meaning, default = _meaning_and_default(_help(grammar.parser, action))
-    if option.is_flag:
-        default = default or "off"
-    variable = getattr(action, "env_var", None)
-    return _cells(names, _code(key), _code(variable), default or "none", meaning)
-
-
-def _spelled(grammar: options.Grammar, name: str) -> str:
-    """The name of a key as the example file spells it."""
-    return next(s for s in grammar.spellings if s.lower() == name.strip("-").lower())
-
-
-def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
-    if action.help == argparse.SUPPRESS:
-        return (
-            "password of the role; it has no option, since everyone on the machine can read a "
-            "command line"
-        )
-    return parser._get_formatter()._expand_help(action)
-
-
-def _meaning_and_default(text: str) -> tuple[str, str]:
-    match = _WORD_BY_DEFAULT.search(text)
-    if match:
-        return (
-            f"{text[: match.start()]}; `{match['word']}`: {match['meaning']}",
-            f"`{match['word']}` {match['when']}",
-        )
-    match = _DEFAULT.search(text)
-    return (text[: match.start()], match["default"]) if match else (text, "")
 
 
 def _code(text: str | None) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.secret import Credential, Secret
-from tweetcrawler.settings.inputs import (
+from tweetcrawler.settings.credentials import (
     KEY_COLUMNS,
     OPTIONAL_COLUMNS,
     CredentialFile,
@@ -48,7 +48,7 @@ def notes(file: CredentialFile, folder: Path) -> list[str]:
     return [note.replace(str(folder), "") for note in file.notes]
 
 
-# --- what is accepted ---------------------------------------------------------------
+# --- what is accepted -----------------------------------------------------------------------------
 
 KEY = st.text(
     st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=',"'),
@@ -132,7 +132,7 @@ def test_proxy_may_be_http_or_socks(tmp_path: Path, proxy: str) -> None:
     assert credential.proxy == Secret(proxy)
 
 
-# --- names --------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 
 def test_unnamed_credentials_are_numbered_and_names_stay_unique(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_name_that_could_spoil_a_log_is_replaced_and_not_shown(tmp_path: Path, n
     )
 
 
-# --- repeated rows ------------------------------------------------------------------
+# --- repeated rows --------------------------------------------------------------------------------
 
 
 def test_repeated_rows_are_one_and_fill_each_other(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_users_of_one_app_stay_apart_and_share_its_fingerprint(tmp_path: Path) -
     assert len({each.user_fingerprint for each in found.credentials}) == 3
 
 
-# --- fingerprints -------------------------------------------------------------------
+# --- fingerprints ---------------------------------------------------------------------------------
 
 
 FEW_KEYS = st.lists(st.sampled_from("ab"), min_size=4, max_size=4)
@@ -235,7 +235,7 @@ def test_fingerprint_is_short_stable_and_holds_no_key() -> None:
     assert bearer.user_fingerprint is None
 
 
-# --- what is refused ----------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -377,15 +377,11 @@ def test_file_that_others_can_read_is_warned_about(tmp_path: Path, mode: int) ->
     folder = tmp_path / "my keys"
     folder.mkdir()
     found = read(folder, f"{HEADER}\nk,s,t,u\n", mode)
-    assert found.notes == (
-        (
-            f"{folder}/auth.csv holds secrets and is open to others (mode {mode:o}): "
-            f"chmod 600 '{folder}/auth.csv'"
-        ),
-    )
+    note = f"{folder}/auth.csv holds secrets and is open to others (mode {mode:o})"
+    assert found.notes == (f"{note}: chmod 600 '{folder}/auth.csv'",)
 
 
-# --- the terminal -------------------------------------------------------------------
+# --- the terminal ---------------------------------------------------------------------------------
 
 
 def test_four_keys_are_asked_for(tmp_path: Path) -> None:
@@ -425,11 +421,11 @@ def test_answers_that_cannot_be_keys_are_refused_and_not_shown(answers: list[str
 
 def test_sentence_for_no_terminal_says_what_to_do() -> None:
     sentence = no_credentials_sentence()
-    assert "--authCSV" in sentence
+    assert "--auth-csv" in sentence
     assert all(column in sentence for column in KEY_COLUMNS)
 
 
-# --- secrets ------------------------------------------------------------------------
+# --- secrets --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,10 @@ import psycopg
 import pytest
 
 from tweetcrawler import __version__, settings
+from tweetcrawler.commands import db
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.sandbox.__main__ import parse as parse_sandbox
+from tweetcrawler.settings.commands import all_commands
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -40,7 +42,7 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-# --- the two commands ---------------------------------------------------------------
+# --- the two commands -----------------------------------------------------------------------------
 
 
 def recipes() -> dict[str, list[str]]:
@@ -98,7 +100,7 @@ def test_every_make_target_that_a_page_names_exists() -> None:
     assert named <= set(recipes())
 
 
-# --- options and commands -----------------------------------------------------------
+# --- options and commands -------------------------------------------------------------------------
 
 
 def test_the_lists_of_options_in_the_reference_are_those_of_the_program() -> None:
@@ -122,27 +124,28 @@ def section(page: Path, heading: str) -> str:
     return rest[: end.start()] if end else rest
 
 
+def help_pages() -> str:
+    """The pages of all commands, and of the options that are common to them."""
+    topics = (*all_commands(), "options")
+    return "\n\n".join(settings.help_text(topic) for topic in topics)
+
+
 def test_the_reference_has_every_option_of_the_help_and_no_other() -> None:
-    """Not by way of the script that writes the list: by what `--help` prints."""
+    """Not by way of the script that writes the list: by what the help prints."""
     helped = set(
-        re.findall(
-            r"--[A-Za-z][\w-]*", " ".join(re.findall(r"^  -.*", settings.help_text(), re.MULTILINE))
-        )
+        re.findall(r"--[A-Za-z][\w-]*", " ".join(re.findall(r"^  -.*", help_pages(), re.MULTILINE)))
     )
-    listed = set(
-        re.findall(
-            r"`(?:-\w[^`]*`, `)?(--[A-Za-z][\w-]*)", _first_cells(section(REFERENCE, "Options"))
-        )
-    )
-    assert len(helped) > 25
+    cells = re.findall(r"^\| (`-(?:\\\||[^|])*) \|", section(REFERENCE, "Options"), re.MULTILINE)
+    listed = set(re.findall(r"`(--[A-Za-z][\w-]*)", "\n".join(cells)))
+    assert len(helped) > 50
     assert listed == helped
 
 
 def test_the_reference_gives_every_default_of_the_help() -> None:
-    text = " ".join(settings.help_text().split())
+    text = " ".join(help_pages().split())
     rows = section(REFERENCE, "Options")
     defaults = re.findall(r"\(default: ([^()]+)\)", text)
-    assert len(defaults) > 15
+    assert len(defaults) > 25
     missing = [default for default in defaults if f"| {default} |" not in rows.replace("\\|", "|")]
     assert missing == []
 
@@ -153,17 +156,22 @@ def _first_cells(table: str) -> str:
 
 def test_the_reference_has_every_command() -> None:
     words = set(
-        re.findall(r"`([a-z-]+)(?: [A-Z]+)?`", _first_cells(section(REFERENCE, "Commands")))
+        re.findall(r"^`([a-z-]+)", _first_cells(section(REFERENCE, "Commands")), re.MULTILINE)
     )
-    assert words >= set(settings.COMMANDS)
-    actions = set(re.findall(r"`db ([a-z]+)`", _first_cells(section(REFERENCE, "Commands"))))
-    assert actions == set(settings.DATABASE_ACTIONS)
+    assert words == set(all_commands())
+    for name in all_commands():
+        assert f"tweetcrawler {name}" in section(REFERENCE, name)
+    assert set(db.ACTIONS) == set(
+        re.findall(r"^  ([a-z]+)  ", section(REFERENCE, "db"), re.MULTILINE)
+    )
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", REFERENCE], ids=name_of)
 def test_exit_codes_are_those_of_the_help(page: Path) -> None:
     help_codes = set(
-        re.findall(r"^ +(\d+)  ", settings.help_text().partition("exit codes:")[2], re.MULTILINE)
+        re.findall(
+            r"^ +(\d+)  ", settings.help_text("options").partition("exit codes:")[2], re.MULTILINE
+        )
     )
     table = page.read_text("utf-8").partition("| code | means |")[2].partition("\n\n")[0]
     assert {
@@ -205,7 +213,8 @@ def arguments_of(line: str) -> list[str]:
 )
 def test_every_command_line_is_understood(page: Path, line: str, tmp_path: Path) -> None:
     arguments = arguments_of(line)
-    if arguments[:1] == ["[command]"]:
+    usages = {"tweetcrawler [command] [words] [options]"}
+    if line in usages | {command.usage for command in all_commands().values()}:
         return
     (tmp_path / "tweet.ini").write_text("dbhost = embedded\n")
     arguments = [
@@ -215,8 +224,8 @@ def test_every_command_line_is_understood(page: Path, line: str, tmp_path: Path)
         chosen = settings.parse(arguments, environ={}, folder=tmp_path)
     except ConfigurationError as error:
         pytest.fail(f"{name_of(page)}: {line}: {error}")
-    if chosen.command == "sandbox":
-        parse_sandbox(list(chosen.rest))
+    if chosen.command == "sandbox" and chosen.values.rest != ("--help",):
+        parse_sandbox(list(chosen.values.rest))
 
 
 def test_every_command_has_an_example_in_the_how_to(tmp_path: Path) -> None:
@@ -229,7 +238,7 @@ def test_every_command_has_an_example_in_the_how_to(tmp_path: Path) -> None:
             ]
             (tmp_path / "tweet.ini").write_text("dbhost = embedded\n")
             shown.add(settings.parse(words, environ={}, folder=tmp_path).command)
-    assert shown >= set(settings.COMMANDS) - {"demo", "help", "version"}
+    assert shown >= set(all_commands()) - {"demo", "help", "version"}
 
 
 def test_command_lines_are_found() -> None:
@@ -256,7 +265,7 @@ def test_every_example_of_a_file_is_read(page: Path, block: str, tmp_path: Path)
     assert settings.parse([], environ={}, folder=tmp_path).config_file == tmp_path / "tweet.ini"
 
 
-# --- SQL and tables -----------------------------------------------------------------
+# --- SQL and tables -------------------------------------------------------------------------------
 
 
 def sql_examples() -> Iterator[tuple[Path, str]]:
@@ -281,11 +290,8 @@ def tables_of(dsn: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     with psycopg.connect(dsn) as connection:
         for table, column in connection.execute(
-            """
-            SELECT table_name, column_name
-            FROM information_schema.columns
-            WHERE table_schema = 'public'
-            """
+            "SELECT table_name, column_name FROM information_schema.columns "
+            "WHERE table_schema = 'public'"
         ):
             found.setdefault(table, set()).add(column)
     return found
@@ -303,7 +309,7 @@ def test_the_reference_names_every_table_and_column_and_no_other(dsn: str) -> No
     assert wrong == {}
 
 
-# --- links, and what no page may hold -----------------------------------------------
+# --- links, and what no page may hold -------------------------------------------------------------
 
 
 def anchors_of(page: Path) -> set[str]:

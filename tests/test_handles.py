@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tweetcrawler.errors import ConfigurationError
-from tweetcrawler.settings.inputs import _digest, _Seen, count_lines, read_handles
+from tweetcrawler.settings.handles import _digest, _Seen, count_lines, read_handles
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -269,7 +269,7 @@ def test_a_million_lines_are_streamed(tmp_path: Path) -> None:
         file.write("user_0000000\n")
     code = (
         "import resource, sys, time; from pathlib import Path\n"
-        "from tweetcrawler.settings.inputs import read_handles\n"
+        "from tweetcrawler.settings.handles import read_handles\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "handles = read_handles(Path(sys.argv[1]), on_bad=print)\n"
         "before, begin = peak(), time.process_time()\n"

@@ -20,7 +20,7 @@ from tweetcrawler.db import Database
 from tweetcrawler.flatten import flatten
 from tweetcrawler.pages import Batch, Bought
 from tweetcrawler.sentiment import scorer
-from tweetcrawler.settings.inputs import read_credentials
+from tweetcrawler.settings.credentials import read_credentials
 from tweetcrawler.xapi import Page, Timeouts, X
 
 # Steps a post, on pages of 100, by CPython 3.11. Other versions differ by a tenth.

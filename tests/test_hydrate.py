@@ -14,7 +14,7 @@ from crawls import PROGRAM, Crawler, ended, kill_tree, truth
 from sandbox_server import Sandbox
 from searches import lost, requests_to
 
-from tweetcrawler.settings import lists
+from tweetcrawler.settings import ids
 
 TWEETS = "/2/tweets"
 WRITERS = [f"writer_{n}" for n in range(6)]
@@ -225,7 +225,7 @@ def _execute(dsn: str, statement: str) -> None:
 
 
 def test_a_block_holds_an_id_once() -> None:
-    assert list(lists.blocks([3, 1, 3, 2, 4, 4], 2)) == [(3, 1), (3, 2), (4,)]
+    assert list(ids.blocks([3, 1, 3, 2, 4, 4], 2)) == [(3, 1), (3, 2), (4,)]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_a_block_holds_an_id_once() -> None:
 def test_what_is_no_id_is_told_by_its_line(tmp_path: Path, line: str) -> None:
     (tmp_path / "ids").write_text(f"7\n{line}\n8\n")
     bad: list[tuple[int, str]] = []
-    assert list(lists.read_ids(tmp_path / "ids", on_bad=lambda n, why: bad.append((n, why)))) == [
+    assert list(ids.read_ids(tmp_path / "ids", on_bad=lambda n, why: bad.append((n, why)))) == [
         7,
         8,
     ]

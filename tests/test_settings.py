@@ -21,6 +21,7 @@ from tweetcrawler.db import conninfo_of
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.secret import Secret
 from tweetcrawler.settings import Settings, help_text, parse, version_text
+from tweetcrawler.settings.commands import all_commands
 
 PROJECT = Path(__file__).resolve().parent.parent
 EXAMPLE = PROJECT / "tweet.ini.example"
@@ -65,7 +66,7 @@ def refusal(
     return str(caught.value)
 
 
-# --- the classic file and flags -----------------------------------------------------
+# --- the classic file and flags -------------------------------------------------------------------
 
 
 def test_file_of_the_original_tool_works_as_it_is(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_file_of_any_editor_reads_the_same(tmp_path: Path, ending: str, encoding
     assert (database.name, database.password) == ("tweets", Secret("p;w # 1"))
 
 
-# --- the grammar of values ----------------------------------------------------------
+# --- the grammar of values ------------------------------------------------------------------------
 
 PASSWORDS = st.text(
     st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), min_size=1
@@ -190,7 +191,7 @@ def test_colon_may_stand_for_the_equals_sign(tmp_path: Path) -> None:
     assert settings_of(tmp_path, file="Threads: 7\n").threads == 7
 
 
-# --- what is refused, and how it is named -------------------------------------------
+# --- what is refused, and how it is named ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -247,22 +248,24 @@ def test_wrong_value_in_the_file_is_named_even_if_the_command_line_wins(tmp_path
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        (["--thread", "3"], "There is no option '--thread'; did you mean --Threads?"),
+        (["--thread", "3"], "There is no option '--thread'; did you mean --threads?"),
         (["--xyzzyq"], "There is no option '--xyzzyq'; `tweetcrawler --help` lists all."),
         (["-x"], "There is no option '-x'; `tweetcrawler --help` lists all."),
         (["--db", "x"], "There is no option '--db'"),
-        (["--threads"], "--threads needs a value behind it."),
-        (["--dbname", "--dbuser", "x"], "--dbname needs a value behind it."),
+        (["--threads"], "--threads needs a value after it."),
+        (["--dbname", "--dbuser", "x"], "--dbname needs a value after it."),
         (["--threads", "x"], "--threads must be a whole number from 1 to 1000."),
-        (["--quiet=on"], "--quiet takes no value; leave out what is behind it."),
+        (["--quiet=on"], "--quiet takes no value; leave out what is after it."),
         (["--dbpass", "x"], "--dbpass is not taken from the command line"),
         (["--dbname", "postgresql://u:x@h/d"], "--dbname has a password in it"),
         (["--dbname", "host=h password=x"], "--dbname has a password in it"),
-        (["crawl", "url"], "`tweetcrawler crawl` takes no further word"),
-        (["db"], "`tweetcrawler db` needs one of url, start, stop, upgrade behind it."),
-        (["db", "drop"], "`tweetcrawler db` needs one of url, start, stop, upgrade behind it."),
+        (["crawl", "handles.txt"], "A word after `tweetcrawler crawl` must be a handle"),
+        (["trending", "london"], "`tweetcrawler trending` takes no further word"),
+        (["db"], "`tweetcrawler db` needs one of url, start, stop, upgrade after it."),
+        (["db", "drop"], "`tweetcrawler db` needs one of url, start, stop, upgrade after it."),
         (["db", "url", "now"], "`tweetcrawler db` takes no further word"),
-        (["crwal"], "The first word must be a command, one of crawl, db, sandbox, demo"),
+        (["crwal"], "There is no command 'crwal'; did you mean crawl?"),
+        (["qqqqqq"], "There is no command 'qqqqqq'; `tweetcrawler --help` lists all."),
         (
             ["--dbhost", "embedded", "--dbname", "service=x"],
             "dbhost is embedded, but dbname is a connection",
@@ -281,12 +284,8 @@ def test_fault_in_the_environment_is_named_by_its_variable(tmp_path: Path) -> No
 def test_misspelled_variable_is_told_and_foreign_ones_are_not(tmp_path: Path) -> None:
     environ = {"TWEETCRAWLER_TREADS": "4", "TWEETCRAWLER_ZZZ": "1", "TREADS": "4"}
     settings = settings_of(tmp_path, environ=environ)
-    assert settings.notes == (
-        (
-            "The variable TWEETCRAWLER_TREADS is not known and not read; "
-            "did you mean TWEETCRAWLER_THREADS?"
-        ),
-    )
+    note = "The variable TWEETCRAWLER_TREADS is not known and not read"
+    assert settings.notes == (f"{note}; did you mean TWEETCRAWLER_THREADS?",)
 
 
 def test_named_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -301,7 +300,7 @@ def test_file_that_is_no_text_is_refused_by_line(tmp_path: Path) -> None:
     assert "tweet.ini, line 2: this is no text in UTF-8" in refusal(tmp_path)
 
 
-# --- which source wins --------------------------------------------------------------
+# --- which source wins ----------------------------------------------------------------------------
 
 
 def test_command_line_wins_over_environment_over_file_over_default(tmp_path: Path) -> None:
@@ -368,7 +367,7 @@ def test_every_spelling_of_the_file_option_works(tmp_path: Path, form: list[str]
     assert settings_of(tmp_path, *form).threads == 9
 
 
-# --- commands -----------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 
 def test_command_is_crawl_unless_another_is_named(tmp_path: Path) -> None:
@@ -388,19 +387,23 @@ def test_command_is_crawl_unless_another_is_named(tmp_path: Path) -> None:
 )
 def test_words_and_options_may_be_mixed(tmp_path: Path, argv: list[str]) -> None:
     settings = settings_of(tmp_path, *argv)
-    assert (settings.command, settings.action) == ("db", "url")
+    assert (settings.command, settings.values.action) == ("db", "url")
 
 
 def test_arguments_behind_sandbox_are_handed_on_untouched(tmp_path: Path) -> None:
     argv = ["--port", "0", "--help", "--", "-c", "x", "sandbox", "--dbpass=y", ""]
     settings = settings_of(tmp_path, "--quiet", "sandbox", *argv)
-    assert (settings.command, settings.rest, settings.quiet) == ("sandbox", tuple(argv), True)
+    assert (settings.command, settings.values.rest, settings.quiet) == (
+        "sandbox",
+        tuple(argv),
+        True,
+    )
 
 
 def test_sandbox_and_demo_do_not_look_at_the_file_beside_them(tmp_path: Path) -> None:
     for command in ("sandbox", "demo"):
         assert settings_of(tmp_path, command, file="broken").config_file is None
-    assert settings_of(tmp_path, "demo", "--keep", "d").keep == tmp_path / "d"
+    assert settings_of(tmp_path, "demo", "--keep", "d").values.keep == tmp_path / "d"
 
 
 @pytest.mark.parametrize(
@@ -420,7 +423,7 @@ def test_help_and_version_answer_beside_a_broken_file(
     assert settings_of(tmp_path, *argv, file="broken").command == command
 
 
-# --- sink and database --------------------------------------------------------------
+# --- sink and database ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -531,10 +534,10 @@ def test_api_may_be_https_or_on_this_machine(tmp_path: Path, url: str) -> None:
     ],
 )
 def test_api_that_would_tell_secrets_or_is_no_url_is_refused(tmp_path: Path, url: str) -> None:
-    assert refusal(tmp_path, "--apiURL", url).startswith("--apiURL must ")
+    assert refusal(tmp_path, "--apiURL", url).startswith("--api-url must ")
 
 
-# --- secrets ------------------------------------------------------------------------
+# --- secrets --------------------------------------------------------------------------------------
 
 
 def test_settings_show_no_secret_and_survive_pickling(tmp_path: Path) -> None:
@@ -641,13 +644,13 @@ def test_file_with_a_password_that_others_can_read_is_warned_about(tmp_path: Pat
     assert parse([], environ={}, folder=tmp_path).notes == ()
 
 
-# --- help and example as documents --------------------------------------------------
+# --- help and example as documents ----------------------------------------------------------------
 
 ENTRY = re.compile(
     r"^  (?P<spellings>-.*?)(?:  +(?P<first>\S.*))?\n(?P<more>(?: {20,}\S.*\n)*)", re.MULTILINE
 )
 COMMAND_LINE_ONLY = {"help", "version", "config", "keep"}
-COMMAND_LINE_ONLY |= {"format", "output", "columns", "where", "view", "pages", "excel-safe"}
+COMMAND_LINE_ONLY |= {"format", "output", "columns", "where", "view", "pages", "excelsafe"}
 COMMAND_LINE_ONLY |= {"rejects", "again"}
 COMMAND_LINE_ONLY |= {"query", "queries", "archive", "since", "until", "count"}
 COMMAND_LINE_ONLY |= {"trending", "lang", "timelines", "every"}
@@ -655,13 +658,18 @@ COMMAND_LINE_ONLY |= {"retweeted", "by", "mincount", "limit", "depth", "stdout",
 COMMAND_LINE_ONLY |= {"ask", "json", "handle", "watch", "html", "markdown", "once"}
 
 
+def pages() -> dict[str, str]:
+    """Every page of the help, by its topic."""
+    return {topic: help_text(topic) for topic in (*all_commands(), "options")}
+
+
 def documented() -> dict[str, tuple[str, str]]:
-    """Long option -> (metavar, help) as `--help` prints them."""
+    """Long option, without dashes -> (metavar, help) as the pages print them."""
     found = {}
-    for entry in ENTRY.finditer(help_text()):
+    for entry in ENTRY.finditer("\n\n".join(pages().values())):
         text = " ".join(f"{entry['first'] or ''} {entry['more']}".split())
         for name, metavar in re.findall(r"--([\w-]+)(?: ([^\s,]+))?", entry["spellings"]):
-            found[name] = (metavar, text)
+            found[name.replace("-", "")] = (metavar, text)
     return found
 
 
@@ -688,7 +696,7 @@ def test_help_has_every_option_with_its_unit() -> None:
         "LEVEL": "info or debug",
     }
     options = documented()
-    assert len(options) > 25
+    assert len(options) > 50
     assert "dbpass" not in options
     for name, (metavar, text) in options.items():
         assert len(text) > 10, name
@@ -696,8 +704,8 @@ def test_help_has_every_option_with_its_unit() -> None:
 
 
 def test_help_names_groups_exit_codes_and_sources() -> None:
-    text = help_text()
-    for title in ("general:", "crawl:", "X:", "database:", "CSV:", "demo:"):
+    text = f"\n{help_text('options')}"
+    for title in ("general:", "collecting:", "money:", "X:", "database:", "CSV:"):
         assert f"\n{title}\n" in text
     for code in (0, 1, 2, 3, 4, 5, 130, 143):
         assert re.search(rf"^ +{code}  \w", text, re.MULTILINE), code
@@ -728,11 +736,9 @@ def test_example_with_everything_switched_on_says_the_defaults(tmp_path: Path) -
 def test_example_and_help_know_the_same_options() -> None:
     keys = {key.lower() for key in keys_of_example()}
     options = {name.lower() for name in documented()}
-    assert keys - options == {"dbpass"}
-    assert options - keys == COMMAND_LINE_ONLY | {
-        "handles",
-        "folder",
-    }  # second names of keys that are there
+    # The file spells two of them by their other name.
+    assert options - keys == COMMAND_LINE_ONLY | {"handles", "folder"}
+    assert keys - options == {"dbpass", "handlesfile", "csvfolder"}
 
 
 def test_example_has_every_key_of_the_original_and_a_comment_for_each() -> None:
@@ -763,7 +769,8 @@ def test_help_is_ready_at_once() -> None:
         "from tweetcrawler.settings import help_text; help_text()\n"
         "import sys; took = time.process_time() - begin\n"
         "heavy = {'tweepy', 'psycopg', 'sqlalchemy', 'requests', 'rich', 'asyncio'}\n"
-        "print(took, *sorted(heavy & set(sys.modules)))"
+        "heavy &= set(sys.modules)\n"
+        "print(took, *sorted(heavy))"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PROJECT)

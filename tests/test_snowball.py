@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sandbox_server import Sandbox
 
-from tweetcrawler.settings import lists
+from tweetcrawler.settings import handles
 
 SEEDS = ["writer_1", "writer_2", "writer_3"]
 
@@ -98,7 +98,7 @@ def test_an_empty_level_leaves_the_file_as_it_is(
 ) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, SEEDS)
     done = crawler.run("-r")
-    assert "nobody who is not known" in done.stderr
+    assert "are known already" in done.stderr
     assert handles_in(tmp_path / "handles.txt") == SEEDS
     assert not (tmp_path / "handles.txt.bk").exists()
 
@@ -150,10 +150,10 @@ def test_no_handle_is_lost_however_often_a_level_is_written(
     for number, level in enumerate(levels, start=1):
         old = path.read_bytes()
         # As after a crash between the backup and the new file.
-        lists.replace_handles(path, level, level=number, by="retweets")
+        handles.replace_handles(path, level, level=number, by="retweets")
         path.write_bytes(old)
-        lists.replace_handles(path, level, level=number, by="retweets")
-        assert lists.level_of(path) == number
+        handles.replace_handles(path, level, level=number, by="retweets")
+        assert handles.level_of(path) == number
     backup = tmp_path / "handles.txt.bk"
     kept = handles_in(backup) if backup.exists() else []
     everyone = [handle for level in [seeds, *levels] for handle in level]

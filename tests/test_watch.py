@@ -139,4 +139,4 @@ def test_it_goes_on_until_it_is_told_to_end(sandbox: Sandbox, dsn: str, tmp_path
 def test_bounds_are_looked_at(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     done = crawler.run("watch", "--watchMin", "2d", "--watchMax", "1d", expect=2)
-    assert "watchMin is longer than watchMax" in done.stderr
+    assert "--watch-min is longer than --watch-max" in done.stderr

@@ -25,7 +25,24 @@ class Room:
 
 
 CORE = Room(
-    commands=(),
+    commands=(
+        "tweetcrawler.commands.crawl",
+        "tweetcrawler.commands.search",
+        "tweetcrawler.commands.trending",
+        "tweetcrawler.commands.snowball",
+        "tweetcrawler.commands.hydrate",
+        "tweetcrawler.commands.watch",
+        "tweetcrawler.commands.plan",
+        "tweetcrawler.commands.status",
+        "tweetcrawler.commands.report",
+        "tweetcrawler.commands.export",
+        "tweetcrawler.commands.import_",
+        "tweetcrawler.commands.db",
+        "tweetcrawler.commands.sandbox",
+        "tweetcrawler.commands.demo",
+        "tweetcrawler.commands.help",
+        "tweetcrawler.commands.version",
+    ),
     # In the order in which they are handed out: kinds that feed others go first.
     kinds=(
         "tweetcrawler.work.handles:RESOLVE",

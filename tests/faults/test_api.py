@@ -29,7 +29,7 @@ from test_permits import Clock, MemoryBooks, SimulatedX, credentials, run_proces
 
 from tweetcrawler.errors import CredentialRefused, MustWait, Overloaded, XError, XUnavailable
 from tweetcrawler.permits import Ledger
-from tweetcrawler.settings import inputs
+from tweetcrawler.settings.credentials import read_credentials
 from tweetcrawler.windows import Rate
 from tweetcrawler.xapi import Timeouts, X
 
@@ -74,7 +74,7 @@ def client_of(
     timeouts: Timeouts | None = None,
     credential: int = 0,
 ) -> X:
-    found = inputs.read_credentials(sandbox.auth_csv).credentials[credential]
+    found = read_credentials(sandbox.auth_csv).credentials[credential]
     return X(found, api_url=url or sandbox.url, timeouts=timeouts or Timeouts())
 
 

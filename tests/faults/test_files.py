@@ -23,7 +23,8 @@ from machine import SmallDisk
 from sandbox_server import Sandbox
 
 from tweetcrawler.errors import ConfigurationError
-from tweetcrawler.settings import inputs
+from tweetcrawler.settings.credentials import read_credentials
+from tweetcrawler.settings.handles import read_handles
 
 CANARY = "canarySecret0123456789abcdef"
 KEYS = "consumer_key,consumer_secret,access_token,access_token_secret"
@@ -71,7 +72,7 @@ def test_F1_broken_auth_files_are_named_by_place_and_show_nothing(
     auth.write_bytes(content)
     auth.chmod(0o600)
     try:
-        found = inputs.read_credentials(auth)
+        found = read_credentials(auth)
     except ConfigurationError as error:
         said = str(error)
         assert credentials is None, said
@@ -99,9 +100,7 @@ def test_F2_odd_lists_give_the_same_handles(tmp_path: Path, measure: Any) -> Non
         (tmp_path / "handles.txt").write_bytes(content)
         refused: list[str] = []
         found = list(
-            inputs.read_handles(
-                tmp_path / "handles.txt", on_bad=lambda n, r, to=refused: to.append(r)
-            )
+            read_handles(tmp_path / "handles.txt", on_bad=lambda n, r, to=refused: to.append(r))
         )
         print(name, found, refused)
         others += found != plain or bool(refused)
@@ -112,9 +111,9 @@ def test_F2_a_million_handles_are_streamed(tmp_path: Path, measure: Any) -> None
     path = tmp_path / "handles.txt"
     path.write_text("".join(f"reader_{n}\n" for n in range(1_000_000)))
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom tweetcrawler import inputs\n"
-        "begun = time.process_time()\npath = Path(sys.argv[1])\ncount = inputs.count_lines(path)\n"
-        "found = sum(1 for _ in inputs.read_handles(path, on_bad=print))\n"
+        "import sys, time\nfrom pathlib import Path\nfrom tweetcrawler.settings import handles\n"
+        "begun = time.process_time()\npath = Path(sys.argv[1])\ncount = handles.count_lines(path)\n"
+        "found = sum(1 for _ in handles.read_handles(path, on_bad=print))\n"
         "most = Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]\n"
         "print(count, found, time.process_time() - begun, most)\n"
     )

@@ -37,7 +37,8 @@ from tweetcrawler.endpoints import COUNTS_RECENT
 from tweetcrawler.errors import ConfigurationError, TargetRefused, TweetcrawlerError, XError
 from tweetcrawler.flatten import flatten
 from tweetcrawler.sentiment import scorer
-from tweetcrawler.settings import inputs
+from tweetcrawler.settings.credentials import read_credentials
+from tweetcrawler.settings.handles import count_lines, read_handles
 from tweetcrawler.work import answers
 from tweetcrawler.xapi import Page, Timeouts, X
 
@@ -148,7 +149,7 @@ def _answers(pages: Path, folder: Path, measure: Any, *, seed: str, count: int) 
         f"t{CANARY},u{CANARY},b{CANARY}\n"
     )
     auth.chmod(0o600)
-    [credential] = inputs.read_credentials(auth).credentials
+    [credential] = read_credentials(auth).credentials
     score = scorer()
     chance = random.Random(seed)
     weights = [weight for weight, _, _ in ASKED]
@@ -327,7 +328,7 @@ def test_F1_mutated_auth_files_bring_out_sentences_without_values(
     )
 
     def read(path: Path) -> str:
-        return " ".join(inputs.read_credentials(path).notes)
+        return " ".join(read_credentials(path).notes)
 
     refused, strange, leaks = _fuzz_files(
         tmp_path, [header + rows, header + rows[:200]], read, count=1_200
@@ -368,14 +369,14 @@ def test_F3_mutated_lists_give_handles_and_reasons_only(tmp_path: Path, measure:
 
     def read(path: Path) -> None:
         reasons: list[str] = []
-        found = list(inputs.read_handles(path, on_bad=lambda _, reason: reasons.append(reason)))
+        found = list(read_handles(path, on_bad=lambda _, reason: reasons.append(reason)))
         assert all(handle.isascii() and 1 <= len(handle) <= 15 for handle in found)
         assert all(
             handle.replace("_", "a").isalnum() and handle == handle.lower() for handle in found
         )
         assert len(found) == len(set(found))
         assert all(len(reason) < 500 and reason.isprintable() for reason in reasons)
-        inputs.count_lines(path)
+        count_lines(path)
 
     _, strange, _ = _fuzz_files(tmp_path, [lines.encode(), b"ada\r\nbob\r\n"], read, count=1_200)
     assert not strange, strange[:5]

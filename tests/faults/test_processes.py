@@ -31,7 +31,7 @@ from test_signals import Terminal
 from tweetcrawler import leases, settings
 from tweetcrawler.db import Database
 from tweetcrawler.run import Job
-from tweetcrawler.settings import inputs
+from tweetcrawler.settings.credentials import read_credentials
 from tweetcrawler.work.kinds import CRAWL, Worker
 from tweetcrawler.work.worker import start_worker
 
@@ -619,7 +619,7 @@ def test_P8_work_that_is_handed_out_twice_is_done_once(
 def _job(sandbox: Sandbox, dsn: str, folder: Path) -> Job:
     """A run as the parent begins it, for workers in this process."""
     chosen = settings.parse(["--apiURL", sandbox.url], environ={}, folder=folder)
-    found = inputs.read_credentials(sandbox.auth_csv).credentials
+    found = read_credentials(sandbox.auth_csv).credentials
     database = Database(dsn)
     with database.session() as session:
         run, since = session.begin_run(version="0", arguments={}, host="here", credentials=found)

@@ -30,7 +30,7 @@ from tweetcrawler.coverage import from_text
 from tweetcrawler.db import Database
 from tweetcrawler.news import Result
 from tweetcrawler.run import Job
-from tweetcrawler.settings import inputs
+from tweetcrawler.settings.credentials import read_credentials
 from tweetcrawler.work.kinds import CRAWL, Worker
 
 TIMELINE = "/2/users/:id/tweets"
@@ -92,7 +92,7 @@ class Crawling:
         self.chance = random.Random(seed)
         self.sink = Meddler(Database(world.dsn))
         self.handles = [f"u{n}_{uuid.uuid4().hex[:8]}" for n in range(USERS)]
-        self.credentials = inputs.read_credentials(world.sandbox.auth_csv).credentials
+        self.credentials = read_credentials(world.sandbox.auth_csv).credentials
         self.skew_s = 0.0  # of X's clock from what it should be
         self.allowed_twice = 0
         self.pages_left = 0

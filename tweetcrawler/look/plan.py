@@ -111,7 +111,8 @@ def subject_of(arguments: Mapping[str, Any]) -> str:
         return f"trending {','.join((arguments.get('trending') or {}).get('places') or ())}"
     if command == "hydrate":
         return command
-    return f"crawl {arguments.get('handles_file')}"
+    words = (arguments.get("values") or {}).get("handles")
+    return f"crawl {' '.join(words) if words else arguments.get('handles_file')}"
 
 
 def of_handles(reader: Reader, handles: Iterator[str], tariff: Tariff, *, subject: str) -> Plan:

@@ -1,233 +1,290 @@
-"""What was said in each place: on the command line, in the environment, in tweet.ini.
+"""Values of options from each place: the command line, the environment, tweet.ini.
 
-What is wrong is named by its place; values are never quoted, since any of them may be a
-password in the wrong line.
+A fault is named by its place. Values are never quoted, since any of them may be a password
+in the wrong line.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.secret import harmless_name, read_by_others, read_text
-from tweetcrawler.settings.options import (
-    COMMANDS,
-    DATABASE_ACTIONS,
-    DEFAULT_FILE,
-    READ_DEFAULT_FILE,
-    VARIABLE_PREFIX,
-    Grammar,
-    Option,
+from tweetcrawler.settings.commands import (
+    DEFAULT_COMMAND,
+    Command,
+    all_commands,
+    command_by_flag,
+    common_options,
+    named,
+    nearest,
 )
-from tweetcrawler.settings.types import PathIn, on_off
+from tweetcrawler.settings.groups import DEFAULT_FILE
+from tweetcrawler.settings.options import NO_COMMAND_LINE, VARIABLE_PREFIX, Option, folded
+from tweetcrawler.settings.types import BadValue, PathIn, converted
 
-# --- the command line and the environment ---------------------------------------------------------
+# Values by the folded name of their option.
+Values = dict[str, Any]
+
+
+class Grammar:
+    """Option of each name: of a command, common to all, or of any command."""
+
+    def __init__(self) -> None:
+        self._common = _by_name(common_options())
+        self._own = {name: _by_name(c.options) for name, c in all_commands().items()}
+        # Names are taken before the command is known, and from a file that serves all.
+        self.all = {n: o for table in reversed(self._own.values()) for n, o in table.items()}
+        self.all |= self._common
+
+    def after(self, command: str | None) -> dict[str, Option]:
+        """Options after the word of a command, whose own come first."""
+        return self.all | self._own.get(command or "", {})
+
+    def of(self, command: Command) -> dict[str, Option]:
+        """Options that a command takes."""
+        return self._common | self._own[command.name]
+
+    def owners(self, name: str) -> list[str]:
+        """Commands with an option of this folded name of their own."""
+        return [command for command, table in self._own.items() if name in table]
+
+
+def _by_name(options: Sequence[Option]) -> dict[str, Option]:
+    return {folded(name): option for option in options for name in option.names}
+
+
+# --- the command line -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _CommandLine:
-    words: tuple[str, ...]
-    options: dict[str, str | None]
-    repeated: tuple[tuple[str, str], ...] = ()
+class CommandLine:
+    """A command with its words and the values of its options."""
+
+    command: Command
+    words: tuple[str, ...] = ()
+    values: Values = field(default_factory=dict)
     rest: tuple[str, ...] = ()
-    wants: str | None = None
 
 
-def read_command_line(argv: Sequence[str], grammar: Grammar) -> _CommandLine:
-    """Words, options and what follows `sandbox`, told apart before argparse sees them.
+@dataclass(frozen=True)
+class _Argument:
+    """A word, or an option as it was written with its value."""
 
-    argparse gives up optional words that stand between options, and would read the
-    sandbox's options as ours.
+    text: str
+    is_option: bool = False
+    option: Option | None = None
+    value: str | None = None
+
+
+def read_command_line(argv: Sequence[str], grammar: Grammar, paths: PathIn) -> CommandLine:
+    """The command of a call, its words and options, which may be mixed.
+
+    `--help` and `--version` become commands, whatever else is wrong with the call.
+
+    Errors: ConfigurationError names the option or word.
     """
-    words: list[str] = []
-    options: dict[str, str | None] = {}
-    repeated: list[tuple[str, str]] = []
+    arguments, rest = _arguments(argv, grammar)
+    words = tuple(argument.text for argument in arguments if not argument.is_option)
+    options = [argument for argument in arguments if argument.is_option]
+    if asked := _asked_for(options):
+        topic = words[1:2] if words[:1] == ("help",) else words[:1]
+        return CommandLine(asked, topic if asked.words else ())
+    for argument in options:
+        # First of all, since the value of an unknown option looks like a word.
+        if argument.option is None and not command_by_flag(argument.text):
+            raise ConfigurationError(_unknown_option(argument.text, grammar))
+    command = _command(words, options, grammar)
+    table = grammar.of(command)
+    values: Values = {}
+    for argument in options:
+        option = _own_option(argument, command, table, grammar)
+        if option and (argument.value is None or argument.value.strip()):
+            _keep(values, option, _checked(option, argument.value, paths))
+    return CommandLine(command, words[1:], values, rest)
+
+
+def _asked_for(options: Sequence[_Argument]) -> Command | None:
+    """The command that --help or --version stands for, if one of them is there."""
+    names = (each.option.name[2:] for each in options if each.option)
+    found = next((name for name in names if name in ("help", "version")), None)
+    return all_commands()[found] if found else None
+
+
+def _arguments(argv: Sequence[str], grammar: Grammar) -> tuple[list[_Argument], tuple[str, ...]]:
+    """Words and options told apart, and the arguments that the command hands on."""
+    found: list[_Argument] = []
+    command: str | None = None
     position = 0
     while position < len(argv):
-        argument = argv[position]
+        text = argv[position]
         position += 1
-        if not argument.startswith("-") or argument == "-":
-            words.append(argument)
-            if words == ["sandbox"]:
-                return _CommandLine(tuple(words), options, rest=tuple(argv[position:]))
+        if not text.startswith("-") or text == "-":
+            found.append(_Argument(text))
+            if command is None:
+                command = text
+                if text in all_commands() and all_commands()[text].takes_rest:
+                    return found, tuple(argv[position:])
             continue
-        if words == ["export"] and argument.lower() == "--raw":
-            argument = "--pages"  # elsewhere --raw takes on or off
-        option, value = _find_option(argument, grammar)
-        if option.name in ("--help", "--version"):
-            return _CommandLine((), {}, wants=option.name[2:])
-        if not option.is_flag and value is None:
-            value = argv[position] if position < len(argv) else None
+        option, value = _option_in(text, grammar.after(command))
+        takes_next = option is not None and not option.is_switch and value is None
+        if takes_next and position < len(argv) and not argv[position].startswith("--"):
+            value = argv[position]
             position += 1
-        if value is None or value.strip():
-            checked = _checked_argument(option, value)
-            if option.is_repeatable and checked is not None:
-                repeated.append((option.name, checked))
-            else:
-                options[option.name] = checked
-    return _CommandLine(tuple(words), options, tuple(repeated))
+        found.append(_Argument(text, True, option, value))
+    return found, ()
 
 
-def _find_option(argument: str, grammar: Grammar) -> tuple[Option, str | None]:
-    name, equals, text = argument.partition("=")
-    option = grammar.by_name.get(name.lower()) or grammar.by_name.get(_without_dashes(name))
-    value = text if equals else None
-    if option is None and not argument.startswith("--"):
-        name, value = argument[:2], argument[2:]
-        option = grammar.by_name.get(name)
-        option = None if option and option.is_flag else option
-    if option is None:
-        shown = harmless_name(argument.partition("=")[0]) or "of that name"
-        nearest = grammar.nearest(argument.partition("=")[0])
-        advice = f"did you mean --{nearest}?" if nearest else "`tweetcrawler --help` lists all."
-        raise ConfigurationError(f"There is no option {shown}; {advice}")
-    return option, value
+def _option_in(text: str, table: Mapping[str, Option]) -> tuple[Option | None, str | None]:
+    """Option and value of `--name`, `--name=value`, `-n` and `-nvalue`."""
+    name, equals, value = text.partition("=")
+    option = table.get(folded(name))
+    if option is None and not text.startswith("--"):
+        option = table.get(text[:2])
+        return (None, None) if option is None or option.is_switch else (option, text[2:])
+    return option, value if equals else None
 
 
-def _without_dashes(name: str) -> str:
-    """`--max-per-trend` as `--maxpertrend`, which is `--maxPerTrend` in any case."""
-    return "--" + name[2:].replace("-", "").lower() if name.startswith("--") else name
+def _command(words: Sequence[str], options: Sequence[_Argument], grammar: Grammar) -> Command:
+    """The command, named by a word or by a flag of the original tool."""
+    command = named(words[0]) if words else all_commands()[DEFAULT_COMMAND]
+    for argument in options:
+        other = command_by_flag(argument.text)
+        if other and folded(argument.text) not in grammar.of(command):
+            if command.name not in (DEFAULT_COMMAND, other):
+                flag = all_commands()[other].flags[-1]
+                raise ConfigurationError(
+                    f"{flag} is a command of its own; leave it or {command.name} out."
+                )
+            command = all_commands()[other]
+    return command
+
+
+def _own_option(
+    argument: _Argument, command: Command, table: Mapping[str, Option], grammar: Grammar
+) -> Option | None:
+    """Option of the command that an argument means; None for a flag that names the command."""
+    option = argument.option
+    if option is None or (folded(argument.text) not in table and command_by_flag(argument.text)):
+        return None
+    name = folded(option.name)
+    if name in table:
+        return table[name]
+    owners = grammar.owners(name)
+    raise ConfigurationError(
+        f"{option.name} belongs to {' and '.join(owners)}, not to {command.name}; "
+        "leave it out or name that command."
+    )
+
+
+def _unknown_option(text: str, grammar: Grammar) -> str:
+    name = text.partition("=")[0]
+    shown = harmless_name(name) or "of that name"
+    known = {option.name for option in grammar.all.values()}
+    near = nearest(name, known)
+    advice = f"did you mean {near}?" if near else "`tweetcrawler --help` lists all."
+    return f"There is no option {shown}; {advice}"
 
 
 _PASSWORD_INSIDE = re.compile(r"\bpassword\s*=|://[^@]*:[^@]*@", re.IGNORECASE)
 
 
-def _checked_argument(option: Option, value: str | None) -> str | None:
-    if not option.on_command_line:
+def _checked(option: Option, text: str | None, paths: PathIn) -> Any:
+    """The value of an argument; True for a switch."""
+    if option.places == NO_COMMAND_LINE:
         raise ConfigurationError(
-            f"{option.name} is not taken from the command line, where everyone on this machine can read it; "
-            f"write {option.name[2:]} into the file or set {VARIABLE_PREFIX}{option.name[2:].upper()}."
+            f"{option.name} is not taken from the command line, where everyone on this machine "
+            f"can read it; write {option.spelled} into the file or set {option.variable}."
         )
-    if option.is_flag:
-        if value is not None:
-            raise ConfigurationError(f"{option.name} takes no value; leave out what is behind it.")
-        return None
-    if value is None or value.startswith("--"):
-        raise ConfigurationError(f"{option.name} needs a value behind it.")
-    if option.name == "--dbname" and _PASSWORD_INSIDE.search(value):
+    if option.is_switch:
+        if text is not None:
+            raise ConfigurationError(f"{option.name} takes no value; leave out what is after it.")
+        return True
+    if text is None or text.startswith("--"):
+        raise ConfigurationError(f"{option.name} needs a value after it.")
+    if option.name == "--dbname" and _PASSWORD_INSIDE.search(text):
         raise ConfigurationError(
-            "--dbname has a password in it, and everyone on this machine can read a command line; "
-            "write it into the file or set TWEETCRAWLER_DBPASS."
+            "--dbname has a password in it, and everyone on this machine can read a command "
+            "line; write it into the file or set TWEETCRAWLER_DBPASS."
         )
-    _check(option, value, option.name)
-    return value
+    return _value(option, text, paths, option.name)
 
 
-# What makes no sense elsewhere is refused elsewhere, before anything is bought.
-_BELONGS_TO = {
-    "--archive": ("search", "crawl", "snowball", "plan"),
-    **dict.fromkeys(("--query", "--queries"), ("search", "plan")),
-    **dict.fromkeys(("--since", "--until", "--count"), ("search",)),
-    **dict.fromkeys(("--handle", "--watch"), ("status",)),
-    "--json": ("status", "plan"),
-    "--ask": ("status", "plan"),
-    **dict.fromkeys(("--html", "--markdown"), ("report",)),
-    "--once": ("watch",),
-    **dict.fromkeys(
-        ("--woeid", "--maxTrends", "--maxPerTrend", "--lang", "--timelines", "--every"),
-        ("trending", "plan"),
-    ),
-    **dict.fromkeys(("--by", "--minCount", "--limit", "--depth", "--stdout"), ("snowball",)),
-    **dict.fromkeys(("--refresh", "--age"), ("hydrate",)),
-}
+def _keep(values: Values, option: Option, value: Any) -> None:
+    """Adds a value: the last counts, and all do of an option that may be repeated."""
+    name = folded(option.name)
+    values[name] = (*values.get(name, ()), value) if option.is_repeated else value
 
 
-def command_of(line: _CommandLine) -> str:
-    """The command, whether it was said as a word or as an option; what does not belong to
-    it is refused.
+def _value(option: Option, text: str, paths: PathIn, place: str) -> Any:
+    """The value of a text; one that the option does not take stays out of the sentence."""
+    try:
+        return option.value(text, paths)
+    except BadValue as error:
+        sentence = f"{place} {error}."
+    raise ConfigurationError(sentence)  # outside the clause: no cause that holds the value
+
+
+def words_of(line: CommandLine, paths: PathIn) -> Values:
+    """The field that the words of a command fill, with their values.
+
+    Errors: ConfigurationError when there are too many, too few, or one that is none.
     """
-    command = _known_words(line.words)
-    for name, other in (("--trending", "trending"), ("--retweeted", "snowball")):
-        if name in line.options and (command, name) != ("plan", "--trending"):
-            if command not in ("crawl", other):
-                raise ConfigurationError(
-                    f"{name} is a command of its own; leave it or {command} out."
-                )
-            command = other
-    for name in [*line.options, *(name for name, _ in line.repeated)]:
-        owners = _BELONGS_TO.get(name)
-        if owners and command not in owners:
-            raise ConfigurationError(
-                f"{name} belongs to {' and '.join(owners)}, not to {command}; leave it out or name that command."
-            )
-    if command == "search" and not any(
-        name in ("--query", "--queries") for name in (*line.options, *dict(line.repeated))
-    ):
-        raise ConfigurationError("`tweetcrawler search` needs a query: -q QUERY or --queries FILE.")
-    return command
+    taken, name = line.command.words, line.command.name
+    if len(line.words) > (0 if taken is None else 1 if not taken.several else len(line.words)):
+        raise ConfigurationError(
+            f"`tweetcrawler {name}` takes no further word; options begin with --."
+        )
+    if taken is None or (not line.words and not taken.needs):
+        return {}
+    try:
+        values = tuple(converted(taken.type, word, paths) for word in line.words)
+    except BadValue as error:
+        sentence = f"A word after `tweetcrawler {name}` {error}."
+    else:
+        if values:
+            return {taken.field: values if taken.several else values[0]}
+        sentence = ""
+    if taken.needs:
+        sentence = f"`tweetcrawler {name}` needs {taken.needs}."
+    raise ConfigurationError(sentence)
 
 
-def _known_words(words: tuple[str, ...]) -> str:
-    """The command; words that it does not take are refused."""
-    command = words[0] if words else "crawl"
-    if command not in COMMANDS:
-        raise ConfigurationError(f"The first word must be a command, one of {', '.join(COMMANDS)}.")
-    if command == "db" and (len(words) < 2 or words[1] not in DATABASE_ACTIONS):
-        raise ConfigurationError(
-            f"`tweetcrawler db` needs one of {', '.join(DATABASE_ACTIONS)} behind it."
-        )
-    if command == "import" and len(words) < 2:
-        raise ConfigurationError(
-            "`tweetcrawler import` needs files or folders behind it, or - for standard input."
-        )
-    if command == "hydrate" and len(words) < 2:
-        raise ConfigurationError(
-            "`tweetcrawler hydrate` needs a file of ids behind it, or - for stdin."
-        )
-    if len(words) > (2 if command in ("db", "hydrate") else 1) and command != "import":
-        raise ConfigurationError(
-            f"`tweetcrawler {command}` takes no further word; options begin with --."
-        )
-    return command
+# --- the environment ------------------------------------------------------------------------------
 
 
 def read_variables(
-    environ: Mapping[str, str], grammar: Grammar
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Our variables that are not blank, by the first name of their option, and notes on
-    misspelled ones.
-    """
-    found: dict[str, str] = {}
+    environ: Mapping[str, str], grammar: Grammar, paths: PathIn
+) -> tuple[Values, tuple[str, ...]]:
+    """Values of our variables that are not blank, and notes on misspelled ones."""
+    found: Values = {}
     notes: list[str] = []
-    for variable, value in environ.items():
-        if not variable.startswith(VARIABLE_PREFIX) or not value.strip():
+    variables = (option.variable for option in grammar.all.values())
+    known = {each.removeprefix(VARIABLE_PREFIX) for each in variables if each}
+    for variable, text in environ.items():
+        if not variable.startswith(VARIABLE_PREFIX) or not text.strip():
             continue
-        name = variable.removeprefix(VARIABLE_PREFIX).lower()
-        option = grammar.by_name.get(f"--{name}")
-        if option is None or not (option.in_file or option.name == "--config"):
-            nearest = grammar.nearest(name, likeness=0.8)  # others may be read by somebody else
-            if nearest:
-                meant = VARIABLE_PREFIX + nearest.upper()
-                notes.append(
-                    f"The variable {variable} is not known and not read; did you mean {meant}?"
-                )
-            continue
-        _check(option, value, f"The variable {variable}")
-        found[VARIABLE_PREFIX + option.name[2:].upper()] = value
+        name = variable.removeprefix(VARIABLE_PREFIX)
+        option = grammar.all.get(folded(f"--{name}"))
+        if option and option.variable:
+            found[folded(option.name)] = _value(option, text, paths, f"The variable {variable}")
+        # Others may be read by another program.
+        elif near := nearest(name, known, likeness=0.8):
+            meant = VARIABLE_PREFIX + near
+            notes.append(
+                f"The variable {variable} is not known and not read; did you mean {meant}?"
+            )
     return found, tuple(notes)
 
 
-def config_file(text: str | None, command: str, grammar: Grammar) -> Path | None:
-    if text:
-        return grammar.path(text)
-    default = grammar.folder / DEFAULT_FILE
-    return default if command in READ_DEFAULT_FILE and default.is_file() else None
-
-
-def _check(option: Option, text: str, place: str) -> None:
-    """Raise for a value that its option does not take; the value stays out of the sentence."""
-    convert = on_off if option.is_flag else option.action.type
-    try:
-        convert(text)  # type: ignore[operator, misc]  # every option has a callable type, see Grammar
-    except argparse.ArgumentTypeError as error:
-        sentence = f"{place} {error}."
-    else:
-        return
-    raise ConfigurationError(sentence)
+def config_file(named_file: Path | None, folder: Path) -> Path | None:
+    """The file of options: the named one, else the one in this folder if it is there."""
+    default = folder / DEFAULT_FILE
+    return named_file or (default if default.is_file() else None)
 
 
 # --- tweet.ini ------------------------------------------------------------------------------------
@@ -245,49 +302,39 @@ class _Entry:
     value: str = field(repr=False)
 
 
-def read_file(path: Path, grammar: Grammar) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The values of a tweet.ini by the first names of their options, checked, paths
-    absolute; and notes.
-    """
-    values: dict[str, str] = {}
+def read_file(path: Path, grammar: Grammar, paths: PathIn) -> tuple[Values, tuple[str, ...]]:
+    """Values of a tweet.ini, with paths under its folder, and notes."""
+    values: Values = {}
     lines: dict[str, int] = {}
     for entry in _entries(read_text(path, "configuration file"), path):
         place = f"{path}, line {entry.line}"
         option = _option_of_key(entry.key, place, grammar)
-        if option.name in lines:
+        name = folded(option.name)
+        if name in lines:
             raise ConfigurationError(
-                f"{place}: {entry.key} was given before, in line {lines[option.name]}; leave out one."
+                f"{place}: {entry.key} was given before, in line {lines[name]}; leave out one."
             )
-        lines[option.name] = entry.line
+        lines[name] = entry.line
         if entry.value.strip():
-            _check(option, entry.value, f"{place}: {entry.key}")
-            values[option.name[2:]] = _as_argument(
-                option, entry.value, grammar.path.under(path.parent)
+            values[name] = _value(
+                option, entry.value, paths.under(path.parent), f"{place}: {entry.key}"
             )
-    note = read_by_others(path) if "dbpass" in values else None
+    note = read_by_others(path) if "--dbpass" in values else None
     return values, (note,) if note else ()
 
 
 def _option_of_key(key: str, place: str, grammar: Grammar) -> Option:
-    option = grammar.by_name.get(f"--{key.lower()}") or grammar.by_name.get(
-        _without_dashes(f"--{key}")
-    )
+    option = grammar.all.get(folded(f"--{key}"))
     shown = harmless_name(key) or "in this line"
     if option is None:
-        nearest = grammar.nearest(key)
-        advice = f"did you mean {nearest}?" if nearest else "`tweetcrawler --help` lists all."
+        near = nearest(key, {each.spelled for each in grammar.all.values()})
+        advice = f"did you mean {near}?" if near else "`tweetcrawler --help` lists all."
         raise ConfigurationError(f"{place}: the key {shown} is not known; {advice}")
     if not option.in_file:
         raise ConfigurationError(
             f"{place}: the key {shown} cannot stand in a file; say {option.name}."
         )
     return option
-
-
-def _as_argument(option: Option, value: str, path: PathIn) -> str:
-    if isinstance(option.action.type, PathIn):
-        return str(path(value))
-    return str(on_off(value)) if option.is_flag else value
 
 
 def _entries(text: str, path: Path) -> Iterator[_Entry]:
@@ -301,16 +348,16 @@ def _entries(text: str, path: Path) -> Iterator[_Entry]:
         match = _KEY.fullmatch(line)
         if match is None:
             raise ConfigurationError(
-                f"{path}, line {number}: this is neither a [section] nor key = value nor a # comment."
+                f"{path}, line {number}: this is neither a [section] nor key = value nor a "
+                "# comment."
             )
         yield _Entry(
-            number, match["key"], _value(match["rest"], f"{path}, line {number}: {match['key']}")
+            number, match["key"], _value_in(match["rest"], f"{path}, line {number}: {match['key']}")
         )
 
 
-def _value(text: str, place: str) -> str:
-    """What stands behind `=`: in quotes as it is, else up to a # or ; that has white space
-    before it.
+def _value_in(text: str, place: str) -> str:
+    """The text after `=`: in quotes as it is, else up to a # or ; with white space before it.
 
     A quote closes the value only where the line or a comment follows, so a password may
     hold its own quotes.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}")
@@ -23,6 +21,10 @@ _SWITCH = {
     "false": False,
     "0": False,
 }
+
+
+class BadValue(Exception):
+    """What a value must be, as the end of a sentence that begins with its place."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,24 @@ class PathIn:
         return PathIn(folder, self.home)
 
 
+def converted(convert: Callable[[str], Any], text: str, paths: PathIn) -> Any:
+    """The value of a text; paths begin at the folder of the place that names them.
+
+    Errors: `BadValue`, which does not quote the text.
+    """
+    if convert is file_or_dash:
+        return None if text.strip() == "-" else paths(text)
+    return paths(text) if convert is Path else convert(text)
+
+
+def file_or_dash(text: str) -> Path | None:
+    """A path; None for -, which is standard input or output."""
+    return None if text.strip() == "-" else Path(text)
+
+
 def text_of(text: str) -> str:
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise argparse.ArgumentTypeError("must not hold control characters")
+        raise BadValue("must not hold control characters")
     return text
 
 
@@ -52,14 +69,14 @@ def on_off(text: str) -> bool:
     try:
         return _SWITCH[text.strip().lower()]
     except KeyError:
-        raise argparse.ArgumentTypeError("must be on or off") from None
+        raise BadValue("must be on or off") from None
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
     def convert(text: str) -> str:
         if text.strip().lower() in choices:
             return text.strip().lower()
-        raise argparse.ArgumentTypeError(f"must be one of {', '.join(choices)}")
+        raise BadValue(f"must be one of {', '.join(choices)}")
 
     return convert
 
@@ -68,7 +85,7 @@ def whole(lowest: int, highest: int) -> Callable[[str], int]:
     def convert(text: str) -> int:
         if _DIGITS.fullmatch(text.strip()) and lowest <= int(text) <= highest:
             return int(text)
-        raise argparse.ArgumentTypeError(f"must be a whole number from {lowest} to {highest}")
+        raise BadValue(f"must be a whole number from {lowest} to {highest}")
 
     return convert
 
@@ -77,7 +94,7 @@ def number(lowest: float, highest: float) -> Callable[[str], float]:
     def convert(text: str) -> float:
         if _DECIMAL.fullmatch(text.strip()) and lowest <= float(text) <= highest:
             return float(text)
-        raise argparse.ArgumentTypeError(
+        raise BadValue(
             f"must be a number from {lowest:g} to {highest:g}, with a point before decimals"
         )
 
@@ -87,7 +104,7 @@ def number(lowest: float, highest: float) -> Callable[[str], float]:
 def table_name(text: str) -> str:
     if _TABLE.fullmatch(text.strip()):
         return text.strip()
-    raise argparse.ArgumentTypeError(
+    raise BadValue(
         "must be a name of letters, digits and _, at most 63 and no digit first, or schema.table"
     )
 
@@ -96,7 +113,7 @@ def names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text_of(text).split(","))
     if all(names) and len(set(names)) == len(names):
         return names
-    raise argparse.ArgumentTypeError("must be names with commas between, each once")
+    raise BadValue("must be names with commas between, each once")
 
 
 def moment(convert: Callable[[str], int]) -> Callable[[str], int]:
@@ -104,7 +121,7 @@ def moment(convert: Callable[[str], int]) -> Callable[[str], int]:
         try:
             return convert(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
+            raise BadValue(str(error)) from None
 
     return id_of
 
@@ -112,17 +129,32 @@ def moment(convert: Callable[[str], int]) -> Callable[[str], int]:
 def duration(text: str) -> float:
     match = re.fullmatch(r"([0-9]{1,6})([smhd])", text.strip().lower())
     if match is None or int(match[1]) == 0:
-        raise argparse.ArgumentTypeError("must be a time such as 90s, 15m, 2h or 7d")
+        raise BadValue("must be a time such as 90s, 15m, 2h or 7d")
     return float(int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]])
 
 
 def language(text: str) -> str:
     if re.fullmatch(r"[a-z]{2,3}(-[a-z]{2,4})?", text.strip().lower()):
         return text.strip().lower()
-    raise argparse.ArgumentTypeError("must be the code of a language, such as en")
+    raise BadValue("must be the code of a language, such as en")
+
+
+def handle(text: str) -> str:
+    """A handle in lower case, without its @."""
+    from tweetcrawler.settings.handles import folded
+
+    found = folded(text)
+    if not found:
+        raise BadValue(
+            "must be a handle (1 to 15 letters, digits and _); "
+            "a file of handles is named by --handles"
+        )
+    return found
 
 
 def api_url(text: str) -> str:
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(text_of(text.strip()))
         usable = (
@@ -133,17 +165,20 @@ def api_url(text: str) -> str:
     except ValueError:  # a port that is no number, brackets that are no address
         usable = False
     if not usable or not parts.hostname:
-        raise argparse.ArgumentTypeError("must be a URL such as https://api.x.com")
+        raise BadValue("must be a URL such as https://api.x.com")
     if parts.username is not None or parts.query or parts.fragment:
-        raise argparse.ArgumentTypeError("must be a URL without user, password, ? and #")
+        raise BadValue("must be a URL without user, password, ? and #")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise argparse.ArgumentTypeError(
-            "must begin with https, since keys would travel readable; http is for servers on this machine"
+        raise BadValue(
+            "must begin with https, since keys would travel readable; "
+            "http is for servers on this machine"
         )
     return parts.geturl().rstrip("/")
 
 
 def _is_loopback(host: str) -> bool:
+    import ipaddress
+
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

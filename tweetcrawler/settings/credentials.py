@@ -1,5 +1,4 @@
-"""What the operator hands over: the credentials of the auth CSV or the terminal, and the
-handles of a file.
+"""Credentials of the auth CSV, or of the terminal.
 
 A key, token or proxy's password stands in no sentence, whatever is wrong with it; its line
 and column do.
@@ -7,28 +6,16 @@ and column do.
 
 from __future__ import annotations
 
-import codecs
 import csv
 import re
-import sys
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
-from io import BufferedReader, BytesIO
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from tweetcrawler.errors import ConfigurationError
-from tweetcrawler.secret import (
-    UTF_16_MARKS,
-    Credential,
-    Secret,
-    harmless_name,
-    read_by_others,
-    read_text,
-)
+from tweetcrawler.secret import Credential, Secret, harmless_name, read_by_others, read_text
 
 KEY_COLUMNS = ("consumer_key", "consumer_secret", "access_token", "access_token_secret")
 OPTIONAL_COLUMNS = ("bearer_token", "name", "proxy")
@@ -48,9 +35,6 @@ _NAME = re.compile(r"[A-Za-z0-9._ -]{1,40}")
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 _SPACE_AT_QUOTE = re.compile(r'(?:(?<=,)|\A)[ \t]+(?=")|(?<=")[ \t]+(?=,|\Z)')
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
-
-
-# --- credentials ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -107,8 +91,8 @@ def ask_credentials(ask: Callable[[str], str]) -> Credential:
 def no_credentials_sentence() -> str:
     """What to say when no auth CSV is configured and nobody can be asked."""
     return (
-        "No auth CSV is configured, and there is no terminal to ask for keys; set authCSV in tweet.ini "
-        f"or --authCSV to a CSV file with the header {', '.join(KEY_COLUMNS)}."
+        "No auth CSV is configured, and there is no terminal to ask for keys; set authCSV in "
+        f"tweet.ini or --auth-csv to a CSV file with the header {', '.join(KEY_COLUMNS)}."
     )
 
 
@@ -143,8 +127,9 @@ def _columns(names: Sequence[str], place: str) -> tuple[list[str], list[str]]:
     columns = [name.lower().replace(" ", "_") for name in names]
     if not {"consumer_key", "bearer_token"} & set(columns):
         raise ConfigurationError(
-            f"{place}: this must be the header of the auth CSV, with the columns {', '.join(KEY_COLUMNS)} "
-            f"and optionally {', '.join(OPTIONAL_COLUMNS)}, separated by commas."
+            f"{place}: this must be the header of the auth CSV, with the columns "
+            f"{', '.join(KEY_COLUMNS)} and optionally {', '.join(OPTIONAL_COLUMNS)}, "
+            "separated by commas."
         )
     notes = []
     for position, column in enumerate(columns):
@@ -219,7 +204,8 @@ def _merged(
             f"{path}, line {line}: the same keys as in line {first_line}; taken as one row."
         )
         notes += [
-            f"{path}, line {line}, column {column}: not the value of line {first_line}, which counts."
+            f"{path}, line {line}, column {column}: not the value of line {first_line}, "
+            "which counts."
             for column in ("bearer_token", "proxy")
             if getattr(each, column) not in (None, getattr(kept[identity][1], column))
         ]
@@ -260,202 +246,3 @@ def _named(
         taken.add(name)
         named.append(replace(each, name=name))
     return tuple(named)
-
-
-# --- handles --------------------------------------------------------------------------------------
-
-_PLAIN_LINES = re.compile(rb"(?:[ \t]*@?[A-Za-z0-9_]{1,15}[ \t]*\r?\n)*+")
-_HANDLE = re.compile(r"@?([A-Za-z0-9_]{1,15})", re.ASCII)
-_ADDRESS = re.compile(
-    r"(?:https?://)?(?:[a-z]+\.)?(?:twitter|x)\.com(?:/|\Z)", re.IGNORECASE | re.ASCII
-)
-_PROFILE = re.compile(
-    r"(?:https?://)?(?:www\.|mobile\.|m\.)?(?:twitter|x)\.com/@?([A-Za-z0-9_]{1,15})/?(?:\?.*)?",
-    re.IGNORECASE | re.ASCII,  # without ASCII, the Kelvin sign would pass for a k
-)
-_SITE_PATHS = frozenset(
-    (
-        "about",
-        "account",
-        "compose",
-        "download",
-        "explore",
-        "hashtag",
-        "home",
-        "i",
-        "intent",
-        "jobs",
-        "login",
-        "logout",
-        "messages",
-        "notifications",
-        "oauth",
-        "privacy",
-        "search",
-        "settings",
-        "share",
-        "signup",
-        "tos",
-    )
-)
-_BLOCK_BYTES = 64 * 1024
-_SHOWN = 40  # characters of a refused line
-
-
-def read_handles(path: Path, *, on_bad: Callable[[int, str], None]) -> Iterator[str]:
-    """The handles of a file in its order, folded to lower case, each once.
-
-    One stands in a line, with or without @, or as the address of a profile; # begins a
-    comment. A line that holds anything else is given to `on_bad` with its number (from 1)
-    and the reason, and passed over. The file is streamed: a million handles take some 30
-    MB, for telling the repeated ones.
-
-    Errors: ConfigurationError, at the call, when the file cannot be read.
-    """
-    return _stream(_open(path), on_bad)
-
-
-def count_lines(path: Path) -> int | None:
-    """The number of lines that are neither blank nor a comment: an upper bound of the
-    handles, found quickly.
-
-    None for a pipe, which can be read only once. Errors: ConfigurationError when the file
-    cannot be read.
-    """
-    if path.is_fifo() or path.is_char_device():
-        return None
-    count = 0
-    with _open(path) as file:
-        while block := file.read(_BLOCK_BYTES) + file.readline():
-            # In the terms of C, since there may be millions of lines and the first request
-            # waits for this.
-            bare = (b"\n" + block).translate(None, b" \t\r\v\f")
-            count += len(list(filter(None, bare.split(b"\n")))) - bare.count(b"\n#")
-    return count
-
-
-def _open(path: Path) -> BufferedReader:
-    try:
-        file: BufferedReader = BufferedReader(path.open("rb", buffering=0), _BLOCK_BYTES)
-    except FileNotFoundError:
-        reason = "is not there; write one handle a line into it, or name another with --handles"
-    except IsADirectoryError:
-        reason = "is a folder; name the file in it"
-    except OSError as error:
-        reason = f"cannot be read ({error.strerror}); check who may read it"
-    else:
-        if file.peek(2)[:2] not in UTF_16_MARKS:
-            return file
-        file.close()
-        reason = "is UTF-16; save it as UTF-8"
-    raise ConfigurationError(f"The file of handles {path} {reason}.")
-
-
-def _stream(opened: BufferedReader, on_bad: Callable[[int, str], None]) -> Iterator[str]:
-    seen = _Seen()
-    number = 0
-    with opened as file:
-        while block := _block(file):
-            if number == 0:
-                block = block.removeprefix(codecs.BOM_UTF8)
-            if _PLAIN_LINES.fullmatch(
-                block
-            ):  # nearly all are: a million lines one by one take seconds
-                number += block.count(b"\n")
-                yield from seen.fresh(block.decode().replace("@", "").lower().split())
-                continue
-            for line in BytesIO(block):
-                number += 1
-                found, reason = _handle_in(line)
-                if reason:
-                    on_bad(number, reason)
-                if found:
-                    yield from seen.fresh([found])
-
-
-def _block(file: BufferedReader) -> bytes:
-    """The whole lines that are at hand; else one, cut when it is too long, and what is
-    behind the cut is skipped.
-
-    So the lines of a pipe are taken as they come.
-    """
-    at_hand = file.peek().rfind(b"\n") + 1
-    if at_hand:
-        return file.read(at_hand)
-    line = part = file.readline(LONGEST_LINE)
-    while len(part) == LONGEST_LINE and not part.endswith(b"\n"):
-        part = file.readline(LONGEST_LINE)
-    return line
-
-
-def _handle_in(line: bytes) -> tuple[str, str]:
-    """The folded handle of a line and the reason why there is none; both empty for a blank
-    line.
-    """
-    if len(line) >= LONGEST_LINE:
-        return "", f"the line is longer than {LONGEST_LINE:,} bytes"
-    try:
-        text = line.decode().partition("#")[0].strip()
-    except UnicodeDecodeError:
-        return "", "the line is no text in UTF-8"
-    if not text:
-        return "", ""
-    match = _HANDLE.fullmatch(text) or _PROFILE.fullmatch(text)
-    if match and (match.re is _HANDLE or match[1].lower() not in _SITE_PATHS):
-        return match[1].lower(), ""
-    shown = ascii(text[:_SHOWN]) + ("..." if len(text) > _SHOWN else "")
-    if _ADDRESS.match(text):
-        return "", f"{shown} is not the address of a profile"
-    return "", f"{shown} is not a handle (1 to 15 letters, digits and _)"
-
-
-def _digest(text: str) -> int:
-    """64 bits, where Python's own `hash` has fewer."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
-
-
-class _Seen:
-    """A set of texts that takes 8 to 24 bytes each: an open-addressed table of their 64-bit
-    digests.
-
-    Two of a million texts have the same digest once in 37 million files. The table is at
-    most 2/3 full.
-    """
-
-    def __init__(
-        self, digest: Callable[[str], int] = hash if sys.hash_info.width >= 64 else _digest
-    ) -> None:
-        self._digest = digest
-        self._count = 0
-        self._table = _free_places(1 << 10)
-
-    def fresh(self, texts: Sequence[str]) -> list[str]:
-        """Those that are new, each once; from now on they are not."""
-        while (self._count + len(texts)) * 3 > len(self._table) * 2:
-            self._grow()
-        table, mask = self._table, len(self._table) - 1
-        new = []
-        # No function is called for a text: half of the time that a million of them take
-        # would go there.
-        for text, digest in zip(texts, map(self._digest, texts), strict=True):
-            slot = digest & mask
-            while (found := table[slot]) and found != digest:
-                slot = slot + 1 & mask
-            if not found:  # a digest of 0, which a free place has, comes once in 2^64 texts
-                table[slot] = digest
-                new.append(text)
-        self._count += len(new)
-        return new
-
-    def _grow(self) -> None:
-        old, self._table = self._table, _free_places(len(self._table) * 2)
-        table, mask = self._table, len(self._table) - 1
-        for digest in filter(None, old):
-            slot = digest & mask
-            while table[slot]:
-                slot = slot + 1 & mask
-            table[slot] = digest
-
-
-def _free_places(size: int) -> array[int]:
-    return array("q", [0]) * size

@@ -1,0 +1,1 @@
+"""Commands, one file each: options, values, help, and what it does."""

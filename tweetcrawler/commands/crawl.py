@@ -1,0 +1,83 @@
+"""Command `crawl`: collects the timelines of handles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tweetcrawler.settings import types
+from tweetcrawler.settings.commands import COLLECT, Command, Words
+from tweetcrawler.settings.groups import ARCHIVE
+
+if TYPE_CHECKING:
+    from tweetcrawler.crawl import Report
+    from tweetcrawler.settings import Settings
+    from tweetcrawler.setup import BadLines, Opened, Setup
+
+
+@dataclass(frozen=True)
+class Values:
+    """Handles given as words, which are crawled instead of those of the file."""
+
+    handles: tuple[str, ...] = ()
+    archive: bool = False
+
+
+def run(setup: Setup, values: Values) -> int:
+    """Crawls the handles of the words, or of the handles file."""
+    with setup.asking_x(before=lambda: count(setup.settings, values.handles)) as opened:
+        return opened.told(timelines(opened, values.handles))
+
+
+def timelines(opened: Opened, words: tuple[str, ...] = ()) -> Report:
+    """One run over the timelines of these handles, or of those in the handles file."""
+    from tweetcrawler import crawl
+    from tweetcrawler.setup import BadLines
+
+    settings = opened.settings
+    bad = BadLines(settings.handles_file)
+    report = opened.run(
+        crawl.crawl, read(settings, words, bad), handle_count=count(settings, words)
+    )
+    report.bad_lines = bad.count
+    return report
+
+
+def read(settings: Settings, words: tuple[str, ...], bad: BadLines) -> Iterator[str]:
+    """The handles of the words, or of the handles file."""
+    from tweetcrawler.settings import handles
+
+    if words:
+        return iter(dict.fromkeys(words))
+    return handles.read_handles(settings.handles_file, on_bad=bad)
+
+
+def count(settings: Settings, words: tuple[str, ...] = ()) -> int | None:
+    """The number of handles as far as it is known, found quickly.
+
+    Errors: ConfigurationError when the handles file cannot be read.
+    """
+    from tweetcrawler.settings import handles
+
+    return len(set(words)) if words else handles.count_lines(settings.handles_file)
+
+
+COMMAND = Command(
+    name="crawl",
+    summary="collect the timelines of handles",
+    group=COLLECT,
+    about="Handles are words, or the lines of the handles file. A repeated crawl continues "
+    "where the last one stopped and buys nothing twice.",
+    words=Words("[HANDLE...]", "handles", types.handle),
+    options=(ARCHIVE,),
+    values=Values,
+    run=run,
+    examples=(
+        ("tweetcrawler crawl ada grace", "the timelines of two handles"),
+        ("tweetcrawler -c tweet.ini", "those of the handles file that tweet.ini names"),
+        ("tweetcrawler crawl --budget 25 --max-posts 4000", "not more than $25 and 4,000 posts"),
+    ),
+    price="each post about $0.005 and each new handle $0.01, pay-per-use; a stored post is not "
+    "bought again. `tweetcrawler plan` tells the sum before.",
+)

@@ -1,0 +1,111 @@
+"""Command `export`: writes the stored posts to a file or to stdout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tweetcrawler.settings.commands import DATA, Command, Words
+from tweetcrawler.settings.options import option
+from tweetcrawler.settings.parameters import EXPORT_FORMATS
+from tweetcrawler.settings.parameters import Export as Values
+from tweetcrawler.settings.types import file_or_dash, names, one_of, table_name, text_of
+
+if TYPE_CHECKING:
+    from tweetcrawler.setup import Setup
+
+
+_FILTERS = """\
+  handle= reply_to= retweet_of= mentions= hashtag=   names with commas between, in any case
+  since= until=             2024-01-31 or 2024-01-31T12:00:00Z, UTC; until itself is not in
+  id= min_id= max_id=       ids; min_id and max_id are in
+  has= without=             hashtags, urls, media, mentions: any of them; none of them
+  is=                       original, reply, retweet: each post is one of them
+  text= url=                a piece of the text, of a link, in any case
+  min_likes= max_likes= min_retweets= max_retweets= min_sentiment= max_sentiment=   both are in"""
+
+
+def run(setup: Setup, values: Values) -> int:
+    """Writes the export, and says on stderr what is in it."""
+    from tweetcrawler import export
+    from tweetcrawler.setup import end_in_order_on_sigterm
+
+    settings = setup.settings
+    if settings.database is None:
+        setup.needs_database(
+            f"export reads a database (the CSV files are in {settings.csv_folder} already)"
+        )
+    plan = export.plan(values)
+    with end_in_order_on_sigterm(), setup.database("export reads a database") as database:
+        done = export.write(plan, database, setup.front.output())
+    if not settings.quiet:
+        for sentence in done:
+            setup.front.note(sentence)
+    return 0
+
+
+COMMAND = Command(
+    name="export",
+    summary="write the stored posts to a file or to stdout",
+    group=DATA,
+    about="Rows are in order of their ids, so the same posts give the same file. A file is written "
+    "under a hidden name, and takes its place when it is whole.\n"
+    "A filter is name=value. Values with a comma between them: any of them; several filters: all "
+    "of them.\n" + _FILTERS,
+    words=Words("[FILE]", "output", file_or_dash, several=False),
+    options=(
+        option(
+            "--format",
+            metavar="FORMAT",
+            type=one_of(*EXPORT_FORMATS),
+            help=f"one of {', '.join(EXPORT_FORMATS)}",
+            default="the ending of the output file, csv for stdout",
+        ),
+        option(
+            "--output",
+            metavar="FILE",
+            type=file_or_dash,
+            help="file to write; an old one stays until the new one is whole",
+            default="-, stdout",
+        ),
+        option(
+            "--columns",
+            metavar="NAMES",
+            type=names,
+            help="columns in the order wanted, with commas between",
+            default="all",
+        ),
+        option(
+            "--where",
+            metavar="FILTER",
+            type=text_of,
+            is_repeated=True,
+            help="only posts that pass this filter, see above; may be given several times",
+        ),
+        option(
+            "--view",
+            metavar="NAME",
+            type=table_name,
+            help="export this view or table of the database, such as tweets",
+            default="the table of the posts",
+        ),
+        option(
+            "--excel-safe",
+            help="for csv that a spreadsheet opens: an apostrophe before ids and formulas",
+            more="The file type xlsx is safe without it",
+        ),
+        option(
+            "--pages",
+            "--raw",
+            help="X's answers as they were stored, one page per line, instead of rows",
+            more="--raw means the same here; of the filters, handle= is taken",
+        ),
+    ),
+    values=Values,
+    run=run,
+    examples=(
+        ("tweetcrawler export posts.csv --where hashtag=climate", "posts with a hashtag"),
+        ("tweetcrawler export tweets.parquet --view tweets", "all posts, with real types"),
+        ("tweetcrawler export --columns id,text | head", "two columns, to another program"),
+    ),
+    price="nothing.",
+)

@@ -1,0 +1,93 @@
+"""Command `hydrate`: buys the posts of ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tweetcrawler import endpoints
+from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.settings.commands import COLLECT, Command, Words
+from tweetcrawler.settings.options import option
+from tweetcrawler.settings.types import duration
+
+if TYPE_CHECKING:
+    from tweetcrawler.setup import BadLines, Setup
+
+
+@dataclass(frozen=True)
+class Values:
+    """Ids, or one file of ids (`-` for standard input), and whether counts are read again."""
+
+    ids: tuple[str, ...]
+    refresh: bool = False
+    age_s: float = 86_400.0
+
+    def __post_init__(self) -> None:
+        from tweetcrawler.settings.ids import id_of
+
+        if len(self.ids) > 1 and any(id_of(word) is None for word in self.ids):
+            raise ConfigurationError(
+                "`tweetcrawler hydrate` takes ids, or one file of ids, or - for stdin; leave out "
+                "the other words. A word of digits is an id: a file of such a name is ./123."
+            )
+
+
+def run(setup: Setup, values: Values) -> int:
+    """Looks up the ids that are not stored."""
+    from tweetcrawler import crawl
+    from tweetcrawler.settings.ids import blocks
+    from tweetcrawler.setup import BadLines
+
+    why = "hydrate looks into a table for what is stored already"
+    setup.needs_database(why)
+    bad = BadLines("stdin" if values.ids[0] == "-" else values.ids[0])
+    ids = _ids(values.ids, bad)
+    with setup.asking_x(why=why) as opened:
+        report = opened.run(crawl.look_up, blocks(ids, endpoints.IDS_A_LOOKUP))
+        report.bad_lines = bad.count
+        return opened.told(report)
+
+
+def _ids(words: tuple[str, ...], bad: BadLines) -> Iterator[int]:
+    from tweetcrawler.settings.ids import id_of, read_ids
+
+    ids = [found for word in words if (found := id_of(word)) is not None]
+    if ids:
+        return iter(ids)
+    return read_ids(None if words == ("-",) else Path(words[0]).absolute(), on_bad=bad)
+
+
+COMMAND = Command(
+    name="hydrate",
+    summary="buy the posts of ids",
+    group=COLLECT,
+    about="Ids are words, or the lines of a file, or of stdin (-). Stored posts are not bought "
+    "again. A post that X no longer returns is recorded as gone and retried after "
+    "--recheck-days.",
+    words=Words("ID...|FILE|-", "ids", needs="ids, a file of ids, or - for standard input"),
+    options=(
+        option(
+            "--refresh",
+            help="read stored posts, too, for newer counts",
+            more="The old counts are kept in the table crawl_metrics",
+        ),
+        option(
+            "--age",
+            metavar="TIME",
+            type=duration,
+            field="age_s",
+            help="with --refresh: skip posts refreshed within this time, as 12h or 7d",
+        ),
+    ),
+    values=Values,
+    run=run,
+    examples=(
+        ("tweetcrawler hydrate 1460323737035677698", "one post"),
+        ("tweetcrawler hydrate ids.txt", "the posts of a file of ids"),
+        ("tweetcrawler hydrate --refresh --age 7d ids.txt", "newer counts of posts, weekly"),
+    ),
+    price="each post that X returns about $0.005, pay-per-use.",
+)

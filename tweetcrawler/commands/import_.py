@@ -1,0 +1,82 @@
+"""Command `import`: takes in posts that were collected before, from files."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tweetcrawler.settings.commands import DATA, Command, Words
+from tweetcrawler.settings.options import option
+from tweetcrawler.settings.parameters import DEFAULT_REJECTS
+from tweetcrawler.settings.types import file_or_dash
+
+if TYPE_CHECKING:
+    from tweetcrawler.setup import Setup
+
+log = logging.getLogger("tweetcrawler")
+
+
+@dataclass(frozen=True)
+class Values:
+    """Files and folders, None for standard input, and the file for lines that cannot be used."""
+
+    files: tuple[Path | None, ...]
+    rejects_file: Path = DEFAULT_REJECTS
+    again: bool = False
+
+
+def run(setup: Setup, _: Values) -> int:
+    """Imports the files, and reports."""
+    from tweetcrawler.archives import importing
+    from tweetcrawler.look import display
+    from tweetcrawler.setup import Stop
+
+    settings, front, why = setup.settings, setup.front, "import writes to PostgreSQL"
+    setup.needs_database(why)
+    setup.log()
+    for note in settings.notes:
+        log.warning("%s", note)
+    with (
+        setup.database(why) as database,
+        Stop() as stop,
+        front.display(display.ImportPicture, display.ImportLines) as shown,
+    ):
+        report = importing.import_files(settings, database, display=shown, stopped=stop)
+    front.draw(lambda console: display.print_import_report(report, console))
+    return report.exit_code
+
+
+COMMAND = Command(
+    name="import",
+    summary="take in posts from files",
+    group=DATA,
+    about="Posts in the JSON of X's API v2 or v1.1 and as twarc keeps it; plain or packed with "
+    "gzip, bzip2, xz, zstd, tar; folders; - for standard input. An interrupted import "
+    "continues where it was. Files that were imported whole are not read again.",
+    words=Words(
+        "FILE...",
+        "files",
+        file_or_dash,
+        needs="files or folders after it, or - for standard input",
+    ),
+    options=(
+        option(
+            "--rejects",
+            metavar="FILE",
+            type=Path,
+            field="rejects_file",
+            help="file for lines that cannot be imported, with their place and the reason",
+        ),
+        option("--again", help="read files again that were imported before and did not change"),
+    ),
+    values=Values,
+    run=run,
+    examples=(
+        ("tweetcrawler import archive/ stream.tar tweets.jsonl.gz", "a folder and two files"),
+        ("zcat old.jsonl.gz | tweetcrawler import -", "standard input"),
+        ("tweetcrawler import --again --rejects bad.jsonl tweets.jsonl", "a file once more"),
+    ),
+    price="nothing.",
+)

@@ -1,0 +1,170 @@
+"""Command `plan`: what a crawl, a search or trends will take, before anything is bought."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tweetcrawler.settings import types
+from tweetcrawler.settings.commands import LOOK, Command, Words
+from tweetcrawler.settings.groups import ARCHIVE, PLACES, QUERIES, TRENDS
+from tweetcrawler.settings.options import option
+
+if TYPE_CHECKING:
+    from tweetcrawler.db import Reader
+    from tweetcrawler.look.plan import Plan
+    from tweetcrawler.prices import Tariff
+    from tweetcrawler.setup import Setup
+
+log = logging.getLogger("tweetcrawler")
+
+_WHY = "plan reads what is stored in a database"
+
+
+@dataclass(frozen=True)
+class Values:
+    """The work that is planned, whether X is asked first, and the form of the answer."""
+
+    handles: tuple[str, ...] = ()
+    queries: tuple[str, ...] = ()
+    queries_file: Path | None = None
+    archive: bool = False
+    trending: bool = False
+    places: tuple[str, ...] = ("worldwide",)
+    max_trends: int = 20
+    max_per_trend: int = 500
+    ask: bool = False
+    json: bool = False
+
+    @property
+    def is_search(self) -> bool:
+        """Whether queries are planned."""
+        return bool(self.queries or self.queries_file)
+
+    @property
+    def command(self) -> str:
+        """The command that is planned."""
+        return "trending" if self.trending else "search" if self.is_search else "crawl"
+
+
+def run(setup: Setup, values: Values) -> int:
+    """Makes the plan, keeps it for the report of the next run, and shows it."""
+    from tweetcrawler.look import display, plan
+
+    setup.needs_database(_WHY)
+    tariff = setup.tariff()
+    if not values.ask:
+        setup.log()
+    counted = _asked(setup, values) if values.ask else {}
+    made = _kept(setup, values, tariff, counted)
+    if values.json:
+        import json
+
+        setup.front.say(json.dumps(made.as_plain()))
+    else:
+        sections = plan.sections(made, tariff)
+        setup.front.draw(lambda console: display.print_sections(sections, console), wide=True)
+    return 0
+
+
+def _kept(setup: Setup, values: Values, tariff: Tariff, counted: Mapping[str, int]) -> Plan:
+    from tweetcrawler import crawl
+    from tweetcrawler.look import plan
+
+    settings = setup.settings
+    keys = setup.credentials() if settings.auth_csv is not None else ()
+    processes = settings.threads or crawl.default_processes(max(1, len(keys)))
+    subject = plan.subject_of({**settings.arguments_without_secrets(), "command": values.command})
+    with setup.database(_WHY) as database:
+        with database.reader() as reader:
+            made = _made(setup, values, reader, tariff, subject, counted)
+            plan.priced(made, tariff)
+            plan.timed(made, keys, reader.windows(), tariff, processes=processes)
+            plan.noted(made, reader, tariff)
+        database.keep_plan(subject, made.as_plain())
+    return made
+
+
+def _made(
+    setup: Setup,
+    values: Values,
+    reader: Reader,
+    tariff: Tariff,
+    subject: str,
+    counted: Mapping[str, int],
+) -> Plan:
+    from tweetcrawler.commands import crawl
+    from tweetcrawler.look import plan
+    from tweetcrawler.settings import places
+    from tweetcrawler.settings.queries import read_queries
+    from tweetcrawler.setup import BadLines
+
+    if values.trending:
+        return plan.of_trends(
+            reader,
+            len([places.place(name) for name in values.places]),
+            trends=values.max_trends,
+            per_trend=values.max_per_trend,
+            subject=subject,
+        )
+    if values.is_search:
+        queries = read_queries(values.queries, values.queries_file)
+        return plan.of_queries(reader, queries, counted, archive=values.archive, subject=subject)
+    settings = setup.settings
+    handles = crawl.read(settings, values.handles, BadLines(settings.handles_file))
+    return plan.of_handles(reader, handles, tariff, subject=subject)
+
+
+def _asked(setup: Setup, values: Values) -> dict[str, int]:
+    """Counts of posts by query, from X; of handles, X is asked for the unknown users."""
+    from tweetcrawler import crawl as work
+    from tweetcrawler.commands import crawl
+    from tweetcrawler.settings.queries import read_queries
+    from tweetcrawler.setup import BadLines
+
+    if values.trending:
+        setup.log()
+        return {}
+    with setup.asking_x(why=_WHY) as opened:
+        if values.is_search:
+            report = opened.run(work.count, read_queries(values.queries, values.queries_file))
+        else:
+            bad = BadLines(setup.settings.handles_file)
+            handles = crawl.read(setup.settings, values.handles, bad)
+            report = opened.run(work.find_users, handles)
+    if report.ended:
+        log.warning("X was not asked everything: %s", report.ended)
+    return dict(report.counted)
+
+
+COMMAND = Command(
+    name="plan",
+    summary="what a crawl, a search or trends will take",
+    group=LOOK,
+    about="The plan is kept: the report of the next such run shows both. Without a query and "
+    "without --trending it is about the handles of the words, or of the handles file.",
+    words=Words("[HANDLE...]", "handles", types.handle),
+    options=(
+        *QUERIES,
+        ARCHIVE,
+        option("-trending", "--trending", help="plan the command trending"),
+        PLACES,
+        *TRENDS,
+        option(
+            "--ask",
+            help="ask X first: look up unknown users, count the posts of queries",
+        ),
+        option("--json", help="print JSON, for programs"),
+    ),
+    values=Values,
+    run=run,
+    examples=(
+        ("tweetcrawler plan -c tweet.ini", "a crawl of the handles file"),
+        ("tweetcrawler plan -q '#climate lang:en' --ask", "a search, counted by X"),
+        ("tweetcrawler plan --trending --woeid london --json", "trends, as JSON"),
+    ),
+    price="nothing; with --ask each unknown user about $0.01, each query one request.",
+)

@@ -1,0 +1,141 @@
+"""Command `status`: what is stored, spent and open."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.settings.commands import LOOK, Command, Words
+from tweetcrawler.settings.options import option
+from tweetcrawler.settings.types import text_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tweetcrawler.db import Database, Reader
+    from tweetcrawler.look.sections import Section
+    from tweetcrawler.prices import Tariff
+    from tweetcrawler.setup import Setup
+
+log = logging.getLogger("tweetcrawler")
+
+_WHY = "status reads a database"
+_EVERY_S = 2.0
+
+
+@dataclass(frozen=True)
+class Values:
+    """The one target that is shown, if any, and how."""
+
+    handle: str | None = None
+    ask: bool = False
+    json: bool = False
+    watch: bool = False
+
+
+def run(setup: Setup, values: Values) -> int:
+    """Shows the state once, or again and again."""
+    from tweetcrawler.look import display
+
+    setup.needs_database(_WHY)
+    tariff = setup.tariff()
+    if values.ask:
+        _ask_usage(setup)
+    with setup.database(_WHY) as database:
+        if values.watch:
+            setup.front.draw(lambda console: _keep_showing(setup, values, database, console))
+            return 0
+        state, sections = _looked(setup, values, database, tariff)
+    if values.json:
+        import json
+
+        setup.front.say(json.dumps(state))
+    else:
+        setup.front.draw(lambda console: display.print_sections(sections, console), wide=True)
+    return 0
+
+
+def _keep_showing(setup: Setup, values: Values, database: Database, console: Console) -> None:
+    from tweetcrawler.look import display
+
+    if not console.is_terminal:
+        raise ConfigurationError(
+            "status --watch draws on a terminal, and this is none; leave out --watch"
+        )
+    tariff = setup.tariff()
+    with display.Changing(console) as changing:
+        while True:
+            changing.show(_looked(setup, values, database, tariff)[1])
+            time.sleep(_EVERY_S)
+
+
+def _ask_usage(setup: Setup) -> None:
+    from tweetcrawler import crawl
+
+    with setup.asking_x(why=_WHY) as opened:
+        report = opened.run(crawl.ask_usage)
+    for outcome in report.named:
+        log.warning("%s: %s", outcome.name, outcome.reason)
+
+
+def _looked(
+    setup: Setup, values: Values, database: Database, tariff: Tariff
+) -> tuple[object, Sequence[Section]]:
+    """The state of everything or of one target, as plain values and for readers."""
+    from tweetcrawler.look import plan, status
+
+    with database.reader() as reader:
+        if values.handle is not None:
+            return _target(values.handle, reader, tariff)
+        money = setup.settings.money
+        everything = status.of_all(
+            reader,
+            tariff,
+            next_run=plan.next_run(reader, tariff).as_plain(),
+            budgets={"day": money.budget_per_day, "month": money.budget_per_month},
+        )
+        return everything, status.sections(everything)
+
+
+def _target(name: str, reader: Reader, tariff: Tariff) -> tuple[object, Sequence[Section]]:
+    from tweetcrawler.look import plan, status
+
+    found = reader.named(name.strip().removeprefix("@"))
+    if not found:
+        raise ConfigurationError(
+            "the database knows no target of that name: handles as they are listed, queries as "
+            "they were searched"
+        )
+    details = [
+        status.in_detail(reader, known, next_run=plan.of_one(known, reader, tariff).as_plain())
+        for known in found
+    ]
+    return details, [part for detail in details for part in status.detail_sections(detail)]
+
+
+COMMAND = Command(
+    name="status",
+    summary="what is stored, spent and open",
+    group=LOOK,
+    words=Words("[HANDLE]", "handle", several=False),
+    options=(
+        option(
+            "--handle", metavar="NAME", type=text_of, help="everything about this handle or query"
+        ),
+        option("--ask", help="let X tell what it has counted itself (free)"),
+        option("--json", help="print JSON, for programs"),
+        option("--watch", help="show it again every two seconds"),
+    ),
+    values=Values,
+    run=run,
+    examples=(
+        ("tweetcrawler status", "everything"),
+        ("tweetcrawler status ada", "all that is known of one handle"),
+        ("tweetcrawler status --watch", "on a terminal, while a crawl runs elsewhere"),
+    ),
+    price="nothing.",
+)

@@ -1,0 +1,150 @@
+"""Command `watch`: keeps the handles fresh, each at its own pace."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.settings.commands import COLLECT, Command
+from tweetcrawler.settings.options import EVERYWHERE, option
+from tweetcrawler.settings.types import duration
+
+if TYPE_CHECKING:
+    from tweetcrawler.setup import Opened, Setup
+
+log = logging.getLogger("tweetcrawler")
+
+# While nothing is due the list is read again this often: handles may have been added to it.
+_LOOKS_S = 60.0
+_DAY_S = 86_400.0
+_AT_ONCE = 5_000
+
+
+@dataclass(frozen=True)
+class Values:
+    """The shortest and longest time between two visits of a handle."""
+
+    once: bool = False
+    watch_min_s: float = 900.0
+    watch_max_s: float = 7 * _DAY_S
+
+    def __post_init__(self) -> None:
+        if self.watch_min_s > self.watch_max_s:
+            raise ConfigurationError("--watch-min is longer than --watch-max; correct one of them.")
+
+
+def run(setup: Setup, values: Values) -> int:
+    """Visits the handles that are due, once or until it is stopped."""
+    from tweetcrawler.settings import handles
+
+    file = setup.settings.handles_file
+    with setup.asking_x(
+        why="watch keeps the next visit of each handle in a database",
+        before=lambda: handles.count_lines(file),
+    ) as opened:
+        while True:
+            due, next_s = _due(opened)
+            code = _visit(opened, values, due) if due else 0
+            if not due and values.once:
+                shown = "" if next_s is None else f"; the next visit is in {next_s:.0f} s"
+                log.info("nothing is due%s", shown)
+            if values.once or _is_final(opened, code):
+                return code
+            pause_s = _pause_s(due, next_s, code)
+            if (stopped := _pause(opened.stop, pause_s)) is not None:
+                return stopped
+
+
+def _visit(opened: Opened, values: Values, due: list[str]) -> int:
+    """Crawls these handles, and notes when each is due again."""
+    from tweetcrawler import crawl
+
+    report = opened.run(crawl.crawl, iter(due), handle_count=len(due))
+    with opened.database.session() as session:
+        session.schedule(report.run, least_s=values.watch_min_s, longest_s=values.watch_max_s)
+    return opened.told(report)
+
+
+def _is_final(opened: Opened, code: int) -> bool:
+    """Whether another visit makes no sense: a budget of the command does not come back."""
+    if code == 5:
+        money = opened.settings.money
+        return 0 in (money.max_posts, money.budget)
+    return code not in (0, 1)
+
+
+def _pause_s(due: list[str], next_s: float | None, code: int) -> float:
+    """Time until the list is looked at again, in seconds."""
+    if code == 5:
+        return _until_midnight_s()
+    if due:
+        return _LOOKS_S if code else 0.0
+    return _LOOKS_S if next_s is None else min(_LOOKS_S, next_s + 0.1)
+
+
+def _due(opened: Opened) -> tuple[list[str], float | None]:
+    """The handles of the list that are due, and the seconds until the next one is."""
+    from tweetcrawler.settings.handles import read_handles
+    from tweetcrawler.setup import BadLines
+
+    due: list[str] = []
+    waits: list[float] = []
+    file = opened.settings.handles_file
+    handles = read_handles(file, on_bad=BadLines(file))
+    with opened.database.reader() as reader:
+        while block := list(itertools.islice(handles, _AT_ONCE)):
+            now, next_s = reader.due(block)
+            due += now
+            waits += [] if next_s is None else [next_s]
+    return due, min(waits, default=None)
+
+
+def _until_midnight_s() -> float:
+    """Until the UTC day turns, when a budget may begin again."""
+    return _DAY_S - time.time() % _DAY_S + 5.0
+
+
+def _pause(stop: Callable[[], int | None], seconds: float) -> int | None:
+    """Waits; gives the exit code at once when the operator wants to end."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if (stopped := stop()) is not None:
+            return stopped
+        time.sleep(min(0.2, seconds))
+    return stop()
+
+
+COMMAND = Command(
+    name="watch",
+    summary="keep the handles fresh",
+    group=COLLECT,
+    about="Each handle has its own next visit, sooner for those who post often. A visit that "
+    "finds nothing new costs a request and no money.",
+    options=(
+        option("--once", help="do what is due, and end"),
+        *(
+            option(
+                f"--watch-{end}",
+                metavar="TIME",
+                type=duration,
+                field=f"watch_{end}_s",
+                places=EVERYWHERE,
+                help=f"{which} time between two visits of a handle, as 30m or 7d",
+            )
+            for end, which in (("min", "shortest"), ("max", "longest"))
+        ),
+    ),
+    values=Values,
+    run=run,
+    examples=(
+        ("tweetcrawler watch --budget-per-day 5", "until it is stopped, for at most $5 a day"),
+        ("tweetcrawler watch --once", "the due handles, for a timer of the system"),
+        ("tweetcrawler watch --watch-min 2h --watch-max 1d", "a pace between two hours and a day"),
+    ),
+    price="each new post about $0.005, pay-per-use.",
+)

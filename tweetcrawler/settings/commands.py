@@ -1,0 +1,116 @@
+"""Commands as values: each is one file, and a room's command is like any other."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from tweetcrawler import rooms
+from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.secret import harmless_name
+from tweetcrawler.settings.groups import COMMON
+from tweetcrawler.settings.options import Option, folded
+from tweetcrawler.settings.types import text_of
+
+COLLECT = "Collect"
+LOOK = "Look"
+DATA = "Data"
+SET_UP = "Set up"
+# In the order of the help; the group of a room that is not among them comes after these.
+HELP_GROUPS = (COLLECT, LOOK, DATA, SET_UP)
+DEFAULT_COMMAND = "crawl"
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words that a command takes: how the help shows them, and the field that they fill.
+
+    `needs` ends the sentence that is said when there is none; empty: they may be left out.
+    """
+
+    shown: str
+    field: str
+    type: Callable[[str], Any] = text_of
+    several: bool = True
+    needs: str = ""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command, as its file describes it.
+
+    `values` is a frozen dataclass that `options` and `words` fill; its `__post_init__`
+    refuses values that exclude each other. `run` gets the opened program and these values,
+    and gives the exit code. `examples` are command lines with what each does. `flags` are
+    options of the original tool that mean this command. `takes_rest` hands on everything
+    after the command untouched, in the field `rest`.
+    """
+
+    name: str
+    summary: str
+    group: str
+    values: type[Any]
+    run: Callable[[Any, Any], int]
+    examples: tuple[tuple[str, str], ...]
+    price: str
+    options: tuple[Option, ...] = ()
+    words: Words | None = None
+    about: str = ""
+    flags: tuple[str, ...] = ()
+    reads_file: bool = True
+    takes_rest: bool = False
+
+    @property
+    def usage(self) -> str:
+        """The command line in short."""
+        words = f" {self.words.shown}" if self.words else ""
+        return f"tweetcrawler {self.name}{words}{'' if self.takes_rest else ' [options]'}"
+
+
+@cache
+def all_commands() -> MappingProxyType[str, Command]:
+    """Every command of the core and of the rooms, by its name."""
+    modules = [name for room in rooms.rooms() for name in room.commands]
+    found = [pkgutil.resolve_name(f"{module}:COMMAND") for module in modules]
+    return MappingProxyType({command.name: command for command in found})
+
+
+def common_options() -> tuple[Option, ...]:
+    """The options that every command takes."""
+    return tuple(option for group in COMMON for option in group.options)
+
+
+def command_by_flag(name: str) -> str | None:
+    """The command that this option of the original tool means; None for any other."""
+    flags = ((command.name, flag) for command in all_commands().values() for flag in command.flags)
+    return next((command for command, flag in flags if flag == folded(name)), None)
+
+
+def named(word: str) -> Command:
+    """The command of this name. Errors: ConfigurationError names the nearest one."""
+    found = all_commands().get(word)
+    if found is None:
+        raise ConfigurationError(unknown_command(word))
+    return found
+
+
+def unknown_command(word: str) -> str:
+    """The sentence about a word that is no command."""
+    shown = harmless_name(word) or "of that name"
+    near = nearest(word, all_commands())
+    advice = f"did you mean {near}?" if near else "`tweetcrawler --help` lists all."
+    return f"There is no command {shown}; {advice}"
+
+
+def nearest(name: str, known: Iterable[str], *, likeness: float = 0.5) -> str | None:
+    """The known name most like this one; None when none is. `likeness` goes from 0 to 1."""
+    import difflib  # only needed for an error
+
+    spelled = {each.lower().replace("-", ""): each for each in known}
+    wanted = name.lower().replace("-", "")
+    found = difflib.get_close_matches(wanted, spelled, n=1, cutoff=likeness)
+    return spelled[found[0]] if found else None

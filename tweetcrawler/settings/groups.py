@@ -1,0 +1,333 @@
+"""Options that several commands take: they fill the common settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tweetcrawler.secret import Secret
+from tweetcrawler.settings.options import EVERYWHERE, NO_COMMAND_LINE, NOT_IN_FILE, Group, option
+from tweetcrawler.settings.types import (
+    api_url,
+    names,
+    number,
+    on_off,
+    one_of,
+    table_name,
+    text_of,
+    whole,
+)
+
+DEFAULT_FILE = "tweet.ini"
+DEFAULT_TABLE = "tweet_articles_tweepy"
+DEFAULT_CSV_FOLDER = "tweets"
+EMBEDDED = "embedded"
+_LONGEST_S = 3600.0
+_MOST_USD = 10_000_000
+
+GENERAL = Group(
+    "general",
+    (
+        option("-h", "--help", help="show the help, of a command when one is named"),
+        option("--version", help="show the version"),
+        option(
+            "-c",
+            "--config",
+            metavar="FILE",
+            type=Path,
+            places=NOT_IN_FILE,
+            help="file of options, as tweet.ini.example shows",
+            default=f"./{DEFAULT_FILE} if it is there",
+        ),
+        option(
+            "--log-level",
+            metavar="LEVEL",
+            type=one_of("info", "debug"),
+            places=EVERYWHERE,
+            help="info or debug: messages on stderr; debug adds every page",
+        ),
+        option("--quiet", places=EVERYWHERE, help="no live display, log lines only"),
+    ),
+)
+
+COLLECTING = Group(
+    "collecting",
+    (
+        option(
+            "--auth-csv",
+            metavar="FILE",
+            type=Path,
+            key="authCSV",
+            places=EVERYWHERE,
+            help="CSV file of credentials, mode 600; without it the terminal is asked",
+            more="Its header: consumer_key, consumer_secret, access_token, access_token_secret, "
+            "and optionally bearer_token, name, proxy",
+        ),
+        option(
+            "--handles",
+            "--handlesFile",
+            metavar="FILE",
+            type=Path,
+            field="handles_file",
+            key="handlesFile",
+            places=EVERYWHERE,
+            help="file of handles, one per line",
+            default=f"handles.txt beside {DEFAULT_FILE}",
+        ),
+        option(
+            "--threads",
+            metavar="COUNT",
+            type=whole(1, 1000),
+            key="Threads",
+            places=EVERYWHERE,
+            help="number of processes, 1 to 1000",
+            default="as many as the credentials can feed",
+        ),
+        option(
+            "--raw",
+            metavar="on|off",
+            type=on_off,
+            places=EVERYWHERE,
+            help="on or off: keep every page as it was bought",
+        ),
+        option(
+            "--sentiment",
+            metavar="on|off",
+            type=on_off,
+            places=EVERYWHERE,
+            help="on or off: rate English posts with VADER",
+        ),
+        option(
+            "--recheck-days",
+            metavar="DAYS",
+            type=whole(0, 36500),
+            places=EVERYWHERE,
+            help="days until a missing, suspended or protected user is tried again",
+        ),
+    ),
+)
+
+MONEY = Group(
+    "money",
+    (
+        option(
+            "--budget",
+            metavar="USD",
+            type=number(0, _MOST_USD),
+            places=EVERYWHERE,
+            help="most that this command may spend, in USD",
+            default="no limit",
+        ),
+        option(
+            "--max-posts",
+            metavar="NUMBER",
+            type=whole(0, 999_999_999),
+            places=EVERYWHERE,
+            help="most posts that this command may buy",
+            default="no limit",
+        ),
+        *(
+            option(
+                f"--budget-per-{period}",
+                metavar="USD",
+                type=number(0, _MOST_USD),
+                places=EVERYWHERE,
+                help=f"most that all runs together may spend in a UTC {period}, in USD",
+                default="no limit",
+            )
+            for period in ("day", "month")
+        ),
+        option(
+            "--tariff",
+            metavar="NAME",
+            type=text_of,
+            places=EVERYWHERE,
+            help="X's tariff: pay-per-use, basic, pro, or one of your own file",
+            default="the one that the file of prices names, pay-per-use",
+        ),
+        option(
+            "--prices",
+            metavar="FILE",
+            type=Path,
+            field="prices_file",
+            places=EVERYWHERE,
+            help="file of tariffs: prices, caps, first guesses of limits",
+            default="the file prices.toml in the package",
+        ),
+        *(
+            option(
+                f"--price-{thing}",
+                metavar="USD",
+                type=number(0, 1000),
+                places=EVERYWHERE,
+                help=f"price of a {thing}, in USD",
+                default="the tariff's",
+            )
+            for thing in ("post", "user")
+        ),
+    ),
+    "Day and month budgets hold over all runs and machines that use the database. The cost of "
+    "a request is reserved before it is sent, so no budget is exceeded, not even by one post. "
+    "At the end of a budget a run stops with exit code 5, and the same command continues later.",
+)
+
+X = Group(
+    "X",
+    (
+        option(
+            "--api-url",
+            metavar="URL",
+            type=api_url,
+            key="apiURL",
+            places=EVERYWHERE,
+            help="base URL of X, the sandbox or a gateway; http only on this machine",
+        ),
+        *(
+            option(
+                f"--{name}-timeout",
+                metavar="SECONDS",
+                type=number(0.001, _LONGEST_S),
+                field=f"{name}_timeout_s",
+                places=EVERYWHERE,
+                help=f"longest time {meaning}, in seconds",
+            )
+            for name, meaning in (
+                ("connect", "to connect"),
+                ("read", "between two bytes of an answer"),
+                ("total", "for a whole answer"),
+            )
+        ),
+    ),
+)
+
+DATABASE = Group(
+    "database",
+    (
+        option(
+            "--dbname",
+            metavar="NAME",
+            type=text_of,
+            places=EVERYWHERE,
+            help="name of the database, or a whole libpq connection string or URL",
+        ),
+        option(
+            "--dbuser",
+            metavar="NAME",
+            type=text_of,
+            places=EVERYWHERE,
+            help="name of the role that logs in",
+        ),
+        option(
+            "--dbpass",
+            type=Secret,
+            places=NO_COMMAND_LINE,
+            help="password of the role",
+            more="It has no option, since everyone on the machine can read a command line",
+        ),
+        option(
+            "--dbhost",
+            metavar="HOST",
+            type=text_of,
+            places=EVERYWHERE,
+            help=f"host name, address or socket folder; {EMBEDDED}: the private server",
+            default=f"{EMBEDDED} when no server is named",
+        ),
+        option(
+            "--dbport",
+            metavar="PORT",
+            type=whole(1, 65535),
+            places=EVERYWHERE,
+            help="TCP port number, 1 to 65535",
+        ),
+        option(
+            "--tablename",
+            metavar="TABLE",
+            type=table_name,
+            places=EVERYWHERE,
+            help="table of the posts, optionally with its schema: schema.table",
+            default=DEFAULT_TABLE,
+        ),
+        option(
+            "--data-folder",
+            metavar="FOLDER",
+            type=Path,
+            places=EVERYWHERE,
+            help="folder of the private server's data",
+            default="a folder in the user's home",
+        ),
+    ),
+    "The password is written as dbpass into the file, or into TWEETCRAWLER_DBPASS, or left to "
+    "libpq (PGPASSWORD, PGPASSFILE, a service).",
+)
+
+CSV = Group(
+    "CSV",
+    (
+        option(
+            "--csv", places=EVERYWHERE, help="write CSV files, one per user, instead of a database"
+        ),
+        option(
+            "--folder",
+            "--CSVFolder",
+            metavar="FOLDER",
+            type=Path,
+            field="csv_folder",
+            key="CSVFolder",
+            places=EVERYWHERE,
+            help="folder of the CSV files",
+            default=f"with --csv: ./{DEFAULT_CSV_FOLDER}",
+        ),
+    ),
+)
+
+# In the order in which the help and the reference show them.
+COMMON = (COLLECTING, MONEY, X, DATABASE, CSV, GENERAL)
+
+# --- options of a few commands, which fill fields of their values ---------------------------------
+
+ARCHIVE = option(
+    "--archive",
+    help="search the full archive, if the app has access to it",
+    more="A crawl then reads the posts that timelines do not reach (about 3,200) from there",
+)
+QUERIES = (
+    option(
+        "-q",
+        "--query",
+        metavar="QUERY",
+        type=text_of,
+        field="queries",
+        is_repeated=True,
+        help="query in X's search language; may be given several times",
+    ),
+    option(
+        "--queries",
+        metavar="FILE",
+        type=Path,
+        field="queries_file",
+        help="file of queries, one per line; # and a space begin a comment",
+    ),
+)
+PLACES = option(
+    "--woeid",
+    metavar="PLACES",
+    type=names,
+    field="places",
+    places=EVERYWHERE,
+    help="places with commas between, by name (worldwide, india, london) or number",
+)
+TRENDS = (
+    option(
+        "--max-trends",
+        metavar="NUMBER",
+        type=whole(1, 50),
+        places=EVERYWHERE,
+        help="trends of each place, the first ones, 1 to 50",
+    ),
+    option(
+        "--max-per-trend",
+        metavar="NUMBER",
+        type=whole(10, 10_000_000),
+        places=EVERYWHERE,
+        help="posts of each trend to buy within a week, at least 10",
+    ),
+)

@@ -1,0 +1,204 @@
+"""Help pages, made from the tables of commands and options."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import MISSING, fields
+from typing import Any
+
+from tweetcrawler.settings import Money, Place, Settings
+from tweetcrawler.settings.commands import (
+    DEFAULT_COMMAND,
+    HELP_GROUPS,
+    Command,
+    all_commands,
+    named,
+)
+from tweetcrawler.settings.groups import COMMON, DEFAULT_FILE
+from tweetcrawler.settings.options import Option
+from tweetcrawler.settings.types import duration
+
+WIDTH = 100
+_NAMES_WIDTH = 28
+OPTIONS = "options"  # the topic of the options that all commands take
+
+_EXAMPLES = (
+    ("tweetcrawler demo", "a crawl of a local sandbox, without keys"),
+    ("tweetcrawler crawl ada grace", "two timelines"),
+    ("tweetcrawler -c tweet.ini --budget 25", "the handles file, for at most $25"),
+    ("tweetcrawler search '#climate lang:en'", "posts of a query"),
+    ("tweetcrawler export posts.csv", "stored posts as a file"),
+)
+
+EXIT_CODES = """\
+exit codes:
+    0  all done
+    1  some targets are not done; each is named
+    2  usage or configuration
+    3  the database is unreachable or not migrated
+    4  no usable credential
+    5  stopped at the budget or at X's cap
+  130  interrupted; progress is saved and reported
+  143  terminated; progress is saved and reported"""
+
+_SOURCES = f"""\
+places of options:
+  The command line wins over the environment (TWEETCRAWLER_DBNAME, TWEETCRAWLER_DBPASS), the
+  environment over the file, the file over the default. Without -c, ./{DEFAULT_FILE} is read if it
+  is there. Names may be written in any case, with dashes or without: --max-posts, --maxPosts.
+
+sink:
+  CSV files with --csv. PostgreSQL when dbhost, dbport, dbname, dbuser or dbpass is given.
+  CSV files when only a folder for them is given. Otherwise the private PostgreSQL server."""
+
+
+def page(topic: str | None = None) -> str:
+    """The help page of a command, of the common options, or of the whole program.
+
+    Errors: ConfigurationError names the command most like an unknown topic.
+    """
+    if topic is None:
+        return _overview()
+    return _common_options() if topic == OPTIONS else _of_command(named(topic))
+
+
+def by_group() -> Iterator[tuple[str, list[Command]]]:
+    """All commands under the titles of their groups, in the order of the help."""
+    commands = list(all_commands().values())
+    titles = dict.fromkeys((*HELP_GROUPS, *(command.group for command in commands)))
+    for title in titles:
+        yield title, [command for command in commands if command.group == title]
+
+
+def default_of(option: Option, values: type[Any] | None = None) -> str:
+    """The default as a reader writes it; empty when there is none."""
+    if option.default is not None:
+        return option.default
+    default = _field_default(option, (values,) if values else (Settings, Money, Place))
+    if isinstance(default, bool):
+        return "" if option.is_switch else ("on" if default else "off")
+    if option.type is duration and default is not None:
+        return _as_duration(default)
+    if isinstance(default, tuple):
+        return ",".join(default)
+    return f"{default:g}" if isinstance(default, int | float) and default else str(default or "")
+
+
+def _field_default(option: Option, kinds: Iterable[type[Any]]) -> Any:
+    for kind in kinds:
+        for each in fields(kind):
+            if each.name == option.fills:
+                return None if each.default is MISSING else each.default
+    return None
+
+
+def _as_duration(seconds: float) -> str:
+    unit, size = next(
+        (unit, size)
+        for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
+        if seconds % size == 0
+    )
+    return f"{seconds / size:g}{unit}"
+
+
+def _overview() -> str:
+    lines = [
+        "usage: tweetcrawler [command] [words] [options]",
+        "",
+        "Collects the posts of X users into PostgreSQL: nothing lost, nothing bought twice, no",
+        "rate limit overrun.",
+    ]
+    for title, commands in by_group():
+        lines += ["", title]
+        for command in commands:
+            remark = " (the default)" if command.name == DEFAULT_COMMAND else ""
+            lines.append(f"  {command.name:<12}{command.summary}{remark}")
+    lines += ["", "Examples", *(f"  {line:<40}{meaning}" for line, meaning in _EXAMPLES)]
+    lines += ["", "`tweetcrawler help COMMAND` shows a command, `tweetcrawler help options` the"]
+    return "\n".join([*lines, "options of all commands and the exit codes."])
+
+
+def _of_command(command: Command) -> str:
+    about = f"{_sentence(command.summary)} {command.about}"
+    parts = [f"usage: {command.usage}", _wrapped(about)]
+    rows = [_row(option, default_of(option, command.values)) for option in command.options]
+    if command.flags:
+        rows.append(_entry(", ".join(command.flags), f"the same as the command {command.name}"))
+    if rows:
+        parts.append("\n".join([f"options of {command.name}:", *rows]))
+    if not command.takes_rest:
+        parts.append("\n".join(_names_of_common_options()))
+    parts.append("\n".join(_examples(command)))
+    parts.append(_wrapped(f"price: {command.price}"))
+    return "\n\n".join(parts)
+
+
+def _common_options() -> str:
+    parts = []
+    for group in COMMON:
+        rows = [
+            _entry(_names(option), _with_default(option.help, default_of(option)))
+            for option in group.options
+            if option.name != "--dbpass"
+        ]
+        parts.append("\n".join([f"{group.title}:", *rows]))
+        if group.about:
+            parts[-1] += f"\n{textwrap.indent(textwrap.fill(group.about, WIDTH - 2), '  ')}"
+    return "\n\n".join([*parts, _SOURCES, EXIT_CODES])
+
+
+def _names_of_common_options() -> Iterator[str]:
+    yield "options of all commands (`tweetcrawler help options` explains them):"
+    for group in COMMON:
+        names = " ".join(o.name for o in group.options if o.name != "--dbpass")
+        yield textwrap.fill(
+            names,
+            WIDTH,
+            initial_indent=f"  {group.title:<12}",
+            subsequent_indent=" " * 14,
+            break_on_hyphens=False,
+        )
+
+
+def _examples(command: Command) -> Iterator[str]:
+    yield "examples:"
+    for line, meaning in command.examples:
+        yield f"  {line}"
+        yield f"      {meaning}"
+
+
+def _row(option: Option, default: str) -> str:
+    text = f"{option.help}. {option.more}" if option.more else option.help
+    return _entry(_names(option), _with_default(text, default))
+
+
+def _names(option: Option) -> str:
+    value = f" {option.metavar}" if option.metavar else ""
+    return ", ".join(option.shown) + value
+
+
+def _with_default(text: str, default: str) -> str:
+    return f"{text} (default: {default})" if default else text
+
+
+def _entry(names: str, text: str) -> str:
+    """Names on the left, text on the right; on lines of their own when the names are long."""
+    indent = " " * (_NAMES_WIDTH + 2)
+    lines = textwrap.wrap(text, WIDTH - len(indent), break_on_hyphens=False)
+    if len(names) <= _NAMES_WIDTH - 2:
+        return f"\n{indent}".join([f"  {names:<{_NAMES_WIDTH}}{lines[0]}", *lines[1:]])
+    return f"\n{indent}".join([f"  {names}", *lines])
+
+
+def _wrapped(text: str) -> str:
+    """Prose in lines of the page's width; a line that begins with a space stays as it is."""
+    lines = (
+        line if line.startswith(" ") else textwrap.fill(line, WIDTH, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
+    return "\n".join(lines)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."

@@ -1,0 +1,372 @@
+"""Opening of the program without a terminal: keys, log, sink, signals, display.
+
+A command, a service or a page in a browser opens it in the same way. Asking and printing
+are a `Front`; the one of a service says nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import re
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tweetcrawler.crawl import Report
+    from tweetcrawler.csvfiles import CsvFolder
+    from tweetcrawler.db import Database
+    from tweetcrawler.look.sections import Section
+    from tweetcrawler.prices import Tariff
+    from tweetcrawler.secret import Credential
+    from tweetcrawler.settings import Settings
+
+log = logging.getLogger("tweetcrawler")
+
+# At DEBUG tweepy prints the token, and the others print what is sent.
+_NOISY_LOGGERS = ("tweepy", "urllib3", "requests_oauthlib", "oauthlib", "alembic")
+
+
+class Front(Protocol):
+    """The side of the program that an operator sees."""
+
+    def ask(self, question: str) -> str:
+        """The answer to a question, typed without being shown."""
+
+    def can_ask(self) -> bool:
+        """Whether there is somebody to answer."""
+
+    def say(self, text: str) -> None:
+        """Shows a result: a line of standard output."""
+
+    def note(self, text: str) -> None:
+        """Shows a remark: a line of standard error."""
+
+    def output(self) -> BinaryIO:
+        """Standard output, for bytes."""
+
+    def display(self, live: Callable[[Console], Any], lines: Callable[[], Any]) -> Any:
+        """The live display of one run, or its log lines, as a context manager."""
+
+    def draw(self, show: Callable[[Console], object], *, wide: bool = False) -> None:
+        """Lets a function print tables on stdout; `wide` does not wrap them in a pipe."""
+
+    def log_handler(self) -> logging.Handler:
+        """The place of log lines."""
+
+
+class Silent:
+    """A front for a service: nobody is asked, nothing is shown, log lines go to stderr."""
+
+    def ask(self, question: str) -> str:
+        raise ConfigurationError(f"There is nobody to ask for the {question}")
+
+    def can_ask(self) -> bool:
+        return False
+
+    def say(self, text: str) -> None:
+        log.info("%s", text)
+
+    def note(self, text: str) -> None:
+        log.warning("%s", text)
+
+    def output(self) -> BinaryIO:
+        raise ConfigurationError("there is no standard output; name a file")
+
+    def display(self, live: Callable[[Console], Any], lines: Callable[[], Any]) -> Any:
+        del live  # nobody looks at it
+        return lines()
+
+    def draw(self, show: Callable[[Console], object], *, wide: bool = False) -> None:
+        """Nobody looks."""
+
+    def log_handler(self) -> logging.Handler:
+        return plain_log_handler()
+
+
+class Setup:
+    """All that a command opens: the sink, the keys, the log, the signals."""
+
+    def __init__(self, settings: Settings, front: Front | None = None) -> None:
+        self.settings = settings
+        self.front: Front = front or Silent()
+
+    def tariff(self) -> Tariff:
+        """Prices that the settings name."""
+        from tweetcrawler import prices
+
+        money = self.settings.money
+        return prices.load(
+            money.prices_file, money.tariff, post=money.price_post, user=money.price_user
+        )
+
+    def needs_database(self, why: str) -> None:
+        """Refuses settings that say CSV; `why` begins the sentence."""
+        if self.settings.database is None:
+            raise ConfigurationError(
+                f"{why}, and the settings say CSV; leave out --csv and --folder, "
+                "or name a database."
+            )
+
+    @contextlib.contextmanager
+    def database(self, why: str) -> Iterator[Database]:
+        """The database, at its newest revision; `why` says what a command wants of it."""
+        self.needs_database(why)
+        with self.sink() as sink:
+            yield _as_database(sink)
+
+    @contextlib.contextmanager
+    def sink(self) -> Iterator[Database | CsvFolder]:
+        """The place of the rows, ready to take them."""
+        chosen = self.settings
+        if chosen.database is None:
+            from tweetcrawler.csvfiles import CsvFolder
+
+            assert chosen.csv_folder is not None  # noqa: S101 - the settings promise it
+            yield CsvFolder(chosen.csv_folder)
+            return
+        from tweetcrawler.db import Database, conninfo_of
+
+        if not chosen.database.embedded:
+            database = Database(conninfo_of(chosen.database), chosen.database.table)
+            database.check()
+            yield database
+            return
+        from tweetcrawler.local import embedded
+
+        with embedded.lend(chosen.data_folder) as url:
+            database = Database(url, chosen.database.table)
+            database.upgrade()
+            yield database
+
+    def credentials(self) -> tuple[Credential, ...]:
+        """The keys of the auth CSV, or of the operator's answers."""
+        from tweetcrawler.settings import credentials
+
+        if self.settings.auth_csv is not None:
+            file = credentials.read_credentials(self.settings.auth_csv)
+            for note in file.notes:
+                self.front.note(note)
+            return file.credentials
+        if not self.front.can_ask():
+            raise ConfigurationError(credentials.no_credentials_sentence())
+        return (credentials.ask_credentials(self.front.ask),)
+
+    def log(self, keys: Sequence[Credential] = ()) -> None:
+        """Sends log lines to the front, without any of these keys."""
+        handler = self.front.log_handler()
+        handler.addFilter(_Redact([secret for key in keys for secret in _secrets_of(key)]))
+        root = logging.getLogger()
+        root.handlers[:] = [handler]
+        root.setLevel(logging.DEBUG if self.settings.log_level == "debug" else logging.INFO)
+        for noisy in _NOISY_LOGGERS:
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+
+    @contextlib.contextmanager
+    def asking_x(
+        self, *, why: str | None = None, before: Callable[[], object] = lambda: None
+    ) -> Iterator[Opened]:
+        """Opens all that a command needs to ask X.
+
+        `why` says why it needs a database; None: it does not. `before` looks at the
+        operator's files when the keys are known and nothing is begun.
+        """
+        from tweetcrawler import pool
+
+        if why is not None:
+            self.needs_database(why)
+        if self.settings.money.is_limited:
+            self.needs_database("a budget is kept in a database, for all runs together")
+        keys = self.credentials()
+        self.log(keys)
+        for note in self.settings.notes:
+            log.warning("%s", note)
+        before()
+        # While the workers' modules load on another core, this process loads its own and
+        # looks at the database.
+        store = "tweetcrawler.db" if self.settings.database else "tweetcrawler.csvfiles"
+        pool.prepare(["tweetcrawler.work.worker", store])
+        with self.sink() as sink, Stop() as stop:
+            yield Opened(self, keys, sink, stop)
+
+
+class Opened:
+    """An opened program that asks X: runs work, shows its report, keeps the command's budget."""
+
+    def __init__(
+        self, setup: Setup, keys: tuple[Credential, ...], sink: Database | CsvFolder, stop: Stop
+    ) -> None:
+        self.settings = setup.settings
+        self.keys = keys
+        self.sink = sink
+        self.stop = stop
+        self._setup = setup
+
+    @property
+    def database(self) -> Database:
+        """The sink of a command that said why it needs a database."""
+        return _as_database(self.sink)
+
+    def run(self, work: Callable[..., Report], *arguments: Any, **named: Any) -> Report:
+        """Does one run of this work with the settings as they are now."""
+        from tweetcrawler.look import display
+
+        with self._setup.front.display(display.LivePicture, display.LogLines) as shown:
+            return work(
+                self.settings,
+                self.sink,
+                self.keys,
+                *arguments,
+                display=shown,
+                stopped=self.stop,
+                **named,
+            )
+
+    def told(self, report: Report) -> int:
+        """Shows the report, takes its cost from the command's budget, gives the exit code."""
+        from tweetcrawler.look import display
+
+        tariff, draw = self._setup.tariff(), self._setup.front.draw
+        draw(lambda console: display.print_report(report, console, tariff=tariff))
+        if (planned := self._compared_to_plan(report, tariff)) is not None:
+            draw(lambda console: display.print_sections([planned], console))
+        self._spend(report, tariff)
+        return report.exit_code
+
+    def _spend(self, report: Report, tariff: Tariff) -> None:
+        """Keeps what is left: a budget is the command's, however many runs it makes."""
+        money = self.settings.money
+        cost = sum(
+            tariff.cost(
+                total["endpoint"],
+                requests=int(total["pages"]),
+                posts=int(total["posts"]),
+                users=int(total["users"]),
+            )
+            for total in report.totals
+        )
+        budget = None if money.budget is None else max(0.0, money.budget - cost / 1_000_000)
+        posts = None if money.max_posts is None else max(0, money.max_posts - report.total("posts"))
+        left = dataclasses.replace(money, budget=budget, max_posts=posts)
+        self.settings = dataclasses.replace(self.settings, money=left)
+
+    def _compared_to_plan(self, report: Report, tariff: Tariff) -> Section | None:
+        """What the run took next to its plan; None without a plan since the last such run."""
+        from tweetcrawler.db import Database
+        from tweetcrawler.look import plan
+
+        if not isinstance(self.sink, Database):
+            return None
+        try:
+            with self.sink.reader() as reader:
+                return plan.kept_beside(reader, report.run, tariff)
+        except TweetcrawlerError as error:
+            log.debug("the plan cannot be read: %s", error)
+            return None
+
+
+class BadLines:
+    """Logs the first lines of a file that cannot be used, and counts all."""
+
+    def __init__(self, place: object) -> None:
+        self._place = place
+        self.count = 0
+
+    def __call__(self, line: int, reason: str) -> None:
+        self.count += 1
+        if self.count <= 100:
+            log.warning("%s, line %d: %s", self._place, line, reason)
+
+
+class Stop:
+    """Ctrl-C and SIGTERM: the first ends the run in order, a second Ctrl-C at once."""
+
+    def __init__(self) -> None:
+        self._code: int | None = None
+
+    def __call__(self) -> int | None:
+        """The exit code that was asked for; None while nothing was."""
+        return self._code
+
+    def __enter__(self) -> Stop:
+        self._before = {
+            s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self._code is not None:
+            raise KeyboardInterrupt
+        if self._code is None:
+            self._code = 128 + number
+            log.warning(
+                "stopping: pages under way are finished and saved; Ctrl-C again ends at once"
+            )
+
+
+@contextlib.contextmanager
+def end_in_order_on_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds what is under way, as Ctrl-C does, and gives its exit code."""
+
+    class Terminated(KeyboardInterrupt):
+        """Of this kind, since psycopg then cancels the query that it waits for."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except Terminated:
+        raise SystemExit(128 + signal.SIGTERM) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def plain_log_handler() -> logging.Handler:
+    """Log lines with their time on stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    return handler
+
+
+def _as_database(sink: Database | CsvFolder) -> Database:
+    from tweetcrawler.db import Database
+
+    assert isinstance(sink, Database)  # noqa: S101 - `needs_database` was called before
+    return sink
+
+
+def _secrets_of(key: Credential) -> list[str]:
+    values = (getattr(key, each.name) for each in dataclasses.fields(key) if each.name != "name")
+    return [value.reveal() for value in values if value is not None]
+
+
+class _Redact(logging.Filter):
+    """Takes secrets out of log lines, should one ever come near: known values, and all that
+    looks like one.
+    """
+
+    _LOOKS = re.compile(r"(Bearer |://[^:/@\s]*:)[^\s@]+")
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        super().__init__()
+        self._secrets = [secret for secret in secrets if len(secret) >= 6]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        record.msg, record.args = self._LOOKS.sub(r"\1***", text), None
+        return True
