@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -44,7 +45,7 @@ def _ways(sandbox: Sandbox, server: Server, times: int) -> dict[str, Callable[[]
         )
 
     return {
-        f"{name}, {processes}": lambda made=made, processes=processes: made(processes)  # type: ignore[misc]
+        f"{name}, {processes}": partial(made, processes)
         for processes in (1, 2)
         for name, made in (
             ("original's way", lambda p: script("original_way", p)),
@@ -61,7 +62,7 @@ def run_script(way: str, sandbox: Sandbox, server: Server, users: int, processes
         names = Path(folder) / "handles.txt"
         names.write_text("\n".join(stage.handles(users, "writer")))
         server.checkpoint()
-        command = [
+        command: list[str | Path] = [
             sys.executable,
             "-m",
             f"benchmarks.{way}",

@@ -13,6 +13,7 @@ import os
 import tarfile
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from tweetcrawler.flatten import flatten
 ARCHIVES = Path(__file__).parent / "data" / "archives"
 STREAM = (ARCHIVES / "stream_minute.jsonl").read_bytes()
 
-PACKED = {
+PACKED: dict[str, Callable[[bytes], bytes]] = {
     "plain": lambda data: data,
     "gzip": gzip.compress,
     "bzip2": bz2.compress,

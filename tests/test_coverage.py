@@ -21,7 +21,7 @@ ranges = st.lists(
 @given(ranges)
 def test_holes_and_coverage_share_no_id_and_leave_none_out(known: list[coverage.Range]) -> None:
     covered = {i for lower, upper in known for i in range(lower, upper)}
-    open_ = set()
+    open_: set[int] = set()
     for hole in coverage.holes(known):
         ids = set(range(hole.since_id + 1, 400 if hole.until_id is None else hole.until_id))
         assert not ids & open_

@@ -423,15 +423,18 @@ def test_parquet_has_the_types_that_the_columns_mean(dsn: str, tmp_path: Path) -
 def test_parquet_opens_in_duckdb(dsn: str, tmp_path: Path) -> None:
     import duckdb
 
+    def rows_of(query: str) -> list[Any]:
+        found = duckdb.sql(query)
+        assert found is not None
+        return found.fetchall()
+
     path = parquet_of_one(dsn, tmp_path)
-    types = {
-        name: kind for name, kind, *_ in duckdb.sql(f"DESCRIBE SELECT * FROM '{path}'").fetchall()
-    }
+    types = {name: kind for name, kind, *_ in rows_of(f"DESCRIBE SELECT * FROM '{path}'")}
     assert (types["id"], types["created_at"]) == ("BIGINT", "TIMESTAMP WITH TIME ZONE")
     assert (types["hashtags"], types["user_mentions_id"]) == ("VARCHAR[]", "BIGINT[]")
-    (found,) = duckdb.sql(
+    (found,) = rows_of(
         f"SELECT id, hashtags[2], user_mentions_id, epoch_ms(created_at), sentiment FROM '{path}'"
-    ).fetchall()
+    )
     assert found == (LARGEST, "a b", [12, None], round(MOMENT.timestamp() * 1000), -0.25)
 
 

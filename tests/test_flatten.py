@@ -461,7 +461,12 @@ def test_sentiment_is_asked_for_english_texts_and_rounded_to_four_decimals() -> 
 
 def test_sentiment_is_that_of_the_stored_text() -> None:
     asked: list[str] = []
-    flatten(page("escapes"), score=lambda text: asked.append(text) or 0.0)
+
+    def score(text: str) -> float:
+        asked.append(text)
+        return 0.0
+
+    flatten(page("escapes"), score=score)
     assert asked == [only_row("escapes")["text"]]
 
 

@@ -76,8 +76,10 @@ optional = {
         part(type=st.sampled_from(["retweeted", "quoted", "replied_to"]), id=some_ids)
     ),
 }
-tweets = st.fixed_dictionaries({"id": st.integers(1, 2**63 - 1).map(str)}, optional=optional)
-pages = st.fixed_dictionaries(
+tweets: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {"id": st.integers(1, 2**63 - 1).map(str)}, optional=optional
+)
+pages: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"data": st.lists(tweets, max_size=4, unique_by=lambda tweet: tweet["id"])},
     optional={
         "includes": part(
@@ -148,7 +150,7 @@ def distinct(data: Any) -> int:
         decimal = type(value) is int and value >= 0
         if type(value) is str:
             decimal = value.isascii() and value.isdigit() and len(value) <= 19
-        names.add(int(value) if decimal else ("unnamed", position))
+        names.add(int(str(value)) if decimal else ("unnamed", position))
     return len(names)
 
 

@@ -33,8 +33,9 @@ def shows_the_main_job(printed: str) -> None:
     assert re.search(r"│ done +│ +30 │", printed)
     assert "@protected_diary: protected" in printed
     assert len(re.findall(r"SELECT .*\n", printed)) >= 3
-    new, read = re.search(r"([\d,]+) new rows, 0 updated; ([\d,]+) posts", printed).groups()  # type: ignore[union-attr]
-    assert new == read != "0"
+    counts = re.search(r"([\d,]+) new rows, 0 updated; ([\d,]+) posts", printed)
+    assert counts
+    assert counts[1] == counts[2] != "0"
     assert "tweet.ini" in printed
 
 

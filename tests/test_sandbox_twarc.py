@@ -16,6 +16,7 @@ import threading
 import venv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -170,19 +171,19 @@ def test_timelines_users_and_search(
     (tmp_path / "names.txt").write_text("ada\ngrace\n" + sandbox.id_of("linus") + "\n")
     (tmp_path / "users.txt").write_text("ada\ngone_x\nsuspended_y\ngrace\n")
 
-    def twarc(*arguments: str) -> list[dict[str, object]]:
+    def twarc(*arguments: str) -> list[dict[str, Any]]:
         run(twarc2, sandbox, proxy, certificates, tmp_path, *arguments)
         return [json.loads(line) for line in (tmp_path / arguments[-1]).read_text().splitlines()]
 
     pages = twarc("timelines", "--hide-progress", "names.txt", "timelines.jsonl")
-    stored = {tweet["id"] for page in pages for tweet in page["data"]}  # type: ignore[attr-defined]
+    stored = {tweet["id"] for page in pages for tweet in page["data"]}
     assert stored == {
         id_ for name in ("ada", "grace", "linus") for id_ in sandbox.truth_ids(name)["reachable"]
     }
     pages = twarc("users", "--usernames", "users.txt", "users.jsonl")
-    assert [user["username"].lower() for page in pages for user in page["data"]] == [  # type: ignore[attr-defined]
+    assert [user["username"].lower() for page in pages for user in page["data"]] == [
         "ada",
         "grace",
     ]
     pages = twarc("search", "--limit", "150", "coffee", "search.jsonl")
-    assert sum(len(page["data"]) for page in pages) >= 150  # type: ignore[arg-type]
+    assert sum(len(page["data"]) for page in pages) >= 150

@@ -31,7 +31,7 @@ class ToSandbox(HTTPAdapter):
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
         asked = urlsplit(request.url or "")
-        request.url = asked._replace(scheme="http", netloc=self._where.netloc).geturl()  # type: ignore[arg-type]
+        request.url = asked._replace(scheme="http", netloc=self._where.netloc).geturl()
         return super().send(request, stream=stream, timeout=9, verify=verify, cert=cert)
 
 

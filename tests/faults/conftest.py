@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from crawls import kill_tree
 from databases import server_folder
-from haystack import SECRET_COLUMNS, Haystack
-from machine import OwnServer, SmallDisk, contention, lacking, need
-from promises import Figure, Figures, fault_of
 from sandbox_server import Sandbox
+
+from faults.haystack import SECRET_COLUMNS, Haystack
+from faults.machine import OwnServer, SmallDisk, contention, lacking, need
+from faults.promises import Figure, Figures, fault_of
 
 FIGURES = Figures()
 SEARCHED = {"bytes": 0, "outputs": 0, "secrets": 0, "hits": 0}
@@ -81,8 +82,10 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "teardown":
         for name, value in report.user_properties:
             if name == "figure":
+                assert isinstance(value, (list, tuple))
                 FIGURES.measured.append(Figure(*value))
             elif name == "searched":
+                assert isinstance(value, dict)
                 for key, count in value.items():
                     SEARCHED[key] += count
 

@@ -211,7 +211,12 @@ def main() -> None:
     mutator = Mutator(pages, sys.argv[2])
     server = socket.create_server(("127.0.0.1", 0), backlog=16)
     print(server.getsockname()[1], flush=True)
-    threading.Thread(target=lambda: (sys.stdin.read(), server.close()), daemon=True).start()
+
+    def until_told() -> None:
+        sys.stdin.read()
+        server.close()
+
+    threading.Thread(target=until_told, daemon=True).start()
     number = 0
     while True:
         try:

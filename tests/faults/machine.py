@@ -18,8 +18,8 @@ import pytest
 from crawls import wait_until
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sandbox_server import Sandbox
-from tcp_proxy import TcpProxy
 
+from faults.tcp_proxy import TcpProxy
 from tweetcrawler.db import Database
 from tweetcrawler.local import embedded
 

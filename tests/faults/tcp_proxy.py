@@ -13,6 +13,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal
@@ -196,7 +197,7 @@ class TcpProxy:
             if not self._pass(link, "down", data):
                 return
 
-    def _pieces(self, link: _Link, direction: Direction):  # type: ignore[no-untyped-def] # a generator of bytes
+    def _pieces(self, link: _Link, direction: Direction) -> Iterator[bytes]:
         source = link.client if direction == "up" else link.server
         while not link.ended.is_set():
             try:

@@ -23,10 +23,10 @@ from urllib.parse import unquote
 import psutil
 import pytest
 from crawls import Crawler, ended, truth, wait_until, workers_of
-from machine import before_x, need, url_of
 from sandbox_server import Sandbox
-from test_permits import Clock, MemoryBooks, SimulatedX, credentials, run_processes
+from simulated_x import Clock, MemoryBooks, SimulatedX, credentials, run_processes
 
+from faults.machine import before_x, need, url_of
 from tweetcrawler.errors import CredentialRefused, MustWait, Overloaded, XError, XUnavailable
 from tweetcrawler.permits import Ledger
 from tweetcrawler.settings.credentials import read_credentials

@@ -24,16 +24,17 @@ import psycopg
 import pytest
 from crawls import Crawler, ended, truth, wait_until, workers_of
 from databases import server_folder
-from machine import OwnServer, SmallDisk, before_database, lacking, need, through
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sandbox_server import Sandbox
-from tcp_proxy import TcpProxy, Trap
 from test_db import page, row
 
+from faults.machine import OwnServer, SmallDisk, before_database, lacking, need, through
+from faults.tcp_proxy import Direction, TcpProxy, Trap
 from tweetcrawler import db
 from tweetcrawler.db import Database, Session
 from tweetcrawler.errors import DatabaseUnreachable
 from tweetcrawler.pages import Batch
+from tweetcrawler.postgres.connection import connect
 from tweetcrawler.targets import Found
 
 TIMELINE = "/2/users/:id/tweets"
@@ -201,17 +202,17 @@ class OnePage:
             session.save_users(
                 run, page(users=1), [Found(handle, str(number + 1), handle, 7)], [], rest_s=0
             )
-            target = session.targets([handle])[handle].id
-            session.claim(target, "w", 0)
+            self.target = session.targets([handle])[handle].id
+            session.claim(self.target, "w", 0)
         chance = random.Random(number)
         rows = [
             row(self.first + n, text=f"post {n} {chance.randbytes(letters // 2).hex()}")
             for n in range(20)
         ]
-        self.batch = Batch(target, page(posts=20), rows, covered=(self.first, self.first + 20))
+        self.batch = Batch(self.target, page(posts=20), rows, covered=(self.first, self.first + 20))
 
     def state(self) -> tuple[int, int, str, int]:
-        [found] = select(
+        [(posts, pages, covered, counted)] = select(
             self._dsn,
             f"""
             SELECT
@@ -223,10 +224,10 @@ class OnePage:
                 covered::text,
                 post_count
             FROM crawl_target t
-            WHERE id = {self.batch.target}
+            WHERE id = {self.target}
             """,
         )
-        return found  # type: ignore[return-value]
+        return posts, pages, covered, counted
 
     @property
     def whole(self) -> tuple[int, int, str, int]:
@@ -245,8 +246,9 @@ def _cut_while_saving(dsn: str, measure: Any, *, points: int) -> None:
         half = wrong = saved_before_the_cut = 0
         for number in range(1, points + 1):
             one = OnePage(dsn, run, number)
-            direction, most = ("up", up) if number % 3 else ("down", down)
-            proxy.cut_after(chance.randrange(1, most), direction)  # type: ignore[arg-type]
+            direction: Direction = "up" if number % 3 else "down"
+            most = up if direction == "up" else down
+            proxy.cut_after(chance.randrange(1, most), direction)
             with (
                 behind.session(stopping=lambda: True) as session,
                 contextlib.suppress(DatabaseUnreachable),
@@ -660,12 +662,12 @@ def test_D8_impatient_servers_are_borne(dsn: str, tmp_path: Path, measure: Any) 
 def test_P9_a_line_that_broke_without_a_word_is_noticed_by_the_kernel(
     dsn: str, measure: Any
 ) -> None:
-    with db.connect(dsn) as connection, socket.socket(fileno=os.dup(connection.fileno())) as line:
+    with connect(dsn) as connection, socket.socket(fileno=os.dup(connection.fileno())) as line:
         idle = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
         every = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
         times = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
     measure("seconds until a dead line is noticed", idle + every * times, at_most=30)
-    with db.connect(make_conninfo(dsn, keepalives_idle=99, application_name="mine")) as connection:
+    with connect(make_conninfo(dsn, keepalives_idle=99, application_name="mine")) as connection:
         assert connection.info.get_parameters()["keepalives_idle"] == "99", (
             "the operator's word wins"
         )
@@ -742,7 +744,7 @@ def test_D9_nothing_is_prepared_that_a_pooler_would_have_to_know(dsn: str, measu
         one = OnePage(dsn, run, 1)
         for _ in range(12):  # psycopg would prepare from the fifth on
             session.save(run, "w", one.batch)
-            session.claim(one.batch.target, "w", 0)
+            session.claim(one.target, "w", 0)
         assert session._connection is not None
         [(prepared,)] = session._connection.execute(
             "SELECT count(*) FROM pg_prepared_statements"

@@ -11,17 +11,17 @@ import io
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from crawls import PROGRAM, Crawler, ended, truth, wait_until
-from haystack import Haystack
-from machine import SmallDisk
 from sandbox_server import Sandbox
 
+from faults.haystack import Haystack
+from faults.machine import SmallDisk
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.settings.credentials import read_credentials
 from tweetcrawler.settings.handles import read_handles
@@ -83,6 +83,10 @@ def test_F1_broken_auth_files_are_named_by_place_and_show_nothing(
     measure(f"secrets shown: {name}", said.count(CANARY), at_most=0)
 
 
+def noted_in(refused: list[str]) -> Callable[[int, str], None]:
+    return lambda number, reason: refused.append(reason)
+
+
 def test_F2_odd_lists_give_the_same_handles(tmp_path: Path, measure: Any) -> None:
     plain = ["ada", "grace_h", "alan"]
     lists = {
@@ -99,9 +103,7 @@ def test_F2_odd_lists_give_the_same_handles(tmp_path: Path, measure: Any) -> Non
     for name, content in lists.items():
         (tmp_path / "handles.txt").write_bytes(content)
         refused: list[str] = []
-        found = list(
-            read_handles(tmp_path / "handles.txt", on_bad=lambda n, r, to=refused: to.append(r))
-        )
+        found = list(read_handles(tmp_path / "handles.txt", on_bad=noted_in(refused)))
         print(name, found, refused)
         others += found != plain or bool(refused)
     measure(f"lists of {len(lists)} that gave other handles", others, at_most=0)

@@ -15,19 +15,19 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import psycopg
 import pytest
 from crawls import Crawler, alive, ended, truth, wait_until, workers_of
 from databases import server_folder
-from machine import OwnServer, before_database, before_x, through, url_of, with_a_clock
 from sandbox_server import Sandbox
-from tcp_proxy import Trap
-from test_api import longest_pause
 from test_signals import Terminal
 
+from faults.machine import OwnServer, before_database, before_x, through, url_of, with_a_clock
+from faults.tcp_proxy import Trap
+from faults.test_api import longest_pause
 from tweetcrawler import leases, settings
 from tweetcrawler.db import Database
 from tweetcrawler.run import Job
@@ -72,7 +72,7 @@ def owner_of(port: int, family: list[psutil.Process]) -> psutil.Process:
 
 # Name of the point -> (text of the statement, the moment); the worker is killed while it is
 # held there.
-POINTS = {
+POINTS: dict[str, tuple[bytes, Literal["before", "answer"]]] = {
     "a lookup bought, not saved": (b"t SET same_as", "before"),
     "the ledger locked": (b"FOR UPDATE OF b", "answer"),
     "the ledger changed, not known to be": (b"COMMIT", "answer"),
@@ -105,7 +105,7 @@ def test_P1_a_worker_killed_at_each_named_point(dsn: str, tmp_path: Path, measur
     ):
         crawler = Crawler.on(sandbox, tmp_path, dsn, handles)
         behind = Crawler.on(sandbox, tmp_path / "behind", through(dsn, proxy), handles)
-        traps = [Trap(pattern, moment, "hold") for pattern, moment in POINTS.values()]  # type: ignore[arg-type]
+        traps = [Trap(pattern, moment, "hold") for pattern, moment in POINTS.values()]
         process = None
         for trap in traps:
             proxy.trap(trap)

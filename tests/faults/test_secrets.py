@@ -19,11 +19,12 @@ import psutil
 import psycopg
 import pytest
 from crawls import Crawler, ended, wait_until, workers_of
-from haystack import Haystack
-from machine import before_database, through
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sandbox_server import Sandbox
 from test_signals import Terminal
+
+from faults.haystack import Haystack
+from faults.machine import before_database, through
 
 TIMELINE = "/2/users/:id/tweets"
 HANDLES = [f"writer_{n}" for n in range(8)]

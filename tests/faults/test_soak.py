@@ -20,9 +20,10 @@ import psutil
 import psycopg
 import pytest
 from crawls import Crawler, ended, truth, wait_until, workers_of
-from machine import OwnServer, before_database, before_x, through, url_of
 from sandbox_server import Sandbox
-from tcp_proxy import TcpProxy, Trap
+
+from faults.machine import OwnServer, before_database, before_x, through, url_of
+from faults.tcp_proxy import TcpProxy, Trap
 
 TIMELINE = "/2/users/:id/tweets"
 PAGE = 100

@@ -340,7 +340,7 @@ class Crawling:
         for worker in self.workers:
             worker.do(None)  # it gives its permits back
         tariff = prices.load(None, None)
-        self.job = Job(chosen, self.sink, self.credentials, run, since, tariff=tariff)  # type: ignore[arg-type]
+        self.job = Job(chosen, self.sink, self.credentials, run, since, tariff=tariff)
         self.workers = [self._new_worker(n) for n in range(2)]
 
     def _new_worker(self, number: int) -> Worker:
