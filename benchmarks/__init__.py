@@ -1,3 +1,4 @@
-"""Measurements of the crawler beside what one would use otherwise; `python -m benchmarks`
-runs them.
+"""Measurements of the crawler and of its alternatives, side by side.
+
+`python -m benchmarks` runs them.
 """

@@ -1,5 +1,6 @@
-"""One command for all measurements: `python -m benchmarks [NAME ...] [--full]`, shown as
-tables, kept as JSON.
+"""The command `python -m benchmarks [NAME ...] [--full]`.
+
+Runs measurements, prints them as tables and keeps them as JSON.
 """
 
 from __future__ import annotations

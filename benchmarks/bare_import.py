@@ -1,5 +1,4 @@
-"""The limit of an import: lines parsed, flattened and copied into the table, with nothing
-else around it.
+"""The limit of an import: lines parsed, flattened and copied, nothing else.
 
 python -m benchmarks.bare_import v2|v1|csv DSN FILE ...
 """

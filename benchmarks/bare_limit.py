@@ -1,5 +1,4 @@
-"""The limit: the same pages fetched, parsed, flattened and copied to the table with nothing
-else around it.
+"""The limit of a crawl: pages fetched, parsed, flattened and copied, nothing else.
 
 urllib3 and orjson; ten pages a COPY into a stage, from there into the table, one
 connection. What it saves it could never find again after a crash, and nothing keeps it from

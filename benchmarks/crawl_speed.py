@@ -1,5 +1,6 @@
-"""Tweets a second from X into durable rows: the crawler with everything on, the original's
-way, the bare limit, twarc2.
+"""Posts per second from X into durable rows, of four ways.
+
+The crawler with everything on, the original's way, the bare limit, twarc2.
 """
 
 from __future__ import annotations

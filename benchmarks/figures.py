@@ -1,6 +1,4 @@
-"""Figures as they are shown and kept: medians with their spread, and ratios of things that
-ran side by side.
-"""
+"""Tables of figures: medians with their spread, and ratios of paired runs."""
 
 from __future__ import annotations
 
@@ -55,8 +53,9 @@ def interleaved(ways: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, l
 
 @dataclass
 class Table:
-    """One measurement: rows of text for the reader, values for the file, and targets that
-    are met or missed.
+    """One measurement as text for the reader and as values for the file.
+
+    Its targets are met or missed.
     """
 
     name: str

@@ -1,5 +1,6 @@
-"""What a page costs when the tables are large: saving into many rows, claiming among many
-targets.
+"""Cost of a page when the tables are large.
+
+Saving into many rows, and claiming among many targets.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ def measure(server: Server, *, full: bool) -> list[Table]:
 
 
 def _rows(server: Server, sizes: tuple[int, ...], pages: int) -> Table:
-    """New posts fall evenly between those that are stored, and a checkpoint comes before:
-    the dearest case.
+    """The dearest case: new posts fall evenly between those stored.
+
+    A checkpoint comes before it.
     """
     table = Table(
         "growth-rows",

@@ -1,5 +1,6 @@
-"""Posts a second from archives into rows: the crawler's import, the limit (orjson, COPY),
-`twarc2 csv` with COPY.
+"""Posts per second from archives into rows, of three ways.
+
+The crawler's import, the limit (orjson, COPY), and `twarc2 csv` with COPY.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Resident memory of every process, early and late in a crawl, and of the parent with a
-list of a million handles.
+"""Resident memory of every process, early and late in a crawl.
+
+Of the parent also with a list of a million handles.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""A stand-in for the original tool, written for comparison: the way in which such crawlers
-are commonly written.
+"""A stand-in for the original tool, written as such crawlers commonly are.
 
 tweepy's `Client` gives `Response` objects; each tweet of a page is flattened from tweepy's
 models and inserted by a statement of its own in autocommit; each handle has a database

@@ -1,5 +1,6 @@
-"""A list whose users have nothing new: requests a target, WAL, and targets a second against
-the bare requests.
+"""A second crawl that finds nothing new.
+
+Requests per target, WAL, and targets per second compared with the bare requests.
 """
 
 from __future__ import annotations
@@ -154,8 +155,9 @@ def _rows_touched(dsn: str) -> int:
 
 
 def _targets_a_second(dsn: str) -> float:
-    """By the pages of the last run: those behind the first note of several, and the time
-    from then on.
+    """Targets per second of the last run, by its pages.
+
+    Counts those after the first note of several, and the time from then on.
     """
     return float(
         _one(

@@ -1,5 +1,6 @@
-"""How many full timeline pages the sandbox serves a second: all fields, all expansions, 100
-posts, no page twice.
+"""Full timeline pages that the sandbox serves per second.
+
+All fields, all expansions, 100 posts, no page twice.
 
 Prints pages per second of wall clock and per second of the server's own CPU time; the
 second figure is the one to compare, since the client here shares the machine.

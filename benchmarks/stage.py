@@ -1,6 +1,4 @@
-"""What every measurement stands on: a real PostgreSQL, the sandbox, and a count of
-everybody's CPU seconds.
-"""
+"""The stage of every measurement: PostgreSQL, the sandbox, and CPU seconds."""
 
 from __future__ import annotations
 
@@ -48,8 +46,9 @@ _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 
 @dataclass(frozen=True)
 class Cost:
-    """What a piece of work took: wall seconds, and CPU seconds of the program, the sandbox
-    and PostgreSQL.
+    """Cost of a piece of work.
+
+    Wall seconds, and CPU seconds of the program, the sandbox and PostgreSQL.
     """
 
     wall_s: float
@@ -110,8 +109,9 @@ class Server:
 
 @contextmanager
 def postgres() -> Iterator[Server]:
-    """`TWEETCRAWLER_TEST_DSN` names another server, on this machine; else the private one
-    is started anew.
+    """A PostgreSQL server of this machine.
+
+    `TWEETCRAWLER_TEST_DSN` names one; without it the private one is started.
     """
     given = os.environ.get("TWEETCRAWLER_TEST_DSN")
     if given:
@@ -189,8 +189,9 @@ def run(
 
 
 def _reap(known: set[int]) -> None:
-    """Waits for processes that an ended program left behind, those of a process pool, so
-    that they are counted.
+    """Waits for processes that an ended program left, so that they are counted.
+
+    Those of a process pool end after their parent.
     """
     ends_at = time.monotonic() + 10.0
     while (left := _children() - known) and time.monotonic() < ends_at:

@@ -41,8 +41,9 @@ def _seconds(*arguments: str) -> float:
 
 
 def first_request_s(server: Server, sandbox: Sandbox, names: list[str]) -> float:
-    """Seconds from the start of a crawl into an empty database to its first request, polled
-    every few ms.
+    """Seconds from the start of a crawl to its first request.
+
+    The database is empty; the sandbox is asked every few ms.
     """
     with server.database() as dsn, stage.crawler(sandbox, dsn, names, threads=2) as crawler:
         before = requests(sandbox)

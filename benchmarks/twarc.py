@@ -1,5 +1,6 @@
-"""twarc2, unchanged, in an environment of its own: it reaches the sandbox through an
-adapter that a wrapper mounts.
+"""twarc2, unchanged, in an environment of its own.
+
+It reaches the sandbox through an adapter that a wrapper mounts.
 """
 
 from __future__ import annotations
@@ -73,8 +74,9 @@ _UNKNOWN_TO_TWARC = (
 
 
 def csv_command(pages: Path, made: Path) -> list[str | Path]:
-    """The command that makes a CSV file of pages; columns that twarc2 does not know would
-    cost it whole batches.
+    """The command that makes a CSV file of pages.
+
+    Columns that twarc2 does not know would cost it whole batches.
     """
     return [
         install().parent / "twarc2",

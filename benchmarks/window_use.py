@@ -1,5 +1,6 @@
-"""How much of what X permits is used: simulated for many credentials and processes, and
-measured with short windows.
+"""Share of X's windows that is used.
+
+Simulated for many credentials and processes, and measured with short windows.
 """
 
 from __future__ import annotations
@@ -95,8 +96,9 @@ def _by_ledger(x: SimulatedX, count: int, processes: int, until: float) -> None:
 
 
 def _pinned(x: SimulatedX, count: int, processes: int, until: float) -> None:
-    """Each process keeps one credential and sleeps when X says 429, as tweepy's
-    `wait_on_rate_limit` does.
+    """Each process keeps one credential and sleeps at a 429.
+
+    So does tweepy with `wait_on_rate_limit`.
     """
     queue = [(x.clock.now + number * 0.01, number) for number in range(processes)]
     while queue[0][0] < until:
@@ -105,8 +107,9 @@ def _pinned(x: SimulatedX, count: int, processes: int, until: float) -> None:
 
 
 def _one_after_the_other(x: SimulatedX, count: int, processes: int, until: float) -> None:
-    """Every process starts with the first credential, takes the next at a 429, and sleeps
-    when all are used up.
+    """Each process takes the next credential at a 429.
+
+    All start with the first one, and sleep when all are used up.
     """
     queue = [(x.clock.now + number * 0.01, number, 0, 0) for number in range(processes)]
     while queue[0][0] < until:
@@ -163,8 +166,9 @@ def _real(server: Server, *, rounds: int) -> Table:
 
 
 def _windows_of_a_crawl(server: Server, count: int, processes: int) -> tuple[int, int, int, int]:
-    """Used and permitted requests in windows that ended while work remained, how many these
-    were, and offences.
+    """Used and permitted requests of windows that ended while work remained.
+
+    Also the number of these windows, and of offences.
     """
     names = stage.handles(100 * count, "writer")
     with (

@@ -1,5 +1,6 @@
-"""Runs the migrations in the database that tweet.ini, the environment or `-x config=FILE`
-names.
+"""Runs the migrations in a database.
+
+`tweet.ini`, the environment or `-x config=FILE` names it.
 
 One transaction a migration, so that a failure leaves the last whole step; a lock, so that
 two upgrades at once do not meet; a short lock timeout, so that an upgrade never blocks a

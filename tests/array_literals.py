@@ -1,13 +1,15 @@
-"""Reading PostgreSQL's array literals, by the rules of its documentation and not by those
-of the program.
+"""A reader of PostgreSQL's array literals.
+
+By the rules of its documentation, not by those of the program.
 """
 
 from __future__ import annotations
 
 
 def parsed(literal: str) -> list[str | None]:
-    """The elements of a one-dimensional literal, NULL as None; ValueError for what array_in
-    would refuse.
+    """The elements of a one-dimensional literal; NULL is None.
+
+    ValueError for a text that array_in would refuse.
     """
     if literal[:1] != "{" or literal[-1:] != "}":
         raise ValueError(f"no array: {literal!r}")

@@ -16,8 +16,9 @@ from psycopg.conninfo import make_conninfo
 
 @contextlib.contextmanager
 def server_folder() -> Iterator[Path]:
-    """A folder for a server's data: in memory where there is plenty, for no test pulls the
-    plug.
+    """A folder for a server's data, in memory where there is plenty.
+
+    No test pulls the plug.
 
     Not below pytest's own folder: root's server runs as somebody who may not pass through
     that one.
@@ -33,8 +34,9 @@ def server_folder() -> Iterator[Path]:
 
 
 def made(server_dsn: str, template: str | None) -> Iterator[str]:
-    """The DSN of a database that exists as long as the block, a clone of the template or an
-    empty one.
+    """The DSN of a new database: a clone of the template, or an empty one.
+
+    It exists as long as the block.
     """
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_dsn, autocommit=True) as connection:

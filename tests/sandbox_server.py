@@ -1,5 +1,6 @@
-"""The sandbox as a process of its own, for tests: started on a free port, read and set
-through its control calls.
+"""The sandbox as a process of its own, for tests.
+
+Started on a free port, read and set through its control calls.
 """
 
 from __future__ import annotations
@@ -123,8 +124,9 @@ class Sandbox:
             return list(csv.DictReader(file))
 
     def control(self, method: str, path: str, sent: Any = None) -> Any:
-        """A control call such as ("POST", "/sandbox/faults", {...}); a refusal raises
-        ValueError with its sentence.
+        """The answer to a control call such as ("POST", "/sandbox/faults", {...}).
+
+        A refusal raises ValueError with its sentence.
         """
         return json.loads(self._raw(method, path, sent))
 
@@ -133,8 +135,9 @@ class Sandbox:
         return books
 
     def truth(self, username: str) -> list[dict[str, Any]]:
-        """Every post that X could still sell of this user, newest first, as {"tweet",
-        "includes"}.
+        """Every post of the user that X could still sell, newest first.
+
+        As {"tweet", "includes"}.
         """
         return [
             json.loads(line) for line in self._raw("GET", f"/sandbox/truth/{username}").splitlines()

@@ -1,5 +1,6 @@
-"""X's windows and many processes on a clock that is only counted: what the tests and the
-measurements of permits share.
+"""X's windows and many processes on a clock that is only counted.
+
+Shared by the tests and the measurements of permits.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ class Keys:
 
 @dataclass
 class SimulatedX:
-    """X's side: windows anchored at the first call, headers in whole seconds, its own count
-    of offences.
+    """X's side: windows anchored at the first call.
+
+    Headers in whole seconds, and its own count of offences.
     """
 
     clock: Clock

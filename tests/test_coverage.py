@@ -1,5 +1,6 @@
-"""Coverage and the walk: whatever is interrupted, every post is stored, and nothing is
-claimed too early.
+"""Coverage and the walk under interruption.
+
+Every post is stored, and no id is claimed too early.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ def test_text_form_is_read_back(known: list[coverage.Range]) -> None:
 
 
 class Timeline:
-    """A user's posts as X pages them: newest first, at most `depth` of them, sometimes an
-    empty page.
+    """A user's posts as X pages them.
+
+    Newest first, at most `depth` of them, sometimes an empty page.
     """
 
     def __init__(self, ids: set[int], *, page: int = 5, depth: int = 3_200) -> None:
@@ -208,8 +210,9 @@ def test_end_of_a_small_account_is_covered_to_the_bottom() -> None:
 
 
 def test_a_gap_longer_than_the_limit_is_marked_between_the_walks() -> None:
-    """3,500 new posts since the last crawl: X gives the newest 3,200, the 300 below them
-    are lost to it.
+    """More new posts than X gives: the oldest ones are out of reach.
+
+    3,500 since the last crawl; X gives the newest 3,200.
     """
     x = Timeline(set(range(1, 5_001)), page=100)
     walk = Walk(Hole(1_500, None), account_posts=5_000)

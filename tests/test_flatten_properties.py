@@ -1,5 +1,6 @@
-"""What holds for any page: nothing is lost, nothing is raised, nothing is changed, and text
-comes through.
+"""Properties of any page.
+
+Nothing is lost, nothing is raised, nothing is changed, and text comes through.
 """
 
 from __future__ import annotations
@@ -140,8 +141,9 @@ def assert_can_be_stored(row: dict[str, Any]) -> None:
 
 
 def distinct(data: Any) -> int:
-    """How many tweets `data` speaks of: those with the same decimal id are one, each other
-    thing is its own.
+    """The number of tweets in `data`.
+
+    Those with the same decimal id are one; each other thing is its own.
     """
     things = data if isinstance(data, list) else [] if data is None else [data]
     names: set[object] = set()

@@ -1,5 +1,6 @@
-"""Recorded answers of X: no tweet in them is lost, and some columns computed once more in
-another way agree.
+"""Recorded answers of X.
+
+No tweet in them is lost; some columns, computed in another way, agree.
 
 The folder that holds them is named by TWEETCRAWLER_RECORDED.
 """
@@ -27,8 +28,9 @@ pytestmark = pytest.mark.skipif(
 
 
 def documents(path: Path) -> Iterator[Any]:
-    """The JSON documents of a file: the whole of it, or one a line. Lines that are cut are
-    left out.
+    """The JSON documents of a file: the whole of it, or one per line.
+
+    Lines that are cut are left out.
     """
     text = path.read_text(encoding="utf-8")
     for part in [text] if path.suffix == ".json" else text.splitlines():
@@ -86,8 +88,9 @@ def test_every_recorded_tweet_is_a_row_and_its_page_stays_as_it_is() -> None:
 
 
 def test_recorded_answers_of_other_endpoints_lose_nothing_either() -> None:
-    """Users, spaces, rules, trends, counts: a row or a refusal for each, whatever it is,
-    and no exception.
+    """Users, spaces, rules, trends, counts: a row or a refusal for each.
+
+    No kind of document raises an exception.
     """
     for path in sorted((Path(FOLDER or "") / "v2").glob("*.json*")):
         for document in documents(path):

@@ -1,5 +1,6 @@
-"""Statuses of the closed API v1.1: each column's rule, and what holds for any status
-whatever is in it.
+"""Statuses of the closed API v1.1.
+
+Each column's rule, and properties of any status.
 """
 
 from __future__ import annotations

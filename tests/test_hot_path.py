@@ -1,5 +1,6 @@
-"""What a page costs the crawler, in steps of Python's own machine: a count that no other
-load on the machine changes.
+"""Cost of a page to the crawler, in steps of Python's own machine.
+
+A count that no other load on the machine changes.
 
 A measured time would tell more and be believed less. What C does (JSON, compression, the
 wire) is not seen here; `make bench` measures it. Who makes a page cheaper lowers the

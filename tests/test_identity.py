@@ -1,5 +1,6 @@
-"""Whose lease may be ended at once: only that of a process of this machine that is
-certainly gone.
+"""Owners whose lease may be ended at once.
+
+Only a process of this machine that is certainly gone.
 """
 
 from __future__ import annotations

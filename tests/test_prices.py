@@ -1,5 +1,6 @@
-"""Prices and plans as data: what the shipped file says, what an own file may say, what it
-costs.
+"""Prices and plans as data.
+
+The shipped file, an own file, and costs.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""What a search is before it is sent: its form, its key, its bounds; and the arithmetic
-behind it.
+"""A search before it is sent.
+
+Its form, its key, its bounds, and the arithmetic of them.
 """
 
 from __future__ import annotations
@@ -137,8 +138,9 @@ def test_an_unknown_place_is_refused_with_names_like_it() -> None:
 
 @given(st.lists(st.floats(0, 3), min_size=2, max_size=40), st.integers(1, 20))
 def test_spaced_permits_never_lie_closer_than_their_spacing(gaps: list[float], limit: int) -> None:
-    """Whoever asks when: the moments of one bucket keep their distance, and nobody has to
-    wait for long.
+    """The moments of one bucket keep their distance, for any askers.
+
+    Nobody has to wait for long.
     """
     bucket = Bucket(limit=limit, remaining=limit, reset_at=900.0, anchored=True)
     now, moments = 0.0, []

@@ -67,8 +67,9 @@ def test_the_same_seed_makes_the_same_world_and_another_seed_another(world: Made
 
 
 def test_history_stays_when_the_server_starts_later(world: MadeWorld) -> None:
-    """What a crawl stored yesterday is still true today, but for new posts and as many that
-    fell off the far end.
+    """A crawl stored yesterday is still true today.
+
+    Except for new posts, and as many that fell off the far end.
     """
     later = MadeWorld("seed", NOW_MS + 30 * 86_400_000)
     before, after = ids_of(world, "grace"), ids_of(later, "grace")
@@ -414,9 +415,7 @@ def test_added_and_deleted_posts_and_names_and_states_take_effect_at_once(sandbo
 
 
 def test_a_post_that_was_added_and_deleted_again_is_gone_from_everywhere(sandbox: Sandbox) -> None:
-    """It stayed in its timeline, and to answer with it failed: it was the post of nobody
-    any more.
-    """
+    """It once stayed in its timeline, and an answer with it failed: it had no author."""
     before = sandbox.truth_ids("hedy")["reachable"]
     added = sandbox.control("POST", "/sandbox/world", {"user": "hedy", "add_posts": 4})["added"]
     assert sandbox.control("POST", "/sandbox/world", {"user": "hedy", "delete": added[1::2]}) == {

@@ -59,16 +59,18 @@ def analyzer() -> Any:
 
 
 def differing(texts: Iterable[str]) -> list[str]:
-    """Those that vaderSentiment scores otherwise; as text, since -0.0 and 0.0 are not the
-    same in a file.
+    """Texts that vaderSentiment scores otherwise.
+
+    Compared as text, since -0.0 and 0.0 are not the same in a file.
     """
     score, plain = scorer(), analyzer().polarity_scores
     return [text for text in texts if repr(score(text)) != repr(plain(text)["compound"])]
 
 
 def random_text(dice: random.Random) -> str:
-    """Words of the rules, of the lexicon and emoji: shouted, with punctuation, in odd
-    spaces; up to 300.
+    """Words of the rules, of the lexicon and emoji, up to 300.
+
+    Shouted, with punctuation, in odd spaces.
     """
     sources = (PIECES, list_of_lexicon(), list_of_emoji())
     shouting = dice.choice((0, 0.1, 0.5, 1))

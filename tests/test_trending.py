@@ -1,5 +1,6 @@
-"""Trends through their door: what was seen, the posts of each, and never more of them than
-was allowed.
+"""Trends, as an operator asks for them.
+
+The trends seen, the posts of each, and never more of them than was allowed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A server that answers each request with another mutation of a true page; started by the
-fuzz test as a process.
+"""A server that answers each request with another mutation of a true page.
+
+The fuzz test starts it as a process.
 
 `python hostile_server.py PAGES SEED` reads one page of JSON a line, prints its port, and
 serves until its stdin ends.
@@ -80,9 +81,7 @@ class Mutator:
         self._seed = seed
 
     def answer(self, number: int) -> tuple[bytes, bool]:
-        """A whole HTTP answer, or what is left of one; and whether the next one may come
-        over the same connection.
-        """
+        """An HTTP answer, whole or cut, and whether its connection stays open."""
         chance = random.Random(f"{self._seed} {number}")
         # Millions of bytes and of objects take seconds, so they come as often as they must
         # and not by chance.

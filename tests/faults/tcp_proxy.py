@@ -1,5 +1,6 @@
-"""A TCP proxy on the loopback that breaks what passes through it: cuts, stalls, refuses,
-delays, drips.
+"""A TCP proxy on the loopback that breaks what passes through it.
+
+It cuts, stalls, refuses, delays and drips.
 
 It stands before PostgreSQL or before X. A `Trap` acts where the bytes hold a pattern, such
 as the text of a statement: before the bytes pass ("before"), or when the answer to them
@@ -25,8 +26,9 @@ _LOOK_AGAIN_S = 0.02
 
 @dataclass
 class Trap:
-    """Cuts or holds `count` connections whose client sends `pattern`: after letting `skip`
-    pass, every `every`-th.
+    """A rule that cuts or holds connections whose client sends `pattern`.
+
+    At most `count` of them: after letting `skip` pass, every `every`-th.
     """
 
     pattern: bytes
@@ -65,9 +67,7 @@ class _Link:
 
 
 class TcpProxy:
-    """Listens on a free port of 127.0.0.1 and passes everything on to `host:port`, until
-    told otherwise.
-    """
+    """Listens on a free port of 127.0.0.1 and passes everything on to `host:port`."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)

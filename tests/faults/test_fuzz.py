@@ -80,8 +80,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_log_is_kept(caplog: pytest.LogCaptureFixture) -> None:
-    """A record that pytest keeps holds its exception, and that holds the connection which
-    the server waits for.
+    """No record of urllib3 is kept by pytest.
+
+    A record holds its exception, and that the connection which the server waits to see closed.
     """
     caplog.set_level(logging.CRITICAL, logger="urllib3")
 
@@ -196,8 +197,9 @@ def _answers(pages: Path, folder: Path, measure: Any, *, seed: str, count: int) 
 
 
 class Waited:
-    """Seconds that passed and were not used for computing, which takes longer where others
-    compute, too.
+    """Seconds that passed and were not used for computing.
+
+    Computing takes longer where others compute, too.
     """
 
     def __init__(self) -> None:
@@ -387,9 +389,7 @@ def test_F3_mutated_lists_give_handles_and_reasons_only(tmp_path: Path, measure:
 
 
 class Archives:
-    """Files to import around a bad place each, and the posts in them that nothing is wrong
-    with.
-    """
+    """Files to import around a bad place each, and their good posts."""
 
     def __init__(self, folder: Path, seed: str) -> None:
         self._folder = folder

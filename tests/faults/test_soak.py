@@ -1,5 +1,6 @@
-"""Two faults at once, of any groups, again and again: what each promises alone they promise
-together.
+"""Two faults at once, of any groups, again and again.
+
+The promise of each alone is a promise of both together.
 """
 # ruff: noqa: N802 - a test carries the id of its fault, so that `-k D11_` is that fault
 
@@ -30,8 +31,9 @@ PAGE = 100
 
 
 class Trouble:
-    """The faults, by name: each is injected into a running crawl and gives how many crashes
-    it may cost.
+    """The faults, by name.
+
+    Each is injected into a running crawl and gives the number of crashes that it may cost.
     """
 
     def __init__(self, sandbox: Sandbox, server: OwnServer, x: TcpProxy, line: TcpProxy) -> None:

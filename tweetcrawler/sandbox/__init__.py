@@ -1,5 +1,6 @@
-"""A local server that behaves like X's API v2: a world to crawl, windows, bills, and every
-fault on demand.
+"""A local server that behaves like X's API v2.
+
+It has a world to crawl, windows, bills, and every fault on demand.
 
 It is written from X's documentation and knows nothing of the crawler, so the two check each
 other.
@@ -17,8 +18,9 @@ from tweetcrawler.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Options:
-    """How the server is to be. `limits` maps an endpoint template to its (app, user)
-    requests per window.
+    """Options of the server.
+
+    `limits` maps an endpoint template to its (app, user) requests per window.
     """
 
     host: str = "127.0.0.1"
@@ -45,8 +47,9 @@ class Options:
 def serve(
     options: Options, *, ready: Callable[[str], None], stop: threading.Event | None = None
 ) -> None:
-    """Serves until SIGTERM, SIGINT or `stop`; `ready` is called with the base URL once
-    requests are taken.
+    """Serves until SIGTERM, SIGINT or `stop`.
+
+    `ready` is called with the base URL once requests are taken.
 
     Errors: ConfigurationError when an option cannot be used or aiohttp is not installed.
     """

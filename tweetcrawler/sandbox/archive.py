@@ -1,5 +1,6 @@
-"""All posts of the people that the server knows of, newest first: what search, counts,
-mentions and trends look at.
+"""All posts of the people that the server knows of, newest first.
+
+Searches, counts, mentions and trends look at it.
 """
 
 from __future__ import annotations
@@ -26,9 +27,7 @@ class Archive:
     def search(
         self, query: Query, above: int, below: int
     ) -> Iterator[tuple[int, Person, Doc | None]]:
-        """Every post between the ids that is looked at, newest first; its Doc when it
-        matches, else None.
-        """
+        """Each post between the ids, newest first, with its Doc when it matches, else None."""
         if self._version != self._world.version:
             self._docs.forget()
             self._version = self._world.version

@@ -79,8 +79,9 @@ class Keys:
         return self._by_name.get(name)
 
     def caller(self, method: str, host: str, raw_path: str, authorization: str) -> Caller | None:
-        """Who sent a request with this header, or None when the keys are unknown, revoked
-        or wrongly used.
+        """The sender of a request with this header.
+
+        None when the keys are unknown, revoked or wrongly used.
 
         `raw_path` is the path with its query as it was sent. A signature may be over this
         server's URL or over X's.
@@ -110,9 +111,7 @@ class Keys:
         return None
 
     def bearer_for(self, authorization: str) -> str | None:
-        """The app's bearer token for HTTP Basic with its key and secret, None when they are
-        wrong.
-        """
+        """The app's bearer token for HTTP Basic with its key and secret; None if wrong."""
         scheme, _, rest = authorization.partition(" ")
         if scheme.lower() != "basic":
             return None
@@ -163,8 +162,9 @@ class Keys:
 
 
 def write_csv(path: Path, credentials: list[Credential]) -> None:
-    """The auth CSV, readable by its owner only; a reader sees the old file or the whole new
-    one.
+    """The auth CSV, readable by its owner only.
+
+    A reader sees the old file or the whole new one.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -20,8 +20,9 @@ NO_CAP = 3_000_000
 
 
 class SlotCounts:
-    """How often each post was sold, two bytes a post: a person's posts are counted by their
-    place in the timeline.
+    """Sales of each post, two bytes a post.
+
+    A person's posts are counted by their place in the timeline.
     """
 
     def __init__(self) -> None:
@@ -49,8 +50,9 @@ class SlotCounts:
         return before
 
     def of(self, author: str) -> tuple[dict[int, int], dict[int, int]]:
-        """For one author: place in the timeline to sales, and id to sales of posts that
-        have no place.
+        """The sales of one author: by place in the timeline, and by id.
+
+        By id for posts that have no place.
         """
         slots = self._slots.get(author, array("H"))
         return (
@@ -61,8 +63,9 @@ class SlotCounts:
 
 @dataclass(slots=True)
 class Account:
-    """What one project used: posts this month, each once a day and kind of endpoint, and
-    its money.
+    """Use of one project: its posts of this month, and its money.
+
+    A post counts once a day and kind of endpoint.
     """
 
     used: int = 0

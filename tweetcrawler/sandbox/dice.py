@@ -38,8 +38,9 @@ class Dice:
         return self.below(1000) < of_1000
 
     def heavy(self, middle: float, most: int) -> int:
-        """A count as counts on X are: mostly around `middle`, now and then a hundred times
-        that.
+        """A count as counts on X are.
+
+        Mostly around `middle`, now and then a hundred times that.
         """
         share = (self.below(65536) + 0.5) / 65536
         return min(most, int(middle * ((1 / share) ** 0.9 - 1)))

@@ -244,8 +244,9 @@ def _page_of_ids(
     oldest_first: Callable[[int], Iterator[int]],
     posts_of: Callable[[list[int]], list[Post]],
 ) -> Answer:
-    """One page of a list that is ordered by id, going on where the token says, bent as the
-    faults say.
+    """One page of a list that is ordered by id.
+
+    It goes on where the token says, and is bent as the faults say.
     """
     count = call.values.get("max_results", 10)
     token = call.values.get("pagination_token")

@@ -1,5 +1,6 @@
-"""Pages made beforehand, for benchmarks of clients: each user has a post every second, back
-to 2011 or so many.
+"""Pages made beforehand, for benchmarks of clients.
+
+Each user has a post every second, back to 2011 or up to a number of posts.
 
 Only ids, times and the author are new in each page; texts repeat. What a client asks
 (fields, ids, tokens, windows, bills) works as in the ordinary world, for timelines.
@@ -30,8 +31,9 @@ _SLOT = re.compile(rb"@@([ITAN])([0-9]*)@@")
 
 @dataclass(frozen=True)
 class _Model:
-    """A page without what differs: its texts, and the choice from texts and fillings that
-    makes it whole.
+    """A page without the parts that differ.
+
+    Its texts, and the choice of texts and fillings that makes it whole.
     """
 
     texts: tuple[bytes, ...]

@@ -169,8 +169,9 @@ class Faults:
         ]
 
     def take(self, met: Met) -> dict[str, dict[str, Any]]:
-        """The faults that this request meets, with their parameters; each of one kind only
-        once.
+        """The faults that this request meets, with their parameters.
+
+        Each kind comes only once.
         """
         if not self._active:
             return {}
@@ -278,8 +279,9 @@ def bend_headers(taken: dict[str, dict[str, Any]], headers: dict[str, str]) -> N
 
 
 def bend_body(taken: dict[str, dict[str, Any]], body: bytes) -> bytes:
-    """The body with its posts changed as the faults say; plain JSON escapes carry what
-    UTF-8 cannot.
+    """The body with its posts changed as the faults say.
+
+    Plain JSON escapes carry characters that UTF-8 cannot.
     """
     names = taken.keys() & BODIES
     if not names:

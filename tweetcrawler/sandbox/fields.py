@@ -97,8 +97,9 @@ USER_LISTS: dict[str, tuple[str, ...]] = {
 
 @dataclass(slots=True, eq=False)
 class Asked:
-    """The fields and expansions of one request; equal requests share one object and what it
-    remembers.
+    """The fields and expansions of one request.
+
+    Equal requests share one object and what it remembers.
     """
 
     tweet: frozenset[str]
@@ -185,8 +186,9 @@ def everything() -> Asked:
 
 
 def accepted(parameter: str, lists: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
-    """Every value that the server takes for this list parameter; a few more than it names
-    when it refuses one.
+    """Every value that the server takes for this list parameter.
+
+    A few more than it names when it refuses one.
     """
     names = lists[parameter]
     more = _EXPANSION_OF_POST if parameter == "expansions" else _ALSO_ACCEPTED.get(parameter, ())

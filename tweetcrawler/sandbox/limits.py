@@ -102,8 +102,9 @@ class Window:
 
 @dataclass(slots=True)
 class Permit:
-    """What became of one request at the window: whether it may pass, and the headers of its
-    answer.
+    """The outcome of one request at the window.
+
+    Whether it may pass, and the headers of its answer.
     """
 
     open: bool
@@ -129,8 +130,9 @@ class Limits:
         )
 
     def take(self, endpoint: str, subject: Subject) -> Permit:
-        """Counts one request. A closed endpoint (plan) gives an open permit without
-        headers: it is refused later.
+        """Counts one request.
+
+        A closed endpoint (plan) gives an open permit without headers: it is refused later.
         """
         limit = self.limit_of(endpoint, subject.credential)
         short = limit.app if subject.kind == "app" else limit.user
@@ -166,9 +168,7 @@ class Limits:
         return False
 
     def move_resets(self, by_s: float) -> None:
-        """Windows that are open show another end from now on: as if the clock had been so
-        all the time.
-        """
+        """Moves the ends of open windows, as if the clock had always been so."""
         for window in self._windows.values():
             window.shown_reset += int(by_s)
 

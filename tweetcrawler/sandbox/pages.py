@@ -1,5 +1,6 @@
-"""From posts and people to an answer: data, includes and partial errors, holding only what
-was asked.
+"""Answers made of posts and people: data, includes and partial errors.
+
+They hold only the fields that were asked for.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The parameters of a request: which an endpoint takes, and the sentence that X sends back
-for a wrong one.
+"""The parameters of a request.
+
+Which an endpoint takes, and the sentence that X sends back for a wrong one.
 """
 
 from __future__ import annotations

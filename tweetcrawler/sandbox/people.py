@@ -52,8 +52,9 @@ class Person:
 
 @dataclass(slots=True)
 class MadePerson(Person):
-    """Somebody made up: posts lie one in each `gap_ms`, counted by `k`; those from first_k
-    to last_k are shown.
+    """A made-up person, whose posts lie one in each `gap_ms`.
+
+    Posts are counted by `k`; those from first_k to last_k are shown.
     """
 
     salt: int = 0
@@ -87,8 +88,9 @@ class MadePerson(Person):
 
 @dataclass(slots=True)
 class Changes:
-    """What was done to a person while the server runs. Posts that were added are counted
-    from -1 down.
+    """Changes to a person while the server runs.
+
+    Posts that were added are counted from -1 down.
     """
 
     state: str | None = None

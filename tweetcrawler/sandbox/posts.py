@@ -1,5 +1,6 @@
-"""What people post in the made world: every kind of tweet that X knows, from a person and a
-number.
+"""Posts of the made world, from a person and a number.
+
+Every kind of tweet that X knows.
 """
 
 from __future__ import annotations
@@ -114,8 +115,9 @@ class Ref(NamedTuple):
 
 @dataclass(slots=True, frozen=True)
 class Post:
-    """A tweet with all its fields, and what expansions can add to it. `slot` counts the
-    author's posts from the newest back, -1 when it has no such place.
+    """A tweet with all its fields, and the objects that expansions can add.
+
+    `slot` counts the author's posts from the newest back, -1 when it has no such place.
     """
 
     id: int
@@ -358,8 +360,9 @@ class _Draft:
         return self.people.person(self.dice.pick(self.people.public_names))
 
     def popular(self, *kinds: Kind) -> tuple[MadePerson, int]:
-        """A post of a public person, a little older than this one, and of one of the kinds
-        if there is one near.
+        """A post of a public person, a little older than this one.
+
+        It is of one of the kinds if there is one near.
         """
         person = self.someone()
         newest = min(person.k_before(self.id), person.last_k)
@@ -578,8 +581,9 @@ def _reply(draft: _Draft) -> None:
 
 
 def _thread(draft: _Draft) -> None:
-    """Goes on with the person's own latest post that is no retweet; a thread's conversation
-    is its first post.
+    """Continues the person's own latest post that is no retweet.
+
+    A thread's conversation is its first post.
     """
     draft.words()
     person = draft.person
@@ -632,8 +636,9 @@ def _reply_with_quote(draft: _Draft) -> None:
 
 
 def _note(draft: _Draft) -> None:
-    """More than 280 signs: the text is cut, the whole of it stands in note_tweet with
-    entities of its own.
+    """A text of more than 280 signs.
+
+    It is cut; note_tweet holds the whole of it, with entities of its own.
     """
     if draft.ms < NOTES_BEGAN_MS:
         draft.words()

@@ -73,8 +73,9 @@ class Doc:
 
 @dataclass(slots=True, frozen=True)
 class Query:
-    """A parsed query. `authors` are the only ones whose posts can match, None when
-    anybody's can.
+    """A parsed query.
+
+    `authors` are the only ones whose posts can match, None when anybody's can.
     """
 
     matches: Callable[[Doc], bool]

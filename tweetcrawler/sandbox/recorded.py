@@ -306,8 +306,9 @@ class RecordedWorld:
 
 
 def _put(kept: dict[str, Json], key: str, thing: Json) -> None:
-    """Keeps the thing; of two records of one thing, what only one of them knows is kept
-    from both.
+    """Keeps the thing.
+
+    Of two records of one thing, what only one of them knows is kept from both.
     """
     known = kept.get(key)
     kept[key] = (

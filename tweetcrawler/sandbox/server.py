@@ -1,5 +1,6 @@
-"""The HTTP side: one request in, through keys, windows, rules and bills, one answer out, or
-what a fault makes of it.
+"""The HTTP side: a request in, an answer out.
+
+Between them are keys, windows, rules and bills, and perhaps a fault.
 """
 
 from __future__ import annotations
@@ -202,8 +203,9 @@ class Sandbox:
         taken: dict[str, dict[str, Any]],
         headers: dict[str, str],
     ) -> Answer:
-        """The answer, or Refusal. `headers` get the rate-limit headers as soon as they are
-        known.
+        """The answer, or Refusal.
+
+        `headers` get the rate-limit headers as soon as they are known.
         """
         standing_in = next(iter(taken.keys() & faults.ANSWERS), None)
         if standing_in is not None and standing_in in faults.UNCOUNTED:

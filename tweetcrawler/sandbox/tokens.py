@@ -1,5 +1,6 @@
-"""Page tokens: opaque to a client, a place in a list to the server. They look as X's do and
-never expire.
+"""Page tokens: opaque to a client, a place in a list to the server.
+
+They look as X's do and never expire.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ SEARCH = "b26v89c19zqg8o3f"
 
 
 def page_token(look: str, owner: str, place: int, *, back: bool = False) -> str:
-    """The token of the page that lies below (or, going back, above) an id, in the list of
-    `owner`.
+    """The token of the page below (or, going back, above) an id.
+
+    It belongs to the list of `owner`.
     """
     check = stamp(look, owner) % 36**5
     body = _digits((place << 1 | back) ^ mix(check, 1), 36, _BASE36, 13)

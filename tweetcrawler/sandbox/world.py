@@ -365,8 +365,9 @@ class MadeWorld:
 
 
 def _added_and_deleted(person: MadePerson, above: int, below: int) -> tuple[list[int], set[int]]:
-    """The posts between these ids that were added and are still there, oldest first; and
-    all that were deleted.
+    """The posts between these ids that were added and are still there, oldest first.
+
+    Also all that were deleted.
     """
     if person.changes is None:
         return [], set()
