@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from databases import made, server_folder
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -25,6 +26,12 @@ from tweetcrawler.local import embedded
 # compiles the package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# No example may fail since the machine was busy. In CI the examples follow from the test
+# alone: what fails there is the fault of the change, and fails again at home with CI=true.
+settings.register_profile("home", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("home"), derandomize=True, database=None)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "home")
 
 
 @pytest.fixture(scope="session")

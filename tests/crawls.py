@@ -1,5 +1,6 @@
-"""The crawler as its operator runs it: a folder with tweet.ini, a process, a database to
-look into.
+"""The crawler as its operator runs it.
+
+A folder with tweet.ini, a process, a database to look into.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import psycopg
+from busy import Patience, allowed_s
 from sandbox_server import Sandbox
 
 PROGRAM = [sys.executable, "-m", "tweetcrawler"]
@@ -92,15 +94,21 @@ class Crawler:
 def ended(
     process: subprocess.Popen[str], *, expect: int | Sequence[int] = 0, timeout_s: float = ENDS_S
 ) -> subprocess.CompletedProcess[str]:
-    """Waits for the program and checks its exit code; what it printed is shown when that is
-    another one.
+    """Waits for the program to end and checks its exit code.
+
+    The output is shown when the code is another one.
     """
-    try:
-        out, err = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
+    patience = Patience(timeout_s)
+    while True:
+        try:
+            out, err = process.communicate(timeout=5)
+            break
+        except subprocess.TimeoutExpired:
+            if patience.lasts:
+                continue
         kill_tree(process.pid)
         out, err = process.communicate()
-        raise AssertionError(f"still running after {timeout_s} s\n{out}\n{err}") from None
+        raise AssertionError(f"still running after {timeout_s} s\n{out}\n{err}")
     wanted = [expect] if isinstance(expect, int) else expect
     assert process.returncode in wanted, f"exit {process.returncode}, not {expect}\n{out}\n{err}"
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
@@ -133,10 +141,19 @@ def kill_tree(pid: int) -> None:
 
 
 def wait_until(condition: Any, *, timeout_s: float = 20.0, what: str = "") -> None:
-    ends_at = time.monotonic() + timeout_s
+    patience = Patience(timeout_s)
     while not condition():
-        assert time.monotonic() < ends_at, f"did not happen within {timeout_s} s: {what}"
+        assert patience.lasts, f"did not happen within {timeout_s} s: {what}"
         time.sleep(0.02)
+
+
+def wait_for_silence(asked: Callable[[], int], *, seconds: float = 0.5) -> int:
+    """Waits until nobody has asked X for a while; gives how often it was asked until then."""
+    before, now = -1, asked()
+    while before != now:
+        time.sleep(allowed_s(seconds))
+        before, now = now, asked()
+    return now
 
 
 def truth(sandbox: Sandbox, handles: Iterable[str]) -> list[int]:

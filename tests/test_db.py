@@ -209,7 +209,9 @@ PARTS = st.sampled_from(NASTY) | st.text(st.characters(codec="utf-8", exclude_ch
 
 @given(st.lists(st.none() | st.lists(PARTS, max_size=5).map("".join), min_size=1, max_size=50))
 @settings(
-    max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
 )
 def test_any_texts_of_a_page_come_back_as_they_were(
     begun: Any, dsn: str, texts: list[str | None]

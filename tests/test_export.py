@@ -62,7 +62,7 @@ def run(
         capture_output=True,
         cwd=folder,
         env=environment(dsn),
-        timeout=120,
+        timeout=300,
         check=False,
         **options,
     )
@@ -263,7 +263,9 @@ odd_rows = st.lists(
 )
 # The database is emptied for each example, so one may serve all.
 many = settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
@@ -874,7 +876,7 @@ def test_value_of_a_filter_never_is_in_the_text_of_a_statement(dsn: str, tmp_pat
                 ).fetchall()
                 time.sleep(0.02)
             holder.rollback()
-            out, errors = process.communicate(timeout=20)
+            out, errors = process.communicate(timeout=300)
         finally:
             process.kill()
     ((statement,),) = seen
@@ -915,7 +917,7 @@ class Slow:
         """The exit code and stderr after this signal."""
         self.process.send_signal(number)
         self.process.send_signal(signal.SIGCONT)
-        _, errors = self.process.communicate(timeout=20)
+        _, errors = self.process.communicate(timeout=300)
         return self.process.returncode, errors
 
     def __exit__(self, *_: object) -> None:

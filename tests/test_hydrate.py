@@ -1,5 +1,6 @@
-"""Posts by id through their door: bought once, gone ones noted, counts read anew and the
-old ones kept.
+"""Posts by id, as an operator asks for them.
+
+Bought once, gone ones noted, counts read again and the old ones kept.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from busy import window_s
 from crawls import PROGRAM, Crawler, ended, kill_tree, truth
 from sandbox_server import Sandbox
 from searches import lost, requests_to
@@ -86,7 +88,7 @@ def test_ids_come_from_stdin_too(sandbox: Sandbox, dsn: str, tmp_path: Path) -> 
         input="".join(f'"{i}"\r\n' for i in there),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert crawler.stored_ids() == there
@@ -134,7 +136,14 @@ def test_killed_it_goes_on_and_buys_at_most_a_page_a_process_again(
 @pytest.mark.slow
 def test_windows_are_kept_by_lookups(dsn: str, tmp_path: Path) -> None:
     with Sandbox(
-        "--credentials", "1", "--posts", "100-100", "--window-s", "3", "--limit", f"{TWEETS}=2/2"
+        "--credentials",
+        "1",
+        "--posts",
+        "100-100",
+        "--window-s",
+        window_s(3),
+        "--limit",
+        f"{TWEETS}=2/2",
     ) as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, dsn, [])
         crawler.run("hydrate", write_ids(crawler, truth(sandbox, WRITERS)))

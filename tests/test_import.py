@@ -1,5 +1,6 @@
-"""`tweetcrawler import` through its door: a process of its own on a real database, killed
-and gone on with.
+"""`tweetcrawler import` as an operator runs it.
+
+A process of its own on a real database, killed and run again.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def run(dsn: str, tmp_path: Path) -> Import:
     def call(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
         argv, environ = command(dsn, *arguments)
         done = subprocess.run(
-            argv, env=environ, cwd=tmp_path, input=stdin, capture_output=True, timeout=60
+            argv, env=environ, cwd=tmp_path, input=stdin, capture_output=True, timeout=300
         )
         text = subprocess.CompletedProcess(
             argv, done.returncode, done.stdout.decode(), done.stderr.decode()
@@ -346,8 +347,9 @@ def test_missing_include_takes_nothing_away_that_is_known(
 
 
 def big(folder: Path, count: int, *, packed: bool, first: int = 1) -> Path:
-    """A file of this many posts, each unlike the others, with a line that is none after
-    every 97.
+    """A file of this many posts, each unlike the others.
+
+    After every 97 comes a line that is none.
     """
     parts = []
     for number in range(first, first + count):
@@ -395,8 +397,9 @@ def killed_after(
 def test_killed_import_goes_on_where_it_was(
     run: Import, dsn: str, tmp_path: Path, packed: bool
 ) -> None:
-    """Three kills: nothing is missing, nothing doubled, no row written twice, and the
-    counts are exact.
+    """Three kills leave nothing missing and nothing doubled.
+
+    No row is written twice, and the counts are exact.
     """
     count = 40_000
     path = big(tmp_path, count, packed=packed)
@@ -528,8 +531,9 @@ def test_import_covers_nothing_and_is_a_run_in_the_books(run: Import, dsn: str) 
 def test_later_crawl_of_imported_posts_misses_and_doubles_none(
     run: Import, dsn: str, tmp_path: Path
 ) -> None:
-    """An archive with holes: the crawl reads everything all the same, since an import says
-    nothing of holes.
+    """A crawl after an import of an archive with holes reads everything.
+
+    An import says nothing of holes.
     """
     handles = ["writer_1", "writer_2"]
     with Sandbox("--credentials", "1", "--posts", "40-120") as sandbox:
@@ -586,7 +590,9 @@ def test_two_processes_do_not_import_the_same_file(database: Database, dsn: str)
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     st.lists(

@@ -46,7 +46,7 @@ def test_the_demo_answers_three_queries_and_kept_it_buys_nothing_twice(open_fold
             command,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
             env=clean_environment(),
         )
@@ -60,8 +60,9 @@ def test_the_demo_answers_three_queries_and_kept_it_buys_nothing_twice(open_fold
 
 
 def test_the_wheel_works_in_a_clean_environment(open_folder: Path) -> None:
-    """Migrations, the demo's files and the extras come with the package; nothing is taken
-    from the checkout.
+    """Migrations, the demo's files and the extras come with the package.
+
+    Nothing is taken from the checkout.
     """
     subprocess.run(
         [
@@ -104,7 +105,7 @@ def test_the_wheel_works_in_a_clean_environment(open_folder: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert upgraded.returncode == 0, upgraded.stderr
@@ -114,7 +115,7 @@ def test_the_wheel_works_in_a_clean_environment(open_folder: Path) -> None:
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

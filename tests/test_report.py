@@ -186,7 +186,7 @@ def browse(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=300,
         check=True,
         cwd=folder,
     )

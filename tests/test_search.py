@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from busy import window_s
 from crawls import Crawler, kill_tree, truth, workers_of
 from sandbox_server import Sandbox
 from searches import (
@@ -140,8 +141,9 @@ def test_counting_buys_no_posts_and_tells_what_they_would_cost(
 def test_ids_too_old_by_the_clock_of_x_are_asked_by_that_clock(
     sandbox: Sandbox, dsn: str, tmp_path: Path
 ) -> None:
-    """What this machine takes for yesterday may be out of reach for X: its answer tells
-    what time it is.
+    """X's answer tells the time.
+
+    A post of yesterday by this machine's clock may be out of reach for X.
     """
     crawler = Crawler.on(sandbox, tmp_path, dsn, [])
     day_ms = int(now_of(sandbox)) * 1000 - 2 * 86_400_000
@@ -166,7 +168,9 @@ def test_ids_too_old_by_the_clock_of_x_are_asked_by_that_clock(
 
 @pytest.mark.slow
 def test_windows_are_used_and_never_overrun_by_searches(dsn: str, tmp_path: Path) -> None:
-    with Sandbox("--credentials", "2", "--window-s", "3", "--limit", f"{RECENT}=2/2") as sandbox:
+    with Sandbox(
+        "--credentials", "2", "--window-s", window_s(3), "--limit", f"{RECENT}=2/2"
+    ) as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, dsn, [])
         crawler.run("search", *[part for word in WORDS for part in ("-q", word)], "-q", "good")
         for word in WORDS:

@@ -140,7 +140,10 @@ def test_depth_crawls_level_after_level_and_goes_on_after_a_kill(dsn: str, tmp_p
     ),
     st.booleans(),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=30,
+)
 def test_no_handle_is_lost_however_often_a_level_is_written(
     tmp_path: Path, seeds: list[str], levels: list[list[str]], ends: bool
 ) -> None:

@@ -1,5 +1,6 @@
-"""What the tests of faults share: figures, tools of the machine, servers that may be
-broken, a search for secrets.
+"""Shared by all tests of faults.
+
+Figures, tools of the machine, servers that may be broken, a search for secrets.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from busy import contention
 from crawls import kill_tree
 from databases import server_folder
 from sandbox_server import Sandbox
 
 from faults.haystack import SECRET_COLUMNS, Haystack
-from faults.machine import OwnServer, SmallDisk, contention, lacking, need
+from faults.machine import OwnServer, SmallDisk, lacking, need
 from faults.promises import Figure, Figures, fault_of
 
 FIGURES = Figures()
@@ -48,9 +50,9 @@ class Measure:
     def seconds(
         self, what: str, value: float, *, at_most: float, at_least: float | None = None
     ) -> None:
-        """A duration by the clock on the wall. What is promised is promised of a machine
-        that has the time for it: where all takes twice as long, since others compute, too,
-        so may this.
+        """A duration by the clock on the wall.
+
+        It is promised of an idle machine; on a busy one everything takes longer, so may this.
         """
         bounds = _bounds(at_most, at_least)
         kept = at_least is None or value >= at_least

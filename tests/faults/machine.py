@@ -1,5 +1,6 @@
-"""What tests of faults do to a machine: programs it must have, small disks, servers that
-crash, lines that break.
+"""Tools that do harm to a machine.
+
+Programs it must have, small disks, servers that crash, lines that break.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -41,19 +41,6 @@ def lacking(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def contention() -> float:
-    """How many times longer computing takes than it would on this machine alone; 1 when
-    nobody else computes.
-    """
-    longest = os.getloadavg()[0] / (os.cpu_count() or 1)
-    for _ in range(3):
-        begun, used = time.monotonic(), time.process_time()
-        while time.process_time() - used < 0.1:
-            pass
-        longest = max(longest, (time.monotonic() - begun) / (time.process_time() - used))
-    return max(1.0, longest)
-
-
 class SmallDisk:
     """A tmpfs of its own, which `fill` fills to the last byte and `free` gives room again."""
 
@@ -81,8 +68,9 @@ class SmallDisk:
 
 
 class OwnServer:
-    """A PostgreSQL server for one test: it may be crashed, stopped and started again at its
-    port.
+    """A PostgreSQL server for one test.
+
+    It may be crashed, stopped and started again at its port.
     """
 
     def __init__(self, folder: Path, binaries: Path | None = None) -> None:
@@ -122,8 +110,9 @@ class OwnServer:
         assert self.url == before, "the server must come back at its port"
 
     def with_tls(self, name: str) -> Path:
-        """Has the server speak TLS with a certificate for `name`; gives the file of the
-        certificate.
+        """Has the server speak TLS with a certificate for `name`.
+
+        Gives the file of the certificate.
         """
         certificate, key = self._cluster / "server.crt", self._cluster / "server.key"
         subprocess.run(
@@ -164,8 +153,9 @@ class OwnServer:
 
 
 def with_a_clock(folder: Path, faketime: str, clock: Path) -> Path:
-    """Binaries of a server whose time is what the file `clock` says, such as "+1h": to be
-    given to `OwnServer`.
+    """Binaries of a server whose time is read from the file `clock`.
+
+    The file holds a shift such as "+1h"; the folder is given to `OwnServer`.
     """
     real = embedded.find_binaries()
     folder.mkdir()

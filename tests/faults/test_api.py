@@ -22,6 +22,7 @@ from urllib.parse import unquote
 
 import psutil
 import pytest
+from busy import window_s
 from crawls import Crawler, ended, truth, wait_until, workers_of
 from sandbox_server import Sandbox
 from simulated_x import Clock, MemoryBooks, SimulatedX, credentials, run_processes
@@ -98,7 +99,14 @@ def test_A1_a_closed_window_is_not_asked_and_others_go_on(
 ) -> None:
     handles = [f"writer_{n}" for n in range(40)]
     with Sandbox(
-        "--credentials", "2", "--posts", "0-150", "--window-s", "4", "--limit", f"{TIMELINE}=9/12"
+        "--credentials",
+        "2",
+        "--posts",
+        "0-150",
+        "--window-s",
+        window_s(4),
+        "--limit",
+        f"{TIMELINE}=9/12",
     ) as sandbox:
         sandbox.fault(
             "window", credential="c1", endpoint=TIMELINE
@@ -125,7 +133,14 @@ def test_A1_one_request_a_window_is_enough_to_come_to_the_end(
     dsn: str, tmp_path: Path, measure: Any
 ) -> None:
     with Sandbox(
-        "--credentials", "1", "--posts", "150-150", "--window-s", "4", "--limit", f"{TIMELINE}=1/1"
+        "--credentials",
+        "1",
+        "--posts",
+        "150-150",
+        "--window-s",
+        window_s(4),
+        "--limit",
+        f"{TIMELINE}=1/1",
     ) as sandbox:
         auth = tmp_path / "auth.csv"
         auth.write_text(f"bearer_token\n{sandbox.credentials[0]['bearer_token']}\n")
@@ -467,7 +482,14 @@ def test_A11_waits_follow_the_clock_of_x(
     handles = [f"writer_{n}" for n in range(24)]
     whose, _, hour = skew.partition(" ")
     with Sandbox(
-        "--credentials", "1", "--posts", "0-90", "--window-s", "4", "--limit", f"{TIMELINE}=7/7"
+        "--credentials",
+        "1",
+        "--posts",
+        "0-90",
+        "--window-s",
+        window_s(4),
+        "--limit",
+        f"{TIMELINE}=7/7",
     ) as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, dsn, handles)
         wrong = {}
@@ -496,8 +518,9 @@ def test_A11_waits_follow_the_clock_of_x(
 
 
 def longest_pause(windows: list[dict[str, Any]]) -> float:
-    """Of the windows of each subject, the longest time from the end of one to the beginning
-    of the next.
+    """The longest time from the end of a window to the beginning of the next.
+
+    Windows are compared within one subject.
     """
     by_subject: dict[str, list[dict[str, Any]]] = {}
     for window in sorted(windows, key=lambda w: float(w["opened_at"])):

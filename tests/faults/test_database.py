@@ -1,5 +1,6 @@
-"""Faults of the database: what was bought is saved, once, whatever happens to PostgreSQL or
-the way to it.
+"""Faults of the database: each bought page is saved, once.
+
+PostgreSQL or the way to it may fail at any moment.
 """
 # ruff: noqa: N802 - a test carries the id of its fault, so that `-k D1_` is that fault
 
@@ -22,7 +23,8 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
-from crawls import Crawler, ended, truth, wait_until, workers_of
+from busy import window_s
+from crawls import Crawler, ended, truth, wait_for_silence, wait_until, workers_of
 from databases import server_folder
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sandbox_server import Sandbox
@@ -93,8 +95,9 @@ def test_D1_pages_in_hand_wait_for_the_server(
     process = crawler.start()
     wait_until(lambda: requests(sandbox) >= 6, what="a crawl under way")
     own_server.crash()
-    time.sleep(0.5)
-    gone = requests(sandbox)
+    at_once = requests(sandbox)
+    gone = wait_for_silence(lambda: requests(sandbox))
+    measure("requests under way when it went, of 2 workers", gone - at_once, at_most=2)
     time.sleep(2.5)
     measure("requests while it was away", requests(sandbox) - gone, at_most=0)
     own_server.start()
@@ -153,7 +156,14 @@ def test_D11_a_crash_of_the_server_while_windows_are_closed(
 ) -> None:
     handles = [f"writer_{n}" for n in range(40)]
     with Sandbox(
-        "--credentials", "2", "--posts", "0-150", "--window-s", "4", "--limit", f"{TIMELINE}=8/8"
+        "--credentials",
+        "2",
+        "--posts",
+        "0-150",
+        "--window-s",
+        window_s(4),
+        "--limit",
+        f"{TIMELINE}=8/8",
     ) as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, own_server.database(), handles)
         process = crawler.start()
@@ -370,8 +380,8 @@ def test_D4_with_a_full_disk_nothing_more_is_bought(
         process = crawler.start()
         wait_until(lambda: requests(sandbox) >= 4, what="a crawl under way")
         small_disk.fill()
-        time.sleep(1.5)  # some pages still find room in files that are there
-        full = requests(sandbox)
+        # Some pages still find room in files that are there.
+        full = wait_for_silence(lambda: requests(sandbox), seconds=1.5)
         time.sleep(2.5)
         measure("requests while the disk is full", requests(sandbox) - full, at_most=0)
         assert process.poll() is None, "it must wait for room"
@@ -433,8 +443,9 @@ def test_D4_a_disk_that_stays_full_is_a_dead_end_that_is_said(
 
 
 def _save_all(session: Session, run: int, pages: list[OnePage], took: list[float]) -> None:
-    """Saves the pages, of which some find room in files that are there; `took` gets the
-    seconds of each.
+    """Saves the pages; `took` gets the seconds of each.
+
+    Some find room in files that are there.
     """
     for one in pages:
         begun = time.monotonic()
@@ -736,8 +747,9 @@ def test_D9_through_pgbouncer_in_transaction_mode(dsn: str, tmp_path: Path, meas
 
 
 def test_D9_nothing_is_prepared_that_a_pooler_would_have_to_know(dsn: str, measure: Any) -> None:
-    """From 1.21 on pgbouncer keeps prepared statements (`max_prepared_statements`), before
-    it loses them.
+    """pgbouncer before 1.21 loses prepared statements.
+
+    Newer ones keep them, if `max_prepared_statements` is set.
     """
     with Database(dsn).session() as session:
         run, _ = session.begin_run(version="0", arguments={}, host="h", credentials=[])

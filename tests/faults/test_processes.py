@@ -20,7 +20,8 @@ from typing import Any, Literal
 import psutil
 import psycopg
 import pytest
-from crawls import Crawler, alive, ended, truth, wait_until, workers_of
+from busy import allowed_s, window_s
+from crawls import Crawler, alive, ended, truth, wait_for_silence, wait_until, workers_of
 from databases import server_folder
 from sandbox_server import Sandbox
 from test_signals import Terminal
@@ -222,9 +223,12 @@ def test_P2_a_killed_parent_leaves_no_process(
         crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
         behind = Crawler.on(sandbox, tmp_path / "behind", through(dsn, proxy), HANDLES)
         process = behind.start()
-        wait_until(lambda: requests(sandbox) > 4, what="a crawl under way")
+        wait_until(
+            lambda: requests(sandbox) > 4 and len(workers_of(process.pid)) == 2,
+            what="a crawl under way",
+        )
         if moment.endswith("X"):
-            sandbox.fault("black-hole", for_s=30)
+            sandbox.fault("black-hole", for_s=600)
             wait_until(
                 lambda: sandbox.books()["faults"].get("black-hole", 0) >= 2,
                 what="both workers waiting",
@@ -264,7 +268,7 @@ def test_P3_a_worker_out_of_memory_takes_nobody_with_it(
         lambda: requests(sandbox) > 6 and len(workers_of(process.pid)) == 2,
         what="a crawl under way",
     )
-    victim, other = workers_of(process.pid)
+    victim = workers_of(process.pid)[0]
     used = psutil.Process(victim.pid).memory_info().vms
     resource.prlimit(
         victim.pid, resource.RLIMIT_AS, (used + 200_000, used + 200_000)
@@ -274,10 +278,9 @@ def test_P3_a_worker_out_of_memory_takes_nobody_with_it(
         lambda: process.poll() is not None or not victim.is_running(), what="the end of the victim"
     )
     print(f"the worker ended {time.monotonic() - limited_at:.2f} s after its limit")
-    assert process.poll() is not None or other.is_running()
     longest = _longest_pause_in_sales(sandbox, process)
     result = ended(process)
-    assert "process died" in result.stderr, "the limit must have killed it"
+    assert result.stderr.count("process died") == 1, "the limit kills one, and no other with it"
     print(result.stderr)
     measure("tracebacks", result.stderr.count("Traceback"), at_most=0)
     measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
@@ -396,7 +399,14 @@ def test_P6_the_machine_s_clock_jumps(
     clock = tmp_path / "clock"
     clock.write_text(f"{jumps[0]}\n")
     with Sandbox(
-        "--credentials", "1", "--posts", "0-90", "--window-s", "4", "--limit", f"{TIMELINE}=8/8"
+        "--credentials",
+        "1",
+        "--posts",
+        "0-90",
+        "--window-s",
+        window_s(4),
+        "--limit",
+        f"{TIMELINE}=8/8",
     ) as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, dsn, handles)
         wrong = {
@@ -407,13 +417,15 @@ def test_P6_the_machine_s_clock_jumps(
             "TZ": "Europe/Berlin",
         }
         process = crawler.start(env=os.environ | wrong)
-        for jump in jumps[1:]:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(1.7)
+        for number, jump in enumerate(jumps[1:], start=1):
+            wait_until(
+                lambda n=number: requests(sandbox) >= 6 * n or process.poll() is not None,
+                what="more pages",
+            )
             clock.write_text(f"{jump}\n")
         begun = time.monotonic()
         ended(process)
-        assert time.monotonic() - begun < 30, "no wait may follow the machine's clock"
+        assert time.monotonic() - begun < allowed_s(30), "no wait may follow the machine's clock"
         books = sandbox.books()
         measure("requests into a closed window", books["closed_window_requests"], at_most=0)
         measure("posts missing", missing(crawler, sandbox, handles), at_most=0)
@@ -440,14 +452,14 @@ def test_P6_the_database_s_clock_jumps(
     """Two runs of one list, whose leases and windows are kept by that clock."""
     server, file = clock
     handles = [f"writer_{n}" for n in range(40)]
-    window_s = 6.0
+    window = window_s(6)
     with Sandbox(
         "--credentials",
         "2",
         "--posts",
         "0-250",
         "--window-s",
-        f"{window_s:.0f}",
+        window,
         "--limit",
         f"{TIMELINE}=12/12",
         "--latency-ms",
@@ -491,7 +503,7 @@ def test_P6_the_database_s_clock_jumps(
         measure.seconds(
             f"longest wait beyond a window's end in seconds, {size}",
             longest_pause(windows),
-            at_most=window_s,
+            at_most=float(window),
         )
 
 
@@ -509,13 +521,6 @@ def test_P7_a_worker_that_slept_for_longer_than_a_lease(
     dsn: str, tmp_path: Path, measure: Any
 ) -> None:
     _sleep_through_the_lease(dsn, tmp_path, measure, wait=True)
-
-
-def _is_silent(sandbox: Sandbox) -> bool:
-    """Whether nobody asks any more; takes half a second."""
-    before = requests(sandbox)
-    time.sleep(0.5)
-    return requests(sandbox) == before
 
 
 def _sleep_through_the_lease(dsn: str, folder: Path, measure: Any, *, wait: bool) -> None:
@@ -536,7 +541,7 @@ def _sleep_through_the_lease(dsn: str, folder: Path, measure: Any, *, wait: bool
         process = first.start()
         wait_until(lambda: requests(sandbox) >= 3, what="a crawl under way")
         x.stall("down")
-        wait_until(lambda: _is_silent(sandbox), what="a request whose answer does not come yet")
+        wait_for_silence(lambda: requests(sandbox))  # the answer to the last one does not come
         [worker] = workers_of(process.pid)
         family = [worker, psutil.Process(process.pid)]
         try:
@@ -584,6 +589,7 @@ def test_P7_a_worker_that_slept_before_its_request_does_not_send_it(
         result = doing.result(30)
         measure("requests after the end of the lease", requests(sandbox), at_most=0)
         [later] = result.later
+        monkeypatch.setattr(leases, "LEASE_S", 60.0)
         worker.do((CRAWL, list(later.units)))
         crawler = Crawler.on(sandbox, tmp_path / "direct", dsn, HANDLES[:1])
         measure(
@@ -664,8 +670,7 @@ def _cut_off(dsn: str, folder: Path, measure: Any, seconds: float) -> None:
             proxy.stall()
             proxy.refuse()
             at_once = requests(sandbox)
-            time.sleep(1.0)
-            soon = requests(sandbox)
+            soon = wait_for_silence(lambda: requests(sandbox))
             time.sleep(seconds - 1.0)
             later = requests(sandbox)
         finally:

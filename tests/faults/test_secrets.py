@@ -1,5 +1,6 @@
-"""Secrets: a canary in every place that holds one, and none of them anywhere that anybody
-else can read.
+"""Secrets: a canary in every place that holds one.
+
+None of them may stand anywhere that others can read.
 """
 # ruff: noqa: N802 - a test carries the id of its fault, so that `-k S1_` is that fault
 
@@ -72,8 +73,9 @@ def secret_dsn(dsn: str, haystack: Haystack) -> str:
 def test_S1_nothing_shows_a_secret_while_everything_fails(
     secret_dsn: str, dsn: str, tmp_path: Path, haystack: Haystack, measure: Any
 ) -> None:
-    """Debug logging, faults of all kinds, a killed and a starved worker, a lost database,
-    Ctrl-C, SIGTERM, SIGABRT.
+    """Debug logging and faults of all kinds.
+
+    A killed and a starved worker, a lost database, Ctrl-C, SIGTERM, SIGABRT.
     """
     resource_before = resource.getrlimit(resource.RLIMIT_CORE)
     largest = resource.RLIM_INFINITY if os.geteuid() == 0 else resource_before[1]
@@ -104,7 +106,10 @@ def test_S1_nothing_shows_a_secret_while_everything_fails(
             sandbox.fault("unauthorized", count=2, credential="c1")
             process = crawler.start()
             watch = Watch(process.pid)
-            wait_until(lambda: sandbox.books()["posts_sold"] > 300, what="a crawl under way")
+            wait_until(
+                lambda: sandbox.books()["posts_sold"] > 300 and len(workers_of(process.pid)) == 2,
+                what="a crawl under way",
+            )
             killed, starved = workers_of(process.pid)
             killed.kill()
             used = starved.memory_info().vms

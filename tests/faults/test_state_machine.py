@@ -1,5 +1,6 @@
-"""Any order of pages, crashes, takeovers, new and deleted posts, waits and refusals keeps
-the promises of a crawl.
+"""Any order of steps keeps the promises of a crawl.
+
+Pages, crashes, takeovers, new and deleted posts, waits and refusals.
 
 A machine drives real workers against a real sandbox and a real PostgreSQL. After each step
 the database is compared with the sandbox's books. Which steps come, in which order and with
@@ -23,6 +24,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from busy import Patience, window_s
 from sandbox_server import Sandbox
 
 from tweetcrawler import prices, settings
@@ -37,7 +39,6 @@ TIMELINE = "/2/users/:id/tweets"
 USERS = 3
 PAGE = 100
 SETTLED_S = 60.0  # what is younger is not yet counted as covered
-LONGEST_WAIT_S = 8.0  # longer than a window of the sandbox and its margin
 
 
 class Crash(BaseException):
@@ -52,13 +53,15 @@ class World:
     dsn: str
     folder: Path
     database: psycopg.Connection[Any]
+    window_s: float
     passed_s: float = 0.0  # how far the sandbox's clock went ahead of the machine's
     met: Counter[str] = field(default_factory=Counter)
 
 
 class Meddler:
-    """A database whose next save goes wrong as `around` says: it gets the true save and
-    must call it, or not.
+    """A database whose next save goes wrong.
+
+    `around` gets the true save and must call it, or not.
     """
 
     def __init__(self, database: Database) -> None:
@@ -83,8 +86,9 @@ class Meddler:
 
 
 class Crawling:
-    """Three users, two workers, and everything that may happen to them. A step draws what
-    it needs from its chance.
+    """Three users, two workers, and everything that may happen to them.
+
+    A step draws from its chance.
     """
 
     def __init__(self, world: World, seed: str) -> None:
@@ -145,8 +149,9 @@ class Crawling:
         self._crawl(self._either(), pages=2, around=around)
 
     def a_second_worker_comes_between(self) -> None:
-        """It is given the same targets while the first one has a page in hand: it gets the
-        other ones.
+        """A second worker gets the other targets.
+
+        It is given the same ones while the first worker has a page in hand.
         """
         who = self._either()
 
@@ -194,9 +199,7 @@ class Crawling:
         self._begin_run(self._chosen())
 
     def the_window_turns(self) -> None:
-        """Work until every window is used up, a wait as long as the worker says, and work
-        again.
-        """
+        """A window turns: work until all are used up, the wait, and work again."""
         for _ in range(6):
             for handle in self.handles:
                 self._add_posts(handle, 130)
@@ -213,8 +216,9 @@ class Crawling:
         self._met("the clock of X jumped")
 
     def x_sells_no_more(self) -> None:
-        """X refuses: the month's posts or the credits are used up, the token is dead, or it
-        wants patience.
+        """X refuses.
+
+        The month's posts or the credits are used up, the token is dead, or it wants patience.
         """
         fault = self.chance.choice(["cap", "credits", "unauthorized", "window-with-remaining"])
         with self._fault(fault, count=2):
@@ -222,8 +226,9 @@ class Crawling:
         self.a_new_run_begins()  # a refusal holds for the run
 
     def the_operator_s_budget_ends(self) -> None:
-        """Both workers, and perhaps a crash, under a limit of posts or of money: never is
-        one post more sold.
+        """Both workers under a limit of posts or of money, and perhaps a crash.
+
+        Never is a post more sold.
         """
         posts = self.chance.randint(4, 160)
         limit = (
@@ -299,10 +304,10 @@ class Crawling:
         self._set_clock()
         self._end_leases()
         self.a_new_run_begins()
-        ends_at = time.monotonic() + 90
+        patience = Patience(90)
         left = self.targets
         while left:
-            assert time.monotonic() < ends_at, "the crawl does not come to its end"
+            assert patience.lasts, "the crawl does not come to its end"
             result = self._do(0, ("crawl", left), pages=100_000)
             assert result.fatal is None, result.fatal
             later = [unit for each in result.later for unit in each.units]
@@ -361,7 +366,8 @@ class Crawling:
 
     def _wait_for_a_window(self) -> None:
         wait_s = self.open_at - time.monotonic()
-        if 0 < wait_s < LONGEST_WAIT_S:
+        # Longer than a window and its margin is a rest of something else.
+        if 0 < wait_s < 2 * self.world.window_s:
             time.sleep(wait_s)
 
     def _do(
@@ -505,6 +511,7 @@ MEETINGS = {
 
 @pytest.fixture
 def world(dsn: str, tmp_path: Path) -> Iterator[World]:
+    window = window_s(4)
     with (
         Sandbox(
             "--credentials",
@@ -512,18 +519,19 @@ def world(dsn: str, tmp_path: Path) -> Iterator[World]:
             "--posts",
             "0-260",
             "--window-s",
-            "4",
+            window,
             "--limit",
             f"{TIMELINE}=12/12",
         ) as sandbox,
         psycopg.connect(dsn, autocommit=True) as database,
     ):
-        yield World(sandbox, dsn, tmp_path, database)
+        yield World(sandbox, dsn, tmp_path, database, float(window))
 
 
 def _run(world: World, seed: str, *, examples: int, steps: int) -> None:
-    """Examples of so many steps each. Steps are dealt from a shuffled pack: all of them
-    come, in any order.
+    """Runs a number of examples, each of a number of steps.
+
+    Steps are dealt from a shuffled pack: all of them come, in any order.
     """
     chance = random.Random(seed)
     # New posts come often, since most other steps need some; a turn of the window takes

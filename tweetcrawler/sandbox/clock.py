@@ -13,22 +13,28 @@ FIRST_SNOWFLAKE = 30_000_000_000
 
 
 class Clock:
-    """What time it is for the server; `skew_s` sets it wrong against the machine.
+    """The time of day and the steady time of the server; `skew_s` sets the first one wrong.
 
     Durations are measured with `steady`, which never jumps: a skewed clock shows other
-    times, but its windows last as long as before.
+    times, but its windows last as long as before. A test may stop both and let time pass
+    itself, so that no promise of a window depends on how busy the machine is.
     """
 
     def __init__(
         self, machine: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic
     ):
         self._machine = machine
-        self.steady = steady
+        self._steady = steady
+        self._passed_s = 0.0
         self.skew_s = 0.0
 
     def now(self) -> float:
         """Seconds since 1970 as the server believes."""
-        return self._machine() + self.skew_s
+        return self._machine() + self._passed_s + self.skew_s
+
+    def steady(self) -> float:
+        """Seconds since some moment."""
+        return self._steady() + self._passed_s
 
     def at(self, steady: float) -> float:
         """The server's time at a moment of the steady clock."""
@@ -36,6 +42,15 @@ class Clock:
 
     def http_date(self) -> str:
         return formatdate(self.now(), usegmt=True)
+
+    def stop(self) -> None:
+        """Stands still from now on; only `let_pass` moves it."""
+        now, steady = self._machine(), self._steady()
+        self._machine, self._steady = lambda: now, lambda: steady
+
+    def let_pass(self, seconds: float) -> None:
+        """Time passes at once: windows end, faults are over."""
+        self._passed_s += seconds
 
 
 def lowest_id(ms: int) -> int:

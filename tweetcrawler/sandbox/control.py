@@ -1,5 +1,6 @@
-"""The calls under /sandbox/: what a test or a demo sets, and what it reads. No key is
-needed and nothing is billed.
+"""The calls under /sandbox/, which a test or a demo sets and reads.
+
+No key is needed and nothing is billed.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ class Control:
     archive: Archive | None = None
 
     def answer(self, method: str, path: str, query: dict[str, str], sent: Json) -> bytes | Json:
-        """What a control call gives; NotThere for an unknown one, ValueError for one that
-        makes no sense.
+        """The answer to a control call.
+
+        NotThere for an unknown one, ValueError for one that makes no sense.
         """
         parts = path.strip("/").split("/")[1:]
         match (method, *parts):
@@ -97,10 +99,7 @@ class Control:
             case ("GET", "clock"):
                 return {"now": self.clock.now(), "skew_s": self.clock.skew_s}
             case ("POST", "clock"):
-                before_s, self.clock.skew_s = self.clock.skew_s, float(sent["skew_s"])
-                if sent.get("move_windows"):
-                    self.limits.move_resets(self.clock.skew_s - before_s)
-                return {"now": self.clock.now(), "skew_s": self.clock.skew_s}
+                return self._set_clock(sent)
         raise NotThere(f"there is no {method} /sandbox/{'/'.join(parts)}")
 
     # -- reading ------------------------------------------------------------
@@ -184,6 +183,16 @@ class Control:
                 raise ValueError(f"{endpoint} is not one of {', '.join(ENDPOINTS)}")
             self.limits.of_credential[credential.name, endpoint] = Limit(app, user)
         return {}
+
+    def _set_clock(self, sent: Json) -> Json:
+        if sent.get("stop"):
+            self.clock.stop()
+        self.clock.let_pass(float(sent.get("pass_s", 0)))
+        if "skew_s" in sent:
+            before_s, self.clock.skew_s = self.clock.skew_s, float(sent["skew_s"])
+            if sent.get("move_windows"):
+                self.limits.move_resets(self.clock.skew_s - before_s)
+        return {"now": self.clock.now(), "skew_s": self.clock.skew_s}
 
     def _fault(self, sent: Json) -> Json:
         if sent.get("fault") == "clock-skew":
