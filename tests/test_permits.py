@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from tweetcrawler.errors import (
     MustWait,
     NoCredentialLeft,
     Overloaded,
+    ProxyFailed,
     WindowClosed,
     XUnavailable,
 )
@@ -297,3 +299,123 @@ def test_no_wait_that_was_noted_before_the_clock_was_set_back_is_longer_than_it_
     )
     patient = Ledger(credentials(3)[2:], own=0, since=clock.now, monotonic=clock)
     assert patient.reserve(books, ENDPOINT)
+
+
+# -- proxies ---------------------------------------------------------------------------------------
+
+
+def behind_proxies(count: int) -> list[Keys]:
+    return [replace(keys, proxy_fingerprint=f"way{n}") for n, keys in enumerate(credentials(count))]
+
+
+def send(ledger: Ledger, books: MemoryBooks, x: SimulatedX, dead: set[str]) -> Permit:
+    """One request through the ledger; that of a dead proxy does not reach X."""
+    permit = ledger.reserve(books, ENDPOINT)
+    if permit.proxy in dead:
+        ledger.refused(books, permit, ProxyFailed("no connection to X through the proxy"))
+    else:
+        ledger.settle(books, permit, x.answer(permit.subject))
+    return permit
+
+
+def test_a_dead_proxy_rests_its_credential_and_the_others_go_on() -> None:
+    clock = Clock()
+    books, x = MemoryBooks(clock), SimulatedX(clock, {"user0": 900, "user1": 900})
+    keys = behind_proxies(2)
+    ledgers = [Ledger(keys, own=n, since=0.0, monotonic=clock) for n in range(4)]
+    sent = []
+    for _ in range(150):
+        clock.now += 0.2
+        sent += [send(ledger, books, x, {"way0"}).credential for ledger in ledgers]
+    assert sent.count(0) <= 4 + windows.PROXY_TRIES, "one each to find out, then one after a pause"
+    assert x.served == {"user1": len(sent) - sent.count(0)}
+    assert ("*", ENDPOINT) not in books.buckets, "the endpoint is not to blame"
+
+
+def test_a_dead_proxy_is_tried_after_growing_pauses_by_one_process_at_a_time() -> None:
+    clock = Clock()
+    books, x = MemoryBooks(clock), SimulatedX(clock, {"user0": 900, "user1": 2_400})
+    ledgers = [
+        Ledger(behind_proxies(2), own=0, since=0.0, monotonic=clock, chance=lambda: 1.0)
+        for _ in range(5)
+    ]
+    tried_at = []
+    for _ in range(450):
+        clock.now += 0.5
+        sent = [send(ledger, books, x, {"way0"}).credential for ledger in ledgers]
+        tried_at += [clock.now] * sent.count(0)
+    pauses = [later - before for before, later in itertools.pairwise(tried_at)]
+    # A process goes on with the permits that it borrowed elsewhere, so a pause may last longer.
+    assert len(pauses) >= 4
+    assert all(pause >= 2.0 ** (n + 1) for n, pause in enumerate(pauses))
+
+
+def test_a_proxy_that_works_again_is_used_as_before() -> None:
+    clock = Clock()
+    books, x = MemoryBooks(clock), SimulatedX(clock, {"user0": 900, "user1": 900})
+    ledger = Ledger(behind_proxies(2), own=0, since=0.0, monotonic=clock)
+    assert send(ledger, books, x, set()).credential == 0
+    assert send(ledger, books, x, {"way0"}).credential == 0
+    assert send(ledger, books, x, {"way0"}).credential == 1
+    clock.now += 3.0
+    sent = [send(ledger, books, x, set()).credential for _ in range(50)]
+    assert sent == [0] * 50
+    assert books.buckets[("way0", "*proxy")] == Bucket()
+
+
+def test_permits_that_a_proxy_did_not_pass_on_are_not_lost() -> None:
+    clock = Clock()
+    books, x = MemoryBooks(clock), SimulatedX(clock, {"user0": 100, "user1": 100})
+    ledger = Ledger(behind_proxies(2), own=0, since=0.0, monotonic=clock)
+    for _ in range(5):
+        send(ledger, books, x, set())
+    send(ledger, books, x, {"way0"})
+    assert books.buckets[("user0", ENDPOINT)].remaining == 95
+
+
+def test_credentials_of_one_app_share_its_bucket_through_whichever_proxy_works() -> None:
+    clock = Clock()
+    books, x = MemoryBooks(clock), SimulatedX(clock, {"app": 30})
+    keys = [Keys(name, None, "app", proxy_fingerprint=f"way-{name}") for name in "ab"]
+    ledger = Ledger(keys, own=0, since=0.0, monotonic=clock)
+    sent = [send(ledger, books, x, {"way-a"}).credential for _ in range(31)]
+    assert sent == [0] + [1] * 30
+    with pytest.raises(MustWait, match="waits for its"):
+        ledger.reserve(books, ENDPOINT)
+
+
+def test_with_all_proxies_dead_the_run_ends_and_a_new_one_tries_at_once() -> None:
+    clock = Clock()
+    books, x = MemoryBooks(clock), SimulatedX(clock, {"user0": 900, "user1": 900})
+    dead = {"way0", "way1"}
+    ledger = Ledger(behind_proxies(2), own=0, since=clock.now, monotonic=clock)
+    tries = 0
+
+    def run() -> None:
+        nonlocal tries
+        while clock.now < 2_000:
+            try:
+                send(ledger, books, x, dead)
+                tries += 1
+            except MustWait as wait:
+                clock.now += wait.wait_s
+
+    with pytest.raises(NoCredentialLeft, match=r"through the proxy of c0 and c1: correct .* proxy"):
+        run()
+    assert tries == 2 * windows.PROXY_TRIES
+    clock.now += 0.5
+    again = Ledger(behind_proxies(2), own=0, since=clock.now, monotonic=clock)
+    assert send(again, books, x, set()).credential == 0
+
+
+def test_a_dead_proxy_does_not_end_a_run_while_another_credential_waits() -> None:
+    clock = Clock()
+    books, x = MemoryBooks(clock), SimulatedX(clock, {"user0": 900, "user1": 2})
+    ledger = Ledger(behind_proxies(2), own=0, since=0.0, monotonic=clock)
+    served = 0
+    while served < 6 and clock.now < 10_000:
+        try:
+            served += send(ledger, books, x, {"way0"}).credential
+        except MustWait as wait:
+            clock.now += wait.wait_s
+    assert served == 6

@@ -492,7 +492,7 @@ def _verdict(
 
 
 def _listed(names: Iterable[str]) -> str:
-    first, *others = dict.fromkeys(names)
+    first, *others = sorted(set(names))
     return (
         f"{first} and {len(others)} other credentials"
         if len(others) > 1

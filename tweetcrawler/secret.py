@@ -8,6 +8,7 @@ key in the place of a name.
 from __future__ import annotations
 
 import codecs
+import logging
 import re
 import shlex
 from dataclasses import dataclass
@@ -22,6 +23,16 @@ UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # Keys and tokens have digits or are longer; names of options and columns are neither.
 _HARMLESS_NAME = re.compile(r"[A-Za-z_ -]{1,24}")
 _LONGEST_KEY = 64  # bytes that blake2b takes as a key
+
+
+# Loggers of libraries that print what they send: at DEBUG tweepy prints the token.
+_TALKATIVE = ("tweepy", "urllib3", "requests_oauthlib", "oauthlib")
+
+
+def silence_libraries() -> None:
+    """Keeps the keys out of the log of this process, at whatever level it is."""
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class Secret:

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
+from tweetcrawler.secret import silence_libraries
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from tweetcrawler.settings import Settings
 
 log = logging.getLogger("tweetcrawler")
-
-# At DEBUG tweepy prints the token, and the others print what is sent.
-_NOISY_LOGGERS = ("tweepy", "urllib3", "requests_oauthlib", "oauthlib", "alembic")
 
 
 class Front(Protocol):
@@ -166,8 +164,8 @@ class Setup:
         root = logging.getLogger()
         root.handlers[:] = [handler]
         root.setLevel(logging.DEBUG if self.settings.log_level == "debug" else logging.INFO)
-        for noisy in _NOISY_LOGGERS:
-            logging.getLogger(noisy).setLevel(logging.WARNING)
+        silence_libraries()
+        logging.getLogger("alembic").setLevel(logging.WARNING)
 
     @contextlib.contextmanager
     def asking_x(

@@ -6,18 +6,16 @@ Only workers load it, so that the parent and short commands need none of tweepy.
 from __future__ import annotations
 
 import gc
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from tweetcrawler import pool
 from tweetcrawler.news import Result
 from tweetcrawler.run import Job
+from tweetcrawler.secret import silence_libraries
 from tweetcrawler.work.kinds import Task, Worker, table
 
 table()
-# At DEBUG these print tokens.
-NOISY = ("tweepy", "urllib3", "requests_oauthlib", "oauthlib")
 
 
 def start_worker(
@@ -29,6 +27,5 @@ def start_worker(
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     pool.log_to_parent(tell, job.settings.log_level)
-    for noisy in NOISY:
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    silence_libraries()
     return Worker(number, stopping, tell, job).do
