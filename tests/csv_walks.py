@@ -17,8 +17,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tweetcrawler import csvfiles
+from tweetcrawler import csvfiles, files
 from tweetcrawler.csvfiles import CsvFolder, Session
+from tweetcrawler.csvstore import books, merging
 from tweetcrawler.flatten import COLUMNS
 from tweetcrawler.pages import Batch, Bought
 from tweetcrawler.targets import Found
@@ -92,12 +93,15 @@ def endless_walk(folder: Path, seed: str) -> None:
             session.finish(target, "w", state="ok", reason="", crawled=False)
 
 
+STEPPED = {module.__file__ for module in (csvfiles, books, merging, files)}
+
+
 def die_at(step: int) -> None:
     steps = 0
 
     def count(frame: FrameType, event: str, _: object) -> None:
         nonlocal steps
-        if event in ("c_call", "c_return") and frame.f_code.co_filename == csvfiles.__file__:
+        if event in ("c_call", "c_return") and frame.f_code.co_filename in STEPPED:
             steps += 1
             if steps == step:
                 os.kill(os.getpid(), signal.SIGKILL)

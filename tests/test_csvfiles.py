@@ -30,8 +30,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from tweetcrawler import csvfiles, db, run
+from tweetcrawler import db, run
 from tweetcrawler.csvfiles import BOOKKEEPING, CsvFolder, Session
+from tweetcrawler.csvstore import books
 from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseNotMigrated
 from tweetcrawler.flatten import COLUMNS
 from tweetcrawler.pages import Batch
@@ -623,7 +624,7 @@ def test_a_lease_does_not_outlive_a_clock_that_was_set_back(ada: Folder) -> None
 def test_a_locked_bookkeeping_is_waited_for_no_longer_than_a_stopping_run_may(
     ada: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(csvfiles, "BUSY_S", 0.2)
+    monkeypatch.setattr(books, "BUSY_S", 0.2)
     with contextlib.closing(
         sqlite3.connect(ada.folder / BOOKKEEPING, isolation_level=None)
     ) as connection:

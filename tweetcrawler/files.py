@@ -10,14 +10,17 @@ needed.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = ["Replacement", "Taken", "replace_whole", "replacing"]
 

@@ -427,7 +427,7 @@ def _media(tweet: dict[str, Any], media: dict[str, dict[str, Any]]) -> str:
     return as_array([address for address in addresses if address])
 
 
-# --- array literals -----------------------------------------------------------------------------------------
+# --- array literals -------------------------------------------------------------------------------
 
 # PostgreSQL's array_out leaves an element bare unless it is empty, reads as NULL, or holds
 # one of these characters; white space is what its scanner takes for it. The last ones it
@@ -460,7 +460,7 @@ def _id_element(value: Any) -> str:
     return "NULL" if number is None else value if type(value) is str else str(number)
 
 
-# --- text ---------------------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -493,7 +493,7 @@ def _storable(text: str) -> str:
     return text
 
 
-# --- numbers ------------------------------------------------------------------------------------------------
+# --- numbers --------------------------------------------------------------------------------------
 
 _BIGINT_MIN = -ID_MAX - 1
 _WHOLE_TEXT = re.compile(r"-?[0-9]{1,19}").fullmatch
@@ -561,7 +561,7 @@ def _id_as_text(tweet: Any, key: str) -> str | None:
     return None if value is None else shown(value)
 
 
-# --- shapes -------------------------------------------------------------------------------------------------
+# --- shapes ---------------------------------------------------------------------------------------
 
 # What an object, list or text of the wrong type leads to in the code above.
 MISSHAPEN = (AttributeError, TypeError, ValueError)

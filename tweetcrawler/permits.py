@@ -182,8 +182,8 @@ class Ledger:
     ) -> Permit:
         """A permit for one request to the endpoint, through a route of one of the kinds.
 
-        **Errors**: `MustWait` says when the next bucket opens; `CapReached` and `NoCredentialLeft` say that
-        none will in this run.
+        **Errors**: `MustWait` says when the next bucket opens; `CapReached` and
+        `NoCredentialLeft` say that none will in this run.
         """
         routes = self._routes_to(endpoint, tuple(kinds))
         if not routes:
@@ -477,17 +477,19 @@ def _verdict(
     if proxies:
         return NoCredentialLeft(
             f"no request reaches X through the proxy of {_listed(each.name for each in proxies)}: "
-            "correct the column proxy in the file of credentials, or start the proxy, then run again"
+            "correct the column proxy in the file of credentials, or start the proxy, then run "
+            "again"
         )
     capped_s = [each.wait_s for each in obstacles if each.shut in ("cap", "credits")]
     if capped_s:
         return CapReached(
-            "the posts or credits of every usable account are used up; everything is saved, run again "
-            f"when X counts anew (in {min(capped_s) / 3600:.0f} h at the latest) or credits are bought"
+            "the posts or credits of every usable account are used up; everything is saved, run "
+            f"again when X counts anew (in {min(capped_s) / 3600:.0f} h at the latest) or credits "
+            "are bought"
         )
     return NoCredentialLeft(
-        f"X refuses every credential of the file on {endpoint}: look at them in X's developer console, "
-        "then run again"
+        f"X refuses every credential of the file on {endpoint}: look at them in X's developer "
+        "console, then run again"
     )
 
 

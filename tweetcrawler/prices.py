@@ -63,7 +63,8 @@ def load(
     """A tariff of the file, or of the shipped one; `post` and `user` (USD) take the place
     of its prices.
 
-    **Errors**: `ConfigurationError` for a file that cannot be used and a tariff that it does not have.
+    **Errors**: `ConfigurationError` for a file that cannot be used and a tariff that it does
+    not have.
     """
     file = path or SHIPPED
     content = _read(file)
@@ -127,7 +128,8 @@ def _tariff(name: str, given: Mapping[str, Any], file: Path) -> Tariff:
     unknown = set(given) - _KEYS
     if unknown:
         raise ConfigurationError(
-            f"{where}: {', '.join(sorted(unknown))} is not known; keys are {', '.join(sorted(_KEYS))}"
+            f"{where}: {', '.join(sorted(unknown))} is not known; keys are "
+            f"{', '.join(sorted(_KEYS))}"
         )
     for key in ("post", "user"):
         if key not in given:

@@ -142,7 +142,8 @@ def read_by_others(path: Path) -> str | None:
     mode = path.stat().st_mode & 0o777
     if not mode & 0o077:
         return None
-    return f"{path} holds secrets and is open to others (mode {mode:o}): chmod 600 {shlex.quote(str(path))}"
+    quoted = shlex.quote(str(path))
+    return f"{path} holds secrets and is open to others (mode {mode:o}): chmod 600 {quoted}"
 
 
 def harmless_name(text: str) -> str | None:

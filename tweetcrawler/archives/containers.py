@@ -81,7 +81,10 @@ class Document(NamedTuple):
 
 EMPTY: Final = "empty line"
 OTHER_FILE: Final = "other file in a tar"
-TOO_LONG: Final = f"it is longer than {DOCUMENT_MAX_BYTES // 2**20} MB: split it into lines first, as `jq -c '.[]'` does"
+TOO_LONG: Final = (
+    f"it is longer than {DOCUMENT_MAX_BYTES // 2**20} MB: split it into lines first, "
+    "as `jq -c '.[]'` does"
+)
 
 
 class Stopped(Exception):
@@ -135,8 +138,9 @@ def documents(
     """The documents of a file behind `start`, and a function that tells how many bytes of
     it were read.
 
-    **Errors**: none for what the file holds; one that is damaged ends with a document that says so. `Stopped`
-    when `stopping()` while nothing comes; OSError when the file cannot be opened.
+    **Errors**: none for what the file holds; one that is damaged ends with a document that
+    says so. `Stopped` when `stopping()` while nothing comes; OSError when the
+    file cannot be opened.
     """
     path = 0 if archive.path == "-" else archive.path
     with open(path, "rb", buffering=0, closefd=path != 0) as raw:
@@ -145,7 +149,7 @@ def documents(
             yield found, lambda: file.bytes_read
 
 
-# --- files, tars and their members ---------------------------------------------------------------------------
+# --- files, tars and their members ----------------------------------------------------------------
 
 
 class _Stream:
@@ -270,7 +274,7 @@ def _is_tar(stream: _Stream) -> bool:
     return not stream.peek(1).startswith((b"{", b"[")) and stream.peek(512)[257:262] == b"ustar"
 
 
-# --- compression ---------------------------------------------------------------------------------------------
+# --- compression ----------------------------------------------------------------------------------
 
 
 class _Unpacker(Protocol):
@@ -335,7 +339,7 @@ def _unpacked(stream: _Stream, packing: _Packing) -> Iterator[bytes]:
         raise EOFError(f"the {packing.name} data ends too early")
 
 
-# --- lines ---------------------------------------------------------------------------------------------------
+# --- lines ----------------------------------------------------------------------------------------
 
 
 class _Line(NamedTuple):
@@ -424,7 +428,7 @@ def _lines(blocks: Iterator[bytes], start: Position) -> Iterator[_Line]:
         yield _Line(whole, Position(member, offset + length, number + 1))
 
 
-# --- values --------------------------------------------------------------------------------------------------
+# --- values ---------------------------------------------------------------------------------------
 
 
 def _parsed(lines: Iterator[_Line], name: str) -> Iterator[Document]:
@@ -556,7 +560,7 @@ def _continues(stack: list[bytes], last: bytes, part: bytes) -> bool:
     return last.endswith((b"[", b",") if stack[-1] == b"]" else (b":",))
 
 
-# --- what a value is -----------------------------------------------------------------------------------------
+# --- what a value is ------------------------------------------------------------------------------
 
 PAGE: Final = "page"
 STATUS: Final = "status"

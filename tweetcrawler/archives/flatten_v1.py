@@ -183,7 +183,7 @@ def _media(status: dict[str, Any]) -> str:
     return as_array([address for thing in media if (address := thing.get("media_url_https"))])
 
 
-# --- values that v1.1 wrote in another form ------------------------------------------------------------------
+# --- values that v1.1 wrote in another form -------------------------------------------------------
 
 _MONTHS: Final = {
     name: number
@@ -260,7 +260,7 @@ def _device(source: str | None) -> str | None:
     return readable(anchor[1] if anchor else source) or None
 
 
-# --- shapes --------------------------------------------------------------------------------------------------
+# --- shapes ---------------------------------------------------------------------------------------
 
 _USER = {"id_str": as_sent, "screen_name": only_text, "name": only_text}
 _ENTITIES = {

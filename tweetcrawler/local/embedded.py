@@ -144,7 +144,8 @@ def find_binaries(setting: Path | None = None) -> Path:
             if _holds_programs(folder):
                 return folder.absolute()
         raise ConfigurationError(
-            f"{setting} does not hold the programs {', '.join(_PROGRAMS)}; name PostgreSQL's folder `bin`"
+            f"{setting} does not hold the programs {', '.join(_PROGRAMS)}; name PostgreSQL's "
+            "folder `bin`"
         )
     for folder in (*_packaged_binaries(), *_debian_binaries(), *_binaries_on_path()):
         if _holds_programs(folder):
@@ -301,7 +302,7 @@ class Server:
             time.sleep(_PAUSE_S)
 
 
-# --- the folder -----------------------------------------------------------------------------------------
+# --- the folder -----------------------------------------------------------------------------------
 
 
 class _TakenError(Exception):
@@ -383,8 +384,8 @@ class _Folder:
                 yield
         except _TakenError as taken:
             raise DatabaseUnreachable(
-                f"another process has been starting or stopping the server in {self.data} for minutes; "
-                f"look into {self.log}"
+                f"another process has been starting or stopping the server in {self.data} for "
+                f"minutes; look into {self.log}"
             ) from taken
 
     def open_lock(self, path: Path) -> int:
@@ -392,7 +393,8 @@ class _Folder:
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except PermissionError as error:
             raise ConfigurationError(
-                f"the private PostgreSQL in {self.data} belongs to another user; choose another folder"
+                f"the private PostgreSQL in {self.data} belongs to another user; choose another "
+                "folder"
             ) from error
 
     def has_guardian(self) -> bool:
@@ -436,7 +438,8 @@ class _Folder:
             lines and _is_number(lines[0]) and _is_postgres(abs(int(lines[0])))
         ):
             raise DatabaseUnreachable(
-                f"a PostgreSQL that was not started by this program uses {self.cluster}; stop it first"
+                f"a PostgreSQL that was not started by this program uses {self.cluster}; stop it "
+                "first"
             )
         for path in self.cluster.glob(".s.PGSQL.*"):
             path.unlink()
@@ -454,12 +457,13 @@ class _Folder:
             return self.password.read_text(encoding="utf-8").strip()
         except FileNotFoundError as error:
             raise ConfigurationError(
-                f"{self.password} is gone, so nobody can log in to the server; put it back from a backup, "
-                f"or move {self.cluster} away for a new, empty database"
+                f"{self.password} is gone, so nobody can log in to the server; put it back from a "
+                f"backup, or move {self.cluster} away for a new, empty database"
             ) from error
         except PermissionError as error:
             raise ConfigurationError(
-                f"the private PostgreSQL in {self.data} belongs to another user; choose another folder"
+                f"the private PostgreSQL in {self.data} belongs to another user; choose another "
+                "folder"
             ) from error
 
     def last_port(self) -> int | None:
@@ -476,11 +480,12 @@ class _Folder:
             return []
         except PermissionError as error:
             raise ConfigurationError(
-                f"the private PostgreSQL in {self.data} belongs to another user; choose another folder"
+                f"the private PostgreSQL in {self.data} belongs to another user; choose another "
+                "folder"
             ) from error
 
 
-# --- the guardian ---------------------------------------------------------------------------------------
+# --- the guardian ---------------------------------------------------------------------------------
 
 
 def _send_guardian(folder: _Folder, binaries: Path) -> None:
@@ -622,7 +627,7 @@ def _read_all(reader: int, patience_s: float) -> str:
     return b"".join(parts).decode(errors="replace")
 
 
-# --- starting and stopping (only while controlling) -----------------------------------------------------
+# --- starting and stopping (only while controlling) -----------------------------------------------
 
 
 def _bring_up(folder: _Folder, binaries: Path) -> None:
@@ -700,7 +705,8 @@ def _halt(folder: _Folder) -> None:
                 return
             time.sleep(_PAUSE_S)
     raise DatabaseUnreachable(
-        f"the private PostgreSQL in {folder.data} does not stop; look into {folder.log}:\n{_tail(folder.log)}"
+        f"the private PostgreSQL in {folder.data} does not stop; look into "
+        f"{folder.log}:\n{_tail(folder.log)}"
     )
 
 
@@ -738,7 +744,7 @@ def _prepare_log(folder: _Folder, account: _Account | None) -> None:
         os.close(descriptor)
 
 
-# --- a new cluster --------------------------------------------------------------------------------------
+# --- a new cluster --------------------------------------------------------------------------------
 
 
 def _create_cluster(folder: _Folder, binaries: Path, account: _Account | None) -> None:
@@ -797,7 +803,8 @@ def _first_statements(binaries: Path, aside: Path, account: _Account | None, pas
     code, said = _call([binaries / "postgres", *words], account, timeout_s=_INIT_S, text=text)
     if code != 0:
         raise DatabaseUnreachable(
-            f"the new cluster in {aside.parent} cannot be set up; check its free space:\n{_last_lines(said)}"
+            f"the new cluster in {aside.parent} cannot be set up; check its free "
+            f"space:\n{_last_lines(said)}"
         )
 
 
@@ -806,7 +813,8 @@ def _major(binaries: Path, account: _Account | None) -> int:
     found = re.search(r"\(PostgreSQL\D*\) (\d+)", said)
     if code != 0 or found is None:
         raise ConfigurationError(
-            f"{binaries / 'postgres'} does not run on this system; name other binaries:\n{_last_lines(said)}"
+            f"{binaries / 'postgres'} does not run on this system; name other "
+            f"binaries:\n{_last_lines(said)}"
         )
     major = int(found[1])
     if major < _OLDEST_MAJOR:
@@ -820,13 +828,14 @@ def _check_major(folder: _Folder, binaries: Path, major: int) -> None:
     made_by = (folder.cluster / "PG_VERSION").read_text(encoding="utf-8").strip()
     if made_by != str(major):
         raise ConfigurationError(
-            f"the data in {folder.cluster} was made by PostgreSQL {made_by}, the binaries in {binaries} are "
-            f"PostgreSQL {major}; nothing was changed: name binaries of PostgreSQL {made_by}, or dump the "
-            f"data with them and move {folder.cluster} away for a new cluster"
+            f"the data in {folder.cluster} was made by PostgreSQL {made_by}, the binaries in "
+            f"{binaries} are PostgreSQL {major}; nothing was changed: name binaries of PostgreSQL "
+            f"{made_by}, or dump the data with them and move {folder.cluster} away for a new "
+            "cluster"
         )
 
 
-# --- who runs the server --------------------------------------------------------------------------------
+# --- who runs the server --------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -855,8 +864,8 @@ def _server_account(folder: _Folder) -> _Account | None:
             entry = pwd.getpwnam(name)
             return _Account(name, entry.pw_uid, entry.pw_gid)
     raise ConfigurationError(
-        f"PostgreSQL does not run as root, and this machine has none of the accounts {', '.join(_ACCOUNTS)}; "
-        "add one, or run as an ordinary user"
+        "PostgreSQL does not run as root, and this machine has none of the accounts "
+        f"{', '.join(_ACCOUNTS)}; add one, or run as an ordinary user"
     )
 
 
@@ -869,8 +878,8 @@ def _check_passage(folder: _Folder, account: _Account | None) -> None:
     downwards = (*reversed(folder.data.parents), folder.data)
     closed = next(path for path in downwards if not _may_enter(path, account))
     raise ConfigurationError(
-        f"the account {account.name}, as which root's PostgreSQL runs, may not pass through {closed}; "
-        f"choose a folder outside of it, such as {default_folder()}"
+        f"the account {account.name}, as which root's PostgreSQL runs, may not pass through "
+        f"{closed}; choose a folder outside of it, such as {default_folder()}"
     )
 
 
@@ -924,7 +933,7 @@ def _copy_package(package: Path, copy: Path) -> None:
     aside.rename(copy)
 
 
-# --- finding binaries -----------------------------------------------------------------------------------
+# --- finding binaries -----------------------------------------------------------------------------
 
 
 def _holds_programs(folder: Path) -> bool:
@@ -950,7 +959,7 @@ def _binaries_on_path() -> list[Path]:
     return [folder for folder in folders if folder.is_absolute()]
 
 
-# --- system ---------------------------------------------------------------------------------------------
+# --- system ---------------------------------------------------------------------------------------
 
 
 def _refuse_windows() -> None:

@@ -34,7 +34,8 @@ _QUERIES: dict[str, LiteralString] = {
         FROM tweet_articles_tweepy GROUP BY 1 ORDER BY 2 DESC LIMIT 5""",
     "which hashtags they use": """
         SELECT tag, count(*) AS tweets, round(avg(sentiment), 2) AS mood
-        FROM tweet_articles_tweepy, unnest(hashtags::text[]) AS tag GROUP BY 1 ORDER BY 2 DESC LIMIT 5""",
+        FROM tweet_articles_tweepy, unnest(hashtags::text[]) AS tag
+        GROUP BY 1 ORDER BY 2 DESC LIMIT 5""",
     "whom they retweet": """
         SELECT retweeted_status_user_handle AS author, count(*) AS retweets
         FROM tweet_articles_tweepy WHERE retweeted_status_id IS NOT NULL
@@ -83,15 +84,17 @@ def _next_steps(keep: Path | None, folder: Path) -> str:
         "tweetcrawler" if shutil.which("tweetcrawler") else f"{sys.executable} -m tweetcrawler"
     )
     own = (
-        "With your own keys: in a folder of your own write a tweet.ini (the example is tweet.ini.example), an "
-        f"auth.csv with the columns of the demo's, and a handles.txt, and run: {program} -c tweet.ini"
+        "With your own keys: in a folder of your own write a tweet.ini (the example is "
+        "tweet.ini.example), an auth.csv with the columns of the demo's, and a handles.txt, and "
+        f"run: {program} -c tweet.ini"
     )
     if keep is None:
         return f"\nTo keep the files and the rows: {program} demo --keep demo\n{own}"
     config = folder / "tweet.ini"
     return (
-        f"\nThe rows and files stay in {folder}. To query them: {program} -c {config} db start, then psql with "
-        f"the URL that it prints (and db stop at the end).\nRun the demo again: nothing is bought twice.\n{own}"
+        f"\nThe rows and files stay in {folder}. To query them: {program} -c {config} db start, "
+        "then psql with the URL that it prints (and db stop at the end).\nRun the demo again: "
+        f"nothing is bought twice.\n{own}"
     )
 
 
@@ -124,7 +127,8 @@ def _write_settings(folder: Path, api_url: str) -> None:
         )
     (folder / "tweet.ini").write_text(
         "[Database]\n"
-        "dbhost = embedded        # a private PostgreSQL; name your own with dbhost, dbname, dbuser, dbpass\n"
+        "dbhost = embedded        # a private PostgreSQL; name your own with dbhost, dbname, "
+        "dbuser, dbpass\n"
         f'dataFolder = "{_data_folder(folder)}"\n\n'
         "[Twitter]\n"
         "authCSV = auth.csv       # one row a credential\n"

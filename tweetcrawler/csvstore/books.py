@@ -1,0 +1,517 @@
+"""Bookkeeping of a folder of CSV files: a hidden SQLite file, its schema, its statements, and
+patience with other processes.
+
+One writer at a time, as SQLite allows it: each `write` is a transaction that takes the lock
+first, so it never has to give up in the middle. https://www.sqlite.org/lang_transaction.html
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, closing
+from dataclasses import fields as fields_of
+from pathlib import Path
+from typing import TypeVar
+
+import orjson
+
+from tweetcrawler import coverage
+from tweetcrawler.csvstore import merging
+from tweetcrawler.csvstore.merging import Tally, Waiting, is_missing
+from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseNotMigrated
+from tweetcrawler.flatten import COLUMNS
+from tweetcrawler.identity import is_gone
+from tweetcrawler.pages import Batch, Bought
+from tweetcrawler.targets import LEASE_S, TIMELINE, Found
+from tweetcrawler.windows import Bucket
+
+BOOKKEEPING = ".tweetcrawler.sqlite3"
+# Another process writes for milliseconds; one that was stopped in the middle is waited for,
+# but not for ever.
+PATIENCE_S = 60.0
+# How long a single attempt waits for another process, whether or not the run is to end.
+BUSY_S = 5.0
+# The layout of the bookkeeping that this program makes and reads.
+_SCHEMA = 1
+
+Connection = sqlite3.Connection
+Key = tuple[str, str]
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_IN_THE_WAY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+
+# Times are seconds since 1970 (UTC), coverage is the text of `coverage.to_text`.
+_TABLES = [
+    """
+    CREATE TABLE crawl_run (
+        id integer PRIMARY KEY AUTOINCREMENT,
+        version text NOT NULL,
+        arguments text NOT NULL,
+        host text NOT NULL,
+        credentials text NOT NULL,
+        started_at real NOT NULL,
+        ended_at real,
+        exit_code integer,
+        report text
+    )
+    """,
+    """
+    CREATE TABLE crawl_target (
+        id integer PRIMARY KEY AUTOINCREMENT,
+        kind text NOT NULL,
+        key text,
+        handle text NOT NULL,
+        username text,
+        same_as integer REFERENCES crawl_target,
+        state text NOT NULL DEFAULT 'new',
+        state_reason text NOT NULL DEFAULT '',
+        state_at real NOT NULL,
+        covered text NOT NULL DEFAULT '{}',
+        unreachable text NOT NULL DEFAULT '{}',
+        unreachable_reason text NOT NULL DEFAULT '',
+        account_posts integer,
+        post_count integer NOT NULL DEFAULT 0,
+        lease_owner text,
+        lease_until real,
+        due_at real,
+        crawled_at real,
+        written integer NOT NULL DEFAULT 0,
+        UNIQUE (kind, key),
+        UNIQUE (kind, handle)
+    )
+    """,
+    "CREATE INDEX crawl_target_lease ON crawl_target (lease_owner) WHERE lease_until IS NOT NULL",
+    """
+    CREATE TABLE crawl_page (
+        number integer PRIMARY KEY AUTOINCREMENT,
+        id text NOT NULL UNIQUE,
+        run_id integer NOT NULL,
+        target_id integer,
+        fetched_at real NOT NULL,
+        endpoint text NOT NULL,
+        params text NOT NULL,
+        credential text NOT NULL,
+        post_count integer NOT NULL,
+        user_count integer NOT NULL,
+        new_count integer NOT NULL DEFAULT 0,
+        updated_count integer NOT NULL DEFAULT 0,
+        refused_count integer NOT NULL,
+        refused text NOT NULL,
+        newest_id integer,
+        oldest_id integer
+    )
+    """,
+    "CREATE INDEX crawl_page_target ON crawl_page (target_id, oldest_id)",
+    "CREATE INDEX crawl_page_run ON crawl_page (run_id)",
+    # `page` is the number of the page that brought the row and counts it as new, as long as
+    # `counted` is 0; `version` is that of the page that changed it last. Numbers of pages
+    # grow in the order of the commits.
+    """
+    CREATE TABLE csv_pending (
+        target_id integer NOT NULL,
+        id integer NOT NULL,
+        cells text NOT NULL,
+        page integer NOT NULL,
+        version integer NOT NULL,
+        counted integer NOT NULL DEFAULT 0,
+        PRIMARY KEY (target_id, id)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE api_bucket (
+        subject text NOT NULL,
+        endpoint text NOT NULL,
+        bucket text NOT NULL,
+        PRIMARY KEY (subject, endpoint)
+    ) WITHOUT ROWID
+    """,
+    f"PRAGMA user_version = {_SCHEMA}",
+]
+
+
+class Bookkeeping:
+    """The bookkeeping of one folder, for one process.
+
+    **Errors**: `DatabaseError` when the disk is full or broken, or the file is gone or locked;
+    `ConfigurationError` when it may not be written.
+    """
+
+    def __init__(self, folder: Path, stopping: Callable[[], bool]) -> None:
+        self._folder = folder
+        self._stopping = stopping
+        self._connection: Connection | None = None
+
+    def make(self) -> None:
+        """Makes the file and its tables if need be."""
+        self._patiently(lambda: _make_bookkeeping(self._folder))
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """What the work gives, in a transaction of its own, which may be repeated."""
+        return self._patiently(lambda: _transaction(self._connected(), work))
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """What the work gives; each of its statements reads one state."""
+        return self._patiently(lambda: work(self._connected()))
+
+    def patience(self) -> Callable[[], bool]:
+        """Whether to go on waiting for another process, asked from now on."""
+        patience = _Patience(self._stopping)
+        return lambda: not patience.is_over()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = _open(self._folder)
+        return self._connection
+
+    def _patiently(self, attempt: Callable[[], T]) -> T:
+        """What the attempt gives, tried again while another process is in the way."""
+        patience = _Patience(self._stopping)
+        while True:
+            try:
+                return attempt()
+            except sqlite3.Error as error:
+                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                if code not in _IN_THE_WAY or patience.is_over():
+                    self.close()
+                    raise _refusal(error, code, self._folder) from None
+
+
+def lost(folder: Path) -> DatabaseError:
+    """The error of a target that the bookkeeping does not know."""
+    return DatabaseError(
+        f"{BOOKKEEPING} in {folder} does not know a target that is being walked, so it was "
+        "replaced meanwhile: run again, and leave the file alone"
+    )
+
+
+class _Patience:
+    """How long other processes are waited for: not long any more once the run is to end."""
+
+    def __init__(self, stopping: Callable[[], bool]) -> None:
+        self._stopping = stopping
+        self._began_at = time.monotonic()
+
+    def is_over(self) -> bool:
+        waited_s = time.monotonic() - self._began_at
+        return waited_s >= (BUSY_S if self._stopping() else PATIENCE_S)
+
+
+def _make_bookkeeping(folder: Path) -> None:
+    try:
+        connection = _connect(folder, "rwc")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
+            raise
+        raise ConfigurationError(
+            f"the file {BOOKKEEPING} in {folder} cannot be opened: correct its rights or name "
+            "another folder"
+        ) from None
+    with closing(connection):
+        if _schema_of(connection) == 0:
+            connection.execute("PRAGMA journal_mode = WAL")
+            _transaction(connection, _make_tables)
+
+
+def _make_tables(connection: Connection) -> None:
+    if _schema_of(connection) == 0:
+        for statement in _TABLES:
+            connection.execute(statement)
+
+
+def _open(folder: Path) -> Connection:
+    connection = _connect(folder, "rw")
+    schema = _schema_of(connection)
+    if schema == _SCHEMA:
+        return connection
+    connection.close()
+    raise DatabaseNotMigrated(
+        f"{BOOKKEEPING} in {folder} has schema {schema}, this program needs {_SCHEMA}: install "
+        "the version of tweetcrawler that made it, or name another folder"
+    )
+
+
+def _connect(folder: Path, mode: str) -> Connection:
+    url = f"{(folder / BOOKKEEPING).absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(url, uri=True, timeout=BUSY_S, isolation_level=None)
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        _schema_of(connection)  # the first look at the file: what is no database is refused here
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _schema_of(connection: Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        result = work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return result
+
+
+def _refusal(error: sqlite3.Error, code: int, folder: Path) -> DatabaseError | ConfigurationError:
+    what = f"{BOOKKEEPING} in {folder}"
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return ConfigurationError(
+            f"{what} cannot be written to: correct its rights or name another folder"
+        )
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return DatabaseError(
+            f"{what} cannot be written: {error}; everything saved is safe, make room and run again"
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return DatabaseError(
+            f"{what} is damaged: {error}; bring it back from a copy, or delete it: the CSV files "
+            "stay, but every timeline is read again"
+        )
+    if code in _IN_THE_WAY:
+        return DatabaseError(
+            f"{what} is held by another program: {error}; end that, then run again"
+        )
+    return DatabaseError(f"{what} cannot be used: {error}; look at the folder, then run again")
+
+
+# -- targets and their leases ----------------------------------------------------------------------
+
+
+def lease_runs(until: float | None, holder: str | None, now: float) -> bool:
+    """Whether a lease still runs; one that ends later than any lease can was taken before
+    the clock was set back.
+    """
+    return until is not None and now < until <= now + LEASE_S and not is_gone(holder)
+
+
+def claim_name(connection: Connection, name: str, owner: str, now: float) -> bool:
+    row = connection.execute(
+        """
+        SELECT id, key, same_as, lease_owner, lease_until
+        FROM crawl_target WHERE kind = ? AND handle = ?
+        """,
+        [TIMELINE, name],
+    ).fetchone()
+    if row is None:
+        connection.execute(
+            """
+            INSERT INTO crawl_target (kind, handle, state_at, lease_owner, lease_until)
+            VALUES (?, ?, ?, ?, ?)
+            """,
+            [TIMELINE, name, now, owner, now + LEASE_S],
+        )
+        return True
+    number, key, same_as, holder, until = row
+    if (
+        key is not None
+        or same_as is not None
+        or (lease_runs(until, holder, now) and holder != owner)
+    ):
+        return False
+    connection.execute(
+        "UPDATE crawl_target SET lease_owner = ?, lease_until = ? WHERE id = ?",
+        [owner, now + LEASE_S, number],
+    )
+    return True
+
+
+def note_found(connection: Connection, one: Found, now: float) -> None:
+    handle = one.handle.lower()
+    account = connection.execute(
+        "SELECT id, handle FROM crawl_target WHERE kind = ? AND key = ? AND handle <> ?",
+        [TIMELINE, one.user_id, handle],
+    ).fetchone()
+    if account is not None:
+        connection.execute(
+            """
+            UPDATE crawl_target
+            SET same_as = ?, state = 'renamed', state_reason = ?, state_at = ?, lease_until = NULL
+            WHERE kind = ? AND handle = ?
+            """,
+            [account[0], f"the account is known as @{account[1]}", now, TIMELINE, handle],
+        )
+        return
+    connection.execute(
+        """
+        UPDATE crawl_target
+        SET key = ?, username = ?, account_posts = ?, state = 'new', state_reason = '',
+            state_at = ?, lease_until = NULL, due_at = NULL
+        WHERE kind = ? AND handle = ? AND same_as IS NULL
+        """,
+        [one.user_id, one.username, one.account_posts, now, TIMELINE, handle],
+    )
+
+
+def forget_if_deleted(connection: Connection, target: int, path: Path) -> None:
+    """What is not stored must be read again: a deleted file takes the coverage with it."""
+    row = connection.execute(
+        "SELECT covered <> '{}' OR unreachable <> '{}' FROM crawl_target WHERE id = ? AND written",
+        [target],
+    ).fetchone()
+    if row is None or not is_missing(path):
+        return
+    if row[0]:
+        log.warning("%s is gone, so the posts of its user are read again from the newest on", path)
+    connection.execute(
+        """
+        UPDATE crawl_target
+        SET covered = '{}', unreachable = '{}', unreachable_reason = '', post_count = 0,
+            crawled_at = NULL, written = 0
+        WHERE id = ?
+        """,
+        [target],
+    )
+    # The run keeps its costs; but how deep a walk is in the timeline is counted from its
+    # own pages.
+    connection.execute("UPDATE crawl_page SET target_id = NULL WHERE target_id = ?", [target])
+
+
+def less(ranges: str, taken: str) -> str:
+    if ranges == "{}":
+        return ranges
+    return coverage.to_text(
+        coverage.difference(coverage.from_text(ranges), coverage.from_text(taken))
+    )
+
+
+def with_range(ranges: str, added: coverage.Range | None) -> str:
+    if added is None:
+        return ranges
+    return coverage.to_text(coverage.union(coverage.from_text(ranges), [added]))
+
+
+# -- pages and the rows that wait for their file ---------------------------------------------------
+
+
+def insert_page(
+    connection: Connection, run: int, bought: Bought, now: float, batch: Batch | None = None
+) -> int | None:
+    """The number of the page; None when it is stored already."""
+    ids = [row["id"] for row in batch.rows] if batch else []
+    refused = [{"id": i, "reason": reason} for i, reason in batch.refused] if batch else []
+    cursor = connection.execute(
+        """
+        INSERT INTO crawl_page (id, run_id, target_id, fetched_at, endpoint, params, credential,
+            post_count, user_count, refused_count, refused, newest_id, oldest_id)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (id) DO NOTHING
+        """,
+        [
+            str(bought.id),
+            run,
+            batch.target if batch else None,
+            now,
+            bought.endpoint,
+            json.dumps(dict(bought.params)),
+            bought.credential,
+            bought.posts,
+            bought.users,
+            len(refused),
+            json.dumps(refused),
+            max(ids, default=None),
+            min(ids, default=None),
+        ],
+    )
+    return cursor.lastrowid if cursor.rowcount == 1 else None
+
+
+def add_rows(connection: Connection, batch: Batch, page: int) -> tuple[int, int]:
+    """Lets the rows of a page wait for their file; gives how many are new and how many
+    changed, so far known.
+    """
+    new = updated = 0
+    for row in batch.rows:
+        cells = ["" if row[column] is None else str(row[column]) for column in COLUMNS]
+        waiting = connection.execute(
+            "SELECT cells FROM csv_pending WHERE target_id = ? AND id = ?",
+            [batch.target, row["id"]],
+        ).fetchone()
+        if waiting is None:
+            new += 1
+            connection.execute(
+                """
+                INSERT INTO csv_pending (target_id, id, cells, page, version)
+                VALUES (?, ?, ?, ?, ?)
+                """,
+                [batch.target, row["id"], orjson.dumps(cells).decode(), page, page],
+            )
+            continue
+        known = orjson.loads(waiting[0])
+        cells = merging.updated(known, cells)
+        if cells != known:
+            updated += 1
+            connection.execute(
+                "UPDATE csv_pending SET cells = ?, version = ? WHERE target_id = ? AND id = ?",
+                [orjson.dumps(cells).decode(), page, batch.target, row["id"]],
+            )
+    connection.execute(
+        "UPDATE crawl_page SET new_count = ?, updated_count = ? WHERE number = ?",
+        [new, updated, page],
+    )
+    return new, updated
+
+
+def waiting(connection: Connection, target: int) -> AbstractContextManager[Iterable[Waiting]]:
+    """The rows that wait for the target's file, newest first."""
+    # One statement reads one state of the bookkeeping, however long it takes.
+    rows = connection.execute(
+        """
+        SELECT id, cells, page, version, counted FROM csv_pending
+        WHERE target_id = ? ORDER BY id DESC
+        """,
+        [target],
+    )
+    return closing(rows)
+
+
+def settle_counts(connection: Connection, target: int, path: Path, tally: Tally) -> None:
+    forget_if_deleted(connection, target, path)
+    for page, again in sorted(tally.again.items()):
+        connection.execute(
+            """
+            UPDATE crawl_page SET new_count = new_count - ?, updated_count = updated_count + ?
+            WHERE number = ?
+            """,
+            [again, tally.updated[page], page],
+        )
+    connection.execute(
+        "UPDATE csv_pending SET counted = 1 WHERE target_id = ? AND page <= ? AND NOT counted",
+        [target, tally.version],
+    )
+
+
+def drop_written(connection: Connection, target: int, tally: Tally) -> None:
+    connection.execute(
+        "DELETE FROM csv_pending WHERE target_id = ? AND version <= ?", [target, tally.version]
+    )
+    connection.execute("UPDATE crawl_target SET written = 1 WHERE id = ?", [target])
+
+
+# -- buckets ---------------------------------------------------------------------------------------
+
+_BUCKET_FIELDS = {f.name for f in fields_of(Bucket)}
+
+
+def bucket_of(connection: Connection, key: Key) -> Bucket:
+    row = connection.execute(
+        "SELECT bucket FROM api_bucket WHERE subject = ? AND endpoint = ?", list(key)
+    ).fetchone()
+    known = json.loads(row[0]) if row else {}
+    return Bucket(**{name: value for name, value in known.items() if name in _BUCKET_FIELDS})

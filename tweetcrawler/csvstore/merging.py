@@ -1,0 +1,185 @@
+"""Merging of rows into a CSV file: what it held and what waits for it, newest first.
+
+A spreadsheet may have sorted the file another way, or somebody may have cut it; a file that
+this program did not make is left as it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.files import Replacement
+from tweetcrawler.flatten import COLUMNS, KEPT
+
+# The csv module refuses fields of more than 128 kB unless it is told otherwise.
+_CSV_FIELD_MAX = 2**31 - 1
+
+_Row = tuple[int, list[str]]
+# A row that waits: its id, its cells as JSON, the page that brought it, the page that changed
+# it last, and whether its page counts it already.
+Waiting = tuple[int, str, int, int, int]
+# Opens a reading of them; it must be closed, or SQLite goes on showing its old state.
+WaitingRows = Callable[[], AbstractContextManager[Iterable[Waiting]]]
+
+
+@dataclass
+class Tally:
+    """What a merge learned: the last version it wrote, and by page which rows were in the
+    file already.
+    """
+
+    version: int = 0
+    again: Counter[int] = field(default_factory=Counter)
+    updated: Counter[int] = field(default_factory=Counter)
+
+
+def write_merged(path: Path, waiting: WaitingRows, fresh: Replacement) -> Tally:
+    """Writes header, the rows of `path` and those that wait into the new file; nothing is put
+    in place yet.
+
+    `waiting` gives the rows newest first, and is asked again when the file is out of order.
+    """
+    try:
+        return _write_with(_newest_first(_stored(path)), waiting, fresh)
+    except _OutOfOrder:
+        return _write_with(_sorted(_stored(path)), waiting, fresh)
+
+
+def updated(known: Sequence[str], cells: Sequence[str]) -> list[str]:
+    """The cells of a row that was known before."""
+    return [
+        now or (before if column in KEPT else now)
+        for column, before, now in zip(COLUMNS, known, cells, strict=True)
+    ]
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is no such file; an empty one holds as little."""
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def check_header(path: Path) -> None:
+    """Refuses a file of this name that was not made by this program."""
+    with closing(_stored(path)) as rows:
+        next(rows, None)
+
+
+class _OutOfOrder(Exception):
+    """Somebody has sorted the file another way."""
+
+
+def _write_with(stored: Iterator[_Row], waiting: WaitingRows, fresh: Replacement) -> Tally:
+    tally = Tally()
+    with (
+        waiting() as rows,
+        fresh.emptied() as file,
+        io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
+    ):
+        writer = csv.writer(text)  # its usual dialect is RFC 4180: commas, double quotes, CR LF
+        writer.writerow(COLUMNS)
+        writer.writerows(_merged(stored, rows, tally))
+    return tally
+
+
+def _merged(
+    stored: Iterator[_Row], waiting: Iterable[tuple[int, str, int, int, int]], tally: Tally
+) -> Iterator[list[str]]:
+    """Both, newest first; a row that stands in the file already is replaced."""
+    before = next(stored, None)
+    for tweet_id, text, page, version, counted in waiting:
+        while before is not None and before[0] > tweet_id:
+            yield before[1]
+            before = next(stored, None)
+        cells = orjson.loads(text)
+        tally.version = max(tally.version, version)
+        if before is not None and before[0] == tweet_id:
+            cells = updated(before[1], cells)
+            if not counted:
+                tally.again[page] += 1
+                tally.updated[page] += cells != before[1]
+            before = next(stored, None)
+        yield cells
+    if before is not None:
+        yield before[1]
+        yield from (cells for _, cells in stored)
+
+
+def _stored(path: Path) -> Generator[_Row, None, None]:
+    """The rows of a file as `(id, cells)`, in its order; none when it is missing."""
+    csv.field_size_limit(_CSV_FIELD_MAX)
+    try:
+        file = path.open(encoding="utf-8-sig", newline="")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    with file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header = next(reader, None)
+            if header is not None and header != list(COLUMNS):
+                raise ConfigurationError(
+                    f"{path} was not made by tweetcrawler: its first line is not the header of the "
+                    f"{len(COLUMNS)} columns; move it out of the folder, it is left as it is"
+                )
+            for cells in filter(None, reader):
+                if len(cells) != len(COLUMNS) or not (cells[0].isascii() and cells[0].isdecimal()):
+                    raise _broken(path, reader.line_num, "it is not a row with an id")
+                yield int(cells[0]), cells
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise _broken(path, reader.line_num, str(error)) from None
+        except OSError as error:
+            raise _unreadable(path, error) from None
+
+
+def _newest_first(rows: Iterator[_Row]) -> Iterator[_Row]:
+    last: int | None = None
+    for row in rows:
+        if last is not None and row[0] >= last:
+            raise _OutOfOrder
+        last = row[0]
+        yield row
+
+
+def _sorted(rows: Iterator[_Row]) -> Iterator[_Row]:
+    """The rows in our order, the first of each id; sorted on disk, since a file may be of
+    any size.
+    """
+    with closing(sqlite3.connect("", isolation_level=None)) as scratch:
+        scratch.execute("CREATE TABLE line (id integer PRIMARY KEY, cells text)")
+        scratch.execute("BEGIN")
+        scratch.executemany(
+            "INSERT OR IGNORE INTO line VALUES (?, ?)",
+            ((i, orjson.dumps(cells).decode()) for i, cells in rows),
+        )
+        for tweet_id, cells in scratch.execute("SELECT id, cells FROM line ORDER BY id DESC"):
+            yield tweet_id, orjson.loads(cells)
+
+
+def _broken(path: Path, line: int, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path}, line {line}, cannot be read: {why}; correct it or move the file away, posts "
+        "that wait for it are kept"
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} cannot be read: {error.strerror or error}; correct its rights or move it out "
+        "of the folder"
+    )
