@@ -29,8 +29,9 @@ EMPTY_PAGES_MAX = 50
 
 
 def settled_below(server_time_s: float) -> int:
-    """The id below which X's answers are complete, for an answer that X dated
-    `server_time_s` (epoch).
+    """The id below which an answer of this date is complete.
+
+    `server_time_s` is the answer's own date, in epoch seconds.
     """
     return id_at(int(server_time_s * 1000) - SETTLING_MS)
 
@@ -87,9 +88,7 @@ class Hole:
 
 @dataclass(frozen=True)
 class Bounds:
-    """The ids that are wanted: from `lowest` (1: without a bottom) up to, not including,
-    `end` (None: the present).
-    """
+    """The wanted ids: from `lowest` (1: no bottom) to below `end` (None: the present)."""
 
     lowest: int = 1
     end: int | None = None
@@ -112,8 +111,9 @@ def holes(*known: Iterable[Range], within: Bounds = EVERYTHING) -> list[Hole]:
 
 
 def reachable(hole: Hole, floor_id: int) -> tuple[Hole | None, Range | None]:
-    """The part of a hole that a search reaches that looks back to `floor_id` only, and the
-    rest below it.
+    """The part of a hole above `floor_id`, and the rest below it.
+
+    A search reaches back to `floor_id` only.
     """
     if hole.since_id + 1 >= floor_id:
         return hole, None
@@ -135,9 +135,7 @@ def _holes(ranges: Sequence[Range]) -> list[Hole]:
 
 @dataclass(frozen=True)
 class Ask:
-    """One question to X: posts between the ids, both exclusive, behind the token if there
-    is one.
-    """
+    """One question to X: posts between two exclusive ids, after the token if there is one."""
 
     since_id: int
     until_id: int | None
@@ -155,8 +153,7 @@ class Learned:
 
 @dataclass
 class Walk:
-    """One descent through a hole, newest post first: `ask` says what to request, `learn`
-    takes the answer.
+    """One descent through a hole, newest post first: `ask`, then `learn` from the answer.
 
     The walk pages by id, since ids last and tokens expire; a token only leads past an empty
     page. It may be dropped after any answer: whoever saved what `learn` gave goes on with
@@ -182,8 +179,7 @@ class Walk:
     def learn(
         self, ids: Sequence[int], next_token: str | None, *, settled_below_id: int
     ) -> Learned:
-        """What an answer with these ids covers; sets `ask` to the next question, None at
-        the end.
+        """The ids that an answer covers; sets `ask` to the next question, None at the end.
 
         Neither order nor repetition of ids matters. `settled_below_id` is `settled_below`
         of the answer's own date. After too many answers without progress `stalled` is set

@@ -1,5 +1,6 @@
-"""Folder with one CSV file per user: no kill at any moment tears a line, loses a post, or
-writes one twice.
+"""A folder with one CSV file per user, whole after a kill at any moment.
+
+No kill tears a line, loses a saved post, or writes one twice.
 
 A hidden SQLite file in the folder holds the bookkeeping, and the rows that are saved but are in
 no file yet. When a walk ends or pauses, the CSV file is written again, from what it held and
@@ -36,8 +37,7 @@ _SEARCH_SLUG = re.compile(r"search-[a-z0-9-]{8,60}", re.ASCII)
 
 @dataclass(frozen=True)
 class CsvFolder:
-    """The folder of CSV files: `<handle as listed, in lower case>.csv` for each user that
-    was read.
+    """A folder of CSV files: `<handle as listed, in lower case>.csv` for each user that was read.
 
     Posts that a search found are in a file named after the query, as `queries.slug_of`
     makes it of it. A file keeps its name when the account is renamed, since its rows belong
@@ -120,9 +120,7 @@ class Session:
         return run, now
 
     def end_run(self, run: int, *, exit_code: int, report: Mapping[str, Any]) -> None:
-        """Notes how a run ended, and writes to the files what workers that were killed left
-        waiting.
-        """
+        """Notes how a run ended, and writes the files of workers that were killed."""
         given = [time.time(), exit_code, json.dumps(dict(report), default=str), run]
         self._books.write(
             lambda c: c.execute(
@@ -158,8 +156,9 @@ class Session:
     # -- targets -----------------------------------------------------------------------------------
 
     def targets(self, handles: Sequence[str]) -> dict[str, Target]:
-        """The stored targets of these handles, by handle; a handle of a renamed account
-        gives its account.
+        """The stored targets of these handles, by handle.
+
+        A handle of a renamed account gives its account.
         """
 
         def work(connection: Connection) -> dict[str, Target]:
@@ -184,8 +183,9 @@ class Session:
         return self._books.read(work)
 
     def claim_handles(self, handles: Sequence[str], owner: str) -> set[str]:
-        """Takes the lease of handles that nobody resolved yet; the rest is being resolved
-        by others.
+        """Takes the leases of handles that are not resolved yet.
+
+        Other processes are resolving the rest.
         """
         names = {handle: _checked(handle.lower()) for handle in handles}
 
@@ -314,8 +314,7 @@ class Session:
         keep_body: bool = True,  # noqa: ARG002
         meanwhile: Callable[[], object] | None = None,  # noqa: ARG002 - a file leaves no time
     ) -> Saved:
-        """Saves a page in one transaction: its rows, what was bought, its coverage; renews
-        the lease.
+        """Saves a page in one transaction: rows, purchase, coverage; renews the lease.
 
         The rows wait in the bookkeeping for the end of the walk. Bodies are not kept in a
         folder of CSV files, whatever `keep_body` says: nothing there reads them.
@@ -421,8 +420,9 @@ class Session:
             self.finish(end.target.id, owner, state=end.state, reason=end.reason, crawled=True)
 
     def release(self, owner: str, targets: Sequence[int] | None = None) -> None:
-        """Gives back the owner's leases of these targets, by default all, and writes the
-        files of what it saved.
+        """Gives back the owner's leases of these targets, by default all.
+
+        Writes the files of what it saved.
         """
         found = self._books.read(
             lambda c: c.execute(
@@ -518,8 +518,9 @@ class Session:
         keys: Iterable[Key],
         change: Callable[[dict[Key, Bucket], float], tuple[Mapping[Key, Bucket], T]],
     ) -> T:
-        """See `permits.Books`: all processes of one machine share the bookkeeping and the
-        machine's clock.
+        """Changes buckets in one transaction; see `permits.Books`.
+
+        All processes of one machine share the bookkeeping and the machine's clock.
         """
         wanted = sorted(set(keys))
 
@@ -576,8 +577,7 @@ class Session:
         return str(row[0])
 
     def _replace(self, target: int, path: Path) -> None:
-        """Puts a new file in the place of the old one; repeated after a crash, it gives the
-        same file.
+        """Replaces the target's file; repeated after a crash, it gives the same file.
 
         What the rows count as is settled before the new file is in place: afterwards every
         row would be found in the file, and look as if it had been there before. The rows
@@ -615,8 +615,9 @@ def _make_folder(folder: Path) -> None:
 
 
 def _checked(handle: str) -> str:
-    """The handle, if it can be a username of X: whatever else it is, it never becomes part
-    of a path.
+    """The handle, if it can be a username of X.
+
+    Whatever else it is, it never becomes part of a path.
     """
     if _USERNAME.fullmatch(handle) is None:
         raise ConfigurationError(

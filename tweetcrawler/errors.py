@@ -166,7 +166,8 @@ class XUnavailable(XError):
 
     @property
     def may_be_charged(self) -> bool:
-        """Whether X may have sold something all the same: what it refuses is free, what is
-        lost on its way is not.
+        """Whether X may have sold something all the same.
+
+        What it refuses is free, what is lost on its way is not.
         """
         return not self.unsent and self.status in (None, 200)

@@ -1,5 +1,6 @@
-"""A file takes its place in one step: a reader, or a kill at any moment, finds the old file or
-the new one, never a part.
+"""Replacing a file in one step.
+
+A reader, or a kill at any moment, finds the old file or the new one, never a part.
 
 The new file is written under a hidden name in the same folder, brought to disk, and renamed.
 A rename replaces a file in one step on POSIX, but lasts through a loss of power only once the

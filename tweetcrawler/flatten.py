@@ -373,9 +373,7 @@ def _retweet_mentions(
 
 
 def _username(user_id: int, tweet: dict[str, Any], includes: _Includes) -> str | None:
-    """The handle of the user that `tweet` replies to, as the users or the mentions of the
-    page tell it.
-    """
+    """The handle of the user that `tweet` replies to, from users or mentions of the page."""
     handle: str | None = (includes.users.get(str(user_id)) or NOTHING).get("username")
     if handle is None:
         handle = _mentioned(user_id, _content(tweet)[1].get("mentions") or ())
@@ -480,9 +478,7 @@ def stored(text: str | None) -> str | None:
 
 
 def _storable(text: str) -> str:
-    """`text` with U+FFFD for each character that PostgreSQL cannot store: U+0000 and lone
-    surrogates.
-    """
+    """`text` with U+FFFD for U+0000 and lone surrogates, which PostgreSQL cannot store."""
     if "\x00" in text:
         text = text.replace("\x00", "\ufffd")
     if not text.isascii():
@@ -611,8 +607,9 @@ _INCLUDES = {
 
 
 def fitted_to(tweet: Any, shape: Any) -> dict[str, Any]:
-    """A copy of a tweet without all that does not fit `shape`; what is no object at all is
-    refused.
+    """A copy of a tweet without all that does not fit `shape`.
+
+    What is no object at all is refused.
     """
     if not isinstance(tweet, dict):
         raise NotStorable(f"it is {shown(tweet)}, not an object")

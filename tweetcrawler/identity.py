@@ -1,5 +1,4 @@
-"""Who holds a lease: names of processes by which others on the same machine can see that
-they are gone.
+"""Names of lease holders, by which other processes see that a holder is gone.
 
 A lease ends by itself after a minute. Whoever was killed on this machine need not be waited
 for even that long: its name says which process it was, and a process id that is used again
@@ -21,8 +20,9 @@ def new_owner(run: int) -> str:
 
 
 def is_gone(owner: str | None) -> bool:
-    """Whether the process of that name ran on this machine and has ended; False when that
-    cannot be told.
+    """Whether the process of that name ran on this machine and has ended.
+
+    False when that cannot be told.
     """
     parts = (owner or "").split("|")
     if len(parts) != 5 or not _machine() or parts[1] != _machine() or not parts[2].isdecimal():
@@ -31,8 +31,9 @@ def is_gone(owner: str | None) -> bool:
 
 
 def _machine() -> str:
-    """This boot of this machine and its space of process ids; empty where the system does
-    not tell.
+    """This boot of this machine and its space of process ids.
+
+    Empty where the system does not tell.
     """
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()

@@ -1,5 +1,4 @@
-"""The right to send a request: permits are lent from the buckets that X will charge, before
-anything is sent.
+"""Permits to send requests, lent from X's rate-limit buckets before anything is sent.
 
 A credential opens routes: its user token (OAuth 1.0a) and its app (bearer) are counted
 separately by X. A `Ledger` belongs to one process. It borrows permits in blocks from books
@@ -85,8 +84,7 @@ class Keys(Protocol):
 
 @dataclass(frozen=True)
 class Permit:
-    """The right to send one request to `endpoint` with credential number `credential`, as
-    user or as app.
+    """The right to send one request to `endpoint` with one credential, as user or as app.
 
     It is to be sent `after_s` seconds from now, which is 0 unless X counts the endpoint by
     the second.
@@ -294,8 +292,9 @@ class Ledger:
         return None
 
     def give_back(self, books: Books) -> None:
-        """Returns every permit that was not used, for others or the next run; the process
-        will send no more.
+        """Returns all unused permits, for others or the next run.
+
+        The process will send no more.
         """
         blocks = {key: block for key, block in self._blocks.items() if block.left > 0}
         self._blocks.clear()
@@ -310,8 +309,9 @@ class Ledger:
             books.change_buckets(blocks, change)
 
     def _forget_blocks(self, permit: Permit, error: XError) -> None:
-        """Drops what was lent from the buckets that the refusal closes: more of it would be
-        refused, too.
+        """Drops what was lent from the buckets that the refusal closes.
+
+        More of it would be refused, too.
         """
         closed = {permit.key}
         if isinstance(error, CapReached):
@@ -331,8 +331,9 @@ class Ledger:
         return True
 
     def _borrow(self, books: Books, routes: Sequence[Permit]) -> Permit | None:
-        """A block from the first open route: the own credential's, else the one whose window
-        ends soonest.
+        """A block from the first open route: the own credential's, else the first to end.
+
+        Of the others' routes, the one is taken whose window ends soonest.
         """
         breaker = (_EVERYONE, routes[0].endpoint)
 

@@ -1,5 +1,4 @@
-"""What X charges, caps and allows: read from a file, since X changes it and no program
-should have to.
+"""X's prices, caps and limits, read from a file, since X changes them.
 
 Money is counted in whole millionths of a USD, so that sums of any length are exact.
 """
@@ -20,9 +19,7 @@ MICRO = 1_000_000
 
 @dataclass(frozen=True)
 class Limit:
-    """Requests in a window of 15 minutes and in 24 hours, by kind of token; None where
-    nothing is known or offered.
-    """
+    """Requests in 15 minutes and in 24 hours, by kind of token; None where unknown."""
 
     app: int | None = None
     user: int | None = None
@@ -32,8 +29,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Tariff:
-    """What X charges somebody, in millionths of a USD: for a post, a user, a request to
-    some endpoints, a month.
+    """X's prices in millionths of a USD: per post, user, request to an endpoint, month.
 
     `posts_per_month` is the cap of a project, None without one. With `once_a_day` what is
     read again on the same UTC day through the same endpoint is free. `limits` are first
@@ -51,17 +47,14 @@ class Tariff:
     limits: Mapping[str, Limit] = field(default_factory=dict)
 
     def cost(self, endpoint: str, *, requests: int = 0, posts: int = 0, users: int = 0) -> int:
-        """What so many answers of an endpoint cost that brought so much, in millionths of a
-        USD.
-        """
+        """Cost of answers of one endpoint, in millionths of a USD."""
         return self.requests.get(endpoint, 0) * requests + self.post * posts + self.user * users
 
 
 def load(
     path: Path | None, name: str | None, *, post: float | None = None, user: float | None = None
 ) -> Tariff:
-    """A tariff of the file, or of the shipped one; `post` and `user` (USD) take the place
-    of its prices.
+    """A tariff of the file, or of the shipped one; `post` and `user` (USD) replace its prices.
 
     **Errors**: `ConfigurationError` for a file that cannot be used and a tariff that it does
     not have.

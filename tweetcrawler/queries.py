@@ -46,9 +46,7 @@ def from_user(username: str) -> str:
 
 
 def for_trend(name: str, lang: str | None) -> str:
-    """The query for the posts of a trend: its hashtag, or its words as a phrase; optionally
-    in one language.
-    """
+    """The query for a trend: its hashtag, or its words as a phrase, in a language if given."""
     found = name.strip()
     if not _HASHTAG.fullmatch(found):
         found = f'"{" ".join(found.replace(chr(34), " ").split())}"'
@@ -56,8 +54,7 @@ def for_trend(name: str, lang: str | None) -> str:
 
 
 def lowest_id(text: str) -> int:
-    """The lowest id that is wanted, from an id (the wanted ones are newer) or a date (UTC,
-    it is in).
+    """The lowest wanted id, from an id (exclusive) or a date (UTC, inclusive).
 
     **Errors**: ValueError with what it must be.
     """
@@ -68,8 +65,7 @@ def lowest_id(text: str) -> int:
 
 
 def end_id(text: str) -> int:
-    """The lowest id that is not wanted any more, from an id (the wanted ones are older) or
-    a date (UTC, not in).
+    """The first id after the wanted ones, from an id or a date (UTC), both exclusive.
 
     **Errors**: ValueError with what it must be.
     """

@@ -1,5 +1,4 @@
-"""Secrets: values that do not show themselves, credentials made of them, and the files they
-stand in.
+"""Secrets that do not show themselves, credentials made of them, and their files.
 
 No sentence made here quotes what a file holds: a file may always be the wrong one, with a
 key in the place of a name.
@@ -36,9 +35,7 @@ def silence_libraries() -> None:
 
 
 class Secret:
-    """A text that appears as `***` wherever it is printed, formatted or logged; `reveal`
-    gives it.
-    """
+    """A text that is shown as `***` in print, format and log; `reveal` gives it."""
 
     __slots__ = ("_value",)
 
@@ -84,9 +81,7 @@ class Credential:
 
     @property
     def has_app(self) -> bool:
-        """Whether it can speak for its app: with a bearer token, or with the keys that X
-        gives one for.
-        """
+        """Whether it can act as its app, with a bearer token or with keys to get one."""
         return self.bearer_token is not None or self.consumer_key is not None
 
     @property
@@ -101,9 +96,7 @@ class Credential:
 
     @property
     def proxy_fingerprint(self) -> str:
-        """32 hexadecimal digits that stand for this credential's way through its proxy; empty
-        without one.
-        """
+        """32 hexadecimal digits for this credential's proxy; empty without one."""
         if self.proxy is None:
             return ""
         key = self.access_token_secret or self.consumer_secret or self.bearer_token
@@ -111,17 +104,14 @@ class Credential:
 
     @property
     def app_fingerprint(self) -> str:
-        """32 hexadecimal digits that stand for the app; of its bearer token when nothing
-        else is known.
-        """
+        """32 hexadecimal digits for the app; of its bearer token if only that is known."""
         if self.consumer_key is None:
             return _fingerprint(self.bearer_token)
         return _fingerprint(self.consumer_secret, self.consumer_key)
 
 
 def read_text(path: Path, purpose: str) -> str:
-    """The text of a file that an operator wrote: UTF-8, or UTF-16 with its mark; no mark is
-    left in it.
+    """The text of a file in UTF-8, or in UTF-16 with its mark; the mark is left out.
 
     Errors: ConfigurationError names the file, the `purpose` it was wanted for, and what to do.
     """
@@ -136,9 +126,7 @@ def read_text(path: Path, purpose: str) -> str:
 
 
 def read_by_others(path: Path) -> str | None:
-    """A sentence when the mode of the file lets others of this machine read or change it,
-    else None.
-    """
+    """A warning when other users of this machine can read or change the file, else None."""
     mode = path.stat().st_mode & 0o777
     if not mode & 0o077:
         return None

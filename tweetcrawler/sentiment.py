@@ -1,5 +1,4 @@
-"""The VADER score of a text: the only user of vaderSentiment, whose scores are kept to the
-last digit.
+"""The VADER score of a text, to the last digit of vaderSentiment, which only this uses.
 
 VADER's lists of words, emoji and idioms come from the package. Its rules are written anew,
 since it looks at every word of a text through all of them: here a word is read once for all
@@ -19,8 +18,9 @@ from typing import Any
 
 @cache
 def scorer() -> Callable[[str], float]:
-    """A function that gives the compound score of a text: -1 to 1, four decimals, 0.0 when
-    nothing is felt.
+    """A function that gives the compound score of a text: -1 to 1, with four decimals.
+
+    0.0 when nothing is felt.
 
     The lexicon is read by the first call in a process, which takes some 30 ms; the later
     ones return the same function.
@@ -139,9 +139,7 @@ class _Rules:
         )
 
     def _value(self, words: Sequence[_Word], i: int, *, tokens: Sequence[str]) -> float:
-        """What word `i` adds to the score, with the three words before it and the two
-        behind it.
-        """
+        """Value of word `i` in its context: the three words before it, the two after it."""
         third, second, first, word, after = words[i - 3 : i + 2]
         value = word.feeling
         if value is None or word.boost or (word.text == "kind" and after.text == "of"):
@@ -197,9 +195,7 @@ class _Rules:
         return boost
 
     def _phrased(self, value: float, near: Sequence[_Word]) -> float:
-        """The value of an idiom, of which the fourth word is part or which ends before it;
-        phrases that boost add.
-        """
+        """The value of an idiom that holds or precedes the fourth word, and phrases that boost."""
         third, second, first, word, after, next_ = [each.text for each in near]
         before = (f"{third} {second} {first}", f"{third} {second}", f"{second} {first}")
         ending_here = (f"{first} {word}", f"{second} {first} {word}")

@@ -1,5 +1,4 @@
-"""The arithmetic of X's rate-limit windows: what a bucket can lend, when it opens, what an
-answer teaches.
+"""Arithmetic of X's rate-limit windows: what a bucket lends, when it opens, what it learns.
 
 X counts requests in *buckets*, one for each (token or app, endpoint). A bucket's window
 starts with the first request after the last one ended, lasts 15 minutes and allows `limit`
@@ -49,8 +48,9 @@ QUEUE_S = 5.0
 
 @dataclass(frozen=True)
 class Rate:
-    """What the headers of one answer say of its bucket. Seconds are counted from the
-    answer's own `Date`.
+    """The headers of one answer about its bucket.
+
+    Seconds are counted from the answer's own `Date`.
     """
 
     limit: int
@@ -92,8 +92,9 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Loan:
-    """Permits lent from a bucket: `count` requests, to be sent within `valid_s` seconds,
-    but not before `after_s`.
+    """Permits lent from a bucket.
+
+    `count` requests, to be sent within `valid_s` seconds, but not before `after_s`.
     """
 
     count: int
@@ -142,8 +143,9 @@ def _lend_spaced(bucket: Bucket, now: float, spacing_s: float) -> tuple[Bucket, 
 
 
 def opens_at(bucket: Bucket, now: float) -> float:
-    """When the bucket lends again: `now` or earlier when it is open; a refusal is not
-    looked at here.
+    """When the bucket lends again: `now` or earlier when it is open.
+
+    A refusal is not looked at here.
     """
     patience_s = max(PROBE_S, _delay_s(bucket.failures))
     opens = max(
@@ -159,15 +161,17 @@ def opens_at(bucket: Bucket, now: float) -> float:
 
 
 def _within(longest_s: float, moment: float, now: float) -> float:
-    """The moment; `now` for one that was further away when it was noted, on a clock that
-    was set back since.
+    """The moment, or `now` for one further away than it can be.
+
+    It was noted on a clock that was set back since.
     """
     return moment if moment <= now + longest_s + SET_BACK_S else now
 
 
 def shut(bucket: Bucket, now: float, *, since: float) -> bool:
-    """Whether X refused this bucket to a run that started at `since`: a new run may try
-    once again.
+    """Whether X refused this bucket to a run that started at `since`.
+
+    A new run may try once again.
     """
     if bucket.shut_at is None or bucket.shut_at > now + SET_BACK_S:
         return False
@@ -244,8 +248,9 @@ def back_off(
     first_s: float = BACK_OFF_FIRST_S,
     longest_s: float = BACK_OFF_MAX_S,
 ) -> Bucket:
-    """The bucket after an answer that asks for patience: twice as long each time, times
-    `chance` (0 to 1).
+    """The bucket after an answer that asks for patience.
+
+    It rests twice as long each time, times `chance` (0 to 1).
     """
     failures = bucket.failures + 1
     delay_s = _delay_s(failures, first_s=first_s, longest_s=longest_s) * chance
@@ -261,9 +266,7 @@ def _delay_s(
 
 
 def refuse(bucket: Bucket, now: float, *, for_s: float, reason: str) -> Bucket:
-    """The bucket after X refused it: not asked again for `for_s` seconds, or until a new
-    run tries.
-    """
+    """The bucket after X refused it: closed for `for_s` seconds, or until a new run tries."""
     return replace(bucket, shut_at=now, shut_until=now + for_s, shut_reason=reason)
 
 
@@ -292,8 +295,9 @@ def failures_since(bucket: Bucket, since: float) -> int:
 
 
 def trip(breaker: Bucket, now: float, chance: float) -> Bucket:
-    """The breaker of an endpoint after an answer that was none: `chance` (0 to 1) spreads
-    the next tries.
+    """The breaker of an endpoint after a request without an answer.
+
+    `chance` (0 to 1) spreads the next tries.
     """
     if breaker.failures + 1 < BREAKER_FAILURES:
         return replace(breaker, failures=breaker.failures + 1)
@@ -301,8 +305,9 @@ def trip(breaker: Bucket, now: float, chance: float) -> Bucket:
 
 
 def probe(breaker: Bucket, now: float) -> tuple[Bucket, bool]:
-    """Whether a request may try an endpoint that fails: one at a time, after the breaker's
-    delay.
+    """Whether a request may try an endpoint that fails.
+
+    One at a time, after the breaker's delay.
     """
     if breaker.failures < BREAKER_FAILURES:
         return breaker, True

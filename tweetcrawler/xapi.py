@@ -1,5 +1,4 @@
-"""X as pages: one method an endpoint, and every way in which X can fail turned into an
-error of ours.
+"""X as pages: one method per endpoint, and one error per way in which X fails.
 
 The only user of tweepy. tweepy's own `request` has no base URL, no timeout and loses the
 headers, so it is replaced; what tweepy knows of routes, parameters and signatures is used
@@ -166,8 +165,7 @@ class X:
         user_auth: bool,
         max_results: int = SEARCH_RECENT_MAX,
     ) -> Page:
-        """Up to 100 posts of the last week that match, between two ids (both exclusive),
-        newest first.
+        """Up to 100 matching posts of the last week, newest first, between two exclusive ids.
 
         Both ids must be younger than `endpoints.RECENT_S`, or X refuses.
         """
@@ -192,8 +190,7 @@ class X:
         token: str | None,
         max_results: int = SEARCH_ALL_MAX,
     ) -> Page:
-        """Up to 500 posts of all time that match, between two ids (both exclusive), newest
-        first; as the app.
+        """Up to 500 matching posts of all time, newest first, between two exclusive ids.
 
         Where the lower id must be given as a time, posts of the same second may come that
         are not newer than it.
@@ -213,9 +210,7 @@ class X:
     def counts(
         self, endpoint: str, query: str, *, since_id: int, until_id: int | None, token: str | None
     ) -> Page:
-        """How many posts match in each day, at most a month of days at once; nothing is
-        bought but the answer.
-        """
+        """Number of matching posts per day, up to a month of days; no post is bought."""
         params: dict[str, Any] = {"query": query, "granularity": "day"}
         if until_id is not None:
             params["until_id"] = until_id
@@ -240,8 +235,9 @@ class X:
         return self._page(TRENDS, answered)
 
     def usage(self, *, days: int) -> Page:
-        """How many posts the app's project has read, in all and on the last days, by X's
-        own count; free, as the app.
+        """Number of posts that the app's project has read, by X's own count; free.
+
+        In all, and on the last days.
 
         tweepy has no method for it.
         """
@@ -323,9 +319,7 @@ class _Answer:
 
 
 class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
-    """tweepy's client with a base URL, deadlines, the headers kept, and errors that hold no
-    secret.
-    """
+    """tweepy's client with our base URL, deadlines, headers, and errors without secrets."""
 
     def __init__(self, credential: Credential, api_url: str, timeouts: Timeouts) -> None:
         super().__init__(return_type=Untouched)
@@ -351,8 +345,9 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
         json: Any = None,
         user_auth: bool = False,
     ) -> _Answer:
-        """Sends one request. Public in tweepy, so it serves the endpoints that tweepy
-        lacks, too.
+        """Sends one request.
+
+        Public in tweepy, so it serves the endpoints that tweepy lacks, too.
         """
         headers = {"User-Agent": self.user_agent}
         auth = None
@@ -494,9 +489,7 @@ def _code(body: Mapping[str, Any]) -> int | None:
 
 
 def _until_next(now_s: float, *, daily: bool) -> float:
-    """Seconds until X's next day, or until its next month: when the account's own day is
-    unknown.
-    """
+    """Seconds until X's next day or month, when the account's own day is unknown."""
     now = time.gmtime(now_s)
     to_midnight = DAY_S - (now.tm_hour * 3600 + now.tm_min * 60 + now.tm_sec)
     if daily:

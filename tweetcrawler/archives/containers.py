@@ -51,8 +51,9 @@ _READ_ERRORS = (
 
 
 class Position(NamedTuple):
-    """How far a file was read: whole members of a tar, then bytes (uncompressed) and lines
-    of the next one.
+    """How far a file was read: members of a tar, then bytes and lines of the next one.
+
+    Members count when they are whole, bytes are uncompressed.
 
     A file that is no tar is its own only member.
     """
@@ -93,8 +94,9 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to read. `path` is absolute, or "-" for standard input; `size` is in bytes, 0
-    when not known.
+    """A file to read.
+
+    `path` is absolute, or "-" for standard input; `size` is in bytes, 0 when not known.
 
     `fingerprint` changes with the file: it is made of size, time of change and the first
     bytes; `head` is made of the first bytes alone, so that a file that only grew is known
@@ -111,8 +113,9 @@ STANDARD_INPUT: Final = Archive("-")
 
 
 def find(path: Path) -> Iterator[Path]:
-    """The file itself; of a folder, by name, all files below it that are named like files
-    of posts.
+    """The file itself; of a folder, all files below it that are named like files of posts.
+
+    In the order of their names.
     """
     if not path.is_dir():
         yield path
@@ -135,8 +138,7 @@ def identify(path: Path) -> Archive:
 def documents(
     archive: Archive, start: Position, *, stopping: Callable[[], bool]
 ) -> Iterator[tuple[Iterator[Document], Callable[[], int]]]:
-    """The documents of a file behind `start`, and a function that tells how many bytes of
-    it were read.
+    """The documents of a file after `start`, and a function for the bytes read.
 
     **Errors**: none for what the file holds; one that is damaged ends with a document that
     says so. `Stopped` when `stopping()` while nothing comes; OSError when the
@@ -180,9 +182,7 @@ class _Stream:
 
 
 class _File(_Stream):
-    """A file that counts the bytes read from it, and that can be positioned unless it is a
-    pipe.
-    """
+    """A file that counts its bytes read, and can be positioned unless it is a pipe."""
 
     def __init__(self, file: IO[bytes], stopping: Callable[[], bool]) -> None:
         super().__init__(self._read)
@@ -226,8 +226,9 @@ def _documents(file: _File, start: Position) -> Generator[Document]:
 
 
 def _tar_documents(stream: _Stream, start: Position) -> Iterator[Document]:
-    """The documents of all members. One that is damaged does not keep the next ones from
-    being read.
+    """The documents of all members.
+
+    One that is damaged does not keep the next ones from being read.
     """
     number = -1
     # A plain tar is positioned to its next member, any other one is read through.
@@ -317,8 +318,9 @@ def _opened(stream: _Stream) -> _Stream:
 
 
 def _unpacked(stream: _Stream, packing: _Packing) -> Iterator[bytes]:
-    """The contents; several compressed streams one behind the other are one file, as their
-    tools see it.
+    """The contents, uncompressed.
+
+    Several compressed streams in a row are one file, as their tools see it.
     """
     unpacker: _Unpacker = packing.unpacker()
     while block := stream.block():
@@ -490,9 +492,7 @@ def _opens(text: bytes) -> bool:
 
 
 def _still_open(text: bytes, stack: list[bytes]) -> list[bytes] | None:
-    """The brackets that are open behind `text`, the innermost last; None when no JSON goes
-    like this.
-    """
+    """The brackets that are open after `text`, the innermost last; None if it is no JSON."""
     stack = list(stack)
     for token in _TOKENS(text):
         if token in _OPEN:
@@ -552,8 +552,9 @@ def _stands_alone(text: bytes) -> bool:
 
 
 def _continues(stack: list[bytes], last: bytes, part: bytes) -> bool:
-    """Whether a line may stand behind `last`: an object needs a colon, a comma or a bracket
-    before it.
+    """Whether a line may follow `last`.
+
+    An object needs a colon, a comma or a bracket before it.
     """
     if not part.startswith((b"{", b"[")):
         return True
@@ -581,8 +582,9 @@ REFUSED: Final = {
 
 
 class Piece(NamedTuple):
-    """One thing of a document. `kind` is `PAGE` (of v2), `STATUS` (of v1.1), or the name of
-    what is no post.
+    """One thing of a document.
+
+    `kind` is `PAGE` (of v2), `STATUS` (of v1.1), or the name of something else.
 
     `thing` is what `flatten` or `flatten_statuses` takes; of `UNKNOWN` it is a sentence;
     else it is None.
@@ -745,8 +747,9 @@ def _keys_of(found: dict[str, Any]) -> str:
 
 
 def _page_of(tweet: dict[str, Any]) -> dict[str, Any]:
-    """A single v2 post as a page; what twarc2 put inside it when it flattened goes back to
-    the includes.
+    """A single v2 post as a page.
+
+    What twarc2 put inside it when it flattened goes back to the includes.
     """
     users: list[Any] = [tweet.get("author"), tweet.get("in_reply_to_user")]
     posts: list[Any] = []

@@ -1,5 +1,4 @@
-"""What each of the 21 columns is in the words of X's closed API v1.1, which only archives
-still speak.
+"""The 21 columns from the closed API v1.1, which only archives still speak.
 
 The same status came in three forms: as `text` of 140 characters with the rest in
 `extended_tweet` (streams), as `full_text` (REST with tweet_mode=extended), and as a cut
@@ -49,9 +48,7 @@ def flatten_statuses(
 
 
 def is_cut(status: Any) -> bool:
-    """Whether the archive holds only the first 140 characters of the status, or of the one
-    that it retweets.
-    """
+    """Whether only the first 140 characters of the status, or its retweet, are archived."""
     return isinstance(status, dict) and (_is_cut(status) or _is_cut(status.get("retweeted_status")))
 
 

@@ -1,5 +1,6 @@
-"""Bookkeeping of a folder of CSV files: a hidden SQLite file, its schema, its statements, and
-patience with other processes.
+"""Bookkeeping of a folder of CSV files, in a hidden SQLite file.
+
+Its schema, its statements, and patience with other processes.
 
 One writer at a time, as SQLite allows it: each `write` is a transaction that takes the lock
 first, so it never has to give up in the middle. https://www.sqlite.org/lang_transaction.html
@@ -295,8 +296,9 @@ def _refusal(error: sqlite3.Error, code: int, folder: Path) -> DatabaseError | C
 
 
 def lease_runs(until: float | None, holder: str | None, now: float) -> bool:
-    """Whether a lease still runs; one that ends later than any lease can was taken before
-    the clock was set back.
+    """Whether a lease still runs.
+
+    One that ends later than any lease can was taken before the clock was set back.
     """
     return until is not None and now < until <= now + LEASE_S and not is_gone(holder)
 
@@ -433,8 +435,9 @@ def insert_page(
 
 
 def add_rows(connection: Connection, batch: Batch, page: int) -> tuple[int, int]:
-    """Lets the rows of a page wait for their file; gives how many are new and how many
-    changed, so far known.
+    """Adds the rows of a page to those that wait for their file.
+
+    Gives how many are new and how many changed, as far as is known.
     """
     new = updated = 0
     for row in batch.rows:

@@ -34,8 +34,9 @@ WaitingRows = Callable[[], AbstractContextManager[Iterable[Waiting]]]
 
 @dataclass
 class Tally:
-    """What a merge learned: the last version it wrote, and by page which rows were in the
-    file already.
+    """Counts of a merge.
+
+    The last version that it wrote, and by page which rows were in the file already.
     """
 
     version: int = 0
@@ -44,8 +45,9 @@ class Tally:
 
 
 def write_merged(path: Path, waiting: WaitingRows, fresh: Replacement) -> Tally:
-    """Writes header, the rows of `path` and those that wait into the new file; nothing is put
-    in place yet.
+    """Writes header, the rows of `path` and the waiting ones into the new file.
+
+    It is not put in place yet.
 
     `waiting` gives the rows newest first, and is asked again when the file is out of order.
     """
@@ -157,8 +159,9 @@ def _newest_first(rows: Iterator[_Row]) -> Iterator[_Row]:
 
 
 def _sorted(rows: Iterator[_Row]) -> Iterator[_Row]:
-    """The rows in our order, the first of each id; sorted on disk, since a file may be of
-    any size.
+    """The rows in our order, the first of each id.
+
+    Sorted on disk, since a file may be of any size.
     """
     with closing(sqlite3.connect("", isolation_level=None)) as scratch:
         scratch.execute("CREATE TABLE line (id integer PRIMARY KEY, cells text)")

@@ -1,5 +1,4 @@
-"""The main job to look at, on any machine: a sandbox in place of X, a private PostgreSQL, a
-real crawl.
+"""Demo on any machine: a sandbox instead of X, a private PostgreSQL, a real crawl.
 
 Nothing here is a shortcut: the crawl is the command that an operator runs, in a process of
 its own, with a tweet.ini, an auth CSV and a handles file that are left to look at.
@@ -44,8 +43,7 @@ _QUERIES: dict[str, LiteralString] = {
 
 
 def run(keep: Path | None, *, say: Say) -> int:
-    """Runs the demo in the folder `keep`, or in a temporary one that is removed; gives the
-    exit code.
+    """Runs the demo in the folder `keep`, or in a temporary one; gives the exit code.
 
     **Errors**: what the parts raise: no binaries of PostgreSQL, no sandbox.
     """

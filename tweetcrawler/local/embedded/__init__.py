@@ -58,8 +58,7 @@ _LEAVING_S = 1.0
 
 @contextlib.contextmanager
 def lend(data: Path | None = None, binaries: Path | None = None) -> Iterator[str]:
-    """URL of the private server, which runs at least as long as the block; the URL holds
-    the password.
+    """URL, with the password, of the private server, which runs during the block.
 
     Starts the server when nobody did yet. It stops by itself after its last user, see
     `Server.hold`.
@@ -99,8 +98,7 @@ class Server:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[str]:
-        """URL of the running server; it is not stopped by others' leaving before the block
-        ends.
+        """URL of the running server; it runs until the block ends, whoever else leaves.
 
         When the last holder is gone, also by SIGKILL, the server stops within moments,
         unless it is pinned.
@@ -116,8 +114,7 @@ class Server:
             return url
 
     def stop(self) -> bool:
-        """True when the server is stopped, False when others still use it: then it stops
-        after the last one.
+        """Stops the server after its last user: True when it is stopped, False while it is used.
 
         Either way it is pinned no more. When it is stopped, nothing works in its folder any
         longer.

@@ -26,8 +26,7 @@ ACCOUNTS = ("postgres", "_postgres", "nobody")
 
 
 def find_binaries(setting: Path | None = None) -> Path:
-    """Folder with initdb, pg_ctl and postgres: the one that is set, else the first of those
-    that are known.
+    """Folder with initdb, pg_ctl and postgres: the one that is set, else the first known.
 
     These are the packages of `_PACKAGES`, then Debian's folders (newest first), then PATH.
 
@@ -124,8 +123,9 @@ def server_account(folder: Folder) -> Account | None:
 
 
 def check_passage(folder: Folder, account: Account | None) -> None:
-    """Asks the system rather than the mode bits: there are access lists and user namespaces
-    too.
+    """Refuses a folder that the server's account cannot reach.
+
+    Asks the system, not the mode bits: there are access lists and user namespaces, too.
     """
     if account is None or _may_enter(folder.data, account):
         return
@@ -142,8 +142,9 @@ def _may_enter(path: Path, account: Account) -> bool:
 
 
 def runnable_binaries(binaries: Path, folder: Folder, account: Account | None) -> Path:
-    """The binaries, or their copy in the data folder when the account cannot run them where
-    they are.
+    """The binaries, or their copy in the data folder.
+
+    The copy is for an account that cannot run them where they are.
     """
     if account is None or _runs(binaries, account):
         return binaries
@@ -171,8 +172,9 @@ def _package_version(package: Path) -> str:
 
 
 def _copy_package(package: Path, copy: Path) -> None:
-    """Copies the programs and the libraries that they look for beside their package; older
-    copies go.
+    """Copies the programs, and the libraries that they look for next to their package.
+
+    Older copies go.
     """
     shutil.rmtree(copy.parent, ignore_errors=True)
     copy.parent.mkdir()

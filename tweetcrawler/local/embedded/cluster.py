@@ -77,8 +77,9 @@ def bring_up(folder: Folder, binaries: Path) -> None:
 
 
 def _wait_ready(folder: Folder) -> bool:
-    """False when there is no server. One of an earlier, interrupted start may still be
-    recovering.
+    """Waits for a server that starts; False when there is none.
+
+    One of an earlier, interrupted start may still be recovering.
     """
     deadline = time.monotonic() + START_S
     while (server := folder.postmaster()) is not None:
@@ -119,8 +120,9 @@ def _start(folder: Folder, binaries: Path, account: Account | None) -> None:
 
 
 def _socket_folder(folder: Folder) -> str:
-    """The cluster, whose path nobody else can write to; no socket when that path is too
-    long or too odd.
+    """The folder of the Unix socket: the cluster, to which only its owner can write.
+
+    Empty, for no socket, when that path is too long or too odd.
     """
     path = str(folder.cluster)
     usable = len(path.encode()) <= _SOCKET_FOLDER_BYTES and re.fullmatch(r"[\w./-]+", path)
@@ -151,9 +153,7 @@ def _prepare_log(folder: Folder, account: Account | None) -> None:
 
 
 def _create_cluster(folder: Folder, binaries: Path, account: Account | None) -> None:
-    """Makes the cluster aside and moves it into place when it is complete: half a one never
-    counts.
-    """
+    """Makes the cluster in a temporary folder and moves it into place when complete."""
     for remains in folder.data.glob("new-*"):
         shutil.rmtree(remains, ignore_errors=True)
     aside = Path(tempfile.mkdtemp(prefix="new-", dir=folder.data))
@@ -192,8 +192,9 @@ def _initdb(binaries: Path, aside: Path, account: Account | None) -> None:
 
 
 def _first_statements(binaries: Path, aside: Path, account: Account | None, password: str) -> None:
-    """Settings and the database, through the single-user backend: it needs neither a port
-    nor psql.
+    """Settings and the database, through the single-user backend.
+
+    It needs neither a port nor psql.
     """
     words = ["--single", "-D", str(aside / "cluster"), "-c", "exit_on_error=on", "postgres"]
     text = _FIRST_STATEMENTS

@@ -82,8 +82,9 @@ class Folder:
         return self.data.is_dir()
 
     def make(self) -> None:
-        """Makes the folder, and those above it that are missing; the modes of others are
-        left alone.
+        """Makes the folder, and those above it that are missing.
+
+        The modes of others are left alone.
 
         A folder that is empty counts as made for this, and gets its mode too.
         """
@@ -148,8 +149,9 @@ class Folder:
             return True
 
     def postmaster(self) -> _Postmaster | None:
-        """The running server of this cluster, or None: a process id alone proves nothing,
-        they are reused.
+        """The running server of this cluster, or None.
+
+        A process id alone proves nothing: they are used again.
         """
         lines = self._pid_lines()
         if len(lines) < 4 or not is_number(lines[0]) or not is_number(lines[3]):
@@ -163,8 +165,9 @@ class Folder:
         return f"-D {self.cluster} " in command_line(pid) + " "
 
     def disown_stranger(self) -> None:
-        """Takes the process id of a dead server out of postmaster.pid. Only when
-        `postmaster` is None.
+        """Takes the process id of a dead server out of postmaster.pid.
+
+        Only when `postmaster` is None.
 
         PostgreSQL refuses to start while any process has the id that it finds there, and
         after a restart of a container some other process has it. The rest of the file

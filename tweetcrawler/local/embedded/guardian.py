@@ -163,8 +163,9 @@ def _read_all(reader: int, patience_s: float) -> str:
 
 
 def halt(folder: Folder) -> None:
-    """Fast shutdown, then the immediate one. By signal, since the binaries may be gone
-    meanwhile.
+    """Fast shutdown, then the immediate one.
+
+    By signal, since the binaries may be gone meanwhile.
     """
     server = folder.postmaster()
     if server is None:
