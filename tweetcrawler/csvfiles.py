@@ -94,6 +94,7 @@ class Session:
         Makes the folder if need be, and writes to the files what an earlier run left
         waiting. The names of the credentials are noted, nothing else of them.
         """
+        # The folder first: SQLite would say of a folder without rights only that it cannot open.
         _make_folder(self._folder)
         self._books.make()
         self._write_out_all()
@@ -255,6 +256,7 @@ class Session:
             held = books.lease_runs(until, holder, now)
             if held and holder != owner:
                 return None
+            # A renewal changes nothing on disk, so the file is looked at only by a new holder.
             if not held:
                 path = self._path(handle)
                 merging.check_header(path)
@@ -377,6 +379,8 @@ class Session:
         `crawled` when no hole is left; a user without posts then has a file that holds only
         the header.
         """
+        # The file before the state: after a kill between them, the next run finds a target
+        # that is not done, and writes the same file again.
         if crawled:
             self._write_out_whole(target)
         else:

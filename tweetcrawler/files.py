@@ -52,6 +52,7 @@ class Replacement:
         It may be emptied and written again, until it is put in place. Its mode is that of the
         old file.
         """
+        # Emptied only now that it is locked: O_TRUNC would destroy another process's work.
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         with open(self._descriptor, "wb", closefd=False) as file:
@@ -88,6 +89,7 @@ def replacing(
     try:
         yield Replacement(descriptor, own, path)
     except BaseException:
+        # After it is in place, the name may be that of another process's new file.
         if _is_at(descriptor, own):
             own.unlink()
         raise
@@ -116,6 +118,7 @@ def _locked(own: Path, mode: int, waits: Callable[[], bool]) -> int:
     wait for it, the file may be in place already, or removed: then another is opened.
     """
     while True:
+        # A link that somebody put there is not followed.
         descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
 """Ids of posts, their bounds, and the moment that each of them holds.
 
 Since 4 November 2010 an id is a *snowflake*: milliseconds since an epoch of Twitter's own,
-above 22 bits of machine and sequence. https://docs.x.com/fundamentals/x-ids
+above 22 bits of machine and sequence. https://github.com/twitter-archive/snowflake
 """
 
 from __future__ import annotations

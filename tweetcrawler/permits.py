@@ -192,6 +192,8 @@ class Ledger:
             for route in routes:
                 if route.proxy not in self._wary and self._spend(route):
                     return route
+        # The own credential first, so that N processes start on N credentials and do not
+        # queue for the first one.
         own = [route for route in routes if route.credential == self._own]
         permit = self._borrow(books, own) if own and len(own) < len(routes) else None
         permit = permit or self._borrow(books, routes)
@@ -235,6 +237,7 @@ class Ledger:
         bucket = books.change_buckets([permit.key, *healed], change)
         self._wary -= {permit.endpoint, permit.proxy}
         if block is not None:
+            # The time of the books may be another machine's; what is kept here is a duration.
             block.ends_at = self._monotonic() + bucket.reset_at - windows.GREY_S
             if bucket.turn != block.turn:
                 self._blocks.pop(permit.key, None)

@@ -151,6 +151,7 @@ class X:
                 **_fields(),
             ),
         )
+        # X answers 200 for an account that cannot be read: errors, without data and meta.
         if not page.data and "meta" not in page.answer and page.errors:
             raise TargetRefused(*state_of(page.errors[0]), rate=page.rate)
         return page
@@ -364,6 +365,7 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
                 raise CredentialRefused(
                     "this credential has no bearer token and no consumer key to get one"
                 )
+            # RFC 6749, 4.4: the keys of the app give its bearer token, which does not expire.
             pair = base64.b64encode(f"{key.reveal()}:{secret.reveal()}".encode()).decode()
             headers = {"User-Agent": self.user_agent, "Authorization": f"Basic {pair}"}
             answer = self._send(
@@ -445,19 +447,25 @@ def _error_of(answer: _Answer, body: Mapping[str, Any]) -> XError | TargetRefuse
     kind, title, detail = _problem(body), str(body.get("title") or ""), _detail(body)
     said = f"X answers {status}" + (f" ({detail})" if detail else "")
     about: dict[str, Any] = {"rate": rate, "status": status}
+    # X has written this in two ways: with title CreditsDepleted, and as plain Payment Required.
     if status == 402 or kind in ("credits", "credits-depleted"):
         return CapReached(f"{said}: the account has no credits", reason="credits", **about)
+    # A used-up cap is a 429, too, with permits left in the window: its title tells it apart.
+    # https://docs.x.com/x-api/fundamentals/response-codes-and-errors
     if title in ("UsageCapExceeded", "SpendCapReached") or kind == "usage-capped":
         daily = str(body.get("period")).lower() == "daily"
         return CapReached(
             said, for_s=_until_next(answer.server_time_s, daily=daily), daily=daily, **about
         )
     if status == 429:
+        # With permits left it is a limit that X does not tell, such as one request per second.
         if rate is not None and rate.remaining > 0:
             return Overloaded(said, **about)
         return WindowClosed(said, **about)
     if status == 401:
         return CredentialRefused(said, **about)
+    # Codes of v1.1, which v2 still uses: not authenticated (32), invalid token (89), token
+    # without access (220), level of access without this endpoint (453).
     if status == 403 and (
         kind in ("client-forbidden", "unsupported-authentication")
         or _code(body) in (32, 89, 220, 453)
@@ -467,6 +475,7 @@ def _error_of(answer: _Answer, body: Mapping[str, Any]) -> XError | TargetRefuse
         return TargetRefused(*state_of(body), rate=rate)
     if 400 <= status < 500:
         return RequestRefused(said, **about)
+    # Redirects, too: following one would carry the token to another address.
     return XUnavailable(said, **about)
 
 
@@ -512,11 +521,13 @@ def _rate(headers: Mapping[str, str], server_time_s: float) -> Rate | None:
         text = headers.get(name, "").strip()
         return int(text) if text.isdecimal() and len(text) < 19 else None
 
+    # All three come with 200, 400, 403 and 429; with 401 and 5xx none may come.
     limit = number("x-rate-limit-limit")
     remaining = number("x-rate-limit-remaining")
     reset = number("x-rate-limit-reset")
     if limit is None or remaining is None or reset is None:
         return None
+    # Some plans count the day, too, under the name of what they count.
     for scope in ("user", "app"):
         day = [number(f"x-{scope}-limit-24hour-{part}") for part in ("limit", "remaining", "reset")]
         if None not in day:

@@ -220,6 +220,8 @@ def _make_bookkeeping(folder: Path) -> None:
         ) from None
     with closing(connection):
         if _schema_of(connection) == 0:
+            # In WAL mode readers do not wait for the writer. It is a property of the file, so
+            # it is set once. https://www.sqlite.org/wal.html
             connection.execute("PRAGMA journal_mode = WAL")
             _transaction(connection, _make_tables)
 
@@ -246,6 +248,8 @@ def _connect(folder: Path, mode: str) -> Connection:
     url = f"{(folder / BOOKKEEPING).absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(url, uri=True, timeout=BUSY_S, isolation_level=None)
     try:
+        # In WAL mode, NORMAL may lose the last transactions with the power. What was bought is
+        # never bought again, so it must last.
         connection.execute("PRAGMA synchronous = FULL")
         _schema_of(connection)  # the first look at the file: what is no database is refused here
     except BaseException:
@@ -259,6 +263,7 @@ def _schema_of(connection: Connection) -> int:
 
 
 def _transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
+    # A transaction that begins with reading may not be able to write later (SQLITE_BUSY_SNAPSHOT).
     connection.execute("BEGIN IMMEDIATE")
     try:
         result = work(connection)

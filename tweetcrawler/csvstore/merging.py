@@ -125,6 +125,7 @@ def _stored(path: Path) -> Generator[_Row, None, None]:
     """The rows of a file as `(id, cells)`, in its order; none when it is missing."""
     csv.field_size_limit(_CSV_FIELD_MAX)
     try:
+        # Excel puts a byte order mark before a file that it saved as UTF-8.
         file = path.open(encoding="utf-8-sig", newline="")
     except FileNotFoundError:
         return
@@ -163,6 +164,7 @@ def _sorted(rows: Iterator[_Row]) -> Iterator[_Row]:
 
     Sorted on disk, since a file may be of any size.
     """
+    # An empty name is a database of its own on disk, which SQLite removes when it is closed.
     with closing(sqlite3.connect("", isolation_level=None)) as scratch:
         scratch.execute("CREATE TABLE line (id integer PRIMARY KEY, cells text)")
         scratch.execute("BEGIN")
