@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.settings.commands import DATA, Command, Words
 from tweetcrawler.settings.options import option
 from tweetcrawler.settings.parameters import EXPORT_FORMATS
@@ -31,8 +32,9 @@ def run(setup: Setup, values: Values) -> int:
 
     settings = setup.settings
     if settings.database is None:
-        setup.needs_database(
-            f"export reads a database (the CSV files are in {settings.csv_folder} already)"
+        raise ConfigurationError(
+            "export reads a database, and the settings say CSV: "
+            f"the files in {settings.csv_folder} are there already"
         )
     plan = export.plan(values)
     with end_in_order_on_sigterm(), setup.database("export reads a database") as database:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ class Values:
     """Files and folders, None for standard input, and the file for lines that cannot be used."""
 
     files: tuple[Path | None, ...]
-    rejects_file: Path = DEFAULT_REJECTS
+    rejects_file: Path = field(default_factory=DEFAULT_REJECTS.absolute)
     again: bool = False
 
 
@@ -68,6 +68,7 @@ COMMAND = Command(
             type=Path,
             field="rejects_file",
             help="file for lines that cannot be imported, with their place and the reason",
+            default=str(DEFAULT_REJECTS),
         ),
         option("--again", help="read files again that were imported before and did not change"),
     ),
