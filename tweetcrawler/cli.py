@@ -26,12 +26,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code, see `--help`."""
     try:
         code = _run(sys.argv[1:] if argv is None else argv)
+        # Here and not at exit, where an error could no more become an exit code.
         sys.stdout.flush()
     except TweetcrawlerError as error:
         print(f"tweetcrawler: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    # The usual end of `tweetcrawler export | head`.
     except BrokenPipeError:
         _forget_stdout()
         return 1
@@ -46,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     chosen = settings.parse(argv, environ=os.environ, folder=Path.cwd())
+    # After parsing, so that a typo is answered without loading it.
     from tweetcrawler.setup import Setup
 
     command = all_commands()[chosen.command]

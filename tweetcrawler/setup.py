@@ -134,6 +134,7 @@ class Setup:
 
         if not chosen.database.embedded:
             database = Database(conninfo_of(chosen.database), chosen.database.table)
+            # A database of your own is looked at only: its schema is changed by `db upgrade` alone.
             database.check()
             yield database
             return
@@ -162,6 +163,7 @@ class Setup:
         handler = self.front.log_handler()
         handler.addFilter(_Redact([secret for key in keys for secret in _secrets_of(key)]))
         root = logging.getLogger()
+        # Libraries that were imported before may have added handlers of their own.
         root.handlers[:] = [handler]
         root.setLevel(logging.DEBUG if self.settings.log_level == "debug" else logging.INFO)
         silence_libraries()
@@ -180,8 +182,10 @@ class Setup:
 
         if why is not None:
             self.needs_database(why)
+        # The CSV folder cannot count for several machines.
         if self.settings.money.is_limited:
             self.needs_database("a budget is kept in a database, for all runs together")
+        # Keys first: a question at the terminal must not wait for a database.
         keys = self.credentials()
         self.log(keys)
         for note in self.settings.notes:
@@ -250,6 +254,7 @@ class Opened:
             )
             for total in report.totals
         )
+        # Costs are millionths of a USD, so that small prices do not add up rounding errors.
         budget = None if money.budget is None else max(0.0, money.budget - cost / 1_000_000)
         posts = None if money.max_posts is None else max(0, money.max_posts - report.total("posts"))
         left = dataclasses.replace(money, budget=budget, max_posts=posts)
@@ -300,6 +305,7 @@ class Stop:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # A caller that is no program of its own gets its handlers back.
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

@@ -32,6 +32,7 @@ def next_level(
         counts = _quoted(bodies)
     wanted = [(handle, n) for handle, n in counts.items() if n >= min_count]
     wanted.sort(key=lambda pair: (-pair[1], pair[0]))
+    # In parts: a question with a million handles would be one long statement.
     unknown: list[tuple[str, int]] = []
     with database.session() as session:
         for start in range(0, len(wanted), _ASKED_AT_ONCE):
@@ -51,6 +52,7 @@ def _quoted(bodies: Iterable[bytes]) -> Counter[str]:
         page = orjson.loads(body)
         includes = page.get("includes") or {}
         users = {user.get("id"): user.get("username") for user in _dicts(includes.get("users"))}
+        # X is renaming tweets to posts; stored pages have either name.
         posts = [*_dicts(includes.get("tweets")), *_dicts(includes.get("posts"))]
         authors = {post.get("id"): users.get(post.get("author_id")) for post in posts}
         data = page.get("data")

@@ -48,6 +48,7 @@ def read(settings: Settings, words: tuple[str, ...], bad: BadLines) -> Iterator[
     """The handles of the words, or of the handles file."""
     from tweetcrawler.settings import handles
 
+    # Repeated handles are one target; the file reader leaves them out itself.
     if words:
         return iter(dict.fromkeys(words))
     return handles.read_handles(settings.handles_file, on_bad=bad)

@@ -49,11 +49,13 @@ def run(setup: Setup, values: Values) -> int:
 def _upgrade(setup: Setup, named: settings.Database) -> None:
     from tweetcrawler.db import Database, conninfo_of
 
+    # A database of your own is never created or started here: its owner does that.
     if not named.embedded:
         Database(conninfo_of(named), named.table).upgrade()
         return
     from tweetcrawler.local import embedded
 
+    # Held, not started: it stops again when nobody else uses it.
     with embedded.Server(setup.settings.data_folder).hold() as url:
         Database(url, named.table).upgrade()
 

@@ -36,11 +36,13 @@ def run(setup: Setup, values: Values) -> int:
             "export reads a database, and the settings say CSV: "
             f"the files in {settings.csv_folder} are there already"
         )
+    # Before the database is opened: a wrong filter is told without waiting for a server.
     plan = export.plan(values)
     with end_in_order_on_sigterm(), setup.database("export reads a database") as database:
         done = export.write(plan, database, setup.front.output())
     if not settings.quiet:
         for sentence in done:
+            # On stderr, since the rows may be on stdout.
             setup.front.note(sentence)
     return 0
 

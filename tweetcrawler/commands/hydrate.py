@@ -44,6 +44,7 @@ def run(setup: Setup, values: Values) -> int:
     why = "hydrate looks into a table for what is stored already"
     setup.needs_database(why)
     bad = BadLines("stdin" if values.ids[0] == "-" else values.ids[0])
+    # Opened before the keys are asked for: a wrong name is told at once.
     ids = _ids(values.ids, bad)
     with setup.asking_x(why=why) as opened:
         report = opened.run(crawl.look_up, blocks(ids, endpoints.IDS_A_LOOKUP))
@@ -54,6 +55,7 @@ def run(setup: Setup, values: Values) -> int:
 def _ids(words: tuple[str, ...], bad: BadLines) -> Iterator[int]:
     from tweetcrawler.settings.ids import id_of, read_ids
 
+    # A file of the name 123 is ./123, as for programs that take options (-x is ./-x).
     ids = [found for word in words if (found := id_of(word)) is not None]
     if ids:
         return iter(ids)

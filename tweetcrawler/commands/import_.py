@@ -1,4 +1,4 @@
-"""Command `import`: takes in posts that were collected before, from files."""
+"""Command `import`: stores posts of files that other programs collected."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def run(setup: Setup, _: Values) -> int:
         log.warning("%s", note)
     with (
         setup.database(why) as database,
+        # Ctrl-C ends the import in order: the place in each file is saved.
         Stop() as stop,
         front.display(display.ImportPicture, display.ImportLines) as shown,
     ):
@@ -50,7 +51,7 @@ def run(setup: Setup, _: Values) -> int:
 
 COMMAND = Command(
     name="import",
-    summary="take in posts from files",
+    summary="store posts from files",
     group=DATA,
     about="Posts in the JSON of X's API v2 or v1.1 and as twarc keeps it; plain or packed with "
     "gzip, bzip2, xz, zstd, tar; folders; - for standard input. An interrupted import "

@@ -75,6 +75,7 @@ def _kept(setup: Setup, values: Values, tariff: Tariff, counted: Mapping[str, in
     from tweetcrawler.look import plan
 
     settings = setup.settings
+    # Without keys the time of the run is not foretold; nobody is asked for them here.
     keys = setup.credentials() if settings.auth_csv is not None else ()
     processes = settings.threads or crawl.default_processes(max(1, len(keys)))
     subject = plan.subject_of({**settings.arguments_without_secrets(), "command": values.command})
@@ -84,6 +85,7 @@ def _kept(setup: Setup, values: Values, tariff: Tariff, counted: Mapping[str, in
             plan.priced(made, tariff)
             plan.timed(made, keys, reader.windows(), tariff, processes=processes)
             plan.noted(made, reader, tariff)
+        # Kept even when it is only printed: the report of the next run compares itself to it.
         database.keep_plan(subject, made.as_plain())
     return made
 

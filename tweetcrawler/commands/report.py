@@ -31,6 +31,7 @@ def run(setup: Setup, values: Values) -> int:
     if page is None and values.markdown is None:
         page = Path.cwd() / "report.html"
     with (
+        # A timer of the system ends it with SIGTERM; the transaction is then rolled back.
         end_in_order_on_sigterm(),
         setup.database("report reads a database") as database,
         database.reader() as reader,

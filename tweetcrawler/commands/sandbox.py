@@ -22,6 +22,7 @@ class Values:
 def run(_: Setup, values: Values) -> int:
     """Serves until it is stopped."""
     try:
+        # An extra of the package: a crawler on a server needs no aiohttp.
         from tweetcrawler.sandbox.__main__ import main as sandbox
     except ModuleNotFoundError as error:
         raise ConfigurationError(

@@ -32,6 +32,7 @@ class Values:
     count: bool = False
 
     def __post_init__(self) -> None:
+        # Checked here and not by `Words`, since a file of queries will do as well.
         if not self.queries and self.queries_file is None:
             raise ConfigurationError(
                 "`tweetcrawler search` needs a query: `tweetcrawler search QUERY`, or "
@@ -63,6 +64,7 @@ def run(setup: Setup, values: Values) -> int:
 def _show_counts(setup: Setup, report: Report, *, archive: bool) -> None:
     from tweetcrawler.look import display
 
+    # Full-archive search has larger pages, so the same posts take fewer requests.
     page_size = endpoints.SEARCH_ALL_MAX if archive else endpoints.SEARCH_RECENT_MAX
     tariff = setup.tariff()
     setup.front.draw(

@@ -43,6 +43,7 @@ class Values:
 def run(setup: Setup, values: Values) -> int:
     """Makes one level, or crawls level after level."""
     setup.needs_database(_WHY)
+    # Making a level asks the database only, so it needs no keys.
     if values.depth is not None:
         return _levels(setup, values, values.depth)
     setup.log()
@@ -58,6 +59,7 @@ def _levels(setup: Setup, values: Values, depth: int) -> int:
     with setup.asking_x(why=_WHY, before=lambda: handles.count_lines(file)) as opened:
         while True:
             code = opened.told(crawl.timelines(opened))
+            # The level is in the file, so a run that was stopped continues at the same level.
             if code not in (0, 1) or handles.level_of(file) >= depth:
                 return code
             if not _next_level(setup, opened.database, values):

@@ -43,6 +43,7 @@ def run(setup: Setup, values: Values) -> int:
 
     setup.needs_database(_WHY)
     tariff = setup.tariff()
+    # Free of charge, but X allows few such requests, so it is asked only on demand.
     if values.ask:
         _ask_usage(setup)
     with setup.database(_WHY) as database:
@@ -55,6 +56,7 @@ def run(setup: Setup, values: Values) -> int:
 
         setup.front.say(json.dumps(state))
     else:
+        # A pipe gets whole lines: tables are cut to the width of terminals only.
         setup.front.draw(lambda console: display.print_sections(sections, console), wide=True)
     return 0
 

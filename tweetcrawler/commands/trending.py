@@ -37,8 +37,10 @@ def run(setup: Setup, values: Values) -> int:
         while True:
             began_at = time.monotonic()
             code = _once(opened, wanted, values)
+            # After a refusal of all keys or at a budget, the next round would do no better.
             if values.every_s is None or code not in (0, 1):
                 return code
+            # From beginning to beginning: a long round does not shift the following ones.
             while time.monotonic() < began_at + values.every_s:
                 if (stopped := opened.stop()) is not None:
                     return stopped
@@ -53,6 +55,7 @@ def _once(opened: Opened, wanted: list[Place], values: Values) -> int:
     code = opened.told(report)
     if not values.timelines or code not in (0, 1):
         return code
+    # Only now is it known who wrote most in the trends.
     with opened.database.session() as session:
         authors = session.trending_authors(report.run, values.timelines)
     report = opened.run(crawl.crawl, iter(authors), handle_count=len(authors))

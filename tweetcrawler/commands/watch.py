@@ -106,6 +106,7 @@ def _due(opened: Opened) -> tuple[list[str], float | None]:
 
 def _until_midnight_s() -> float:
     """Until the UTC day turns, when a budget may begin again."""
+    # Five seconds more, since the clock of the database may be a little behind.
     return _DAY_S - time.time() % _DAY_S + 5.0
 
 

@@ -149,6 +149,7 @@ class Place:
     @property
     def sink(self) -> Literal["postgresql", "csv"]:
         """The sink that follows."""
+        # The original tool had a folder in every file, also with a database: a server wins.
         is_csv = self.csv or (self.csv_folder and not self.names_server)
         return "csv" if is_csv else "postgresql"
 
@@ -194,6 +195,7 @@ def parse(argv: Sequence[str], *, environ: Mapping[str, str], folder: Path) -> S
         path = config_file({**variables, **line.values}.get("--config"), folder)
         values, more_notes = read_file(path, grammar, paths) if path else ({}, ())
         said, notes = {**values, **variables, **line.values}, notes + more_notes
+    # After the file: a fault in it is told first, as it concerns every call.
     words = words_of(line, paths)
     if command.takes_rest:
         words["rest"] = line.rest
@@ -223,6 +225,7 @@ def _settings(
     common = {o.fills: said[n] for o in common_options() if (n := folded(o.name)) in said}
     place = _filled(Place, common)
     values = _values(command, said, words)
+    # Next to the file, so that a crawl started from any folder finds its list.
     common.setdefault("handles_file", (path.parent if path else paths.folder) / "handles.txt")
     if place.csv_folder is None and place.sink == "csv":
         common["csv_folder"] = paths(DEFAULT_CSV_FOLDER)

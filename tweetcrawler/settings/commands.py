@@ -74,6 +74,7 @@ class Command:
 @cache
 def all_commands() -> MappingProxyType[str, Command]:
     """Every command of the core and of the rooms, by its name."""
+    # Named as text and loaded here, so that nothing below a room knows it.
     modules = [name for room in rooms.rooms() for name in room.commands]
     found = [pkgutil.resolve_name(f"{module}:COMMAND") for module in modules]
     return MappingProxyType({command.name: command for command in found})
@@ -108,6 +109,7 @@ def unknown_command(word: str) -> str:
 
 def nearest(name: str, known: Iterable[str], *, likeness: float = 0.5) -> str | None:
     """The known name most like this one; None when none is. `likeness` goes from 0 to 1."""
+    # Dashes say nothing about likeness: --max-posts and maxPosts are one name.
     import difflib  # only needed for an error
 
     spelled = {each.lower().replace("-", ""): each for each in known}

@@ -80,6 +80,7 @@ def ask_credentials(ask: Callable[[str], str]) -> Credential:
 
     Errors: ConfigurationError names the answer that cannot be a key.
     """
+    # Pasted keys often bring a space or a line break with them.
     answers = [ask(f"{column.replace('_', ' ')}: ").strip() for column in KEY_COLUMNS]
     try:
         return replace(_credential(answers, list(KEY_COLUMNS)), name="credential-1")

@@ -27,6 +27,7 @@ _MOST_USD = 10_000_000
 GENERAL = Group(
     "general",
     (
+        # These two become commands of their own before any value is looked at.
         option("-h", "--help", help="show the help, of a command when one is named"),
         option("--version", help="show the version"),
         option(
@@ -174,6 +175,7 @@ X = Group(
     "X",
     (
         option(
+            # Tokens travel to this address: `types.api_url` takes plain http on this machine only.
             "--api-url",
             metavar="URL",
             type=api_url,
@@ -217,6 +219,7 @@ DATABASE = Group(
             help="name of the role that logs in",
         ),
         option(
+            # Everyone on a machine can read the command lines of its processes (`ps`).
             "--dbpass",
             type=Secret,
             places=NO_COMMAND_LINE,
@@ -284,6 +287,8 @@ COMMON = (COLLECTING, MONEY, X, DATABASE, CSV, GENERAL)
 
 # --- options of a few commands, which fill fields of their values ---------------------------------
 
+# Full-archive search is open to some plans only, and needs an app token:
+# https://docs.x.com/x-api/posts/search/introduction
 ARCHIVE = option(
     "--archive",
     help="search the full archive, if the app has access to it",
@@ -319,6 +324,7 @@ TRENDS = (
     option(
         "--max-trends",
         metavar="NUMBER",
+        # X lists at most 50 trends of a place.
         type=whole(1, 50),
         places=EVERYWHERE,
         help="trends of each place, the first ones, 1 to 50",
@@ -326,6 +332,7 @@ TRENDS = (
     option(
         "--max-per-trend",
         metavar="NUMBER",
+        # X gives at least 10 posts on a page of search.
         type=whole(10, 10_000_000),
         places=EVERYWHERE,
         help="posts of each trend to buy within a week, at least 10",

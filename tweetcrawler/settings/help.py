@@ -66,6 +66,7 @@ def page(topic: str | None = None) -> str:
 def by_group() -> Iterator[tuple[str, list[Command]]]:
     """All commands under the titles of their groups, in the order of the help."""
     commands = list(all_commands().values())
+    # Groups of rooms follow ours, in the order of the rooms.
     titles = dict.fromkeys((*HELP_GROUPS, *(command.group for command in commands)))
     for title in titles:
         yield title, [command for command in commands if command.group == title]
@@ -186,6 +187,7 @@ def _entry(names: str, text: str) -> str:
     """Names on the left, text on the right; on lines of their own when the names are long."""
     indent = " " * (_NAMES_WIDTH + 2)
     lines = textwrap.wrap(text, WIDTH - len(indent), break_on_hyphens=False)
+    # Two spaces part names from text, also for those who read the page by program.
     if len(names) <= _NAMES_WIDTH - 2:
         return f"\n{indent}".join([f"  {names:<{_NAMES_WIDTH}}{lines[0]}", *lines[1:]])
     return f"\n{indent}".join([f"  {names}", *lines])

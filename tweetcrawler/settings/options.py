@@ -10,6 +10,8 @@ from tweetcrawler.settings.types import PathIn, converted, on_off
 
 VARIABLE_PREFIX = "TWEETCRAWLER_"
 
+# Places that may set an option. Options of one run have no key: a file that is shared by
+# timers and by hand would change what a command means.
 EVERYWHERE = "everywhere"
 COMMAND_LINE = "command line"
 NOT_IN_FILE = "command line and environment"
@@ -57,6 +59,7 @@ class Option:
     @property
     def spelled(self) -> str:
         """The key in tweet.ini, as the example spells it."""
+        # The original tool spelled its keys in camel case, and people have such files.
         first, *others = self.name[2:].split("-")
         return self.key or first + "".join(word.capitalize() for word in others)
 

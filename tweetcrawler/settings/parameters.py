@@ -76,6 +76,7 @@ class Export:
 
 def part_of(values: Any, kind: type[_Kind]) -> _Kind:
     """The parameters of this kind that a command's values have, by the names of their fields."""
+    # By name, so that a command declares a parameter once, as a field of its values.
     given = {
         each.name: getattr(values, each.name)
         for each in fields(kind)  # type: ignore[arg-type]  # each kind above is a dataclass

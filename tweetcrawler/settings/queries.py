@@ -20,6 +20,7 @@ def read_queries(given: Sequence[str], path: Path | None) -> list[str]:
     found = [query for query in given if query.strip()]
     # A hashtag may begin a query: only a # before white space begins a comment.
     found += [line for line in lines if line.strip() and not re.match(r"\s*#(\s|$)", line)]
+    # The same query twice would be two claims on one target.
     queries = list(dict.fromkeys(normalised(query) for query in found))
     if not queries:
         raise ConfigurationError(

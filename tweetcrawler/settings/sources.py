@@ -39,6 +39,7 @@ class Grammar:
         self._own = {name: _by_name(c.options) for name, c in all_commands().items()}
         # Names are taken before the command is known, and from a file that serves all.
         self.all = {n: o for table in reversed(self._own.values()) for n, o in table.items()}
+        # Common ones win: `--raw` before a command is that of a crawl, not of an export.
         self.all |= self._common
 
     def after(self, command: str | None) -> dict[str, Option]:
@@ -131,6 +132,7 @@ def _arguments(argv: Sequence[str], grammar: Grammar) -> tuple[list[_Argument], 
                     return found, tuple(argv[position:])
             continue
         option, value = _option_in(text, grammar.after(command))
+        # A value that begins with -- is far more often a forgotten value than a value.
         takes_next = option is not None and not option.is_switch and value is None
         if takes_next and position < len(argv) and not argv[position].startswith("--"):
             value = argv[position]
@@ -151,6 +153,7 @@ def _option_in(text: str, table: Mapping[str, Option]) -> tuple[Option | None, s
 
 def _command(words: Sequence[str], options: Sequence[_Argument], grammar: Grammar) -> Command:
     """The command, named by a word or by a flag of the original tool."""
+    # The original tool had no commands: without one, a crawl is meant.
     command = named(words[0]) if words else all_commands()[DEFAULT_COMMAND]
     for argument in options:
         other = command_by_flag(argument.text)
@@ -206,6 +209,7 @@ def _checked(option: Option, text: str | None, paths: PathIn) -> Any:
         return True
     if text is None or text.startswith("--"):
         raise ConfigurationError(f"{option.name} needs a value after it.")
+    # libpq takes a password in a connection string, too.
     if option.name == "--dbname" and _PASSWORD_INSIDE.search(text):
         raise ConfigurationError(
             "--dbname has a password in it, and everyone on this machine can read a command "
@@ -235,6 +239,7 @@ def words_of(line: CommandLine, paths: PathIn) -> Values:
     Errors: ConfigurationError when there are too many, too few, or one that is none.
     """
     taken, name = line.command.words, line.command.name
+    # Words that nobody reads may be a query without quotes: better refused than half done.
     if len(line.words) > (0 if taken is None else 1 if not taken.several else len(line.words)):
         raise ConfigurationError(
             f"`tweetcrawler {name}` takes no further word; options begin with --."
@@ -319,6 +324,7 @@ def read_file(path: Path, grammar: Grammar, paths: PathIn) -> tuple[Values, tupl
             values[name] = _value(
                 option, entry.value, paths.under(path.parent), f"{place}: {entry.key}"
             )
+    # Only a file with a password is worth the warning.
     note = read_by_others(path) if "--dbpass" in values else None
     return values, (note,) if note else ()
 

@@ -168,6 +168,7 @@ def api_url(text: str) -> str:
         raise BadValue("must be a URL such as https://api.x.com")
     if parts.username is not None or parts.query or parts.fragment:
         raise BadValue("must be a URL without user, password, ? and #")
+    # OAuth 2.0 tokens are sent as they are, so anybody on the way could read them.
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise BadValue(
             "must begin with https, since keys would travel readable; "
