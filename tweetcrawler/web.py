@@ -114,6 +114,25 @@ class Line:
 
         **Errors**: `NoAnswer`.
         """
+        answer = self._try(method, route, headers, auth, json, data)
+        if isinstance(answer, Response):
+            return answer
+        # Raised here, so that no frame of the request keeps hold of it: its traceback would
+        # keep the socket open.
+        try:
+            raise answer
+        finally:
+            del answer
+
+    def _try(
+        self,
+        method: str,
+        route: str,
+        headers: Mapping[str, str],
+        auth: Any,
+        json: Any,
+        data: Mapping[str, str] | None,
+    ) -> Response | NoAnswer:
         try:
             request = self._prepared(method, self._base_url + route, headers, auth, json, data)
             with (
@@ -131,12 +150,10 @@ class Line:
         except (requests.RequestException, HTTPError, *_LEAKED, _DeadlinePassed) as error:
             failure = self._failure(error)
             self._reset()
-        else:
-            if self._proxy is None or response.status != _PROXY_AUTHENTICATION_REQUIRED:
-                return response
-            failure = NoAnswer("the proxy answers 407", unsent=True, at_proxy=True)
-        # Not in the `except`: Python would hang the caught error, with the request, on ours.
-        raise failure
+            return failure
+        if self._proxy is not None and response.status == _PROXY_AUTHENTICATION_REQUIRED:
+            return NoAnswer("the proxy answers 407", unsent=True, at_proxy=True)
+        return response
 
     def _prepared(
         self,
@@ -169,9 +186,9 @@ class Line:
     def _reset(self) -> None:
         """New connections: after a failure nobody knows what an old one still holds."""
         self._session.close()
+        self._session.cookies.clear()
         self._cut()
-        self._way = _Way()
-        self._session = self._new_session()
+        self._way.connection, self._way.is_connecting = None, False
 
     def _new_session(self) -> requests.Session:
         session = requests.Session()
