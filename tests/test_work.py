@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import sys
@@ -56,14 +55,24 @@ def test_the_table_holds_the_kinds_of_all_rooms_in_their_order() -> None:
     assert feeding == sorted(feeding, reverse=True), "kinds that feed others go first"
 
 
-def test_the_parent_of_a_crawl_loads_nothing_that_only_workers_need() -> None:
-    """tweepy takes a fifth of a second, and every process of a machine its memory."""
+def loaded_by(module: str) -> set[str]:
+    """Libraries that a new process loads with a module and the kinds of work."""
     code = (
-        "import sys; from tweetcrawler import crawl; from tweetcrawler.work.kinds import table; "
-        "table(); print({'tweepy', 'requests', 'psycopg'} & set(sys.modules))"
+        f"import sys, {module}; from tweetcrawler.work.kinds import table; table(); "
+        "print(*{'tweepy', 'requests'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ast.literal_eval(done.stdout.replace("set()", "[]")) == []
+    return set(done.stdout.split())
+
+
+def test_the_parent_of_a_crawl_loads_nothing_that_only_workers_need() -> None:
+    """tweepy takes a fifth of a second, and every process of a machine its memory."""
+    assert loaded_by("tweetcrawler.crawl") == set()
+
+
+def test_workers_load_everything_before_their_first_request() -> None:
+    """Between a permit and its request it would take time that X counts by the second."""
+    assert loaded_by("tweetcrawler.work.worker") == {"tweepy", "requests"}
 
 
 def test_a_state_is_done_exactly_when_everything_is_stored() -> None:

@@ -202,7 +202,7 @@ def search(
     stopped: Stopped,
 ) -> Report:
     """Collects the posts of normalised queries, and reports."""
-    work = searches.work(sink, queries, _reach(settings))
+    work = searches.work(queries, _reach(settings))
     return run_work(settings, sink, credentials, work, display=display, stopped=stopped)
 
 

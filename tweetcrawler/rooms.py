@@ -46,6 +46,7 @@ CORE = Room(
     # In the order in which they are handed out: kinds that feed others go first.
     kinds=(
         "tweetcrawler.work.handles:RESOLVE",
+        "tweetcrawler.work.searches:OPEN",
         "tweetcrawler.work.trends:SEE_TRENDS",
         "tweetcrawler.crawl:TARGETS",
         "tweetcrawler.work.lookups:LOOK_UP",

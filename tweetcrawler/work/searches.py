@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tweetcrawler import coverage
@@ -17,16 +18,17 @@ from tweetcrawler.endpoints import (
     SEARCH_RECENT_MAX,
 )
 from tweetcrawler.errors import RequestRefused
-from tweetcrawler.news import Note
+from tweetcrawler.news import Note, Result
 from tweetcrawler.request import APP, BOTH
-from tweetcrawler.run import Sink
 from tweetcrawler.targets import Claim, Target
 from tweetcrawler.walk import RECENT_REASON, Descent, Reach, Source, descend
-from tweetcrawler.work.kinds import CRAWL, Work, Worker
+from tweetcrawler.work.kinds import CRAWL, Chunk, Kind, Work, Worker, together
 
 if TYPE_CHECKING:
     from tweetcrawler.xapi import Page, X
 
+NAME = "open"
+QUERIES_A_CHUNK = 100
 # The lower end of a walk through the last week moves; it is looked at again after this time.
 EDGE_S = 90.0
 # The cap of a search counts the posts that were bought in the time that recent search covers.
@@ -41,11 +43,22 @@ _RETWEETS_NOTE = (
 _CAP_NOTE = "trends that have had --maxPerTrend posts within a week get no more for now"
 
 
-def work(sink: Sink, queries: Sequence[str], reach: Reach) -> Work:
+def work(queries: Sequence[str], reach: Reach) -> Work:
     """The posts of normalised queries."""
-    with sink.session() as session:
-        targets = session.open_searches(queries)
-    return Work({CRAWL: targets}, {CRAWL: reach}, total=len(targets), processes=len(targets))
+    return Work({NAME: queries}, {CRAWL: reach}, total=len(queries), processes=len(queries))
+
+
+def open_chunk(worker: Worker, queries: list[str]) -> Result:
+    """Turns queries into targets, which asks X nothing."""
+    return together(worker, queries, partial(_open, worker))
+
+
+def _open(worker: Worker, queries: list[str], chunk: Chunk) -> None:
+    with worker.session() as session:
+        chunk.find(CRAWL, session.open_searches(queries))
+
+
+OPEN = Kind(NAME, do=open_chunk, called=str, most=QUERIES_A_CHUNK, feeds=True)
 
 
 def source_of(target: Target) -> Source:

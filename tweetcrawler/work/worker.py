@@ -9,7 +9,10 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
-from tweetcrawler import pool
+from tweetcrawler import (
+    pool,
+    xapi,  # noqa: F401 - loaded once for all workers, and not between a permit and its request
+)
 from tweetcrawler.news import Result
 from tweetcrawler.run import Job
 from tweetcrawler.secret import silence_libraries
