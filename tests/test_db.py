@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tweetcrawler.db import SCHEMA, Database, Session
+from tweetcrawler.db import Database, Session, newest_schema
 from tweetcrawler.errors import DatabaseNotMigrated, DatabaseUnreachable
 from tweetcrawler.flatten import COLUMNS
 from tweetcrawler.pages import Batch, Bought
@@ -484,7 +484,7 @@ def test_database_of_another_schema_is_refused_in_one_line(dsn: str) -> None:
     with pytest.raises(DatabaseNotMigrated) as refused:
         Database(dsn).check()
     assert "9999" in str(refused.value)
-    assert SCHEMA in str(refused.value)
+    assert newest_schema() in str(refused.value)
     assert "\n" not in str(refused.value)
     assert refused.value.exit_code == 3
 

@@ -8,13 +8,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from alembic.autogenerate import compare_metadata
 from alembic.config import Config
+from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, pool
 
-from tweetcrawler.db import SCHEMA, Database
+from tweetcrawler.db import Database, newest_schema
+from tweetcrawler.postgres import schema
 
 ROOT = Path(__file__).parent.parent
 
@@ -58,7 +63,72 @@ def columns(dsn: str) -> list[tuple[str, str]]:
 def test_the_program_knows_the_newest_revision() -> None:
     config = Config()
     config.set_main_option("script_location", str(ROOT / "migrations"))
-    assert ScriptDirectory.from_config(config).get_current_head() == SCHEMA
+    assert ScriptDirectory.from_config(config).get_current_head() == newest_schema()
+
+
+def differences(database: Database) -> list[Any]:
+    engine = create_engine(
+        "postgresql+psycopg://", creator=database.connect, poolclass=pool.NullPool
+    )
+    options = {"compare_type": True, "compare_server_default": True}
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts=options)
+        return list(compare_metadata(context, schema.whole(database.table)))
+
+
+def test_the_migrations_arrive_at_the_tables_that_the_program_knows(dsn: str) -> None:
+    """Also what autogenerate compares: types, defaults, indexes, keys."""
+    database = Database(dsn)
+    assert differences(database) == []
+    with psycopg.connect(dsn) as connection:
+        connection.execute("ALTER TABLE crawl_plan ADD COLUMN forgotten text")
+        connection.execute("ALTER TABLE crawl_run ALTER COLUMN exit_code TYPE bigint")
+        connection.execute("DROP INDEX crawl_page_run")
+    assert len(differences(database)) == 3, "the comparison sees a difference"
+
+
+def test_the_tables_of_a_configured_name_are_known_too(empty_dsn: str) -> None:
+    database = Database(empty_dsn, "my_tweets")
+    database.upgrade()
+    assert differences(database) == []
+
+
+# What SQLAlchemy has no words for is made by the migrations alone: the typed view, the
+# triggers that count targets, statistics, and the storage of the bodies. What a new database
+# from the tables has, an upgraded one has as well, space in each page for changes included.
+_SPACE = """
+SELECT relname::text, reloptions FROM pg_class
+WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+AND relname NOT IN ('alembic_version', 'tweet_articles_tweepy') ORDER BY 1
+"""
+
+
+def test_tables_made_of_what_the_program_knows_are_those_of_the_migrations(
+    dsn: str, empty_dsn: str
+) -> None:
+    made = Database(empty_dsn)
+    engine = create_engine("postgresql+psycopg://", creator=made.connect, poolclass=pool.NullPool)
+    for metadata in schema.whole(made.table):
+        metadata.create_all(engine)
+    assert differences(made) == []
+    with psycopg.connect(dsn) as one, psycopg.connect(empty_dsn) as other:
+        assert one.execute(_SPACE).fetchall() == other.execute(_SPACE).fetchall()
+
+
+def test_pages_of_before_are_numbered(empty_dsn: str) -> None:
+    alembic("upgrade", "0001", TWEETCRAWLER_DBNAME=empty_dsn)
+    with psycopg.connect(empty_dsn) as connection:
+        connection.execute("INSERT INTO crawl_run (version, arguments, host) VALUES ('', '{}', '')")
+        connection.execute(
+            "INSERT INTO crawl_page (id, run_id, endpoint, params, credential, post_count, "
+            "user_count, new_count, updated_count) SELECT gen_random_uuid(), 1, '/', '{}', 'c', "
+            "1, 0, 1, 0 FROM generate_series(1, 3)"
+        )
+    alembic("upgrade", "head", TWEETCRAWLER_DBNAME=empty_dsn)
+    with psycopg.connect(empty_dsn) as connection:
+        rows = connection.execute("SELECT number FROM crawl_page ORDER BY 1").fetchall()
+    assert rows == [(1,), (2,), (3,)]
+    alembic("downgrade", "0001", TWEETCRAWLER_DBNAME=empty_dsn)
 
 
 def test_upgrade_from_nothing_makes_the_imposed_table(empty_dsn: str) -> None:

@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from tweetcrawler import coverage
 from tweetcrawler.coverage import Hole, Range
-from tweetcrawler.ids import FIRST_DATED_ID as FIRST_DATED_ID
+from tweetcrawler.ids import FIRST_DATED_ID
 from tweetcrawler.prices import Tariff
+from tweetcrawler.targets import TIMELINE
 
 K = TypeVar("K")
 
@@ -98,20 +99,6 @@ def month_began(now: float) -> float:
 
 
 @dataclass(frozen=True)
-class Reserved:
-    """What a request under way may cost at most; of a process that was killed, what it may
-    have cost.
-    """
-
-    run: int
-    owner: str
-    endpoint: str
-    reserved_at: float
-    posts: int
-    micro_usd: int
-
-
-@dataclass(frozen=True)
 class Window:
     """A bucket as the books know it now, with the labels of the credentials that it belongs to.
 
@@ -172,7 +159,7 @@ class Known:
     @property
     def name(self) -> str:
         """What an operator knows it by."""
-        return f"@{self.handle}" if self.kind == "timeline" else (self.username or self.handle)
+        return f"@{self.handle}" if self.kind == TIMELINE else (self.username or self.handle)
 
     @property
     def holes(self) -> list[Hole]:

@@ -1,18 +1,23 @@
 """The arithmetic of budgets: how much a request may bring, so that no limit is ever exceeded.
 
 Before a request is sent, what it may cost at most is set aside; its answer settles it.
-Money is in millionths of a USD. All functions are pure: who sets aside at the same time is
-kept apart by whoever calls them.
+Money is in millionths of a USD. Nothing here talks to a store: callers keep those apart that
+set aside at the same time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tweetcrawler.identity import is_gone
 
 RUN, DAY, MONTH = "run", "day", "month"
 # What other requests hold is free again as soon as they are answered: look again this often.
 LOOK_AGAIN_S = 0.2
+# No request is under way for longer: X's answer has a deadline of two minutes.
+LOST_AFTER_S = 900.0
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,61 @@ class Grant:
 
     units: int | None
     full: str | None = None
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """The most that a request under way may cost; of a process that was killed, the most that
+    it may have cost.
+
+    `reserved_at` is in seconds since 1970 on the database's clock.
+    """
+
+    run: int
+    owner: str
+    endpoint: str
+    reserved_at: float
+    posts: int
+    micro_usd: int
+
+    def is_lost(self, now: float) -> bool:
+        """Whether nobody will ever tell what this request brought: its process is gone, or
+        silent for long.
+        """
+        is_old = self.reserved_at < now - LOST_AFTER_S
+        return is_old or not self.owner or is_gone(self.owner)
+
+    def is_of(self, scope: str, period: str) -> bool:
+        """Whether it was reserved in this period: a run's number, a UTC day or month."""
+        if scope == RUN:
+            return str(self.run) == period
+        return datetime.fromtimestamp(self.reserved_at, UTC).isoformat().startswith(period)
+
+
+def room_of(
+    scope: str,
+    period: str,
+    limit: tuple[int | None, int | None],
+    spent: tuple[int, int],
+    *,
+    reserved: Iterable[Reserved],
+    now: float,
+) -> Room:
+    """The limit (money, posts) of a period, less what was spent (posts, money) and reserved.
+
+    A lost request counts as spent, in the period in which it was sent. One under way is held
+    in the present period whenever it was sent: its page may be saved, and charged, after
+    midnight.
+    """
+    posts, money = spent
+    held = held_posts = 0
+    for one in reserved:
+        if one.is_lost(now):
+            if one.is_of(scope, period):
+                posts, money = posts + one.posts, money + one.micro_usd
+        elif scope != RUN or one.is_of(scope, period):
+            held, held_posts = held + one.micro_usd, held_posts + one.posts
+    return Room(scope, *limit, spent=money, spent_posts=posts, held=held, held_posts=held_posts)
 
 
 def grant(want: Want, rooms: Sequence[Room]) -> Grant:

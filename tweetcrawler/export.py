@@ -21,9 +21,10 @@ from typing import IO, Any, NamedTuple
 
 import orjson
 
-from tweetcrawler import db, files, settings
+from tweetcrawler import files, settings
 from tweetcrawler.db import Column, Condition, Database
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
+from tweetcrawler.postgres.filters import CHOICES
 from tweetcrawler.secret import harmless_name
 
 Rows = Iterable[Sequence[tuple[Any, ...]]]
@@ -262,7 +263,7 @@ def _piece(value: str) -> str:
 
 
 def _words(name: str) -> Callable[[str], tuple[str, ...]]:
-    known = db.CHOICES[name]
+    known = CHOICES[name]
 
     def read(value: str) -> tuple[str, ...]:
         words = tuple(word.strip().lower() for word in value.split(","))
@@ -279,7 +280,7 @@ _VALUES: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(("since", "until"), _moment),
     "id": _ids,
     **dict.fromkeys(("min_id", "max_id"), _id),
-    **{name: _words(name) for name in db.CHOICES},
+    **{name: _words(name) for name in CHOICES},
     **dict.fromkeys(("text", "url"), _piece),
     **dict.fromkeys(("min_likes", "max_likes", "min_retweets", "max_retweets"), _whole),
     **dict.fromkeys(("min_sentiment", "max_sentiment"), _decimal),

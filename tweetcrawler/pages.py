@@ -30,6 +30,23 @@ class Bought:
 
 
 @dataclass(frozen=True)
+class StoredPage:
+    """One answer of X as it is stored; `body` is its JSON as received.
+
+    `position` is what a reader of all pages remembers in order to go on after this one.
+    `target` is None for an answer that belongs to no target, `fetched_at` is in seconds since
+    1970.
+    """
+
+    id: uuid.UUID
+    position: int
+    fetched_at: float
+    endpoint: str
+    target: int | None
+    body: bytes
+
+
+@dataclass(frozen=True)
 class Batch:
     """The rows of one page of a target, and what the page makes known of it.
 

@@ -53,7 +53,7 @@ CORE = Room(
         "tweetcrawler.work.counts:COUNT",
         "tweetcrawler.work.usage:USAGE",
     ),
-    tables=(),
+    tables=("tweetcrawler.postgres.schema",),
 )
 # One line for each room, as "tweetcrawler.folder:ROOM".
 ROOMS: tuple[str, ...] = ()

@@ -11,6 +11,8 @@ from tweetcrawler.coverage import Range
 
 TIMELINE = "timeline"
 SEARCH = "search"
+NEW, OK, RENAMED, FAILED = "new", "ok", "renamed", "failed"
+MISSING, SUSPENDED, PROTECTED, REFUSED = "missing", "suspended", "protected", "refused"
 # Length of a lease, in seconds. The store writes it, and a walk renews before it is over.
 # A request with saving takes a second at most times, and a dead machine is waited for this long.
 LEASE_S = 60.0
@@ -34,18 +36,22 @@ class State:
 STATES = {
     state.name: state
     for state in (
-        State("new", "not asked yet"),
-        State("ok", "stored", done=True),
-        State("renamed", "stored; the user has another handle now", done=True),
-        State("missing", "X knows no such user or post", rests=True),
-        State("suspended", "X suspended the account", rests=True),
-        State("protected", "only followers may read it", rests=True),
-        State("refused", "X refuses it for another reason", rests=True),
-        State("failed", "no answer of X could be used"),
+        State(NEW, "not asked yet"),
+        State(OK, "stored", done=True),
+        State(RENAMED, "stored; the user has another handle now", done=True),
+        State(MISSING, "X knows no such user or post", rests=True),
+        State(SUSPENDED, "X suspended the account", rests=True),
+        State(PROTECTED, "only followers may read it", rests=True),
+        State(REFUSED, "X refuses it for another reason", rests=True),
+        State(FAILED, "no answer of X could be used"),
         State("known", "a post that was stored before", done=True),
         State("gone", "a post that X no longer gives", done=True),
     )
 }
+# States of targets, as statements and pictures choose by them.
+DONE = (OK, RENAMED)
+RESTING = tuple(state.name for state in STATES.values() if state.rests)
+CRAWLABLE = (NEW, OK, RENAMED, FAILED)
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Target:
     handle: str
     key: str | None = None
     username: str | None = None
-    state: str = "new"
+    state: str = NEW
     reason: str = ""
     rests_s: float = 0.0
     kind: str = TIMELINE

@@ -7,7 +7,7 @@ Revises: nothing
 from __future__ import annotations
 
 from alembic import context, op
-from sqlalchemy import text
+from sqlalchemy import column, distinct, func, select, text
 
 revision = "0001"
 down_revision = None
@@ -96,7 +96,7 @@ def _make_or_adopt(table: str) -> None:
     ).scalar()
     if not has_key:
         repeated = connection.execute(
-            text(f"SELECT count(*) - count(DISTINCT id) FROM {table}")
+            select(func.count() - func.count(distinct(column("id")))).select_from(text(table))
         ).scalar()
         if repeated:
             raise context.config.attributes["refusal"](

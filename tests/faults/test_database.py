@@ -32,11 +32,9 @@ from test_db import page, row
 
 from faults.machine import OwnServer, SmallDisk, before_database, lacking, need, through
 from faults.tcp_proxy import Direction, TcpProxy, Trap
-from tweetcrawler import db
 from tweetcrawler.db import Database, Session
 from tweetcrawler.errors import DatabaseUnreachable
 from tweetcrawler.pages import Batch
-from tweetcrawler.postgres.connection import connect
 from tweetcrawler.targets import Found
 
 TIMELINE = "/2/users/:id/tweets"
@@ -109,7 +107,7 @@ def test_D1_pages_in_hand_wait_for_the_server(
 def test_D1_a_server_that_stays_away_is_a_dead_end_that_is_said(
     own_server: OwnServer, monkeypatch: pytest.MonkeyPatch, measure: Any
 ) -> None:
-    monkeypatch.setattr(db, "PATIENCE_S", 2.0)
+    monkeypatch.setattr("tweetcrawler.postgres.connection.PATIENCE_S", 2.0)
     database = Database(own_server.database())
     with database.session() as session:
         run, _ = session.begin_run(version="0", arguments={}, host="h", credentials=[])
@@ -409,7 +407,7 @@ def test_D4_with_a_full_disk_nothing_more_is_bought(
 def test_D4_a_disk_that_stays_full_is_a_dead_end_that_is_said(
     small_disk: SmallDisk, monkeypatch: pytest.MonkeyPatch, measure: Any
 ) -> None:
-    monkeypatch.setattr(db, "PATIENCE_S", 2.0)
+    monkeypatch.setattr("tweetcrawler.postgres.connection.PATIENCE_S", 2.0)
     server = OwnServer(small_disk.folder / "data")
     try:
         dsn = server.database()
@@ -673,12 +671,16 @@ def test_D8_impatient_servers_are_borne(dsn: str, tmp_path: Path, measure: Any) 
 def test_P9_a_line_that_broke_without_a_word_is_noticed_by_the_kernel(
     dsn: str, measure: Any
 ) -> None:
-    with connect(dsn) as connection, socket.socket(fileno=os.dup(connection.fileno())) as line:
+    with (
+        Database(dsn).connect() as connection,
+        socket.socket(fileno=os.dup(connection.fileno())) as line,
+    ):
         idle = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
         every = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
         times = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
     measure("seconds until a dead line is noticed", idle + every * times, at_most=30)
-    with connect(make_conninfo(dsn, keepalives_idle=99, application_name="mine")) as connection:
+    mine = make_conninfo(dsn, keepalives_idle=99, application_name="mine")
+    with Database(mine).connect() as connection:
         assert connection.info.get_parameters()["keepalives_idle"] == "99", (
             "the operator's word wins"
         )

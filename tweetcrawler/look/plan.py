@@ -10,10 +10,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tweetcrawler.books import Known, Window, added_up, month_began
-from tweetcrawler.db import Reader
 from tweetcrawler.endpoints import (
     HANDLES_A_LOOKUP,
     SEARCH_ALL,
@@ -27,9 +26,11 @@ from tweetcrawler.endpoints import (
 from tweetcrawler.look.forecast import BucketNow, Need, Span, of_search, of_timeline, time_s
 from tweetcrawler.look.sections import Section, duration, moment
 from tweetcrawler.prices import MICRO, Tariff, usd
+from tweetcrawler.targets import RESTING, TIMELINE
 
-# States of targets that are left alone for recheckDays.
-RESTING = ("missing", "suspended", "protected", "refused")
+if TYPE_CHECKING:
+    from tweetcrawler.db import Reader
+
 RUNS_SEARCHED = 50
 SAMPLE = 400
 _USER_AND_APP = ("user", "app")
@@ -252,7 +253,7 @@ def typical_posts(reader: Reader) -> float | None:
     counts = [
         known.posts
         for known in reader.sampled(SAMPLE)
-        if known.kind == "timeline" and known.crawled_at
+        if known.kind == TIMELINE and known.crawled_at
     ]
     return sum(counts) / len(counts) if len(counts) >= 5 else None
 
@@ -260,24 +261,22 @@ def typical_posts(reader: Reader) -> float | None:
 def of_one(known: Known, reader: Reader, tariff: Tariff) -> Plan:
     """What the next visit of one target takes."""
     plan = Plan(known.name, reader.now(), targets=1, known=1, posts_stored=known.posts)
-    if known.kind == "timeline":
+    if known.kind == TIMELINE:
         need = of_timeline(known, plan.made_at, typical=None, resting=RESTING)
     else:
         need = of_search(known, plan.made_at, counted=None)
     plan.users, plan.posts = need.users, need.posts
-    plan.add(USER_TWEETS if known.kind == "timeline" else SEARCH_RECENT, need.requests)
+    plan.add(USER_TWEETS if known.kind == TIMELINE else SEARCH_RECENT, need.requests)
     return priced(plan, tariff)
 
 
 def next_run(reader: Reader, tariff: Tariff) -> Plan:
     """What one more run over all timelines of the store takes; by a sample when there are many."""
     targets = sum(
-        count
-        for kind, state, count in reader.states()
-        if kind == "timeline" and state not in RESTING
+        count for kind, state, count in reader.states() if kind == TIMELINE and state not in RESTING
     )
     plan = Plan("next run", reader.now(), targets=targets, known=targets)
-    found = [known for known in reader.sampled(SAMPLE) if known.kind == "timeline" and known.key]
+    found = [known for known in reader.sampled(SAMPLE) if known.kind == TIMELINE and known.key]
     if not found:
         return priced(plan, tariff)
     need = sum((of_timeline(k, plan.made_at, typical=None, resting=RESTING) for k in found), Need())

@@ -15,14 +15,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tweetcrawler import coverage
-from tweetcrawler.books import FIRST_DATED_ID, Known, Purchase, Run, added_up, summed
-from tweetcrawler.db import Reader
+from tweetcrawler.books import Known, Purchase, Run, added_up, summed
 from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.ids import FIRST_DATED_ID
 from tweetcrawler.look.sections import Section, as_markdown, duration, moment
 from tweetcrawler.prices import MICRO, Tariff, usd
+from tweetcrawler.targets import DONE, NEW, OK, RENAMED, SEARCH, TIMELINE
+
+if TYPE_CHECKING:
+    from tweetcrawler.db import Reader
 
 TEMPLATE = Path(__file__).with_name("report.html")
 # More rows than that are no picture any more.
@@ -31,7 +35,6 @@ RUNS_SHOWN = 50
 QUERIES_SHOWN = 40
 TROUBLE_SHOWN = 200
 WIDTH = 760
-_DONE = ("ok", "renamed")
 _LABELS = {
     "complete": "var(--covered)",
     "hole": "var(--hole)",
@@ -63,9 +66,9 @@ class Findings:
 def gather(reader: Reader, tariff: Tariff, *, place: str) -> Findings:
     """Everything that a report needs."""
     states = reader.states()
-    others = [state for state in {state for _, state, _ in states} if state not in _DONE]
+    others = [state for state in {state for _, state, _ in states} if state not in DONE]
     known = reader.listed(others, TROUBLE_SHOWN)
-    known += reader.listed(_DONE, max(0, 2 * PICTURED - len(known)))
+    known += reader.listed(DONE, max(0, 2 * PICTURED - len(known)))
     runs = reader.runs(limit=RUNS_SHOWN)
     return Findings(
         place,
@@ -133,7 +136,7 @@ def _what(findings: Findings) -> Section:
     counts: Counter[str] = Counter()
     for kind, _, count in findings.states:
         counts[kind] += count
-    names = {"timeline": "timelines of users", "search": "searches"}
+    names = {TIMELINE: "timelines of users", SEARCH: "searches"}
     sentences = [
         f"{count:,} {names.get(kind, kind)}" for kind, count in sorted(counts.items(), reverse=True)
     ]
@@ -212,7 +215,7 @@ def _outcomes(findings: Findings) -> Section:
     rows = [
         [kind, _STATES.get(state, state), f"{count:,}"] for kind, state, count in findings.states
     ]
-    trouble = [known for known in findings.known if known.state not in _DONE]
+    trouble = [known for known in findings.known if known.state not in DONE]
     sentences = [
         f"{known.name}: {known.state}: {known.reason}"
         for known in trouble[:TROUBLE_SHOWN]
@@ -314,9 +317,9 @@ def _runs(findings: Findings) -> Section:
 
 
 _STATES = {
-    "ok": "read to the end",
-    "renamed": "read to the end under a new name",
-    "new": "not read yet",
+    OK: "read to the end",
+    RENAMED: "read to the end under a new name",
+    NEW: "not read yet",
 }
 _EXITS = {
     None: "under way or killed",
@@ -336,9 +339,9 @@ def _pictured(findings: Findings) -> list[Known]:
     real = [
         known
         for known in findings.known
-        if known.covered or known.unreachable or known.state not in _DONE
+        if known.covered or known.unreachable or known.state not in DONE
     ]
-    real = [known for known in real if known.posts or known.state in _DONE]
+    real = [known for known in real if known.posts or known.state in DONE]
     real.sort(key=lambda known: (not (len(known.holes) > 1 or known.lost), known.id))
     return real[:PICTURED]
 
@@ -362,7 +365,7 @@ def _spans(findings: Findings, known: Known) -> Iterator[tuple[float, float, str
     ):
         for lower, upper in ranges:
             end = _time(upper)
-            if upper == top and label == "complete" and known.crawled_at and known.state in _DONE:
+            if upper == top and label == "complete" and known.crawled_at and known.state in DONE:
                 end = max(end, known.crawled_at - coverage.SETTLING_MS / 1000)
             start = (
                 _time(lower)

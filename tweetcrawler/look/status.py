@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tweetcrawler import coverage
+from tweetcrawler import budget, coverage
 from tweetcrawler.books import (
-    FIRST_DATED_ID,
     Known,
     Purchase,
-    Reserved,
     Sum,
     Usage,
     Window,
@@ -24,16 +22,19 @@ from tweetcrawler.books import (
     month_began,
     summed,
 )
+from tweetcrawler.budget import Reserved
 from tweetcrawler.coverage import Range
-from tweetcrawler.db import Reader
-from tweetcrawler.identity import is_gone
+from tweetcrawler.ids import FIRST_DATED_ID
 from tweetcrawler.look.sections import Section, duration, moment
 from tweetcrawler.prices import MICRO, Tariff, usd
+from tweetcrawler.targets import DONE, RESTING
+
+if TYPE_CHECKING:
+    from tweetcrawler.db import Reader
 
 LISTED = 20
 RUNS_SHOWN = 10
 PAGES_SHOWN = 20
-DONE = ("ok", "renamed")
 # X's own count lags by minutes.
 USAGE_LAG_S = 600.0
 
@@ -100,11 +101,12 @@ def of_all(
             {
                 "of": scope,
                 "usd": limit,
-                "left_usd": limit - _taken(bought, reserved, tariff, since=since) / MICRO,
+                "left_usd": limit
+                - _taken(scope, period, bought, reserved=reserved, tariff=tariff, now=now) / MICRO,
             }
-            for scope, bought, since in (
-                ("day", of_day, _midnight(today)),
-                ("month", month, month_began(now)),
+            for scope, period, bought in (
+                (budget.DAY, today.isoformat(), of_day),
+                (budget.MONTH, today.isoformat()[:7], month),
             )
             if (limit := budgets.get(scope)) is not None
         ],
@@ -150,7 +152,7 @@ def in_detail(reader: Reader, known: Known, *, next_run: Mapping[str, Any]) -> J
 
 def why_open(known: Known, until_id: int | None) -> str:
     """Why a hole is there: what has to happen for it to be filled."""
-    if known.state in ("missing", "suspended", "protected", "refused"):
+    if known.state in RESTING:
         return f"{known.state}: {known.reason}" if known.reason else known.state
     if known.state == "failed":
         return f"failed: {known.reason}"
@@ -262,7 +264,7 @@ def _sum(total: Sum) -> Json:
 
 def _reserved(rows: Sequence[Reserved], now: float) -> Json:
     """What is set aside: for requests under way, and for those whose answer nobody saw."""
-    lost = [row for row in rows if is_lost(row, now)]
+    lost = [row for row in rows if row.is_lost(now)]
     alive = [row for row in rows if row not in lost]
     return {
         "under_way": {
@@ -278,21 +280,23 @@ def _reserved(rows: Sequence[Reserved], now: float) -> Json:
     }
 
 
-def is_lost(row: Reserved, now: float) -> bool:
-    """Whether nobody will ever tell what this request brought: its process is gone, or
-    silent for long.
-    """
-    return not row.owner or is_gone(row.owner) or row.reserved_at < now - 900.0
-
-
 def _taken(
-    purchases: Sequence[Purchase], reserved: Sequence[Reserved], tariff: Tariff, *, since: float
+    scope: str,
+    period: str,
+    purchases: Sequence[Purchase],
+    *,
+    reserved: Sequence[Reserved],
+    tariff: Tariff,
+    now: float,
 ) -> int:
-    """What is gone of a budget: all that came back at its full price, and what is set aside."""
+    """The part of a budget that is gone: all that came back at its full price, and what is
+    set aside.
+    """
     bought = sum(
         tariff.cost(b.endpoint, requests=b.pages, posts=b.posts, users=b.users) for b in purchases
     )
-    return bought + sum(row.micro_usd for row in reserved if row.reserved_at >= since)
+    room = budget.room_of(scope, period, (None, None), (0, bought), reserved=reserved, now=now)
+    return room.spent + room.held
 
 
 def _window(window: Window) -> Json:

@@ -1,62 +1,110 @@
-"""The books of the buckets: the permits of all processes."""
+"""Rate-limit buckets shared by all processes.
+
+By hand and in one order: each request of each process passes here, and two that lock the
+same buckets must never wait for each other in a ring.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields as fields_of
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg import sql
 
+from tweetcrawler.postgres.connection import Connected
 from tweetcrawler.windows import Bucket
 
+T = TypeVar("T")
 Key = tuple[str, str]
-_BUCKET_COLUMNS = [f.name for f in fields_of(Bucket)]
-_BUCKET_TIMES = {"reset_at", "day_reset_at", "blocked_until", "next_at", "shut_at", "shut_until"}
 
 
-def lock_buckets(
-    connection: psycopg.Connection[Any], subjects: list[str], endpoints: list[str]
+class Buckets(Connected):
+    """The buckets of a session."""
+
+    def change_buckets(
+        self,
+        keys: Iterable[Key],
+        change: Callable[[dict[Key, Bucket], float], tuple[Mapping[Key, Bucket], T]],
+    ) -> T:
+        """See `permits.Books`: the buckets are rows of `api_bucket`, the clock is the
+        database's.
+        """
+        wanted = sorted(set(keys))
+        given = {"subjects": [k[0] for k in wanted], "endpoints": [k[1] for k in wanted]}
+
+        def work(connection: psycopg.Connection[Any]) -> T:
+            with connection.transaction():
+                buckets, now = _locked(connection, given)
+                if len(buckets) < len(wanted):
+                    missing = {key: Bucket() for key in wanted if key not in buckets}
+                    _write(connection, missing, _ADD)
+                    buckets, now = _locked(connection, given)
+                changed, result = change(buckets, now)
+                if changed:
+                    _write(connection, changed, _CHANGE)
+                return result
+
+        return self.do(work)
+
+
+def _locked(
+    connection: psycopg.Connection[Any], given: Mapping[str, list[str]]
 ) -> tuple[dict[Key, Bucket], float]:
-    rows = connection.execute(
-        _BUCKET_LOCK, {"subjects": subjects, "endpoints": endpoints}
-    ).fetchall()
+    rows = connection.execute(_LOCK, given).fetchall()
     clock = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
     assert clock is not None  # noqa: S101 - a SELECT without FROM gives a row
     return {(row[0], row[1]): Bucket(*row[2:]) for row in rows}, clock[0]
 
 
-def write_buckets(
-    connection: psycopg.Connection[Any], buckets: Mapping[Key, Bucket], conflict: str
+def _write(
+    connection: psycopg.Connection[Any], buckets: Mapping[Key, Bucket], statement: bytes
 ) -> None:
-    statement = _BUCKET_WRITE + conflict
     for key in sorted(buckets):
         bucket = buckets[key]
-        connection.execute(
-            statement.encode(),
-            [*key, *(getattr(bucket, column) for column in _BUCKET_COLUMNS)],
-        )
+        connection.execute(statement, [*key, *(getattr(bucket, name) for name in _FIELDS)])
 
 
-def _as_read(column: str) -> str:
-    return (
-        f'extract(epoch FROM b."{column}")::float8' if column in _BUCKET_TIMES else f'b."{column}"'
+_FIELDS = [f.name for f in fields_of(Bucket)]
+_TIMES = {"reset_at", "day_reset_at", "blocked_until", "next_at", "shut_at", "shut_until"}
+
+
+def _each(of_time: sql.SQL, of_other: sql.SQL) -> sql.Composed:
+    """An expression for each field, one for times and one for others."""
+    return sql.SQL(", ").join(
+        (of_time if name in _TIMES else of_other).format(sql.Identifier(name)) for name in _FIELDS
     )
 
 
-def _as_written(column: str) -> str:
-    return "to_timestamp(%s::float8)" if column in _BUCKET_TIMES else "%s"
-
-
-_BUCKET_LOCK = (
-    f"SELECT b.subject, b.endpoint, {', '.join(map(_as_read, _BUCKET_COLUMNS))} FROM api_bucket b "
-    "JOIN unnest(%(subjects)s::text[], %(endpoints)s::text[]) AS k(subject, endpoint) USING (subject, endpoint) "
-    "ORDER BY b.subject, b.endpoint FOR UPDATE OF b"
-).encode()
-_BUCKET_WRITE = (
-    "INSERT INTO api_bucket (subject, endpoint, "
-    + ", ".join(f'"{c}"' for c in _BUCKET_COLUMNS)
-    + f") VALUES (%s, %s, {', '.join(map(_as_written, _BUCKET_COLUMNS))}) "
-    + "ON CONFLICT (subject, endpoint) "
+# The text is made once: each use would else compose it again.
+_LOCK = (
+    sql.SQL("""
+SELECT b.subject, b.endpoint, {fields}
+FROM api_bucket b JOIN unnest(%(subjects)s::text[], %(endpoints)s::text[])
+    AS k(subject, endpoint) USING (subject, endpoint)
+ORDER BY b.subject, b.endpoint FOR UPDATE OF b
+""")
+    .format(fields=_each(sql.SQL("extract(epoch FROM b.{})::float8"), sql.SQL("b.{}")))
+    .as_bytes(None)
 )
-BUCKET_UPDATE = "DO UPDATE SET " + ", ".join(f'"{c}" = excluded."{c}"' for c in _BUCKET_COLUMNS)
+_INSERT = sql.SQL("""
+INSERT INTO api_bucket (subject, endpoint, {fields}) VALUES (%s, %s, {values})
+ON CONFLICT (subject, endpoint) {conflict}
+""")
+
+
+def _insert(conflict: sql.Composable) -> bytes:
+    return _INSERT.format(
+        fields=_each(sql.SQL("{}"), sql.SQL("{}")),
+        values=_each(sql.SQL("to_timestamp(%s::float8)"), sql.SQL("%s")),
+        conflict=conflict,
+    ).as_bytes(None)
+
+
+_ADD = _insert(sql.SQL("DO NOTHING"))
+_CHANGE = _insert(
+    sql.SQL("DO UPDATE SET {}").format(
+        _each(sql.SQL("{0} = excluded.{0}"), sql.SQL("{0} = excluded.{0}"))
+    )
+)

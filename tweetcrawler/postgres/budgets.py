@@ -1,27 +1,61 @@
-"""What may still be spent: set aside before a request, settled with its page."""
+"""Budgets of a run, a day and a month: set aside before a request, settled with its page."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 import psycopg
 
 from tweetcrawler import budget
-from tweetcrawler.budget import Limits, Room
-from tweetcrawler.identity import is_gone
+from tweetcrawler.budget import Grant, Limits, Reserved, Room, Want
 from tweetcrawler.pages import Bought
+from tweetcrawler.postgres.connection import Connected
 from tweetcrawler.prices import Tariff
 
 # What a budget is of: (scope, period), such as ("day", "2026-01-31").
 _Period = tuple[str, str]
 
 
+class Budgets(Connected):
+    """The budgets of a session."""
+
+    def set_aside(
+        self, run: int, owner: str, page: uuid.UUID, want: Want, limits: Limits, tariff: Tariff
+    ) -> Grant:
+        """How much a request may bring, set aside under the id of the page that will be saved.
+
+        Saving that page with its `cost` settles it; `take_back` and `give_up_money` are for
+        what brought none.
+        """
+
+        def work(connection: psycopg.Connection[Any]) -> Grant:
+            with connection.transaction():
+                granted = budget.grant(want, _rooms_of(connection, run, page, limits, tariff))
+                if granted.units is not None:
+                    cost, posts = want.cost(granted.units), want.posts(granted.units)
+                    connection.execute(_SET_ASIDE, [page, run, owner, want.endpoint, posts, cost])
+                return granted
+
+        return self.do(work)
+
+    def take_back(self, page: uuid.UUID) -> None:
+        """Frees what was set aside for a request that brought nothing."""
+        self.do(lambda c: c.execute("DELETE FROM crawl_reserved WHERE id = %s", [page]))
+
+    def give_up_money(self, page: uuid.UUID) -> None:
+        """Leaves it set aside for good: nobody knows what the request brought, and it may
+        be charged.
+        """
+        self.do(lambda c: c.execute("UPDATE crawl_reserved SET owner = '' WHERE id = %s", [page]))
+
+
 @contextmanager
 def spending(connection: psycopg.Connection[Any], bought: Bought) -> Iterator[None]:
-    """What is done within is one transaction with taking the page's cost from the budgets."""
+    """One transaction for what is done within and for taking the page's cost from the budgets."""
     if bought.cost is None:
         yield
         return
@@ -32,30 +66,19 @@ def spending(connection: psycopg.Connection[Any], bought: Bought) -> Iterator[No
 
 def spend(connection: psycopg.Connection[Any], bought: Bought) -> None:
     """Settles what was set aside. Always the last of a transaction: others wait for these rows."""
-    if bought.cost is None:
-        return
-    connection.execute(
-        "WITH gone AS (DELETE FROM crawl_reserved WHERE id = %(id)s RETURNING run_id), "
-        "today AS (SELECT clock_timestamp() AT TIME ZONE 'UTC' AS at), "
-        "locked AS (SELECT b.scope, b.period FROM crawl_budget b, gone, today WHERE (b.scope, b.period) IN "
-        "(('run', gone.run_id::text), ('day', to_char(today.at, 'YYYY-MM-DD')), "
-        "('month', to_char(today.at, 'YYYY-MM'))) ORDER BY 1, 2 FOR UPDATE OF b) "
-        "UPDATE crawl_budget b SET posts = b.posts + %(posts)s, micro_usd = b.micro_usd + %(cost)s FROM locked "
-        "WHERE b.scope = locked.scope AND b.period = locked.period",
-        {"id": bought.id, "posts": bought.posts, "cost": bought.cost},
-    )
+    if bought.cost is not None:
+        connection.execute(_SPEND, {"id": bought.id, "posts": bought.posts, "cost": bought.cost})
 
 
-def rooms_of(
+def _rooms_of(
     connection: psycopg.Connection[Any], run: int, page: uuid.UUID, limits: Limits, tariff: Tariff
 ) -> list[Room]:
     """The limits with what is gone of them; locked until the transaction ends."""
-    row = connection.execute(
-        "SELECT to_char(at, 'YYYY-MM-DD'), to_char(at, 'YYYY-MM') FROM (SELECT clock_timestamp() "
-        "AT TIME ZONE 'UTC' AS at) today"
-    ).fetchone()
+    row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
     assert row is not None  # noqa: S101 - a SELECT without a condition gives a row
-    periods = {budget.RUN: str(run), budget.DAY: row[0], budget.MONTH: row[1]}
+    now: float = row[0]
+    day = datetime.fromtimestamp(now, UTC).date().isoformat()
+    periods = {budget.RUN: str(run), budget.DAY: day, budget.MONTH: day[:7]}
     keys = [(scope, periods[scope]) for scope in sorted(limits.scopes)]
     spent = _spent(connection, keys)
     if len(spent) < len(keys):
@@ -65,77 +88,34 @@ def rooms_of(
         spent = _spent(connection, keys)
     for key in keys:
         if spent[key][2]:
-            spent[key] = (*_counted_anew(connection, *key, tariff), False)
-    held = connection.execute(
-        "SELECT run_id::text, to_char(reserved_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), owner, "
-        "reserved_at < clock_timestamp() - interval '15 min', posts, micro_usd FROM crawl_reserved "
-        "WHERE id <> %s AND reserved_at > clock_timestamp() - interval '32 days'",
-        [page],
-    ).fetchall()
+            spent[key] = (*_counted_again(connection, *key, tariff), False)
+    reserved = [Reserved(*row) for row in connection.execute(_RESERVED, [page]).fetchall()]
     return [
-        _room(scope, limits.of(scope), spent[scope, period][:2], held, period=period)
-        for scope, period in keys
+        budget.room_of(*key, limits.of(key[0]), spent[key][:2], reserved=reserved, now=now)
+        for key in keys
     ]
-
-
-def _room(
-    scope: str,
-    limit: tuple[int | None, int | None],
-    spent: tuple[int, int],
-    reserved: Sequence[tuple[str, str, str, bool, int, int]],
-    *,
-    period: str,
-) -> Room:
-    posts, money = spent
-    held = held_posts = 0
-    for of_run, day, owner, is_old, its_posts, its_money in reserved:
-        is_lost = is_old or not owner or is_gone(owner)
-        of_period = of_run if scope == budget.RUN else day[: len(period)]
-        if is_lost and of_period == period:
-            posts, money = posts + its_posts, money + its_money
-        elif not is_lost and (scope != budget.RUN or of_run == period):
-            # Its page may be saved, and charged, after midnight: so it counts today,
-            # whenever it was sent.
-            held, held_posts = held + its_money, held_posts + its_posts
-    return Room(scope, *limit, spent=money, spent_posts=posts, held=held, held_posts=held_posts)
 
 
 def _spent(
     connection: psycopg.Connection[Any], keys: Sequence[_Period]
 ) -> dict[_Period, tuple[int, int, bool]]:
-    """Posts and money of the periods, locked, and whether they are to be counted anew."""
-    rows = connection.execute(
-        "SELECT scope, period, posts, micro_usd, coalesce(counted_at < clock_timestamp() - interval '60 s', true) "
-        "FROM crawl_budget WHERE (scope, period) IN (SELECT * FROM unnest(%s::text[], %s::text[])) "
-        "ORDER BY 1, 2 FOR UPDATE",
-        [[key[0] for key in keys], [key[1] for key in keys]],
-    ).fetchall()
+    """Posts and money of the periods, locked, and whether the pages are to be counted again."""
+    rows = connection.execute(_LOCK, [[key[0] for key in keys], [key[1] for key in keys]])
     return {(scope, period): (posts, money, stale) for scope, period, posts, money, stale in rows}
 
 
-def _counted_anew(
+def _counted_again(
     connection: psycopg.Connection[Any], scope: str, period: str, tariff: Tariff
 ) -> tuple[int, int]:
     """What the stored pages of the period cost: those of runs without a budget, too.
 
-    The period's row is locked, and whoever takes from a budget changes it in the
+    The period's row is locked, and each that takes from a budget changes it in the
     transaction that saves the page: so no page is counted twice or left out.
     """
-    chosen: LiteralString = "run_id = %(period)s::bigint"
-    if scope != budget.RUN:
-        chosen = (
-            "fetched_at >= %(begin)s::timestamp AT TIME ZONE 'UTC' "
-            "AND fetched_at < (%(begin)s::timestamp + %(length)s::interval) AT TIME ZONE 'UTC'"
-        )
+    begin = period if scope == budget.DAY else f"{period}-01"
     rows = connection.execute(
-        "SELECT endpoint, count(*), sum(post_count), sum(user_count) FROM crawl_page WHERE "
-        + chosen
-        + " GROUP BY 1",
-        {
-            "period": period,
-            "begin": period if scope == budget.DAY else f"{period}-01",
-            "length": "1 day" if scope == budget.DAY else "1 month",
-        },
+        _BOUGHT_BY_RUN if scope == budget.RUN else _BOUGHT_IN_TIME,
+        {"period": period, "begin": begin, "length": f"1 {scope}"},
     ).fetchall()
     posts = sum(row[2] for row in rows)
     money = sum(tariff.cost(e, requests=pages, posts=p, users=users) for e, pages, p, users in rows)
@@ -145,3 +125,52 @@ def _counted_anew(
         [posts, money, scope, period],
     )
     return posts, money
+
+
+_SET_ASIDE: LiteralString = """
+INSERT INTO crawl_reserved (id, run_id, owner, endpoint, posts, micro_usd)
+VALUES (%s, %s, %s, %s, %s, %s)
+ON CONFLICT (id) DO UPDATE SET posts = excluded.posts, micro_usd = excluded.micro_usd
+"""
+# By hand, since it is part of each save under a budget: the reservation goes, and the budgets
+# that it was taken from grow by what the page did cost, in the order of their keys.
+_SPEND: LiteralString = """
+WITH gone AS (DELETE FROM crawl_reserved WHERE id = %(id)s RETURNING run_id),
+today AS (SELECT clock_timestamp() AT TIME ZONE 'UTC' AS at),
+locked AS (
+    SELECT b.scope, b.period FROM crawl_budget b, gone, today
+    WHERE (b.scope, b.period) IN (
+        ('run', gone.run_id::text),
+        ('day', to_char(today.at, 'YYYY-MM-DD')),
+        ('month', to_char(today.at, 'YYYY-MM'))
+    )
+    ORDER BY 1, 2 FOR UPDATE OF b
+)
+UPDATE crawl_budget b SET posts = b.posts + %(posts)s, micro_usd = b.micro_usd + %(cost)s
+FROM locked WHERE b.scope = locked.scope AND b.period = locked.period
+"""
+# Locks what was spent of budgets, and tells whether the pages must be counted again.
+_LOCK: LiteralString = """
+SELECT scope, period, posts, micro_usd,
+    coalesce(counted_at < clock_timestamp() - interval '60 s', true)
+FROM crawl_budget
+WHERE (scope, period) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
+ORDER BY 1, 2 FOR UPDATE
+"""
+# No period is longer than a month.
+_RESERVED: LiteralString = """
+SELECT run_id, owner, endpoint, extract(epoch FROM reserved_at)::float8, posts, micro_usd
+FROM crawl_reserved
+WHERE id <> %s AND reserved_at > clock_timestamp() - interval '32 days'
+"""
+_BOUGHT_BY_RUN: LiteralString = """
+SELECT endpoint, count(*), sum(post_count), sum(user_count)
+FROM crawl_page WHERE run_id = %(period)s::bigint GROUP BY 1
+"""
+_BOUGHT_IN_TIME: LiteralString = """
+SELECT endpoint, count(*), sum(post_count), sum(user_count)
+FROM crawl_page
+WHERE fetched_at >= %(begin)s::timestamp AT TIME ZONE 'UTC'
+AND fetched_at < (%(begin)s::timestamp + %(length)s::interval) AT TIME ZONE 'UTC'
+GROUP BY 1
+"""

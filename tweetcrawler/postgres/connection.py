@@ -1,9 +1,9 @@
-"""The line to the server: how it is opened, what is done while the server works, and which
-of its errors pass.
-"""
+"""Connections to PostgreSQL: how one is opened, and how work is retried when it fails."""
 
 from __future__ import annotations
 
+import logging
+import random
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -15,11 +15,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.waiting import Wait
 
 from tweetcrawler import settings
-from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseUnreachable
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
-
+# A server that restarts or fails over is waited for; one that is gone for longer ends the run.
+PATIENCE_S = 300.0
 # A line that broke without a word is noticed after half a minute; by itself the kernel
 # takes hours.
 _LINE: dict[str, str | int] = {
@@ -106,6 +108,64 @@ def sleep(seconds: float, stopping: Callable[[], bool]) -> None:
 def first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+class Connected:
+    """One connection that is opened when it is needed, and again when it was lost.
+
+    The parts of a session stand on this: each brings the statements of its tables.
+    """
+
+    def __init__(self, conninfo: str, table: str, place: str, stopping: Callable[[], bool]) -> None:
+        self.table = table
+        self._conninfo = conninfo
+        self._place = place
+        self._stopping = stopping
+        self._connection: Connection | None = None
+        self._gave_up = False
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def do(self, work: Callable[[Connection], T]) -> T:
+        """Retries the work while the server is unreachable, full, or reports a conflict.
+
+        So the work must be one transaction whose repetition changes nothing: after a broken
+        connection nobody knows whether it was committed.
+
+        **Errors**: `DatabaseUnreachable` after `PATIENCE_S`, `DatabaseError` for a refusal.
+        """
+        # A session that waited that long for the server once does not wait for it again to
+        # clear up.
+        gives_up_at = time.monotonic() + (0.0 if self._gave_up else PATIENCE_S)
+        delay_s = 0.05
+        while True:
+            try:
+                if self._connection is None:
+                    self._connection = connect(self._conninfo)
+                return work(self._connection)
+            except psycopg.Error as error:
+                self._judge(error, gives_up_at)
+            sleep(delay_s * random.uniform(0.5, 1.0), self._stopping)  # noqa: S311 - jitter
+            delay_s = min(5.0, delay_s * 2)
+
+    def _judge(self, error: psycopg.Error, gives_up_at: float) -> None:
+        """Raises ours for an error after which the same again is no use."""
+        said = first_line(error)
+        if not passes(error):
+            raise DatabaseError(f"the {self._place} refuses: {said}") from None
+        if not isinstance(error, IN_CONFLICT):
+            self.close()
+            log.warning("the %s does not work: %s; trying again", self._place, said)
+        if self._stopping() or time.monotonic() >= gives_up_at:
+            self._gave_up = True
+            raise DatabaseUnreachable(
+                f"the {self._place} does not work: {said}; everything saved is safe, "
+                "run again when it is back"
+            ) from None
 
 
 def conninfo_of(database: settings.Database) -> str:

@@ -3,41 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from string import Formatter
+from contextlib import contextmanager
 from typing import Any, LiteralString, NamedTuple
 
 import psycopg
-import zstandard
 from psycopg import sql
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Date,
+    Double,
+    FromClause,
+    Numeric,
+    Select,
+    Text,
+    any_,
+    cast,
+    column,
+    func,
+    or_,
+    quoted_name,
+    select,
+    table,
+)
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.types import TypeEngine
 
-from tweetcrawler.errors import ConfigurationError, DatabaseError
+from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.postgres.columns import STORED_AS_TEXT, Column, Condition
+from tweetcrawler.postgres.feed import body_of
+from tweetcrawler.postgres.filters import columns_for, predicate
+from tweetcrawler.postgres.schema import crawl_page, crawl_target
+from tweetcrawler.postgres.statements import TEXTS, compiled
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column that is read: its name, and what its values are.
-
-    `kind` is "id", "whole", "number", "truth", "time", "date", "json" or "text"; `is_list`
-    says that a value is a list of such, in which any may be None.
-    """
-
-    name: str
-    kind: str
-    is_list: bool = False
-
-
-class Condition(NamedTuple):
-    """A filter by its name in `FILTERS`, and its value of the type that the filter compares
-    with.
-    """
-
-    name: str
-    value: Any
-
-
-ROWS_A_BATCH = 1000
-PAGES_A_BATCH = 20
+ROWS_PER_BATCH = 1000
+PAGES_PER_BATCH = 20
 _KINDS = {
     **dict.fromkeys(("int2", "int4", "int8"), "whole"),
     **dict.fromkeys(("float4", "float8", "numeric"), "number"),
@@ -46,66 +48,16 @@ _KINDS = {
     "date": "date",
     "jsonb": "json",
 }
-# What each kind is read as, when it is not read as text; a list of it has [] behind.
-_READ_AS = {
-    "id": "int8",
-    "whole": "int8",
-    "number": "float8",
-    "truth": "bool",
-    "time": "timestamptz",
-    "date": "date",
-    "json": "text",
-    "text": "text",
-}
-# The imposed table holds these as text.
-_TYPED: dict[str, tuple[str, bool]] = {
-    "created_at": ("time", False),
-    "user_mentions_id": ("id", True),
-    **dict.fromkeys(
-        ("hashtags", "urls", "media", "user_mentions_name", "retweeted_status_url"), ("text", True)
-    ),
-}
-# The view `tweets` has other names for some columns.
-_ALSO_NAMED = {
-    "tweet_from": "username",
-    "user_mentions_name": "mention_names",
-    "favorite_count": "like_count",
-}
-FILTERS: Mapping[str, LiteralString] = {
-    "handle": "lower({tweet_from}) = ANY(%s)",
-    "reply_to": "lower({in_reply_to_screen_name}) = ANY(%s)",
-    "retweet_of": "lower({retweeted_status_user_handle}) = ANY(%s)",
-    "mentions": "EXISTS (SELECT FROM unnest({user_mentions_name}::text[]) e WHERE lower(e) = ANY(%s))",
-    "hashtag": "EXISTS (SELECT FROM unnest({hashtags}::text[]) e WHERE lower(e) = ANY(%s))",
-    "since": "{created_at}::timestamptz >= %s",
-    "until": "{created_at}::timestamptz < %s",
-    "id": "{id} = ANY(%s::int8[])",
-    "min_id": "{id} >= %s",
-    "max_id": "{id} <= %s",
-    "text": "strpos(lower({text}), lower(%s)) > 0",
-    "url": "EXISTS (SELECT FROM unnest({urls}::text[]) e WHERE strpos(lower(e), lower(%s)) > 0)",
-    "min_likes": "{favorite_count} >= %s",
-    "max_likes": "{favorite_count} <= %s",
-    "min_retweets": "{retweet_count} >= %s",
-    "max_retweets": "{retweet_count} <= %s",
-    "min_sentiment": "{sentiment} >= %s",
-    "max_sentiment": "{sentiment} <= %s",
-}
-_HAS: dict[str, LiteralString] = {
-    "hashtags": "cardinality({hashtags}::text[]) > 0",
-    "urls": "cardinality({urls}::text[]) > 0",
-    "media": "cardinality({media}::text[]) > 0",
-    "mentions": "cardinality({user_mentions_name}::text[]) > 0",
-}
-CHOICES: Mapping[str, Mapping[str, LiteralString]] = {
-    "has": _HAS,
-    "without": _HAS,
-    "is": {
-        "original": "num_nonnulls({retweeted_status_id}, {in_reply_to_user_id}, {in_reply_to_status_id}) = 0",
-        "reply": "({retweeted_status_id} IS NULL "
-        "AND num_nonnulls({in_reply_to_user_id}, {in_reply_to_status_id}) > 0)",
-        "retweet": "{retweeted_status_id} IS NOT NULL",
-    },
+# The type as which each kind is read, when it is not read as text.
+_READ_AS: dict[str, TypeEngine[Any]] = {
+    "id": BigInteger(),
+    "whole": BigInteger(),
+    "number": Double(),
+    "truth": Boolean(),
+    "time": TIMESTAMP(timezone=True),
+    "date": Date(),
+    "json": Text(),
+    "text": Text(),
 }
 
 
@@ -116,31 +68,72 @@ class _Found(NamedTuple):
     is_text: bool
 
 
-def columns_of(connection: psycopg.Connection[Any], parts: Sequence[str]) -> list[_Found]:
-    rows = connection.execute(
-        "SELECT a.attname, coalesce(e.typname, t.typname), e.oid IS NOT NULL FROM pg_class c "
-        "JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
-        "JOIN pg_type t ON t.oid = a.atttypid "
-        "LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' "
-        "WHERE c.oid = to_regclass(%s) AND c.relkind IN ('r', 'v', 'm', 'p', 'f') ORDER BY a.attnum",
-        [sql.Identifier(*parts).as_string(connection)],
-    ).fetchall()
+Rows = tuple[list[Column], Iterator[list[tuple[Any, ...]]]]
+
+
+@contextmanager
+def rows(
+    connection: psycopg.Connection[Any],
+    place: str,
+    names: Sequence[str],
+    conditions: Sequence[Condition],
+    as_text: bool,
+) -> Iterator[Rows]:
+    """The columns and rows of a table or view, as `Database.read` promises them."""
+    parts = tuple(place.split("."))
+    found = _columns_of(connection, parts)
+    chosen = _choose(found, names, place)
+    statement, parameters = compiled(_read(parts, found, chosen, conditions, as_text))
+    with connection.cursor("export") as cursor:
+        cursor.execute(statement, parameters)
+        yield [c.shown for c in chosen], _in_batches(cursor, ROWS_PER_BATCH)
+
+
+@contextmanager
+def bodies(
+    connection: psycopg.Connection[Any], handles: Sequence[str] | None
+) -> Iterator[tuple[int, Iterator[bytes]]]:
+    """Pages of posts, as `Database.pages` promises them."""
+    page = crawl_page.c
+    chosen = [page.post_count > 0]
+    if handles is not None:
+        chosen.append(page.target_id.in_(_targets_of(handles)))
+    count, given = compiled(
+        select(func.count()).select_from(crawl_page).where(page.body.is_(None), *chosen)
+    )
+    without = connection.execute(count, given).fetchone()
+    statement, given = compiled(
+        select(page.id.cast(Text), page.body)
+        .where(page.body.is_not(None), *chosen)
+        .order_by(page.fetched_at, page.id)
+    )
+    with connection.cursor("export", binary=True) as cursor:
+        cursor.execute(statement, given)
+        batches = _in_batches(cursor, PAGES_PER_BATCH)
+        yield without[0] if without else 0, (body_of(*row) for batch in batches for row in batch)
+
+
+def _targets_of(handles: Sequence[str]) -> Select[Any]:
+    t, folded = crawl_target.c, cast(list(handles), TEXTS)
+    is_named = or_(func.lower(t.handle) == any_(folded), func.lower(t.username) == any_(folded))
+    return select(func.coalesce(t.same_as, t.id)).where(is_named)
+
+
+def _columns_of(connection: psycopg.Connection[Any], parts: Sequence[str]) -> list[_Found]:
+    name = sql.Identifier(*parts).as_string(connection)
+    rows = connection.execute(_COLUMNS, [name]).fetchall()
     if not rows:
-        there = connection.execute(
-            "SELECT c.relname FROM pg_class c WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') "
-            "AND pg_table_is_visible(c.oid) AND c.relnamespace::regnamespace::text "
-            "NOT IN ('pg_catalog', 'information_schema') ORDER BY 1 LIMIT 50"
-        ).fetchall()
+        there = ", ".join(row[0] for row in connection.execute(_TABLES).fetchall())
         raise ConfigurationError(
-            f"the database has no table or view {'.'.join(parts)}; it has {', '.join(row[0] for row in there)}"
+            f"the database has no table or view {'.'.join(parts)}; it has {there}"
         )
     return [_found(*row) for row in rows]
 
 
 def _found(name: str, type_name: str, is_list: bool) -> _Found:
     is_text = type_name in ("text", "varchar") and not is_list
-    if is_text and name in _TYPED:
-        return _Found(Column(name, *_TYPED[name]), is_text)
+    if is_text and name in STORED_AS_TEXT:
+        return _Found(STORED_AS_TEXT[name], is_text)
     kind = _KINDS.get(type_name, "text")
     if kind == "whole" and (name == "id" or name.endswith(("_id", "_ids"))):
         kind = "id"
@@ -149,7 +142,7 @@ def _found(name: str, type_name: str, is_list: bool) -> _Found:
     return _Found(Column(name, kind, is_list), is_text)
 
 
-def choose(found: Sequence[_Found], names: Sequence[str], place: str) -> list[_Found]:
+def _choose(found: Sequence[_Found], names: Sequence[str], place: str) -> list[_Found]:
     by_name = {column.shown.name: column for column in found}
     unknown = [name for name in names if name not in by_name]
     if unknown:
@@ -159,72 +152,62 @@ def choose(found: Sequence[_Found], names: Sequence[str], place: str) -> list[_F
     return [by_name[name] for name in names] or list(found)
 
 
-def read_statement(
+def _read(
     parts: Sequence[str],
     found: Sequence[_Found],
     chosen: Sequence[_Found],
     conditions: Sequence[Condition],
     as_text: bool,
-) -> tuple[sql.Composed, list[Any]]:
-    known = {column.shown.name for column in found}
+) -> Select[Any]:
+    r = _source(parts, found)
+    known = {one.shown.name: r.c[one.shown.name] for one in found}
     place = ".".join(parts)
-    statement = sql.SQL("SELECT {} FROM {} AS r").format(
-        sql.SQL(", ").join(_expression(column.shown, as_text) for column in chosen),
-        sql.Identifier(*parts),
-    )
-    parameters: list[Any] = []
-    for number, condition in enumerate(conditions):
-        statement += sql.SQL(" AND " if number else " WHERE ") + _predicate(condition, known, place)
-        if condition.name in FILTERS:
-            parameters.append(condition.value)
-    if "id" in known:
-        statement += sql.SQL(" ORDER BY r.id")
-    return statement, parameters
+    statement = select(*(_shown(known, one.shown, as_text) for one in chosen))
+    for condition in conditions:
+        statement = statement.where(predicate(condition, columns_for(condition, known, place)))
+    return statement.order_by(r.c.id) if "id" in known else statement
 
 
-def _expression(column: Column, as_text: bool) -> sql.Composed:
-    read_as = "text" if as_text else _READ_AS[column.kind] + ("[]" if column.is_list else "")
-    return sql.SQL("{}::{}").format(sql.Identifier("r", column.name), sql.SQL(read_as))
+def _source(parts: Sequence[str], found: Sequence[_Found]) -> FromClause:
+    """The table or view, with the types that its columns have for a comparison."""
+    *schema, name = (quoted_name(part, quote=True) for part in parts)
+    columns = [column(quoted_name(one.shown.name, quote=True), _stored_as(one)) for one in found]
+    return table(name, *columns, schema=schema[0] if schema else None).alias("r")
 
 
-def _predicate(condition: Condition, known: set[str], place: str) -> sql.Composed:
-    choices = CHOICES.get(condition.name)
-    if choices is None:
-        return _filled(FILTERS[condition.name], condition.name, known, place)
-    any_of = sql.SQL(" OR ").join(
-        _filled(choices[choice], condition.name, known, place) for choice in condition.value
-    )
-    shape = "NOT coalesce({}, false)" if condition.name == "without" else "({})"
-    return sql.SQL(shape).format(any_of)
+def _stored_as(found: _Found) -> TypeEngine[Any]:
+    kind = "text" if found.is_text else found.shown.kind
+    stored = Numeric() if kind == "number" else _READ_AS[kind]
+    return ARRAY(stored) if found.shown.is_list and not found.is_text else stored
 
 
-def _filled(template: LiteralString, name: str, known: set[str], place: str) -> sql.Composed:
-    columns: dict[str, sql.Identifier] = {}
-    for column in {field for _, field, _, _ in Formatter().parse(template) if field}:
-        there = next((n for n in (column, _ALSO_NAMED.get(column)) if n in known), None)
-        if there is None:
-            raise ConfigurationError(
-                f"the filter {name} reads the column {column}, which {place} does not have; leave the filter out "
-                "or name another view"
-            )
-        columns[column] = sql.Identifier("r", there)
-    return sql.SQL(template).format(**columns)
+def _shown(
+    known: Mapping[str, ColumnElement[Any]], shown: Column, as_text: bool
+) -> ColumnElement[Any]:
+    one = known[shown.name]
+    if as_text:
+        return cast(one, Text)
+    read_as = _READ_AS[shown.kind]
+    return cast(one, ARRAY(read_as) if shown.is_list else read_as)
 
 
-def rows_of(cursor: psycopg.ServerCursor[Any], size: int) -> Iterator[Any]:
-    for batch in in_batches(cursor, size):
-        yield from batch
-
-
-def in_batches(cursor: psycopg.ServerCursor[Any], size: int) -> Iterator[list[Any]]:
+def _in_batches(cursor: psycopg.ServerCursor[Any], size: int) -> Iterator[list[Any]]:
     while batch := cursor.fetchmany(size):
         yield batch
 
 
-def body_of(row: tuple[str, bytes]) -> bytes:
-    try:
-        return zstandard.decompress(row[1])
-    except zstandard.ZstdError:
-        raise DatabaseError(
-            f"the body of page {row[0]} in crawl_page is damaged: set it to NULL"
-        ) from None
+# The columns of a table or view with their types, and whether each is a list of it.
+_COLUMNS: LiteralString = """
+SELECT a.attname, coalesce(e.typname, t.typname), e.oid IS NOT NULL
+FROM pg_class c
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+WHERE c.oid = to_regclass(%s) AND c.relkind IN ('r', 'v', 'm', 'p', 'f') ORDER BY a.attnum
+"""
+_TABLES: LiteralString = """
+SELECT c.relname FROM pg_class c
+WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') AND pg_table_is_visible(c.oid)
+AND c.relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema')
+ORDER BY 1 LIMIT 50
+"""

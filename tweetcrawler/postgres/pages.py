@@ -1,13 +1,17 @@
-"""The statements that save a page: its rows, itself, and the coverage it adds, in one round
-trip.
+"""Pages as they were bought: saved with their rows and the coverage that they add, in one
+transaction and one round trip.
+
+By hand: this is the hot path. Each statement is planned for the case that it is for, and a
+row that does not change is not written (figures in docs/performance.md).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, LiteralString
 
 import orjson
 import psycopg
@@ -18,29 +22,85 @@ from psycopg.types.json import Json, Jsonb
 from tweetcrawler import coverage
 from tweetcrawler.flatten import COLUMNS, KEPT
 from tweetcrawler.pages import Batch, Bought, Saved
-from tweetcrawler.targets import LEASE_S
+from tweetcrawler.postgres.budgets import spend, spending
+from tweetcrawler.postgres.columns import TYPES
+from tweetcrawler.postgres.connection import Connected, Connection
+from tweetcrawler.targets import LEASE_S, SEARCH
 
-_TYPES = {
-    **dict.fromkeys(COLUMNS, "text"),
-    **dict.fromkeys(
-        (
-            "id",
-            "favorite_count",
-            "in_reply_to_user_id",
-            "in_reply_to_status_id",
-            "retweet_count",
-            "retweeted_status_id",
-        ),
-        "bigint",
-    ),
-    "sentiment": "numeric",
-}
+
+class Pages(Connected):
+    """The pages of a session."""
+
+    def __init__(self, conninfo: str, table: str, place: str, stopping: Callable[[], bool]) -> None:
+        super().__init__(conninfo, table, place, stopping)
+        self._save = save_statement(table)
+        self._save_new = save_new_statement(table)
+        self._news_come = True
+
+    def save_page(self, run: int, bought: Bought) -> None:
+        """Stores an answer of X that holds no posts of a target, such as a count."""
+
+        def work(connection: psycopg.Connection[Any]) -> None:
+            with connection.transaction():
+                insert_page(connection, run, bought)
+                spend(connection, bought)
+
+        self.do(work)
+
+    def save(
+        self,
+        run: int,
+        owner: str,
+        batch: Batch,
+        *,
+        keep_body: bool = True,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> Saved:
+        """Saves a page in one transaction: its rows, itself, the coverage it adds; renews
+        the lease.
+
+        `meanwhile` is called while the server works, again when the work must be done
+        again; it must not fail.
+        """
+        given = save_parameters(run, owner, batch, keep_body)
+
+        def work(connection: Connection) -> Saved:
+            with spending(connection, batch.bought):
+                connection.meanwhile = meanwhile
+                if not batch.rows:
+                    return saved_of(save_empty_statement().run(connection, given))
+                first = Saved(0, 0, leased=False)
+                if self._news_come and not batch.searched:
+                    first = saved_of(self._save_new.run(connection, given))
+                    if first.new == len(batch.rows):
+                        return first
+                saved = saved_of(self._save.run(connection, given))
+                self._news_come = first.new + saved.new == len(batch.rows)
+                return replace(saved, new=first.new + saved.new)
+
+        return self.do(work)
+
+    def forget(self, ids: Sequence[int]) -> int:
+        """Deletes posts, with their counts and what found them; says how many were stored.
+
+        Coverage and purchases stay true, so nothing is bought again. Stored pages are X's
+        answers as received, and keep them.
+        """
+        statement = _FORGET.format(t=table_named(self.table))
+        given = {"ids": sorted(set(ids)), "kind": SEARCH}
+        row = self.do(lambda c: c.execute(statement, given).fetchone())
+        return int(row[0]) if row else 0
+
+
+def table_named(table: str) -> sql.Identifier:
+    """The table of the posts, which may have a schema before its name."""
+    return sql.Identifier(*table.split("."))
 
 
 def insert_page(connection: psycopg.Connection[Any], run: int, bought: Bought) -> None:
+    """Stores an answer in a transaction that is under way."""
     connection.execute(
-        "INSERT INTO crawl_page (id, run_id, endpoint, params, credential, post_count, user_count, new_count, "
-        "updated_count, body) VALUES (%s, %s, %s, %s, %s, %s, %s, 0, 0, %s) ON CONFLICT (id) DO NOTHING",
+        _INSERT_PAGE,
         [
             bought.id,
             run,
@@ -122,78 +182,42 @@ def save_statement(table: str) -> _Numbered:
     """One statement, so one transaction and one round trip.
 
     Only rows that are new or differ are written: a page that is saved again writes nothing.
-    The row is sorted by id before it is written, so that two writers of the same ids never
-    wait for each other in a ring.
+    The rows are sorted by id before they are written, so that two writers of the same ids
+    never wait for each other in a ring.
     """
     return _page_statement(sql.SQL("{}, {}").format(_BATCH, _upserted(table)), found=True)
 
 
 @cache
 def save_new_statement(table: str) -> _Numbered:
-    """The same for a page of which nothing is stored yet, with less to plan; of any other
-    it saves nothing.
+    """A shorter statement for a page whose posts are all new. Saves nothing if any of them is
+    stored.
 
     Rows that another process writes at the same moment are left to it, so that fewer are
     counted than there are.
     """
-    saved = sql.SQL(
-        "saved AS (INSERT INTO {t} ({cols}) SELECT {cols} FROM batch "
-        "WHERE NOT EXISTS (SELECT FROM {t} WHERE id = ANY(%(ids)s::bigint[])) ORDER BY id "
-        "ON CONFLICT (id) DO NOTHING RETURNING id), "
-        "counted AS (SELECT count(*) AS new, 0::bigint AS updated FROM saved HAVING count(*) > 0)"
-    ).format(
-        t=sql.Identifier(*table.split(".")), cols=sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-    )
+    saved = _SAVED_NEW.format(t=table_named(table), cols=_names(COLUMNS))
     return _page_statement(sql.SQL("{}, {}").format(_BATCH, saved))
 
 
 @cache
 def save_empty_statement() -> _Numbered:
-    """The same for a page without rows: to plan what would be done with them is most of the
-    work.
-    """
+    """A statement for a page without rows: to plan the rest is most of the work."""
     return _page_statement(sql.SQL("counted AS (SELECT 0::bigint AS new, 0::bigint AS updated)"))
 
 
 def _page_statement(counted: sql.Composable, *, found: bool = False) -> _Numbered:
-    """`counted` gives what became of the rows as `counted` (new, updated); without it
-    nothing is saved.
+    """`counted` gives the number of rows that were saved as `counted` (new, updated); without
+    it nothing is saved.
 
-    With `found` it gives them as `batch`, too, and they are noted as found by a search,
+    With `found` it gives the rows as `batch`, too, and they are noted as found by a search,
     when it was one.
     """
-    composed = sql.SQL(
-        "WITH {counted}, "
-        "page AS (INSERT INTO crawl_page (id, run_id, target_id, endpoint, params, credential, post_count, "
-        "user_count, new_count, updated_count, newest_id, oldest_id, refused, body) "
-        "SELECT %(page)s, %(run)s, %(target)s::bigint, %(endpoint)s, %(params)s, %(credential)s, %(posts)s, "
-        "%(users)s, new, updated, %(newest)s::bigint, %(oldest)s::bigint, %(refused)s, %(body)s FROM counted "
-        "ON CONFLICT (id) DO NOTHING RETURNING id), "
-        "target AS (UPDATE crawl_target SET covered = covered + %(covered)s::int8multirange, "
-        "unreachable = unreachable + %(unreachable)s::int8multirange "
-        "- (covered + %(covered)s::int8multirange), "
-        "unreachable_reason = CASE WHEN unreachable + %(unreachable)s::int8multirange "
-        "<@ covered + %(covered)s::int8multirange THEN '' "
-        "ELSE coalesce(%(unreachable_reason)s, unreachable_reason) END, "
-        "username = coalesce(%(username)s, username), "
-        "account_posts = coalesce(%(account_posts)s, account_posts), "
-        "post_count = post_count + CASE WHEN EXISTS (SELECT FROM page) THEN %(posts)s ELSE 0 END, "
-        "lease_until = CASE WHEN lease_owner = %(owner)s "
-        "THEN clock_timestamp() + %(lease)s * interval '1 s' ELSE lease_until END "
-        "WHERE id = %(target)s::bigint AND EXISTS (SELECT FROM counted) "
-        "RETURNING lease_owner = %(owner)s AS leased){found} "
-        "SELECT new, updated, (SELECT leased FROM target) FROM counted"
-    ).format(counted=counted, found=sql.SQL(_FOUND if found else ""))
-    return _Numbered(composed)
-
-
-_FOUND = (
-    ", found AS (INSERT INTO crawl_found (target_id, tweet_id) SELECT %(target)s::bigint, id FROM batch "
-    "WHERE %(searched)s::boolean ORDER BY id ON CONFLICT DO NOTHING)"
-)
+    return _Numbered(_PAGE.format(counted=counted, found=_FOUND if found else sql.SQL("")))
 
 
 def saved_of(answer: psycopg.RawCursor[Any]) -> Saved:
+    """The answer of a statement that saves a page."""
     row = answer.fetchone()
     return Saved(row[0], row[1], bool(row[2])) if row else Saved(0, 0, leased=False)
 
@@ -201,10 +225,7 @@ def saved_of(answer: psycopg.RawCursor[Any]) -> Saved:
 @cache
 def load_statement(table: str) -> bytes:
     """The rows of the stage into the table: how many were new, and how many others changed."""
-    composed = sql.SQL(
-        "WITH batch AS (SELECT * FROM import_stage), {upserted} SELECT new, updated FROM counted"
-    ).format(upserted=_upserted(table))
-    return composed.as_bytes(None)
+    return _LOAD.format(upserted=_upserted(table)).as_bytes(None)
 
 
 @cache
@@ -214,50 +235,123 @@ def load_cut_statement(table: str) -> bytes:
 
     No look beforehand tells what another process is about to write; a conflict does.
     """
-    columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-    return (
-        sql.SQL(
-            "WITH cut AS (DELETE FROM import_stage WHERE id = ANY(%s) RETURNING *), "
-            "saved AS (INSERT INTO {t} ({cols}) SELECT {cols} FROM cut ORDER BY id "
-            "ON CONFLICT (id) DO NOTHING RETURNING id) SELECT count(*) FROM saved"
-        )
-        .format(t=sql.Identifier(*table.split(".")), cols=columns)
-        .as_bytes(None)
-    )
+    return _LOAD_CUT.format(t=table_named(table), cols=_names(COLUMNS)).as_bytes(None)
 
 
 def _upserted(table: str) -> sql.Composed:
     """The part that saves the rows of `batch`, and gives `counted` (new, updated)."""
-    merged = {c: sql.SQL("coalesce(b.{0}, t.{0})" if c in KEPT else "b.{0}") for c in COLUMNS}
-    return sql.SQL(
-        "merged AS (SELECT {merged_as}, t.id IS NULL OR ({merged}) IS DISTINCT FROM ({t_cols}) AS differs "
-        "FROM batch b LEFT JOIN {t} t ON t.id = b.id), "
-        "changed AS (SELECT {cols} FROM merged WHERE differs ORDER BY id), "
-        "saved AS (INSERT INTO {t} AS t ({cols}) SELECT {cols} FROM changed "
-        "ON CONFLICT (id) DO UPDATE SET {sets} RETURNING (xmax = 0) AS is_new), "
-        "counted AS (SELECT count(*) FILTER (WHERE is_new) AS new, count(*) FILTER (WHERE NOT is_new) AS updated "
-        "FROM saved)"
-    ).format(
-        t=sql.Identifier(*table.split(".")),
-        merged=sql.SQL(", ").join(part.format(sql.Identifier(c)) for c, part in merged.items()),
-        merged_as=sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(part.format(sql.Identifier(c)), sql.Identifier(c))
-            for c, part in merged.items()
+    merged = {c: _merged(c).format(sql.Identifier(c)) for c in COLUMNS}
+    comma = sql.SQL(", ")
+    return _UPSERTED.format(
+        t=table_named(table),
+        merged=comma.join(merged.values()),
+        merged_as=comma.join(
+            sql.SQL("{} AS {}").format(part, sql.Identifier(c)) for c, part in merged.items()
         ),
-        cols=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
-        t_cols=sql.SQL(", ").join(sql.Identifier("t", c) for c in COLUMNS),
-        sets=sql.SQL(", ").join(
-            sql.SQL(
-                "{0} = coalesce(excluded.{0}, t.{0})" if c in KEPT else "{0} = excluded.{0}"
-            ).format(sql.Identifier(c))
-            for c in COLUMNS
-            if c != "id"
-        ),
+        cols=_names(COLUMNS),
+        t_cols=comma.join(sql.Identifier("t", c) for c in COLUMNS),
+        sets=comma.join(_set(c).format(sql.Identifier(c)) for c in COLUMNS if c != "id"),
     )
 
 
+def _merged(column: str) -> sql.SQL:
+    return sql.SQL("coalesce(b.{0}, t.{0})" if column in KEPT else "b.{0}")
+
+
+def _set(column: str) -> sql.SQL:
+    return sql.SQL(
+        "{0} = coalesce(excluded.{0}, t.{0})" if column in KEPT else "{0} = excluded.{0}"
+    )
+
+
+def _names(columns: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, columns))
+
+
+_INSERT_PAGE: LiteralString = """
+INSERT INTO crawl_page (id, run_id, endpoint, params, credential, post_count, user_count,
+    new_count, updated_count, body)
+VALUES (%s, %s, %s, %s, %s, %s, %s, 0, 0, %s) ON CONFLICT (id) DO NOTHING
+"""
+# The page, and its target with the coverage that it adds; both only if `counted` has a row.
+_PAGE = sql.SQL("""
+WITH {counted},
+page AS (
+    INSERT INTO crawl_page (id, run_id, target_id, endpoint, params, credential, post_count,
+        user_count, new_count, updated_count, newest_id, oldest_id, refused, body)
+    SELECT %(page)s, %(run)s, %(target)s::bigint, %(endpoint)s, %(params)s, %(credential)s,
+        %(posts)s, %(users)s, new, updated, %(newest)s::bigint, %(oldest)s::bigint,
+        %(refused)s, %(body)s
+    FROM counted
+    ON CONFLICT (id) DO NOTHING RETURNING id
+), target AS (
+    UPDATE crawl_target SET covered = covered + %(covered)s::int8multirange,
+        unreachable = unreachable + %(unreachable)s::int8multirange
+            - (covered + %(covered)s::int8multirange),
+        unreachable_reason = CASE
+            WHEN unreachable + %(unreachable)s::int8multirange
+                <@ covered + %(covered)s::int8multirange THEN ''
+            ELSE coalesce(%(unreachable_reason)s, unreachable_reason) END,
+        username = coalesce(%(username)s, username),
+        account_posts = coalesce(%(account_posts)s, account_posts),
+        post_count = post_count + CASE WHEN EXISTS (SELECT FROM page) THEN %(posts)s ELSE 0 END,
+        lease_until = CASE WHEN lease_owner = %(owner)s
+            THEN clock_timestamp() + %(lease)s * interval '1 s' ELSE lease_until END
+    WHERE id = %(target)s::bigint AND EXISTS (SELECT FROM counted)
+    RETURNING lease_owner = %(owner)s AS leased
+){found}
+SELECT new, updated, (SELECT leased FROM target) FROM counted
+""")
+_FOUND = sql.SQL(""", found AS (
+    INSERT INTO crawl_found (target_id, tweet_id)
+    SELECT %(target)s::bigint, id FROM batch
+    WHERE %(searched)s::boolean ORDER BY id ON CONFLICT DO NOTHING
+)""")
+_SAVED_NEW = sql.SQL("""saved AS (
+    INSERT INTO {t} ({cols}) SELECT {cols} FROM batch
+    WHERE NOT EXISTS (SELECT FROM {t} WHERE id = ANY(%(ids)s::bigint[]))
+    ORDER BY id ON CONFLICT (id) DO NOTHING RETURNING id
+), counted AS (
+    SELECT count(*) AS new, 0::bigint AS updated FROM saved HAVING count(*) > 0
+)""")
+# `xmax` is 0 in a row that was inserted and not updated: the one sign that PostgreSQL gives
+# of what ON CONFLICT did.
+_UPSERTED = sql.SQL("""merged AS (
+    SELECT {merged_as}, t.id IS NULL OR ({merged}) IS DISTINCT FROM ({t_cols}) AS differs
+    FROM batch b LEFT JOIN {t} t ON t.id = b.id
+), changed AS (
+    SELECT {cols} FROM merged WHERE differs ORDER BY id
+), saved AS (
+    INSERT INTO {t} AS t ({cols}) SELECT {cols} FROM changed
+    ON CONFLICT (id) DO UPDATE SET {sets} RETURNING (xmax = 0) AS is_new
+), counted AS (
+    SELECT count(*) FILTER (WHERE is_new) AS new,
+        count(*) FILTER (WHERE NOT is_new) AS updated
+    FROM saved
+)""")
+_LOAD = sql.SQL("""
+WITH batch AS (SELECT * FROM import_stage), {upserted} SELECT new, updated FROM counted
+""")
+_LOAD_CUT = sql.SQL("""
+WITH cut AS (DELETE FROM import_stage WHERE id = ANY(%s) RETURNING *),
+saved AS (
+    INSERT INTO {t} ({cols}) SELECT {cols} FROM cut ORDER BY id
+    ON CONFLICT (id) DO NOTHING RETURNING id
+)
+SELECT count(*) FROM saved
+""")
+_FORGET = sql.SQL("""
+WITH counts AS (DELETE FROM crawl_metrics WHERE tweet_id = ANY(%(ids)s::bigint[])),
+found AS (
+    DELETE FROM crawl_found f USING crawl_target k
+    WHERE k.kind = %(kind)s AND f.target_id = k.id AND f.tweet_id = ANY(%(ids)s::bigint[])
+),
+posts AS (DELETE FROM {t} WHERE id = ANY(%(ids)s::bigint[]) RETURNING id)
+SELECT count(*) FROM posts
+""")
 _ROW_TYPES = sql.SQL(", ").join(
-    sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(_TYPES[c])) for c in COLUMNS
+    sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL("text" if "char" in TYPES[c] else TYPES[c]))
+    for c in COLUMNS
 )
 _BATCH = sql.SQL(
     "batch AS MATERIALIZED (SELECT * FROM json_to_recordset(%(rows)s::json) AS r({}))"
@@ -267,6 +361,4 @@ _BATCH = sql.SQL(
 STAGE = (
     sql.SQL("CREATE TEMP TABLE import_stage ({}) ON COMMIT DROP").format(_ROW_TYPES).as_bytes(None)
 )
-STAGE_COPY = sql.SQL("COPY import_stage ({}) FROM STDIN").format(
-    sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-)
+STAGE_COPY = sql.SQL("COPY import_stage ({}) FROM STDIN").format(_names(COLUMNS))

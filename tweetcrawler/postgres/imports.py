@@ -1,0 +1,173 @@
+"""Imports of files: how far each was read, and its rows, many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from tweetcrawler.postgres.connection import Connected
+from tweetcrawler.postgres.pages import STAGE, STAGE_COPY, load_cut_statement, load_statement
+
+
+@dataclass(frozen=True)
+class ImportState:
+    """How far a file was imported, and what it held up to there.
+
+    `position` is (members of a tar, bytes, lines) that are done; `posts` had a row, `new`
+    and `updated` of them changed the table; `others` counts by name what gave no row.
+    """
+
+    id: int
+    position: tuple[int, int, int]
+    posts: int
+    new: int
+    updated: int
+    others: Mapping[str, int]
+    finished: bool
+
+
+class Imports(Connected):
+    """The imports of a session."""
+
+    def begin_import(
+        self, run: int, path: str, *, size: int, fingerprint: str, head: str, again: bool
+    ) -> ImportState:
+        """How far a file was imported before; it begins again when it is another file now,
+        or `again`.
+        """
+        file = {
+            "run": run,
+            "path": path,
+            "table": self.table,
+            "size": size,
+            "fingerprint": fingerprint,
+            "head": head,
+        }
+
+        def work(connection: psycopg.Connection[Any]) -> ImportState:
+            with connection.transaction():
+                connection.execute(_NEW, file)
+                row = connection.execute(_COMPARED, file).fetchone()
+                assert row is not None  # noqa: S101 - it was just inserted
+                number, same, grown, finished = row
+                if again or not (same or (grown and not finished)):
+                    connection.execute(_BEGIN_AGAIN, [number])
+                if again or not (same and finished):
+                    connection.execute(_IS_NOW, {**file, "id": number})
+                return _state(connection, number)
+
+        return self.do(work)
+
+    def load(
+        self,
+        state: ImportState,
+        rows: Iterable[Mapping[str, Any]],
+        reached: ImportState,
+        *,
+        cut: Iterable[int] = (),
+    ) -> ImportState | None:
+        """Saves many rows and how far their file was read, in one transaction.
+
+        `rows` are keyed by `flatten.COLUMNS`, in that order, and each id is there once.
+        `reached` holds the position after them and all counts but those of new and updated
+        rows, which come back in the result. Rows whose ids are in `cut` have lost a part of
+        their text: they change no row that is there. None when the file is not where
+        `state` says: another process imports it.
+        """
+        values = [tuple(row.values()) for row in rows]
+        cut_ids = list(cut)
+
+        def work(connection: psycopg.Connection[Any]) -> ImportState | None:
+            with connection.transaction():
+                locked = _state(connection, state.id)
+                if locked.position == reached.position and locked.finished == reached.finished:
+                    return locked  # it was saved, only the answer was lost
+                if locked.position != state.position or locked.finished:
+                    return None
+                new, updated = self._load(connection, values, cut_ids)
+                _set_reached(connection, state.id, reached, new, updated)
+                return replace(reached, new=locked.new + new, updated=locked.updated + updated)
+
+        return self.do(work)
+
+    def _load(
+        self,
+        connection: psycopg.Connection[Any],
+        values: Iterable[tuple[Any, ...]],
+        cut_ids: list[int],
+    ) -> tuple[int, int]:
+        if not values:
+            return 0, 0
+        connection.execute(STAGE)
+        with connection.cursor() as cursor, cursor.copy(STAGE_COPY) as copy:
+            for value in values:
+                copy.write_row(value)
+        new = 0
+        if cut_ids:
+            statement = load_cut_statement(self.table)
+            [new] = connection.execute(statement, [cut_ids]).fetchone() or (0,)
+        whole_new, updated = connection.execute(load_statement(self.table)).fetchone() or (0, 0)
+        return new + whole_new, updated
+
+
+def _state(connection: psycopg.Connection[Any], number: int) -> ImportState:
+    row = connection.execute(_STATE, [number]).fetchone()
+    assert row is not None  # noqa: S101 - nothing deletes these rows
+    return ImportState(row[0], (row[1], row[2], row[3]), *row[4:])
+
+
+def _set_reached(
+    connection: psycopg.Connection[Any], number: int, reached: ImportState, new: int, updated: int
+) -> None:
+    member, offset, line = reached.position
+    given = {
+        "id": number,
+        "member": member,
+        "offset": offset,
+        "line": line,
+        "posts": reached.posts,
+        "new": new,
+        "updated": updated,
+        "others": Jsonb(dict(reached.others)),
+        "finished": reached.finished,
+    }
+    connection.execute(_REACHED, given)
+
+
+_NEW: LiteralString = """
+INSERT INTO crawl_import (run_id, path, into_table, size, fingerprint, head)
+VALUES (%(run)s, %(path)s, %(table)s, %(size)s, %(fingerprint)s, %(head)s)
+ON CONFLICT (path, into_table) DO NOTHING
+"""
+# Whether it is the file of before, and whether that one has only grown since.
+_COMPARED: LiteralString = """
+SELECT id, fingerprint = %(fingerprint)s, head = %(head)s AND size <= %(size)s,
+    finished_at IS NOT NULL
+FROM crawl_import WHERE path = %(path)s AND into_table = %(table)s FOR UPDATE
+"""
+_BEGIN_AGAIN: LiteralString = """
+UPDATE crawl_import SET member = 0, byte_offset = 0, line = 0, post_count = 0, new_count = 0,
+    updated_count = 0, other_counts = '{}', finished_at = NULL, begun_at = clock_timestamp()
+WHERE id = %s
+"""
+_IS_NOW: LiteralString = """
+UPDATE crawl_import SET run_id = %(run)s, size = %(size)s, fingerprint = %(fingerprint)s,
+    head = %(head)s
+WHERE id = %(id)s
+"""
+_STATE: LiteralString = """
+SELECT id, member, byte_offset, line, post_count, new_count, updated_count, other_counts,
+    finished_at IS NOT NULL
+FROM crawl_import WHERE id = %s FOR UPDATE
+"""
+_REACHED: LiteralString = """
+UPDATE crawl_import SET member = %(member)s, byte_offset = %(offset)s, line = %(line)s,
+    post_count = %(posts)s, new_count = new_count + %(new)s,
+    updated_count = updated_count + %(updated)s, other_counts = %(others)s,
+    finished_at = CASE WHEN %(finished)s THEN clock_timestamp() END
+WHERE id = %(id)s
+"""

@@ -1,0 +1,330 @@
+"""The schema of today as SQLAlchemy Core tables: what `alembic upgrade head` arrives at.
+
+A test compares both, so that neither goes its own way. Everybody may import the tables, for
+example in a notebook: `select(crawl_page.c.endpoint, func.count()).group_by(...)`. A room
+adds its tables to `METADATA` in a module of its own, which it names in `Room.tables`.
+
+Nothing that a worker process loads imports this module: SQLAlchemy takes 15 MB and 0.1 s.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, JSONB, TIMESTAMP
+from sqlalchemy.types import VARCHAR, TypeEngine
+
+from tweetcrawler.postgres.columns import TYPES
+from tweetcrawler.rooms import rooms
+
+METADATA = MetaData()
+_NOW = func.clock_timestamp()
+_NOTHING = text("''")
+_ZERO = text("0")
+_TYPES: dict[str, type[TypeEngine[Any]]] = {
+    "bigint": BigInteger,
+    "character varying": VARCHAR,
+    "numeric": Numeric,
+    "text": Text,
+}
+
+
+@lru_cache(maxsize=8)
+def posts(name: str = "tweet_articles_tweepy") -> Table:
+    """The table of the posts, by the name that the settings give it."""
+    *schema, table = name.split(".")
+    columns = [Column(c, _TYPES[type_], primary_key=c == "id") for c, type_ in TYPES.items()]
+    return Table(table, MetaData(), *columns, schema=schema[0] if schema else None)
+
+
+def whole(name: str) -> list[MetaData]:
+    """All tables, those of the rooms among them, for the table of posts of this name."""
+    for room in rooms():
+        for module in room.tables:
+            pkgutil.resolve_name(module)
+    return [METADATA, posts(name).metadata]
+
+
+def _at(name: str, *, default: bool = False, needed: bool = False) -> Column[Any]:
+    return Column(
+        name,
+        TIMESTAMP(timezone=True),
+        nullable=not (needed or default),
+        server_default=_NOW if default else None,
+    )
+
+
+def _number() -> Column[int]:
+    return Column("id", BigInteger, Identity(always=True), primary_key=True)
+
+
+def _needed(name: str, type_: type[TypeEngine[Any]] = Text) -> Column[Any]:
+    return Column(name, type_, nullable=False)
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=_ZERO)
+
+
+def _room_in_each_page(percent: int) -> dict[str, int]:
+    """Space for the next version of a row on its own page, so that no index changes with it."""
+    return {"fillfactor": percent}
+
+
+crawl_run = Table(
+    "crawl_run",
+    METADATA,
+    _number(),
+    _needed("version"),
+    _needed("arguments", JSONB),
+    _needed("host"),
+    _at("started_at", default=True),
+    _at("ended_at"),
+    Column("exit_code", Integer),
+    Column("report", JSONB),
+)
+crawl_target = Table(
+    "crawl_target",
+    METADATA,
+    _number(),
+    _needed("kind"),
+    Column("key", Text),
+    Column("handle", Text),
+    Column("username", Text),
+    Column("same_as", BigInteger, ForeignKey("crawl_target.id")),
+    Column("state", Text, nullable=False, server_default=text("'new'")),
+    Column("state_reason", Text, nullable=False, server_default=_NOTHING),
+    _at("state_at", default=True),
+    Column("covered", INT8MULTIRANGE, nullable=False, server_default=text("'{}'")),
+    Column("unreachable", INT8MULTIRANGE, nullable=False, server_default=text("'{}'")),
+    Column("unreachable_reason", Text, nullable=False, server_default=_NOTHING),
+    Column("account_posts", BigInteger),
+    _count("post_count"),
+    Column("lease_owner", Text),
+    _at("lease_until"),
+    _at("due_at"),
+    _at("crawled_at"),
+    UniqueConstraint("kind", "key"),
+    UniqueConstraint("kind", "handle"),
+    postgresql_with=_room_in_each_page(80),
+)
+# Leases are renewed by every page and stay out of every index.
+Index("crawl_target_state", crawl_target.c.kind, crawl_target.c.state)
+Index(
+    "crawl_target_username",
+    func.lower(crawl_target.c.username),
+    postgresql_where=text("kind = 'timeline' AND username IS NOT NULL"),
+)
+# The sum over the slots is the count of targets of a kind and state; triggers keep it.
+crawl_target_count = Table(
+    "crawl_target_count",
+    METADATA,
+    Column("kind", Text, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("slot", Integer, primary_key=True, autoincrement=False),
+    _needed("targets", BigInteger),
+    postgresql_with=_room_in_each_page(50),
+)
+# One row for each answer of X that was paid for. `number` is the order of a feed of pages.
+crawl_page = Table(
+    "crawl_page",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("run_id", BigInteger, ForeignKey("crawl_run.id"), nullable=False),
+    Column("target_id", BigInteger, ForeignKey("crawl_target.id")),
+    _at("fetched_at", default=True),
+    _needed("endpoint"),
+    _needed("params", JSONB),
+    _needed("credential"),
+    _needed("post_count", Integer),
+    _needed("user_count", Integer),
+    _needed("new_count", Integer),
+    _needed("updated_count", Integer),
+    Column("newest_id", BigInteger),
+    Column("oldest_id", BigInteger),
+    Column("refused", JSONB),
+    Column("body", LargeBinary),
+    Column("number", BigInteger, Identity(always=True), nullable=False),
+)
+Index("crawl_page_target", crawl_page.c.target_id, crawl_page.c.oldest_id)
+Index("crawl_page_run", crawl_page.c.run_id)
+Index("crawl_page_number", crawl_page.c.number, unique=True)
+# Sums by day read this index alone; the second holds the few pages with posts that were
+# bought before.
+Index(
+    "crawl_page_time",
+    crawl_page.c.fetched_at,
+    postgresql_include=[
+        "run_id",
+        "credential",
+        "endpoint",
+        "post_count",
+        "user_count",
+        "new_count",
+    ],
+)
+Index(
+    "crawl_page_again",
+    crawl_page.c.fetched_at,
+    postgresql_where=text("post_count > new_count"),
+)
+api_credential = Table(
+    "api_credential",
+    METADATA,
+    _number(),
+    _needed("label"),
+    Column("user_fingerprint", Text),
+    _needed("app_fingerprint"),
+    _at("seen_at", default=True),
+    UniqueConstraint("user_fingerprint", "app_fingerprint", postgresql_nulls_not_distinct=True),
+)
+# What a rate limit holds: fields of `windows.Bucket`.
+api_bucket = Table(
+    "api_bucket",
+    METADATA,
+    Column("subject", Text, primary_key=True),
+    Column("endpoint", Text, primary_key=True),
+    Column("limit", BigInteger),
+    _needed("remaining", BigInteger),
+    _at("reset_at", needed=True),
+    _needed("anchored", Boolean),
+    _needed("turn", BigInteger),
+    _needed("window_s", Double),
+    Column("day_limit", BigInteger),
+    _needed("day_remaining", BigInteger),
+    _at("day_reset_at", needed=True),
+    _at("blocked_until", needed=True),
+    _at("next_at", needed=True),
+    _needed("failures", Integer),
+    _at("shut_at"),
+    _at("shut_until", needed=True),
+    _needed("shut_reason"),
+    postgresql_with=_room_in_each_page(50),
+)
+crawl_import = Table(
+    "crawl_import",
+    METADATA,
+    _number(),
+    Column("run_id", BigInteger, ForeignKey("crawl_run.id"), nullable=False),
+    _needed("path"),
+    _needed("into_table"),
+    _needed("size", BigInteger),
+    _needed("fingerprint"),
+    _needed("head"),
+    _count("member"),
+    _count("byte_offset"),
+    _count("line"),
+    _count("post_count"),
+    _count("new_count"),
+    _count("updated_count"),
+    Column("other_counts", JSONB, nullable=False, server_default=text("'{}'")),
+    _at("begun_at", default=True),
+    _at("finished_at"),
+    UniqueConstraint("path", "into_table"),
+    postgresql_with=_room_in_each_page(50),
+)
+# Which search found which post.
+crawl_found = Table(
+    "crawl_found",
+    METADATA,
+    Column("target_id", BigInteger, ForeignKey("crawl_target.id"), primary_key=True),
+    Column("tweet_id", BigInteger, primary_key=True, autoincrement=False),
+)
+crawl_trend = Table(
+    "crawl_trend",
+    METADATA,
+    Column("page_id", Uuid, ForeignKey("crawl_page.id"), primary_key=True),
+    Column("rank", Integer, primary_key=True, autoincrement=False),
+    _needed("woeid", BigInteger),
+    _needed("place"),
+    _needed("name"),
+    Column("volume", BigInteger),
+    _at("seen_at", default=True),
+    Column("target_id", BigInteger, ForeignKey("crawl_target.id"), nullable=False),
+)
+Index("crawl_trend_place", crawl_trend.c.woeid, crawl_trend.c.name, crawl_trend.c.seen_at)
+# Posts that are being looked up by id ("asked"), and those that X did not give.
+crawl_lookup = Table(
+    "crawl_lookup",
+    METADATA,
+    Column("tweet_id", BigInteger, primary_key=True, autoincrement=False),
+    _needed("state"),
+    Column("reason", Text, nullable=False, server_default=_NOTHING),
+    _at("seen_at", default=True),
+    Column("lease_owner", Text),
+    _at("lease_until"),
+    postgresql_with=_room_in_each_page(80),
+)
+Index(
+    "crawl_lookup_lease",
+    crawl_lookup.c.lease_owner,
+    postgresql_where=text("lease_until IS NOT NULL"),
+)
+# Counts over time. A time that is NULL is that of the first purchase.
+crawl_metrics = Table(
+    "crawl_metrics",
+    METADATA,
+    _needed("tweet_id", BigInteger),
+    _at("seen_at"),
+    Column("like_count", BigInteger),
+    Column("retweet_count", BigInteger),
+    Column("reply_count", BigInteger),
+    Column("quote_count", BigInteger),
+    Column("bookmark_count", BigInteger),
+    Column("impression_count", BigInteger),
+    UniqueConstraint("tweet_id", "seen_at", postgresql_nulls_not_distinct=True),
+)
+crawl_budget = Table(
+    "crawl_budget",
+    METADATA,
+    Column("scope", Text, primary_key=True),
+    Column("period", Text, primary_key=True),
+    _count("posts"),
+    _count("micro_usd"),
+    _at("counted_at"),
+    postgresql_with=_room_in_each_page(50),
+)
+# What requests under way may cost at most; `id` is that of the page to come.
+crawl_reserved = Table(
+    "crawl_reserved",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("run_id", BigInteger, ForeignKey("crawl_run.id"), nullable=False),
+    _needed("owner"),
+    _needed("endpoint"),
+    _at("reserved_at", default=True),
+    _needed("posts", BigInteger),
+    _needed("micro_usd", BigInteger),
+    postgresql_with=_room_in_each_page(50),
+)
+Index("crawl_reserved_time", crawl_reserved.c.reserved_at)
+crawl_plan = Table(
+    "crawl_plan",
+    METADATA,
+    _number(),
+    _at("made_at", default=True),
+    _needed("subject"),
+    _needed("plan", JSONB),
+)
+Index("crawl_plan_subject", crawl_plan.c.subject, crawl_plan.c.made_at)
