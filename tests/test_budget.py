@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sandbox_server import Sandbox
 
 from tweetcrawler import prices
-from tweetcrawler.budget import Limits, Room, Want, grant
+from tweetcrawler.budget import LOST_AFTER_S, Limits, Reserved, Room, Want, grant, room_of
 from tweetcrawler.db import Database
 from tweetcrawler.pages import Batch, Bought
 
@@ -62,6 +62,26 @@ def test_a_request_with_a_fee_needs_room_for_the_fee() -> None:
     asks = want(0, fewest=0, price=0, fee=10_000, are_posts=False)
     assert grant(asks, [Room("run", 10_000, 0)]).units == 0
     assert grant(asks, [Room("run", 9_999, None)]).full == "run"
+
+
+def test_a_request_under_way_at_midnight_is_held_today_and_a_lost_one_is_spent_on_its_day() -> None:
+    """Its page may be saved, and charged, after midnight. `status` counts by the same rule."""
+    midnight = 1_800_057_600.0  # 2027-01-16, UTC
+    now = midnight + 60.0
+    under_way = Reserved(1, "a process elsewhere", "/2/tweets", midnight - 5.0, 10, 50)
+    lost = [
+        Reserved(1, "", "/2/tweets", midnight - 5.0, 20, 100),
+        Reserved(1, "long silent", "/2/tweets", now - LOST_AFTER_S - 1, 40, 200),
+    ]
+
+    def room(scope: str, period: str) -> Room:
+        return room_of(scope, period, (1000, None), (1, 5), reserved=[under_way, *lost], now=now)
+
+    assert room("day", "2027-01-16") == Room("day", 1000, None, 5, 1, 50, 10)
+    assert room("day", "2027-01-15") == Room("day", 1000, None, 305, 61, 50, 10)
+    assert room("month", "2027-01") == Room("month", 1000, None, 305, 61, 50, 10)
+    assert room("run", "1") == Room("run", 1000, None, 305, 61, 50, 10)
+    assert room("run", "2") == Room("run", 1000, None, 5, 1)
 
 
 def test_what_costs_nothing_is_limited_by_posts_only() -> None:

@@ -28,6 +28,8 @@ from psycopg import sql
 
 from tweetcrawler import cli, export
 from tweetcrawler.db import Column, Database
+from tweetcrawler.export import as_xlsx
+from tweetcrawler.export.filters import VALUES
 from tweetcrawler.flatten import COLUMNS
 from tweetcrawler.pages import Batch, Bought
 from tweetcrawler.postgres.filters import CHOICES
@@ -134,7 +136,7 @@ def ids_in(done: subprocess.CompletedProcess[bytes]) -> list[int]:
 def exported(database: Database, form: str, **options: Any) -> bytes:
     """The bytes of an export in this process, for properties that need many."""
     out = io.BytesIO()
-    plan = export.plan(Export(format=form, output=Path(f"x.{form}"), **options))
+    plan = export.prepared(Export(format=form, output=Path(f"x.{form}"), **options))
     export._write_to(out, plan, database)  # the file behind it is a matter of other tests
     return out.getvalue()
 
@@ -510,7 +512,7 @@ def test_xlsx_has_text_as_text_and_ids_as_text(
 def test_rows_beyond_a_sheet_go_on_in_the_next() -> None:
     out = io.BytesIO()
     rows = [[(str(n),) for n in range(part, part + 5)] for part in range(0, 25, 5)]
-    count, notes = export.write_xlsx(out, [Column("id", "id")], rows, sheet_rows=10)
+    count, notes = as_xlsx.write(out, [Column("id", "id")], rows, sheet_rows=10)
     sheets = cells(out.getvalue())
     assert [len(sheet) for sheet in sheets] == [11, 11, 6]
     assert {sheet[0][0][0] for sheet in sheets} == {"id"}
@@ -782,7 +784,7 @@ def test_every_filter_is_tried_above_and_in_the_help() -> None:
             help_text("export").partition("--format")[0],
         )
     )
-    assert tried == in_help == {*KNOWN_FILTERS, *CHOICES} == {*export._VALUES}
+    assert tried == in_help == {*KNOWN_FILTERS, *CHOICES} == {*VALUES}
 
 
 def test_all_filters_must_pass(kinds: str, tmp_path: Path) -> None:
@@ -1376,7 +1378,7 @@ def test_twarc2_reads_the_pages_of_a_crawl(dsn: str, tmp_path: Path, readers: Pa
 def test_more_rows_than_a_sheet_of_excel_has(dsn: str, tmp_path: Path) -> None:
     import openpyxl
 
-    store_many(dsn, export.SHEET_ROWS + 10)
+    store_many(dsn, as_xlsx.SHEET_ROWS + 10)
     done = run(dsn, tmp_path, "--output", "posts.xlsx", "--columns", "id,text")
     assert b"there are 2 sheets" in done.stderr
     book = openpyxl.load_workbook(tmp_path / "posts.xlsx", read_only=True)

@@ -31,6 +31,7 @@ from tweetcrawler.postgres.buckets import Buckets
 from tweetcrawler.postgres.budgets import Budgets
 from tweetcrawler.postgres.columns import Column as Column
 from tweetcrawler.postgres.columns import Condition as Condition
+from tweetcrawler.postgres.columns import Rows as Rows
 from tweetcrawler.postgres.connection import connect, first_line
 from tweetcrawler.postgres.connection import conninfo_of as conninfo_of
 from tweetcrawler.postgres.feed import stored_pages

@@ -37,9 +37,9 @@ def run(setup: Setup, values: Values) -> int:
             f"the files in {settings.csv_folder} are there already"
         )
     # Before the database is opened: a wrong filter is told without waiting for a server.
-    plan = export.plan(values)
+    chosen = export.prepared(values)
     with end_in_order_on_sigterm(), setup.database("export reads a database") as database:
-        done = export.write(plan, database, setup.front.output())
+        done = export.write(chosen, database, setup.front.output())
     if not settings.quiet:
         for sentence in done:
             # On stderr, since the rows may be on stdout.

@@ -1,6 +1,4 @@
-"""What is still to come: posts and requests of a target, the time that windows allow;
-foretold from what is stored.
-"""
+"""Forecast of posts and requests of a target, and of the time that rate limits allow."""
 
 from __future__ import annotations
 
@@ -19,8 +17,7 @@ GIVEN_LEAST = 0.9
 # out of 100, about.
 SHORT_PAGES = 0.03
 PAGE = 100
-# Usual duration of a request with the saving of its page, and the longest time that one
-# process may well need.
+# Typical time of one request including saving, in seconds.
 REQUEST_S = 0.4
 
 
@@ -164,7 +161,7 @@ class BucketNow:
 
 
 def time_s(requests: float, buckets: Sequence[BucketNow], *, processes: int) -> float:
-    """How long so many requests take: by the windows of one endpoint, or by the speed of
+    """How long `requests` take: by the windows of one endpoint, or by the speed of
     the processes.
 
     Infinite when no bucket is ever open.

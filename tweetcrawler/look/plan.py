@@ -145,8 +145,8 @@ def of_handles(reader: Reader, handles: Iterator[str], tariff: Tariff, *, subjec
     unknown = plan.targets - plan.known
     if unknown:
         plan.notes.append(
-            f"{unknown:,} handles are not known yet: how many posts they have is a guess; --ask buys these users "
-            f"(at most {usd(unknown * tariff.user)}) and tells"
+            f"{unknown:,} handles are not known yet: how many posts they have is a guess; "
+            f"--ask buys these users (at most {usd(unknown * tariff.user)}) and tells"
         )
     return plan
 
@@ -175,7 +175,8 @@ def of_queries(
     plan.add(SEARCH_ALL if archive else SEARCH_RECENT, need.requests)
     if need.posts.likely is None:
         plan.notes.append(
-            "queries that were never searched for may have any number of posts; --ask lets X count them"
+            "queries that were never searched for may have any number of posts; "
+            "--ask lets X count them"
         )
     return plan
 
@@ -240,8 +241,8 @@ def noted(plan: Plan, reader: Reader, tariff: Tariff) -> Plan:
     likely = plan.posts.low if plan.posts.likely is None else plan.posts.likely
     if used + likely > tariff.posts_per_month:
         plan.notes.append(
-            f"the tariff {tariff.title} allows {tariff.posts_per_month:,} posts a month and project, and {used:,} "
-            "were bought in this one: the run may end there"
+            f"the tariff {tariff.title} allows {tariff.posts_per_month:,} posts a month and "
+            f"project, and {used:,} were bought in this one: the run may end there"
         )
     return plan
 
@@ -284,19 +285,19 @@ def next_run(reader: Reader, tariff: Tariff) -> Plan:
     plan.posts = need.posts.times(factor)
     plan.add(USER_TWEETS, need.requests.times(factor))
     if factor > 1:
-        plan.notes.append(f"reckoned from {len(found):,} of the targets")
+        plan.notes.append(f"estimated from {len(found):,} of the targets")
     return priced(plan, tariff)
 
 
 def sections(plan: Plan, tariff: Tariff) -> list[Section]:
     """The plan for readers."""
     rows = [["targets", f"{plan.targets:,}", "", ""]]
-    rows.append(["  known already", f"{plan.known:,}", "", ""])
+    rows.append(["  already stored", f"{plan.known:,}", "", ""])
     rows.append(["  posts of them that are stored", f"{plan.posts_stored:,}", "", ""])
     for endpoint, span in plan.requests.items():
         rows.append([f"requests to {endpoint}", *_cells(span)])
     rows.append(["posts to buy", *_cells(plan.posts)])
-    rows.append(["users to buy", *_cells(plan.users)])
+    rows.append(["profiles to look up", *_cells(plan.users)])
     rows.append([f"money ({tariff.title})", *_cells(plan.cost, money=True)])
     if plan.time_s is not None:
         rows.append(["time", *_cells(plan.time_s, time=True)])

@@ -38,7 +38,7 @@ WIDTH = 760
 _LABELS = {
     "complete": "var(--covered)",
     "hole": "var(--hole)",
-    "not given by X": "var(--lost)",
+    "not available from X": "var(--lost)",
     "since the last visit": "var(--waiting)",
 }
 
@@ -108,7 +108,7 @@ def as_text(findings: Findings) -> str:
     return f"# {_title(findings)}\n\n{_lead(findings)}\n\n{as_markdown(_sections(findings))}"
 
 
-# -- words -----------------------------------------------------------------------------------------------
+# -- words --------------------------------------------------------------------------
 
 
 def _title(findings: Findings) -> str:
@@ -142,12 +142,14 @@ def _what(findings: Findings) -> Section:
     ]
     if findings.by_day:
         sentences.append(
-            f"{findings.posts:,} posts that were written from {findings.by_day[0][0]} to {findings.by_day[-1][0]} (UTC)"
+            f"{findings.posts:,} posts that were written "
+            f"from {findings.by_day[0][0]} to {findings.by_day[-1][0]} (UTC)"
         )
     if findings.runs:
         first, last = findings.runs[-1], findings.runs[0]
         sentences.append(
-            f"collected from {moment(first.started_at)} to {moment(last.ended_at or last.started_at)} UTC"
+            f"collected from {moment(first.started_at)} "
+            f"to {moment(last.ended_at or last.started_at)} UTC"
             + (f" (the last {RUNS_SHOWN} runs)" if len(findings.runs) == RUNS_SHOWN else "")
         )
     return Section("what was collected", sentences)
@@ -158,7 +160,10 @@ def _how(findings: Findings) -> Section:
     sentences = [
         f"with tweetcrawler {', '.join(versions) or 'of unknown version'}, over X's API version 2",
         "a timeline is read from its newest post down to the last one that X gives",
-        "what was read is known by id: between the times given below nothing is missing that X gave at that time",
+        (
+            "what was read is known by id: between the times given below nothing is missing "
+            "that X gave at that time"
+        ),
         "counts of likes and reposts are those of the day on which a post was read",
     ]
     rows = []
@@ -176,7 +181,7 @@ def _completeness(findings: Findings) -> Section:
         spans = list(_spans(findings, known))
         complete = [span for span in spans if span[2] == "complete"]
         holes = [span for span in spans if span[2] == "hole"]
-        lost = [span for span in spans if span[2] == "not given by X"]
+        lost = [span for span in spans if span[2] == "not available from X"]
         rows.append(
             [
                 known.name,
@@ -191,12 +196,13 @@ def _completeness(findings: Findings) -> Section:
     total = sum(count for _, _, count in findings.states)
     if total > len(rows):
         sentences.append(
-            f"{len(rows):,} of {total:,} targets are shown, those with holes first; who has no posts is not"
+            f"{len(rows):,} of {total:,} targets are shown, those with holes first; "
+            "those without posts are not"
         )
     return Section(
         "completeness",
         sentences,
-        ["target", "posts", "complete from (UTC)", "until", "holes", "not given by X"],
+        ["target", "posts", "complete from (UTC)", "until", "holes", "not available from X"],
         rows,
         frozenset({1}),
     )
@@ -249,7 +255,10 @@ def _spent(findings: Findings) -> Section:
         ]
     )
     sentences = [
-        f"by the tariff {tariff.title}: {usd(tariff.post)} for a post, {usd(tariff.user)} for a user",
+        (
+            f"by the tariff {tariff.title}: "
+            f"{usd(tariff.post)} for a post, {usd(tariff.user)} for a user"
+        ),
         f"{total.posts:,} posts were read; {total.again:,} of them were stored before",
     ]
     if tariff.fee_month:
@@ -257,7 +266,7 @@ def _spent(findings: Findings) -> Section:
     return Section(
         "spent",
         sentences,
-        ["endpoint", "requests", "posts", "of them charged", "users", "USD"],
+        ["endpoint", "requests", "posts", "billed", "users", "USD"],
         rows,
         frozenset(range(1, 6)),
     )
@@ -331,7 +340,7 @@ _EXITS = {
 }
 
 
-# -- pictures --------------------------------------------------------------------------------------------
+# -- pictures -----------------------------------------------------------------------
 
 
 def _pictured(findings: Findings) -> list[Known]:
@@ -360,7 +369,7 @@ def _spans(findings: Findings, known: Known) -> Iterator[tuple[float, float, str
     top = known.top_id or 1
     for ranges, label in (
         (known.covered, "complete"),
-        (known.lost, "not given by X"),
+        (known.lost, "not available from X"),
         ([(h.since_id + 1, h.until_id) for h in known.holes if h.until_id is not None], "hole"),
     ):
         for lower, upper in ranges:
@@ -414,7 +423,8 @@ def _completeness_picture(findings: Findings) -> str:
                 "strokeWidth": {"value": 3},
             },
         },
-        "From when to when each target is complete. What X does not give begins before the picture does.",
+        "From when to when each target is complete. What X does not give begins before the "
+        "picture does.",
     )
 
 
@@ -485,12 +495,14 @@ def _figure(spec: Mapping[str, Any], caption: str) -> str:
         import vl_convert  # an extra: most commands do without it
     except ImportError:
         raise ConfigurationError(
-            "the pictures of the page need a package more: pip install 'tweetcrawler[report]'; --markdown does without"
+            "the pictures of the page need a package more: pip install 'tweetcrawler[report]'; "
+            "--markdown does without"
         ) from None
     whole = {"$schema": _SCHEMA, "width": WIDTH, "background": None, "config": _CONFIG, **spec}
     svg: str = vl_convert.vegalite_to_svg(whole)
     said = html.escape(caption)
-    return f'<figure><div role="img" aria-label="{said}">{svg}</div><figcaption>{said}</figcaption></figure>'
+    picture = f'<div role="img" aria-label="{said}">{svg}</div>'
+    return f"<figure>{picture}<figcaption>{said}</figcaption></figure>"
 
 
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
@@ -533,7 +545,7 @@ def _time(tweet_id: int) -> float:
     return coverage.time_ms_of(tweet_id) / 1000
 
 
-# -- HTML ------------------------------------------------------------------------------------------------
+# -- HTML ---------------------------------------------------------------------------
 
 
 def _html(section: Section, picture: str) -> Iterable[str]:

@@ -56,65 +56,93 @@ def of_all(
     now = reader.now()
     states = reader.states()
     month = reader.purchases(since=month_began(now))
-    others = [state for state in {state for _, state, _ in states} if state not in DONE]
-    listed = reader.listed(others, LISTED)
-    listed += reader.listed(DONE, LISTED - len(listed))
-    runs = reader.runs(limit=RUNS_SHOWN)
-    by_run = summed(month, tariff, lambda bought: bought.run)
-    today = datetime.fromtimestamp(now, UTC).date()
-    of_day = [bought for bought in month if bought.day == today]
     reserved = reader.reserved()
     return {
         "at": now,
         "targets": [
             {"kind": kind, "state": state, "count": count} for kind, state, count in states
         ],
-        "listed": [of_target(known) for known in listed],
+        "listed": [of_target(known) for known in _listed(reader, states)],
         "windows": [
             _window(window)
             for window in reader.windows()
             if not window.endpoint.startswith("*") or window.shut_for_s > 0
         ],
-        "spent": {
-            "today": _sum(added_up(of_day, tariff)),
-            "month": _sum(added_up(month, tariff)),
-            "by_credential": {
-                name: _sum(s)
-                for name, s in sorted(
-                    summed(month, tariff, lambda bought: bought.credential).items()
-                )
-            },
-            "by_run": [
-                {
-                    "run": run.id,
-                    "command": run.command,
-                    "started_at": run.started_at,
-                    "ended_at": run.ended_at,
-                    "exit_code": run.exit_code,
-                    "spent": _sum(by_run.get(run.id, Sum())),
-                }
-                for run in runs
-            ],
-            "reserved": _reserved(reserved, now),
-        },
-        "budgets": [
-            {
-                "of": scope,
-                "usd": limit,
-                "left_usd": limit
-                - _taken(scope, period, bought, reserved=reserved, tariff=tariff, now=now) / MICRO,
-            }
-            for scope, period, bought in (
-                (budget.DAY, today.isoformat(), of_day),
-                (budget.MONTH, today.isoformat()[:7], month),
-            )
-            if (limit := budgets.get(scope)) is not None
-        ],
+        "spent": _spent(reader, month, reserved, tariff, now),
+        "budgets": _left(budgets, month, reserved, tariff, now),
         "tariff": tariff.title,
         "posts_per_month": tariff.posts_per_month,
         "usage": [_compared(usage, reader, tariff) for usage in reader.usages()],
         "next_run": dict(next_run),
     }
+
+
+def _listed(reader: Reader, states: Sequence[tuple[str, str, int]]) -> list[Known]:
+    """A few targets, those first that are not done."""
+    others = [state for state in {state for _, state, _ in states} if state not in DONE]
+    listed = reader.listed(others, LISTED)
+    return listed + reader.listed(DONE, LISTED - len(listed))
+
+
+def _spent(
+    reader: Reader,
+    month: Sequence[Purchase],
+    reserved: Sequence[Reserved],
+    tariff: Tariff,
+    now: float,
+) -> Json:
+    by_credential = summed(month, tariff, lambda bought: bought.credential)
+    by_run = summed(month, tariff, lambda bought: bought.run)
+    return {
+        "today": _sum(added_up(_of_today(month, now), tariff)),
+        "month": _sum(added_up(month, tariff)),
+        "by_credential": {name: _sum(total) for name, total in sorted(by_credential.items())},
+        "by_run": [
+            {
+                "run": run.id,
+                "command": run.command,
+                "started_at": run.started_at,
+                "ended_at": run.ended_at,
+                "exit_code": run.exit_code,
+                "spent": _sum(by_run.get(run.id, Sum())),
+            }
+            for run in reader.runs(limit=RUNS_SHOWN)
+        ],
+        "reserved": _reserved(reserved, now),
+    }
+
+
+def _left(
+    budgets: Mapping[str, float | None],
+    month: Sequence[Purchase],
+    reserved: Sequence[Reserved],
+    tariff: Tariff,
+    now: float,
+) -> list[Json]:
+    """What is left of the budgets, by the rule of a crawl that runs now."""
+    today = datetime.fromtimestamp(now, UTC).date().isoformat()
+    found = []
+    for scope, period, purchases in (
+        (budget.DAY, today, _of_today(month, now)),
+        (budget.MONTH, today[:7], month),
+    ):
+        limit = budgets.get(scope)
+        if limit is None:
+            continue
+        # Budgets take every post at its full price: X's word on repeated ones comes later.
+        bought = sum(
+            tariff.cost(b.endpoint, requests=b.pages, posts=b.posts, users=b.users)
+            for b in purchases
+        )
+        room = budget.room_of(scope, period, (None, None), (0, bought), reserved=reserved, now=now)
+        gone = room.spent + room.held
+        found.append({"of": scope, "usd": limit, "left_usd": limit - gone / MICRO})
+    return found
+
+
+def _of_today(month: Sequence[Purchase], now: float) -> list[Purchase]:
+    today = datetime.fromtimestamp(now, UTC).date()
+    return [bought for bought in month if bought.day == today]
 
 
 def of_target(known: Known) -> Json:
@@ -182,7 +210,7 @@ def sections(status: Mapping[str, Any]) -> list[Section]:
         ),
         Section(
             "windows now",
-            headings=["credential", "as", "endpoint", "left", "of", "turns in", "closed"],
+            headings=["credential", "as", "endpoint", "left", "of", "resets in", "blocked for"],
             rows=[_window_row(window) for window in status["windows"]],
             right=frozenset({3, 4}),
         ),
@@ -248,7 +276,7 @@ def detail_sections(detail: Mapping[str, Any]) -> list[Section]:
     ]
 
 
-# -- values ----------------------------------------------------------------------------------------------
+# -- values -------------------------------------------------------------------------
 
 
 def _sum(total: Sum) -> Json:
@@ -278,25 +306,6 @@ def _reserved(rows: Sequence[Reserved], now: float) -> Json:
             "usd": sum(r.micro_usd for r in lost) / MICRO,
         },
     }
-
-
-def _taken(
-    scope: str,
-    period: str,
-    purchases: Sequence[Purchase],
-    *,
-    reserved: Sequence[Reserved],
-    tariff: Tariff,
-    now: float,
-) -> int:
-    """The part of a budget that is gone: all that came back at its full price, and what is
-    set aside.
-    """
-    bought = sum(
-        tariff.cost(b.endpoint, requests=b.pages, posts=b.posts, users=b.users) for b in purchases
-    )
-    room = budget.room_of(scope, period, (None, None), (0, bought), reserved=reserved, now=now)
-    return room.spent + room.held
 
 
 def _window(window: Window) -> Json:
@@ -375,7 +384,7 @@ def _time(tweet_id: int | None) -> float | None:
     return coverage.time_ms_of(tweet_id) / 1000
 
 
-# -- for readers -----------------------------------------------------------------------------------------
+# -- for readers --------------------------------------------------------------------
 
 
 def _target_row(target: Mapping[str, Any]) -> list[str]:
@@ -402,14 +411,14 @@ def _target_row(target: Mapping[str, Any]) -> list[str]:
 
 
 def _window_row(window: Mapping[str, Any]) -> list[str]:
-    closed = ""
+    blocked = ""
     if window["shut_why"]:
         why = {"cap": "cap reached", "credits": "no credits left"}.get(
             window["shut_why"], window["shut_why"]
         )
-        closed = f"{why}, {duration(window['shut_for_s'])}"
+        blocked = f"{duration(window['shut_for_s'])}: {why}"
     elif window["blocked_for_s"] > 0:
-        closed = f"waits {duration(window['blocked_for_s'])}"
+        blocked = duration(window["blocked_for_s"])
     meant = {"*keys": "everything", "*account": "everything of its account"}
     unknown = window["limit"] is None
     return [
@@ -419,7 +428,7 @@ def _window_row(window: Mapping[str, Any]) -> list[str]:
         "?" if unknown else f"{window['left']:,}",
         "?" if unknown else f"{window['limit']:,}",
         duration(window["turns_in_s"]) if window["turns_in_s"] > 0 else "-",
-        closed,
+        blocked,
     ]
 
 
@@ -439,14 +448,16 @@ def _spent_section(status: Mapping[str, Any]) -> Section:
     if cap:
         sentences.append(f"the tariff allows {cap:,} posts a month and project")
     sentences += [
-        f"budget of the {budget['of']}: ${max(0.0, budget['left_usd']):,.2f} of ${budget['usd']:,.2f} are left"
-        for budget in status["budgets"]
+        f"budget of the {one['of']}: "
+        f"${max(0.0, one['left_usd']):,.2f} of ${one['usd']:,.2f} are left"
+        for one in status["budgets"]
     ]
     lost = spent["reserved"]["without_answer"]
     if lost["requests"]:
         sentences.append(
-            f"{lost['requests']:,} requests were sent whose answer nobody saw (a killed process, a cut connection): they "
-            f"may have brought up to {lost['posts']:,} posts (${lost['usd']:,.2f}), which budgets count as spent"
+            f"{lost['requests']:,} requests were sent whose answer nobody saw (a killed process, "
+            f"a cut connection): they may have brought up to {lost['posts']:,} posts "
+            f"(${lost['usd']:,.2f}), which budgets count as spent"
         )
     under_way = spent["reserved"]["under_way"]
     if under_way["requests"]:
@@ -454,7 +465,7 @@ def _spent_section(status: Mapping[str, Any]) -> Section:
     return Section(
         "spent",
         sentences,
-        ["", "requests", "posts", "of them charged", "users", "USD"],
+        ["", "requests", "posts", "billed", "users", "USD"],
         rows,
         frozenset(range(1, 6)),
     )
@@ -511,13 +522,19 @@ def _usage_section(usages: Sequence[Mapping[str, Any]]) -> Section:
                 f"{usage['x']:,}",
                 f"{usage['ours']:,}",
                 said,
-                f"{usage['used'] or 0:,} of {usage['cap'] or 0:,}, turns on day {usage['cycle_day'] or '?'}",
+                (
+                    f"{usage['used'] or 0:,} of {usage['cap'] or 0:,}, "
+                    f"resets on day {usage['cycle_day'] or '?'}"
+                ),
             ]
         )
     return Section(
         "X's own count of posts",
         [
-            f"X's count lags by about {duration(USAGE_LAG_S)}; it also holds what other programs read with these keys",
+            (
+                f"X's count lags by about {duration(USAGE_LAG_S)}; "
+                "it also holds what other programs read with these keys"
+            ),
             "and what was sent but lost on its way",
         ],
         ["credential", "asked (UTC)", "days", "X", "stored here", "difference", "cap"],

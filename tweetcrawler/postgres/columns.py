@@ -5,7 +5,7 @@ Plain values without SQLAlchemy, so that a worker process that saves pages stays
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,6 +21,10 @@ class Column:
     name: str
     kind: str
     is_list: bool = False
+
+
+# Rows of an export, in batches.
+Rows = Iterable[Sequence[tuple[Any, ...]]]
 
 
 class Condition(NamedTuple):
