@@ -21,6 +21,7 @@ from sqlalchemy import create_engine, pool, text
 from tweetcrawler import db, settings
 from tweetcrawler.errors import ConfigurationError, DatabaseNotMigrated, TweetcrawlerError
 from tweetcrawler.local import embedded
+from tweetcrawler.postgres import schema
 
 LOCK = 0x74776565  # any number that all upgrades share
 
@@ -35,7 +36,13 @@ def migrate(database: db.Database) -> None:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
         connection.execute(text("SET lock_timeout = '10s'"))
         connection.commit()
-        context.configure(connection=connection, transaction_per_migration=True)
+        context.configure(
+            connection=connection,
+            transaction_per_migration=True,
+            # For `alembic check` and `alembic revision --autogenerate`.
+            target_metadata=schema.whole(database.table),
+            compare_server_default=True,
+        )
         context.run_migrations()
 
 

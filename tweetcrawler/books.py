@@ -1,5 +1,4 @@
-"""The accounts: what was bought, what is known of each target and what the windows hold, as
-rows to reckon with.
+"""Purchases, known targets and rate-limit windows as values to calculate with.
 
 All of it comes from the stored runs, pages, targets and buckets; nothing is written down
 twice. Money is in millionths of a USD, times are seconds since 1970 on the database's

@@ -199,6 +199,12 @@ class Database:
         with self._reading() as connection:
             yield Reader(connection, self.table)
 
+    def has_plans(self) -> bool:
+        """Whether any forecast is remembered; most runs have none, and need no reader."""
+        with self._errors(), self.connect() as connection:
+            found = connection.execute("SELECT EXISTS (SELECT FROM crawl_plan)").fetchone()
+        return bool(found and found[0])
+
     def keep_plan(self, subject: str, plan: Mapping[str, Any]) -> None:
         """Remembers a forecast of a kind of run."""
         with self.connect() as connection:

@@ -268,6 +268,8 @@ class Opened:
         if not isinstance(self.sink, Database):
             return None
         try:
+            if not self.sink.has_plans():
+                return None
             with self.sink.reader() as reader:
                 return plan.kept_beside(reader, report.run, tariff)
         except TweetcrawlerError as error:
