@@ -342,7 +342,10 @@ def test_the_changes_name_this_version() -> None:
 
 
 # What git leaves out: made by commands, or an operator's own.
-MADE = {ROOT / name for name in ("demo", "dist", "build", "tweet.ini", "auth.csv", "uv.lock")}
+# `.git` is a folder, and in a worktree of git a file that names the folder of its repository.
+MADE = {
+    ROOT / name for name in ("demo", "dist", "build", "tweet.ini", "auth.csv", "uv.lock", ".git")
+}
 # Put together here, so that this file does not hold them itself.
 INDEXES = (
     "pypi" + ".",
@@ -363,7 +366,7 @@ def own_files() -> Iterator[Path]:
         folders[:] = [
             name
             for name in folders
-            if (not name.startswith(".") or name == ".ci")
+            if (not name.startswith(".") or name in {".ci", ".github"})
             and name != "__pycache__"
             and here / name not in MADE
         ]
