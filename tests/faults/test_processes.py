@@ -260,32 +260,44 @@ def test_P2_a_killed_parent_leaves_no_process(
 
 
 def test_P3_a_worker_out_of_memory_takes_nobody_with_it(
-    sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any
+    dsn: str, tmp_path: Path, measure: Any
 ) -> None:
-    crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
-    process = crawler.start()
-    wait_until(
-        lambda: requests(sandbox) > 6 and len(workers_of(process.pid)) == 2,
-        what="a crawl under way",
-    )
-    victim = workers_of(process.pid)[0]
-    used = psutil.Process(victim.pid).memory_info().vms
-    resource.prlimit(
-        victim.pid, resource.RLIMIT_AS, (used + 200_000, used + 200_000)
-    )  # as `ulimit -v`
-    limited_at = time.monotonic()
-    wait_until(
-        lambda: process.poll() is not None or not victim.is_running(), what="the end of the victim"
-    )
-    print(f"the worker ended {time.monotonic() - limited_at:.2f} s after its limit")
-    longest = _longest_pause_in_sales(sandbox, process)
-    result = ended(process)
-    assert result.stderr.count("process died") == 1, "the limit kills one, and no other with it"
-    print(result.stderr)
-    measure("tracebacks", result.stderr.count("Traceback"), at_most=0)
-    measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
-    measure("posts bought twice", bought_twice(sandbox), at_most=PAGE)
-    measure.seconds("longest pause of the whole crawl in seconds", longest, at_most=1.5)
+    # Hundreds of pages, so that neither worker can end by being done.
+    handles = [f"writer_{n}" for n in range(50)]
+    with Sandbox("--credentials", "2", "--posts", "200-500", "--latency-ms", "20") as sandbox:
+        crawler = Crawler.on(sandbox, tmp_path, dsn, handles)
+        process = crawler.start()
+        # At its first page already: later it may do for long with what it freed.
+        wait_until(
+            lambda: requests(sandbox) > 0 and len(workers_of(process.pid)) == 2,
+            what="a crawl under way",
+        )
+        victim, other = workers_of(process.pid)
+        # As `ulimit -v`, and below what it has, so that it does not get one block more.
+        limit = psutil.Process(victim.pid).memory_info().vms // 2
+        resource.prlimit(victim.pid, resource.RLIMIT_AS, (limit, limit))
+        limited_at = time.monotonic()
+        wait_until(lambda: not alive(victim.pid), what="the end of the victim")
+        print(f"the worker ended {time.monotonic() - limited_at:.2f} s after its limit")
+        measure("other workers that ended with it", int(not alive(other.pid)), at_most=0)
+        wait_until(
+            lambda: (
+                process.poll() is not None
+                or len({p.pid for p in workers_of(process.pid)} - {victim.pid}) == 2
+            ),
+            what="a worker in its place",
+        )
+        pids = {p.pid for p in workers_of(process.pid)}
+        assert other.pid in pids, "the other worker is the process that it was"
+        assert victim.pid not in pids
+        longest = _longest_pause_in_sales(sandbox, process)
+        result = ended(process)
+        print(result.stderr)
+        assert result.stderr.count("process died") == 1, "the limit kills one, no other with it"
+        measure("tracebacks", result.stderr.count("Traceback"), at_most=0)
+        measure("posts missing", missing(crawler, sandbox, handles), at_most=0)
+        measure("posts bought twice", bought_twice(sandbox), at_most=PAGE)
+        measure.seconds("longest pause of the whole crawl in seconds", longest, at_most=1.5)
 
 
 def _longest_pause_in_sales(sandbox: Sandbox, process: subprocess.Popen[str]) -> float:
