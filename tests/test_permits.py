@@ -106,6 +106,58 @@ def test_a_process_that_dies_forfeits_its_block_until_the_window_turns() -> None
     second.reserve(books, ENDPOINT)
 
 
+class SlowBooks(MemoryBooks):
+    """Books whose locks and commits take seconds, as those of a database that is busy."""
+
+    before_s = 0.0
+    after_s = 0.0
+
+    def change_buckets(self, keys: Any, change: Any) -> Any:
+        self.clock.now += self.before_s
+        result = super().change_buckets(keys, change)
+        self.clock.now += self.after_s
+        return result
+
+
+@pytest.mark.parametrize(("before_s", "after_s"), [(3.0, 0.0), (0.0, 3.0), (3.0, 3.0)])
+def test_a_slow_database_makes_no_permit_last_beyond_its_window(
+    before_s: float, after_s: float
+) -> None:
+    """The time in which the books were waited for belongs to the window, not behind its end."""
+    clock = Clock()
+    books = SlowBooks(clock)
+    x = SimulatedX(clock, {"user0": 300})
+    ledger = Ledger(credentials(1), own=0, since=0.0, monotonic=clock)
+    first = ledger.reserve(books, ENDPOINT)
+    ends_at = clock.now + 900.0
+    answer = x.answer("user0")
+    books.before_s, books.after_s = before_s, after_s
+    ledger.settle(books, first, answer)
+    ledger.reserve(books, ENDPOINT)  # a block of 25
+    [bucket] = [bucket for bucket in books.buckets.values() if bucket.limit]
+    assert bucket.reset_at <= ends_at + windows.MARGIN_S
+    before_s = after_s = books.before_s = books.after_s = 0.0
+    clock.now = ends_at - windows.MARGIN_S
+    with pytest.raises(MustWait):
+        ledger.reserve(books, ENDPOINT)
+
+
+def test_a_late_request_that_the_next_short_window_counts_is_taken_to_the_books() -> None:
+    """Else the books lend the whole of a window of which X has counted one already."""
+    clock = Clock()
+    books = MemoryBooks(clock)
+    x = SimulatedX(clock, {"user0": 12}, window_s=4.0)
+    ledger = Ledger(credentials(1), own=0, since=0.0, monotonic=clock)
+    for _ in range(2):
+        permit = ledger.reserve(books, ENDPOINT)
+        ledger.settle(books, permit, x.answer("user0"))
+    permit = ledger.reserve(books, ENDPOINT)
+    clock.now += 4.2  # its process got no share of a core
+    ledger.settle(books, permit, x.answer("user0"))
+    [bucket] = [bucket for bucket in books.buckets.values() if bucket.limit]
+    assert (bucket.turn, bucket.remaining) == (1, 11)
+
+
 def test_after_a_restart_a_used_up_window_is_still_known() -> None:
     clock = Clock()
     books = MemoryBooks(clock)

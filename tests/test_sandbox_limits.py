@@ -156,11 +156,11 @@ def test_headers_come_with_200_400_403_and_429_but_not_with_401(sandbox: Sandbox
 
 
 def test_a_short_window_turns_while_one_waits() -> None:
-    with Sandbox("--limit", "/2/users/by=1/1", "--window-s", "1.5") as sandbox:
+    with Sandbox("--limit", "/2/users/by=1/1", "--window-s", "2") as sandbox:
         sandbox.control("POST", "/sandbox/clock", {"stop": True})
         assert sandbox.get("/2/users/by", {"usernames": "ada"}).status_code == 200
         assert sandbox.get("/2/users/by", {"usernames": "ada"}).status_code == 429
-        sandbox.control("POST", "/sandbox/clock", {"pass_s": 1.4})
+        sandbox.control("POST", "/sandbox/clock", {"pass_s": 1.9})
         assert sandbox.get("/2/users/by", {"usernames": "ada"}).status_code == 429
         sandbox.control("POST", "/sandbox/clock", {"pass_s": 0.2})
         assert sandbox.get("/2/users/by", {"usernames": "ada"}).status_code == 200
@@ -383,6 +383,7 @@ def test_the_server_ends_cleanly(number: signal.Signals) -> None:
         ["--posts", "9-1"],
         ["--limit", "tweets=1"],
         ["--window-s", "0"],
+        ["--window-s", "1.5"],
     ],
 )
 def test_an_option_that_cannot_be_is_refused(

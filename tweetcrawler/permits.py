@@ -36,6 +36,9 @@ BLOCK, BLOCK_MAX, BLOCK_SHARE = 25, 400, 0.01
 REFUSED_S = 7 * DAY_S
 # While another process finds out what an unknown bucket holds, look again this often.
 PROBE_POLL_S = 0.3
+# A block ends before X's own word of the window's end: the time in which nothing is sent, less
+# the margin that the ledger adds to each reading.
+_ENDS_BEFORE_S = windows.MARGIN_S - windows.GREY_S
 # X puts no limit on what it does not count.
 UNCOUNTED = Rate(limit=40_000, remaining=40_000, reset_in_s=windows.WINDOW_S)
 
@@ -118,6 +121,9 @@ class _Borrowed:
     route: Permit
     loan: windows.Loan | None
     wary: set[str]  # the endpoint and the proxy, if it is not sure that they work
+    # On this process's monotonic clock, before the books were written: a slow commit must not
+    # make a loan last longer.
+    lent_at: float
 
 
 @dataclass(frozen=True)
@@ -213,11 +219,12 @@ class Ledger:
     def settle(self, books: Books, permit: Permit, rate: Rate | None) -> None:
         """Takes the word of a good answer to the books, as often as it is news."""
         rate = rate or UNCOUNTED
+        answered_at = self._monotonic()
         block = self._blocks.get(permit.key)
         healed = self._healed(permit)
         if block is not None:
-            ends_at = self._monotonic() + rate.reset_in_s
-            known = block.settled and abs(ends_at - block.ends_at) < 2 * windows.SAME_WINDOW_S
+            later_s = answered_at + rate.reset_in_s + _ENDS_BEFORE_S - block.ends_at
+            known = block.settled and abs(later_s) < windows.SAME_WINDOW_S
             enough = rate.remaining >= block.left
             block.left = min(block.left, rate.remaining)
             if known and enough and block.left > 0 and not healed:
@@ -228,17 +235,21 @@ class Ledger:
 
         def change(buckets: dict[Key, Bucket], now: float) -> tuple[dict[Key, Bucket], Bucket]:
             bucket = buckets[permit.key]
+            # X told the seconds before this process waited for the books; with the wait in it
+            # the end of the window would lie too late.
+            read_at = self._monotonic()
+            came_at = now - (read_at - answered_at)
             bucket = windows.settle(
-                bucket, rate, now, turn=bucket.turn if turn is None else turn, unsent=unsent
+                bucket, rate, came_at, turn=bucket.turn if turn is None else turn, unsent=unsent
             )
-            told = replace(bucket, reset_at=bucket.reset_at - now)
+            # The time of the books may be another machine's: told on this process's clock.
+            told = replace(bucket, reset_at=read_at + bucket.reset_at - now)
             return {permit.key: bucket, **dict.fromkeys(healed, Bucket())}, told
 
         bucket = books.change_buckets([permit.key, *healed], change)
         self._wary -= {permit.endpoint, permit.proxy}
         if block is not None:
-            # The time of the books may be another machine's; what is kept here is a duration.
-            block.ends_at = self._monotonic() + bucket.reset_at - windows.GREY_S
+            block.ends_at = bucket.reset_at - windows.GREY_S
             if bucket.turn != block.turn:
                 self._blocks.pop(permit.key, None)
 
@@ -362,7 +373,7 @@ class Ledger:
         if got.loan is None:
             return got.route
         self._blocks[got.route.key] = _Block(
-            got.loan.count - 1, got.loan.turn, self._monotonic() + got.loan.valid_s
+            got.loan.count - 1, got.loan.turn, got.lent_at + got.loan.valid_s
         )
         return replace(got.route, after_s=got.loan.after_s)
 
@@ -370,6 +381,7 @@ class Ledger:
         self, route: Permit, buckets: Mapping[Key, Bucket], now: float, fails: set[str]
     ) -> tuple[dict[Key, Bucket], _Borrowed | None]:
         """A permit for an open route; a single one where it is not sure that X will answer."""
+        now_here = self._monotonic()
         changed = {}
         wary = set(fails)
         proxy = (route.proxy, _PROXY)
@@ -377,7 +389,7 @@ class Ledger:
             changed[proxy] = windows.try_rested(buckets[proxy], now)
             wary.add(route.proxy)
         if self._spend(route):
-            return changed, _Borrowed(route, None, wary)
+            return changed, _Borrowed(route, None, wary, now_here)
         bucket = buckets[route.key]
         bucket, loan = windows.lend(
             bucket,
@@ -387,7 +399,7 @@ class Ledger:
         )
         if loan is None:
             return {}, None
-        return {**changed, route.key: bucket}, _Borrowed(route, loan, wary)
+        return {**changed, route.key: bucket}, _Borrowed(route, loan, wary, now_here)
 
     def _preference(self, route: Permit, bucket: Bucket, now: float) -> tuple[bool, float]:
         return route.credential != self._own, bucket.reset_at if bucket.reset_at > now else float(

@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         default=900,
         type=_seconds,
         metavar="S",
-        help="length of a rate-limit window (900)",
+        help="length of a rate-limit window, in whole seconds (900)",
     )
     add(
         "--posts",
@@ -156,11 +156,13 @@ def _loopback(text: str) -> str:
     )
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str) -> int:
     seconds = float(text)
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError("a window must be longer than nothing")
-    return int(seconds) if seconds == int(seconds) else seconds
+    # X tells the end of a window in whole seconds. Of one that lasts for a fraction more it
+    # would tell an end up to two seconds early, and who believes it asks too soon.
+    if seconds <= 0 or seconds != int(seconds):
+        raise argparse.ArgumentTypeError("a window lasts for one or more whole seconds")
+    return int(seconds)
 
 
 def _range(text: str) -> tuple[int, int]:
