@@ -8,7 +8,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tweetcrawler import coverage
+from tweetcrawler import coverage, ids
 from tweetcrawler.coverage import Ask, Hole, Walk
 
 SETTLED = 10**9
@@ -225,4 +225,4 @@ def test_a_gap_longer_than_the_limit_is_marked_between_the_walks() -> None:
 
 @given(st.integers(1_300_000_000_000, 4_000_000_000_000))
 def test_ids_and_moments_are_two_sides_of_one_thing(time_ms: int) -> None:
-    assert coverage.time_ms_of(coverage.id_at(time_ms)) == time_ms
+    assert ids.time_ms_of(ids.id_at(time_ms)) == time_ms

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sandbox_server import Sandbox
 
 from tweetcrawler.books import Known
-from tweetcrawler.coverage import id_at
+from tweetcrawler.ids import id_at
 from tweetcrawler.look.forecast import BucketNow, Span, of_timeline, time_s
 
 HANDLES = [f"reader_{n}" for n in range(16)]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tweetcrawler import coverage, queries, windows
 from tweetcrawler.coverage import Bounds, Hole
 from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.ids import time_ms_of
 from tweetcrawler.settings import places
 from tweetcrawler.windows import Bucket
 
@@ -103,7 +104,7 @@ def test_a_trend_is_searched_by_its_hashtag_or_its_words(
 
 def test_bounds_are_dates_or_ids() -> None:
     moment = datetime(2024, 1, 31, tzinfo=UTC)
-    assert coverage.time_ms_of(queries.lowest_id("2024-01-31")) == moment.timestamp() * 1000
+    assert time_ms_of(queries.lowest_id("2024-01-31")) == moment.timestamp() * 1000
     assert queries.lowest_id("2024-01-31T01:00:00+01:00") == queries.end_id("2024-01-31")
     assert queries.lowest_id("1800000000000000001") == 1800000000000000002
     assert queries.end_id("1800000000000000001") == 1800000000000000001

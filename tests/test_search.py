@@ -27,7 +27,8 @@ from searches import (
     unreachable,
 )
 
-from tweetcrawler import coverage, queries
+from tweetcrawler import queries
+from tweetcrawler.ids import id_at, time_ms_of
 from tweetcrawler.prices import usd
 
 WORDS = ["coffee", "library", '"the new" -has:media', "bus OR train lang:en"]
@@ -48,7 +49,7 @@ def test_a_week_is_collected_once_and_what_is_older_is_marked(
     for word in WORDS:
         assert len(is_exact(crawler, sandbox, word)) > 20
         [(lower, upper)] = covered(crawler, word)
-        reaches_s = now_of(sandbox) - coverage.time_ms_of(lower) / 1000
+        reaches_s = now_of(sandbox) - time_ms_of(lower) / 1000
         assert WEEK_S - 300 < reaches_s < WEEK_S
         assert unreachable(crawler, word) == [(1, lower)]
         assert upper == matching(sandbox, word, lower)[-1] + 1
@@ -81,7 +82,7 @@ def test_bounds_are_covered_and_nothing_beyond_them(
 ) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, [])
     day_ms = int(now_of(sandbox)) * 1000 - 3 * 86_400_000
-    lower, upper = coverage.id_at(day_ms), coverage.id_at(day_ms + 86_400_000)
+    lower, upper = id_at(day_ms), id_at(day_ms + 86_400_000)
     crawler.run("search", "-q", "coffee", "--since", str(lower - 1), "--until", str(upper))
     assert covered(crawler, "coffee") == [(lower, upper)]
     assert unreachable(crawler, "coffee") == []
@@ -125,7 +126,7 @@ def test_counting_buys_no_posts_and_tells_what_they_would_cost(
     sandbox: Sandbox, dsn: str, tmp_path: Path
 ) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, [])
-    since = str(coverage.id_at(int((now_of(sandbox) - 5 * 86_400) * 1000)))
+    since = str(id_at(int((now_of(sandbox) - 5 * 86_400) * 1000)))
     expected = len(matching(sandbox, "coffee", int(since)))
     done = crawler.run("search", "-q", "coffee", "--since", since, "--count")
     assert f"{expected} " in done.stdout
@@ -149,9 +150,9 @@ def test_ids_too_old_by_the_clock_of_x_are_asked_by_that_clock(
     day_ms = int(now_of(sandbox)) * 1000 - 2 * 86_400_000
     bounds = [
         "--since",
-        str(coverage.id_at(day_ms)),
+        str(id_at(day_ms)),
         "--until",
-        str(coverage.id_at(day_ms + 3_600_000)),
+        str(id_at(day_ms + 3_600_000)),
     ]
     crawler.run("search", "-q", "coffee", *bounds)
     [(lower, upper)] = covered(crawler, "coffee")
@@ -159,7 +160,7 @@ def test_ids_too_old_by_the_clock_of_x_are_asked_by_that_clock(
     crawler.run("search", "-q", "coffee")
     is_exact(crawler, sandbox, "coffee")
     newest = covered(crawler, "coffee")[-1]
-    assert now_of(sandbox) - coverage.time_ms_of(newest[0]) / 1000 < WEEK_S
+    assert now_of(sandbox) - time_ms_of(newest[0]) / 1000 < WEEK_S
     # The rest below, and the hole between both, are out of reach now; what was covered
     # stays covered.
     assert (lower, upper) in covered(crawler, "coffee")
@@ -309,7 +310,7 @@ def test_a_search_writes_a_file_of_its_own_and_goes_on_with_it(dsn: str, tmp_pat
             kill_tree(process.pid)
             process.communicate()
         crawler.run("search", "-q", "coffee", "-q", "library")
-        floor = coverage.id_at(int((now_of(sandbox) - WEEK_S + 300) * 1000))
+        floor = id_at(int((now_of(sandbox) - WEEK_S + 300) * 1000))
         for word in ("coffee", "library"):
             with (tmp_path / "out" / f"{queries.slug_of(word)}.csv").open(newline="") as file:
                 stored = [int(row["id"]) for row in csv.DictReader(file)]

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from tweetcrawler import coverage
 from tweetcrawler.coverage import Hole, Range
-from tweetcrawler.ids import FIRST_DATED_ID
+from tweetcrawler.ids import FIRST_DATED_ID, time_ms_of
 from tweetcrawler.prices import Tariff
 from tweetcrawler.targets import TIMELINE
 
@@ -188,8 +188,8 @@ class Known:
             return None
         seen_until = now
         if self.covered:
-            seen_until = min(now, coverage.time_ms_of(self.covered[-1][1]) / 1000)
-        span_s = seen_until - coverage.time_ms_of(oldest) / 1000
+            seen_until = min(now, time_ms_of(self.covered[-1][1]) / 1000)
+        span_s = seen_until - time_ms_of(oldest) / 1000
         return posts / max(span_s, BURST_S)
 
 

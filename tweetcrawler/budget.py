@@ -22,7 +22,7 @@ LOST_AFTER_S = 900.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What may be spent by one run, and by all runs in a UTC day and month; None: no limit."""
+    """Limits of one run, and of all runs together per UTC day and per month; None: no limit."""
 
     run: int | None = None
     run_posts: int | None = None
@@ -57,11 +57,11 @@ class Want:
     are_posts: bool = True
 
     def cost(self, units: int) -> int:
-        """What so many units cost."""
+        """The cost of a number of units."""
         return self.fee + units * self.price
 
     def posts(self, units: int) -> int:
-        """How many posts so many units are."""
+        """The number of posts in a number of units."""
         return units if self.are_posts else 0
 
 

@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from tweetcrawler.ids import id_at as id_at
-from tweetcrawler.ids import time_ms_of as time_ms_of
+from tweetcrawler.ids import id_at
 
 Range = tuple[int, int]
 
@@ -156,8 +155,8 @@ class Walk:
     """One descent through a hole, newest post first: `ask`, then `learn` from the answer.
 
     The walk pages by id, since ids last and tokens expire; a token only leads past an empty
-    page. It may be dropped after any answer: whoever saved what `learn` gave goes on with
-    the holes that are left.
+    page. It may be dropped after any answer: once the result of `learn` is saved, another
+    walk goes on with the holes that are left.
 
     `posts_above` is how many posts of the target above the hole were received already, and
     `account_posts` how many X says the account has, if known: both serve to tell the end of

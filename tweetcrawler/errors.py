@@ -149,7 +149,7 @@ class EndpointRefused(XError):
 
 
 class RequestRefused(XError):
-    """X does not accept this request, whoever sends it."""
+    """X does not accept this request from any credential."""
 
 
 class ProxyFailed(XError):

@@ -1,8 +1,8 @@
 """Names of lease holders, by which other processes see that a holder is gone.
 
-A lease ends by itself after a minute. Whoever was killed on this machine need not be waited
-for even that long: its name says which process it was, and a process id that is used again
-has another start.
+A lease ends by itself after a minute. That of a process that was killed on this machine is
+free at once: its name says which process it was, and a process id that is used again has
+another start.
 """
 
 from __future__ import annotations

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tweetcrawler.books import Known
-from tweetcrawler.coverage import DEPTH_LIMIT, time_ms_of
+from tweetcrawler.coverage import DEPTH_LIMIT
+from tweetcrawler.ids import time_ms_of
 
 # How many of the posts that X counts for an account it then gives: some were deleted, some
 # are not shown.
 GIVEN_LEAST = 0.9
-# X gives pages with fewer posts than were asked for, although more follow: in so many pages
-# out of 100, about.
+# X gives pages with fewer posts than were asked for, although more follow: about 3 pages
+# out of 100.
 SHORT_PAGES = 0.03
 PAGE = 100
 # Typical time of one request including saving, in seconds.

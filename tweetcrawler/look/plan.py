@@ -182,7 +182,7 @@ def of_queries(
 
 
 def of_trends(reader: Reader, places: int, *, trends: int, per_trend: int, subject: str) -> Plan:
-    """The plan of one look at the trends of so many places."""
+    """The plan of one look at the trends of some places."""
     plan = Plan(subject, reader.now(), targets=places)
     plan.add(TRENDS, Span(places, places, places))
     most = places * trends
@@ -241,8 +241,8 @@ def noted(plan: Plan, reader: Reader, tariff: Tariff) -> Plan:
     likely = plan.posts.low if plan.posts.likely is None else plan.posts.likely
     if used + likely > tariff.posts_per_month:
         plan.notes.append(
-            f"the tariff {tariff.title} allows {tariff.posts_per_month:,} posts a month and "
-            f"project, and {used:,} were bought in this one: the run may end there"
+            f"the tariff {tariff.title} allows {tariff.posts_per_month:,} posts per project and "
+            f"month, and {used:,} were bought in this one: the run may end there"
         )
     return plan
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tweetcrawler import coverage
 from tweetcrawler.books import Known, Purchase, Run, added_up, summed
 from tweetcrawler.errors import ConfigurationError
-from tweetcrawler.ids import FIRST_DATED_ID
+from tweetcrawler.ids import FIRST_DATED_ID, time_ms_of
 from tweetcrawler.look.sections import Section, as_markdown, duration, moment
 from tweetcrawler.prices import MICRO, Tariff, usd
 from tweetcrawler.targets import DONE, NEW, OK, RENAMED, SEARCH, TIMELINE
@@ -542,7 +542,7 @@ def _next(day: date, unit: str) -> date:
 
 
 def _time(tweet_id: int) -> float:
-    return coverage.time_ms_of(tweet_id) / 1000
+    return time_ms_of(tweet_id) / 1000
 
 
 # -- HTML ---------------------------------------------------------------------------

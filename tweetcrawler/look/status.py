@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from tweetcrawler import budget, coverage
+from tweetcrawler import budget
 from tweetcrawler.books import (
     Known,
     Purchase,
@@ -24,7 +24,7 @@ from tweetcrawler.books import (
 )
 from tweetcrawler.budget import Reserved
 from tweetcrawler.coverage import Range
-from tweetcrawler.ids import FIRST_DATED_ID
+from tweetcrawler.ids import FIRST_DATED_ID, time_ms_of
 from tweetcrawler.look.sections import Section, duration, moment
 from tweetcrawler.prices import MICRO, Tariff, usd
 from tweetcrawler.targets import DONE, RESTING
@@ -381,7 +381,7 @@ def _times(one: tuple[int, int | None] | Range) -> Json:
 def _time(tweet_id: int | None) -> float | None:
     if tweet_id is None or tweet_id < FIRST_DATED_ID:
         return None
-    return coverage.time_ms_of(tweet_id) / 1000
+    return time_ms_of(tweet_id) / 1000
 
 
 # -- for readers --------------------------------------------------------------------
@@ -446,7 +446,7 @@ def _spent_section(status: Mapping[str, Any]) -> Section:
     ]
     cap = status["posts_per_month"]
     if cap:
-        sentences.append(f"the tariff allows {cap:,} posts a month and project")
+        sentences.append(f"the tariff allows {cap:,} posts per project and month")
     sentences += [
         f"budget of the {one['of']}: "
         f"${max(0.0, one['left_usd']):,.2f} of ${one['usd']:,.2f} are left"

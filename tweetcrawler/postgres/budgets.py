@@ -1,4 +1,4 @@
-"""Budgets of a run, a day and a month: set aside before a request, settled with its page."""
+"""Budgets per run, day and month: set aside before a request, settled with its page."""
 
 from __future__ import annotations
 

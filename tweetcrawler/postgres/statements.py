@@ -60,7 +60,7 @@ def epoch(moment: ColumnElement[Any]) -> ColumnElement[float]:
 
 
 def at(seconds: Any) -> ColumnElement[Any]:
-    """The time that lies so many seconds after 1970 began."""
+    """The time at a number of seconds since 1970."""
     return func.to_timestamp(seconds)
 
 

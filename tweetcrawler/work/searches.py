@@ -18,6 +18,7 @@ from tweetcrawler.endpoints import (
     SEARCH_RECENT_MAX,
 )
 from tweetcrawler.errors import RequestRefused
+from tweetcrawler.ids import id_at
 from tweetcrawler.news import Note, Result
 from tweetcrawler.request import APP, BOTH
 from tweetcrawler.targets import Claim, Target
@@ -93,7 +94,7 @@ def archive_of(query: str) -> Source:
 def recent_floor(worker: Worker) -> int:
     """The lowest id that recent search reaches now, by X's clock."""
     x_now_s = time.time() + worker.requests.x_ahead_s
-    return coverage.id_at(int((x_now_s - RECENT_S) * 1000))
+    return id_at(int((x_now_s - RECENT_S) * 1000))
 
 
 def walk(descent: Descent) -> None:

@@ -98,7 +98,7 @@ class Server:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[str]:
-        """URL of the running server; it runs until the block ends, whoever else leaves.
+        """URL of the running server; it runs at least until the block ends.
 
         When the last holder is gone, also by SIGKILL, the server stops within moments,
         unless it is pinned.
@@ -107,7 +107,7 @@ class Server:
             yield self._run()
 
     def start(self) -> str:
-        """URL of the running server, pinned: it stays until `stop`, whoever comes and goes."""
+        """URL of the running server, pinned: it runs until `stop`, with or without users."""
         with self._using():
             url = self._run()
             self._folder.pinned.touch(mode=0o600)
@@ -134,7 +134,7 @@ class Server:
         return True
 
     def stop_now(self) -> None:
-        """Stops the server under whoever uses it; their transactions are rolled back."""
+        """Stops the server although it may be in use; open transactions are rolled back."""
         if self._folder.exists():
             self._folder.pinned.unlink(missing_ok=True)
             self._halt()

@@ -101,7 +101,7 @@ def check_major(folder: Folder, binaries: Path, major: int) -> None:
 
 
 def server_account(folder: Folder) -> Account | None:
-    """Who runs the server; None means whoever asks."""
+    """The account that runs the server; None is the account of this process."""
     if not is_root():
         return None
     if folder.cluster.exists():

@@ -126,7 +126,7 @@ def _wait_and_halt(folder: Folder, guard: int) -> None:
 
 
 def _tell(kind: str, message: str) -> None:
-    """Says how the start went, and lets go of the pipe: whoever reads it waits for its end."""
+    """Says how the start went, and closes the pipe, whose reader waits for its end."""
     with contextlib.suppress(BrokenPipeError):
         os.write(1, json.dumps({"error": kind, "message": message}).encode())
     nowhere = os.open(os.devnull, os.O_WRONLY)
