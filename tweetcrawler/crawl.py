@@ -34,7 +34,7 @@ from tweetcrawler.pages import NoNews
 from tweetcrawler.run import Sink
 from tweetcrawler.secret import Credential
 from tweetcrawler.settings import Settings
-from tweetcrawler.targets import SEARCH, STATES, TIMELINE, Place, Target
+from tweetcrawler.targets import FAILED, OK, RENAMED, SEARCH, STATES, TIMELINE, Place, Target
 from tweetcrawler.walk import Descent, Reach, Source
 from tweetcrawler.work import (
     counts,
@@ -159,12 +159,12 @@ def _walked(descent: Descent, walk: Callable[[Descent], None]) -> Outcome | None
     except TargetRefused as refusal:
         return _finished(descent, refusal.state, refusal.reason, crawled=False)
     except RequestRefused as error:
-        return _finished(descent, "failed", str(error), crawled=False)
-    state, reason = "ok", ""
+        return _finished(descent, FAILED, str(error), crawled=False)
+    state, reason = OK, ""
     if descent.stalled:
-        state, reason = "failed", "X repeats empty pages; the holes stay open for the next run"
+        state, reason = FAILED, "X repeats empty pages; the holes stay open for the next run"
     elif target.kind == TIMELINE and (descent.username or target.handle).lower() != target.handle:
-        state, reason = "renamed", f"now @{descent.username}, followed by its id"
+        state, reason = RENAMED, f"now @{descent.username}, followed by its id"
     if descent.last is not None:
         # Most handles of a daily crawl end here: one transaction notes hundreds of them.
         descent.leases.leave(NoNews(target, descent.last, state, reason))

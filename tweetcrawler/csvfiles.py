@@ -24,7 +24,7 @@ from tweetcrawler.csvstore import books, merging
 from tweetcrawler.csvstore.books import BOOKKEEPING, Bookkeeping, Connection, Key
 from tweetcrawler.errors import ConfigurationError, DatabaseError
 from tweetcrawler.pages import Batch, Bought, NoNews, Saved
-from tweetcrawler.targets import LEASE_S, SEARCH, TIMELINE, Absent, Claim, Found, Target
+from tweetcrawler.targets import SEARCH, TIMELINE, Absent, Claim, Found, Target
 from tweetcrawler.windows import Bucket
 
 __all__ = ["BOOKKEEPING", "CsvFolder", "Session"]
@@ -261,36 +261,9 @@ class Session:
                 path = self._path(handle)
                 merging.check_header(path)
                 books.forget_if_deleted(connection, target, path)
-            connection.execute(
-                "UPDATE crawl_target SET lease_owner = ?, lease_until = ? WHERE id = ?",
-                [owner, now + LEASE_S, target],
-            )
-            covered, unreachable, account_posts, crawled_at = connection.execute(
-                """
-                SELECT covered, unreachable, account_posts, crawled_at
-                FROM crawl_target WHERE id = ?
-                """,
-                [target],
-            ).fetchone()
-            return Claim(
-                coverage.from_text(covered),
-                coverage.from_text(unreachable),
-                account_posts,
-                # A moment yet to come was noted before the clock was set back, so by
-                # another run.
-                crawled_at is not None and since <= crawled_at <= now,
-            )
+            return books.take_lease(connection, target, owner, since=since, now=now)
 
         return self._books.write(work)
-
-    def claim_all(
-        self,
-        targets: Sequence[int],  # noqa: ARG002 - one shape for both sinks
-        owner: str,  # noqa: ARG002
-        since: float,  # noqa: ARG002
-    ) -> dict[int, Claim]:
-        """None: the file of a target is looked at when its turn comes."""
-        return {}
 
     def posts_above(self, target: int, tweet_id: int) -> int:
         """How many posts of the target were received that are not older than this id."""
@@ -324,38 +297,12 @@ class Session:
 
         def work(connection: Connection) -> Saved:
             now = time.time()
-            known = connection.execute(
-                "SELECT covered, unreachable, lease_owner FROM crawl_target WHERE id = ?",
-                [batch.target],
-            ).fetchone()
-            if known is None:
-                raise books.lost(self._folder)
             page = books.insert_page(connection, run, batch.bought, now, batch)
             new, updated = books.add_rows(connection, batch, page) if page is not None else (0, 0)
-            leased = known[2] == owner
-            connection.execute(
-                """
-                UPDATE crawl_target
-                SET covered = ?, unreachable = ?,
-                    unreachable_reason = coalesce(?, unreachable_reason),
-                    username = coalesce(?, username),
-                    account_posts = coalesce(?, account_posts),
-                    post_count = post_count + ?,
-                    lease_until = CASE WHEN ? THEN ? ELSE lease_until END
-                WHERE id = ?
-                """,
-                [
-                    covered := books.with_range(known[0], batch.covered),
-                    books.less(books.with_range(known[1], batch.unreachable), covered),
-                    batch.unreachable_reason or None,
-                    batch.username,
-                    batch.account_posts,
-                    batch.bought.posts if page is not None else 0,
-                    leased,
-                    now + LEASE_S,
-                    batch.target,
-                ],
-            )
+            posts = batch.bought.posts if page is not None else 0
+            leased = books.add_coverage(connection, batch, posts, owner=owner, now=now)
+            if leased is None:
+                raise books.lost(self._folder)
             return Saved(new, updated, leased)
 
         if batch.target is None:
@@ -396,19 +343,7 @@ class Session:
             "crawled_at": now if crawled else None,
             "due_at": now + rest_s if rest_s > 0 else None,
         }
-        self._books.write(
-            lambda c: c.execute(
-                """
-                UPDATE crawl_target
-                SET state_at = CASE WHEN state = :state THEN state_at ELSE :now END,
-                    state = :state, state_reason = :reason,
-                    crawled_at = coalesce(:crawled_at, crawled_at), due_at = :due_at,
-                    lease_until = CASE WHEN lease_owner = :owner THEN NULL ELSE lease_until END
-                WHERE id = :id
-                """,
-                given,
-            )
-        )
+        self._books.write(lambda c: c.execute(books.END_WALK, given))
 
     def finish_all(
         self,
@@ -450,13 +385,11 @@ class Session:
                 )
             )
 
-    def free(
-        self,
-        owner: str,
-        targets: Sequence[int],  # noqa: ARG002 - PostgreSQL has to be told
-    ) -> None:
-        """Gives back what a process that died held, and writes the files of what it saved."""
-        self.release(owner)
+    def free(self, owner: str, targets: Sequence[int]) -> None:
+        """Gives back those of these targets that a process held when it died, and writes the
+        files of what it saved.
+        """
+        self.release(owner, targets)
 
     # -- searches ----------------------------------------------------------------------------------
 

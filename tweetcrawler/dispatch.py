@@ -24,7 +24,7 @@ from tweetcrawler.pool import Event, Pool
 from tweetcrawler.run import Job, Sink
 from tweetcrawler.secret import Credential
 from tweetcrawler.settings import Settings
-from tweetcrawler.targets import Target
+from tweetcrawler.targets import FAILED, Target
 from tweetcrawler.work.kinds import Units, Work, table
 
 # The number of tries without an answer after which a unit is reported as failed.
@@ -303,7 +303,7 @@ class Dispatch:
             called = kind.called(unit)
             self._deaths[called] += 1
             if self._deaths[called] > DEATHS:
-                self._tell(Outcome(called, "failed", f"its process died {DEATHS + 1} times"))
+                self._tell(Outcome(called, FAILED, f"its process died {DEATHS + 1} times"))
             else:
                 self._queues[kind.name].waiting.append(unit)
 
@@ -352,7 +352,7 @@ class Dispatch:
             if self._tries[called[0]] >= TRIES:
                 del self._tries[called[0]]
                 for one in called:
-                    self._tell(Outcome(one, "failed", failure))
+                    self._tell(Outcome(one, FAILED, failure))
                 return
         heapq.heappush(self._later, (until, next(self._order), kind.name, units))
 

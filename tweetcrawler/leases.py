@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tweetcrawler.errors import LeaseLost
 from tweetcrawler.news import Noted, Outcome, PageRead
 from tweetcrawler.pages import NoNews, Saved
-from tweetcrawler.run import Job, Session
+from tweetcrawler.run import ClaimsTogether, Job, Session
 from tweetcrawler.targets import LEASE_S, Claim, Target
 
 # Walks without news are noted together, and no later than this.
@@ -38,9 +38,7 @@ class ChunkLeases:
         """The lease of a target of the chunk."""
         if self._unclaimed:
             # At the first target, when the chunk begins, and not when it was handed out.
-            unclaimed, self._unclaimed = self._unclaimed, []
-            self._claimed_at = time.monotonic()
-            self._claims = self.session.claim_all(unclaimed, self._owner, self._job.since)
+            self._claim_all()
         return Lease(
             self.session,
             target,
@@ -49,6 +47,12 @@ class ChunkLeases:
             claim=self._claims.pop(target.id, None),
             claimed_at=self._claimed_at,
         )
+
+    def _claim_all(self) -> None:
+        unclaimed, self._unclaimed = self._unclaimed, []
+        if isinstance(self.session, ClaimsTogether):
+            self._claimed_at = time.monotonic()
+            self._claims = self.session.claim_all(unclaimed, self._owner, self._job.since)
 
     def distrust(self) -> None:
         """Forgets the claims that were not used: a machine that slept and lost one lease

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tweetcrawler.news import Counted, LookedUp, Note, Noted, Outcome, PageRead, Refusal
+from tweetcrawler.targets import OK
 
 NAMED_MAX = 1_000
 # A credential's refusals of one kind are logged up to this number, where X has many of them.
@@ -106,7 +107,7 @@ class Report(RunReport):
     def add(self, outcome: Outcome) -> None:
         """Counts an outcome, and keeps its name when there is something to say of it."""
         self.outcomes[outcome.state] += 1
-        if outcome.state == "ok":
+        if outcome.state == OK:
             return
         if len(self.named) < NAMED_MAX:
             self.named.append(outcome)
@@ -144,7 +145,7 @@ class Report(RunReport):
 
     def _end_target(self, outcome: Outcome) -> None:
         self.add(outcome)
-        if outcome.state != "ok":
+        if outcome.state != OK:
             reason = f" ({outcome.reason})" if outcome.reason else ""
             log.info("%s: %s%s", outcome.name, outcome.state, reason)
 

@@ -27,7 +27,7 @@ from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseNotMi
 from tweetcrawler.flatten import COLUMNS
 from tweetcrawler.identity import is_gone
 from tweetcrawler.pages import Batch, Bought
-from tweetcrawler.targets import LEASE_S, TIMELINE, Found
+from tweetcrawler.targets import LEASE_S, TIMELINE, Claim, Found
 from tweetcrawler.windows import Bucket
 
 BOOKKEEPING = ".tweetcrawler.sqlite3"
@@ -339,6 +339,38 @@ def claim_name(connection: Connection, name: str, owner: str, now: float) -> boo
     return True
 
 
+def take_lease(
+    connection: Connection, target: int, owner: str, *, since: float, now: float
+) -> Claim:
+    """Leases a target that nobody else holds, and gives what is known of it."""
+    connection.execute(
+        "UPDATE crawl_target SET lease_owner = ?, lease_until = ? WHERE id = ?",
+        [owner, now + LEASE_S, target],
+    )
+    covered, unreachable, account_posts, crawled_at = connection.execute(
+        "SELECT covered, unreachable, account_posts, crawled_at FROM crawl_target WHERE id = ?",
+        [target],
+    ).fetchone()
+    return Claim(
+        coverage.from_text(covered),
+        coverage.from_text(unreachable),
+        account_posts,
+        # A moment yet to come was noted before the clock was set back, so by another run.
+        crawled_at is not None and since <= crawled_at <= now,
+    )
+
+
+# The end of a walk. A lease that another process has by now stays with it.
+END_WALK = """
+UPDATE crawl_target
+SET state_at = CASE WHEN state = :state THEN state_at ELSE :now END,
+    state = :state, state_reason = :reason,
+    crawled_at = coalesce(:crawled_at, crawled_at), due_at = :due_at,
+    lease_until = CASE WHEN lease_owner = :owner THEN NULL ELSE lease_until END
+WHERE id = :id
+"""
+
+
 def note_found(connection: Connection, one: Found, now: float) -> None:
     handle = one.handle.lower()
     account = connection.execute(
@@ -474,6 +506,47 @@ def add_rows(connection: Connection, batch: Batch, page: int) -> tuple[int, int]
         [new, updated, page],
     )
     return new, updated
+
+
+def add_coverage(
+    connection: Connection, batch: Batch, posts: int, *, owner: str, now: float
+) -> bool | None:
+    """Adds what a page makes known of its target, and renews the owner's lease.
+
+    Whether the owner still holds the lease; None when there is no such target.
+    """
+    known = connection.execute(
+        "SELECT covered, unreachable, lease_owner FROM crawl_target WHERE id = ?", [batch.target]
+    ).fetchone()
+    if known is None:
+        return None
+    covered = with_range(known[0], batch.covered)
+    given = {
+        "id": batch.target,
+        "covered": covered,
+        "unreachable": less(with_range(known[1], batch.unreachable), covered),
+        "reason": batch.unreachable_reason or None,
+        "username": batch.username,
+        "account_posts": batch.account_posts,
+        "posts": posts,
+        "leased": known[2] == owner,
+        "lease_until": now + LEASE_S,
+    }
+    connection.execute(_ADD_COVERAGE, given)
+    return bool(given["leased"])
+
+
+# A page that was bought after its lease was lost is stored, too: it is paid for.
+_ADD_COVERAGE = """
+UPDATE crawl_target
+SET covered = :covered, unreachable = :unreachable,
+    unreachable_reason = coalesce(:reason, unreachable_reason),
+    username = coalesce(:username, username),
+    account_posts = coalesce(:account_posts, account_posts),
+    post_count = post_count + :posts,
+    lease_until = CASE WHEN :leased THEN :lease_until ELSE lease_until END
+WHERE id = :id
+"""
 
 
 def waiting(connection: Connection, target: int) -> AbstractContextManager[Iterable[Waiting]]:

@@ -11,9 +11,10 @@ from tweetcrawler.db import Column, Rows
 from tweetcrawler.errors import TweetcrawlerError
 from tweetcrawler.export.as_csv import SHORT_NUMBER
 
+# Excel's own limits: rows of a sheet under a header, and UTF-16 units of a cell.
+# https://support.microsoft.com/office/1672b34d-7043-467e-8e27-269d656771c3
 SHEET_ROWS = 1_048_575
-"""Rows of an Excel sheet under a header."""
-_CELL_UNITS = 32_767  # of UTF-16
+_CELL_UNITS = 32_767
 
 
 def write(
@@ -28,26 +29,13 @@ def write(
     import xlsxwriter
     from xlsxwriter.exceptions import XlsxWriterException
 
-    count = cut = 0
+    # A sheet that is written row by row goes through a file of its own, so that memory does
+    # not grow with the rows. https://xlsxwriter.readthedocs.io/working_with_memory.html
     with tempfile.TemporaryDirectory(prefix="tweetcrawler-") as folder:
         book = xlsxwriter.Workbook(file, {"constant_memory": True, "tmpdir": folder})
-        book.set_properties(
-            {"created": datetime(2000, 1, 1, tzinfo=UTC)}
-        )  # the same rows, the same file
-        plain = book.add_format()
-        sheet: _Sheet | None = None
-        line = 0
-        writers = [_cell_writer(column) for column in columns]
-        for row in (row for batch in rows for row in batch):
-            if sheet is None or line == sheet_rows:
-                sheet, line = _sheet(book, plain, columns), 0
-            line += 1
-            count += 1
-            for position, (put, value) in enumerate(zip(writers, row, strict=True)):
-                if value is not None:
-                    cut += put(sheet, line, position, value)
-        if sheet is None:
-            _sheet(book, plain, columns)
+        # Without a date of its own the file would hold today's: the same rows, the same file.
+        book.set_properties({"created": datetime(2000, 1, 1, tzinfo=UTC)})
+        count, cut = _write_rows(book, columns, rows, sheet_rows)
         try:
             book.close()
         except XlsxWriterException as error:
@@ -65,6 +53,25 @@ def write(
             "csv has them whole"
         )
     return count, notes
+
+
+def _write_rows(
+    book: Any, columns: Sequence[Column], rows: Rows, sheet_rows: int
+) -> tuple[int, int]:
+    """The number of rows that were written, and of texts that were cut."""
+    plain = book.add_format()
+    writers = [_cell_writer(column) for column in columns]
+    sheet = _sheet(book, plain, columns)
+    count = cut = line = 0
+    for row in (row for batch in rows for row in batch):
+        if line == sheet_rows:
+            sheet, line = _sheet(book, plain, columns), 0
+        line += 1
+        count += 1
+        for position, (put, value) in enumerate(zip(writers, row, strict=True)):
+            if value is not None:
+                cut += put(sheet, line, position, value)
+    return count, cut
 
 
 class _Sheet(NamedTuple):

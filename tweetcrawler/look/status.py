@@ -27,7 +27,7 @@ from tweetcrawler.coverage import Range
 from tweetcrawler.ids import FIRST_DATED_ID, time_ms_of
 from tweetcrawler.look.sections import Section, duration, moment
 from tweetcrawler.prices import MICRO, Tariff, usd
-from tweetcrawler.targets import DONE, RESTING
+from tweetcrawler.targets import DONE, FAILED, RESTING
 
 if TYPE_CHECKING:
     from tweetcrawler.db import Reader
@@ -182,16 +182,18 @@ def why_open(known: Known, until_id: int | None) -> str:
     """Why a hole is there: what has to happen for it to be filled."""
     if known.state in RESTING:
         return f"{known.state}: {known.reason}" if known.reason else known.state
-    if known.state == "failed":
-        return f"failed: {known.reason}"
+    if known.state == FAILED:
+        return f"{FAILED}: {known.reason}"
     if until_id is None:
         return "newer than the last visit" if known.covered else "never crawled"
     return "a walk was interrupted here; the next run goes on"
 
 
+_RUN_HEADINGS = ["run", "command", "began (UTC)", "took", "ended", "requests", "posts", "spent"]
+
+
 def sections(status: Mapping[str, Any]) -> list[Section]:
     """What `of_all` gave, for readers."""
-    now = status["at"]
     return [
         Section(
             "targets",
@@ -199,15 +201,7 @@ def sections(status: Mapping[str, Any]) -> list[Section]:
             rows=[[t["kind"], t["state"], f"{t['count']:,}"] for t in status["targets"]],
             right=frozenset({2}),
         ),
-        Section(
-            "coverage",
-            []
-            if len(status["listed"]) < LISTED
-            else [f"{LISTED} targets; --handle shows any other one"],
-            ["target", "state", "posts", "complete from", "until", "holes", "out of reach"],
-            [_target_row(target) for target in status["listed"]],
-            frozenset({2, 5}),
-        ),
+        _coverage_section(status["listed"]),
         Section(
             "windows now",
             headings=["credential", "as", "endpoint", "left", "of", "resets in", "blocked for"],
@@ -217,22 +211,23 @@ def sections(status: Mapping[str, Any]) -> list[Section]:
         _spent_section(status),
         Section(
             "runs",
-            headings=[
-                "run",
-                "command",
-                "began (UTC)",
-                "took",
-                "ended",
-                "requests",
-                "posts",
-                "spent",
-            ],
-            rows=[_run_row(run, now) for run in status["spent"]["by_run"]],
+            headings=_RUN_HEADINGS,
+            rows=[_run_row(run, status["at"]) for run in status["spent"]["by_run"]],
             right=frozenset({0, 5, 6, 7}),
         ),
         *([_usage_section(status["usage"])] if status["usage"] else []),
         _next_section(status["next_run"]),
     ]
+
+
+def _coverage_section(listed: Sequence[Mapping[str, Any]]) -> Section:
+    return Section(
+        "coverage",
+        [] if len(listed) < LISTED else [f"{LISTED} targets; --handle shows any other one"],
+        ["target", "state", "posts", "complete from", "until", "holes", "out of reach"],
+        [_target_row(target) for target in listed],
+        frozenset({2, 5}),
+    )
 
 
 def detail_sections(detail: Mapping[str, Any]) -> list[Section]:
