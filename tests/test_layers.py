@@ -54,6 +54,7 @@ OWNERS = {
     "psycopg": {"db", "postgres"},
     "sqlalchemy": {"postgres"},
     "alembic": {"db"},
+    "configargparse": {"settings"},
     "multiprocessing": {"pool"},
     "concurrent": {"pool"},
     "sqlite3": {"csvstore"},

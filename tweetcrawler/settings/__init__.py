@@ -14,20 +14,14 @@ from tweetcrawler import __version__
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.secret import Credential as Credential  # a value of this layer, found here too
 from tweetcrawler.secret import Secret as Secret
-from tweetcrawler.settings.commands import Command, common_options
+from tweetcrawler.settings.commands import Command, Grammar, common_options
 from tweetcrawler.settings.groups import DEFAULT_CSV_FOLDER, DEFAULT_TABLE, EMBEDDED
 from tweetcrawler.settings.options import folded
 from tweetcrawler.settings.parameters import EXPORT_FORMATS as EXPORT_FORMATS
 from tweetcrawler.settings.parameters import Export as Export
 from tweetcrawler.settings.parameters import Hydrate, Import, Search, Trending, part_of
-from tweetcrawler.settings.sources import (
-    Grammar,
-    config_file,
-    read_command_line,
-    read_file,
-    read_variables,
-    words_of,
-)
+from tweetcrawler.settings.parser import CommandParser, find_command, words_of
+from tweetcrawler.settings.sources import config_file, read_file, read_variables
 from tweetcrawler.settings.types import PathIn
 
 _Filled = TypeVar("_Filled")
@@ -184,22 +178,23 @@ def parse(argv: Sequence[str], *, environ: Mapping[str, str], folder: Path) -> S
 
     Errors: ConfigurationError with option, variable, or file and line.
     """
-    grammar = Grammar()
-    paths = PathIn(folder, environ.get("HOME"))
-    line = read_command_line(argv, grammar, paths)
-    command = line.command
-    said, path = line.values, None
+    grammar, paths = Grammar(), PathIn(folder, environ.get("HOME"))
+    call = find_command(argv, grammar)
+    command = call.command
+    parser = CommandParser(call, grammar, paths)
+    said, words = parser.command_line()
+    path: Path | None = None
     notes: tuple[str, ...] = ()
     if command.reads_file:
         variables, notes = read_variables(environ, grammar, paths)
-        path = config_file({**variables, **line.values}.get("--config"), folder)
-        values, more_notes = read_file(path, grammar, paths) if path else ({}, ())
-        said, notes = {**values, **variables, **line.values}, notes + more_notes
+        path = config_file(said.get("--config") or variables.get("--config"), folder)
+        file, more_notes = read_file(path, grammar, paths) if path else ({}, ())
+        said, notes = parser.all_places(variables, file), notes + more_notes
     # After the file: a fault in it is told first, as it concerns every call.
-    words = words_of(line, paths)
+    filled = words_of(command, call.topic or words, paths)
     if command.takes_rest:
-        words["rest"] = line.rest
-    return _settings(command, said, words, path, paths, notes)
+        filled["rest"] = call.rest
+    return _settings(command, said, filled, path, paths, notes)
 
 
 def version_text() -> str:

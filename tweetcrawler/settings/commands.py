@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
@@ -89,6 +89,30 @@ def command_by_flag(name: str) -> str | None:
     """The command that this option of the original tool means; None for any other."""
     flags = ((command.name, flag) for command in all_commands().values() for flag in command.flags)
     return next((command for command, flag in flags if flag == folded(name)), None)
+
+
+class Grammar:
+    """Option of each name: of a command, common to all, or of any command."""
+
+    def __init__(self) -> None:
+        self._common = _by_name(common_options())
+        self._own = {name: _by_name(c.options) for name, c in all_commands().items()}
+        # Names are taken before the command is known, and from a file that serves all.
+        self.all = {n: o for table in reversed(self._own.values()) for n, o in table.items()}
+        # Common ones win: `--raw` before a command is that of a crawl, not of an export.
+        self.all |= self._common
+
+    def of(self, command: Command) -> dict[str, Option]:
+        """Options that a command takes."""
+        return self._common | self._own[command.name]
+
+    def owners(self, name: str) -> list[str]:
+        """Commands with an option of this folded name of their own."""
+        return [command for command, table in self._own.items() if name in table]
+
+
+def _by_name(options: Sequence[Option]) -> dict[str, Option]:
+    return {folded(name): option for option in options for name in option.names}
 
 
 def named(word: str) -> Command:
