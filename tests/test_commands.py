@@ -298,7 +298,7 @@ def test_a_run_is_opened_without_a_terminal(
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     chosen = of(tmp_path, "-c", str(tmp_path / "tweet.ini"))
     with Setup(chosen).asking_x(why="it needs one") as opened:
-        report = opened.run(crawl.crawl, iter(HANDLES), handle_count=len(HANDLES))
+        report = crawl.crawl(opened.run, iter(HANDLES), handle_count=len(HANDLES))
         assert opened.told(report) == 0
     assert crawler.stored_ids() == truth(sandbox, HANDLES)
     assert capsys.readouterr().out == ""

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from tweetcrawler import cli, export
+from tweetcrawler.commands.export import Values as Export
 from tweetcrawler.db import Column, Database
 from tweetcrawler.export import as_xlsx
 from tweetcrawler.export.filters import VALUES
@@ -34,7 +35,7 @@ from tweetcrawler.flatten import COLUMNS
 from tweetcrawler.pages import Batch, Bought
 from tweetcrawler.postgres.filters import CHOICES
 from tweetcrawler.postgres.filters import FILTERS as KNOWN_FILTERS
-from tweetcrawler.settings import Export, help_text
+from tweetcrawler.settings import help_text
 from tweetcrawler.targets import Found
 
 LARGEST = 2**63 - 1

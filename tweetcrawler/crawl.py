@@ -15,11 +15,10 @@ page and the coverage that it adds (db.py), so a crawl can be killed and begun a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
-from tweetcrawler.dispatch import Stopped, default_processes, run_work
 from tweetcrawler.errors import (
     DatabaseUnreachable,
     LeaseLost,
@@ -29,50 +28,30 @@ from tweetcrawler.errors import (
 )
 from tweetcrawler.leases import ChunkLeases
 from tweetcrawler.news import Fatal, Outcome, Result
-from tweetcrawler.outcome import Display, Progress, Report
+from tweetcrawler.outcome import Report
 from tweetcrawler.pages import NoNews
-from tweetcrawler.run import Sink
-from tweetcrawler.secret import Credential
-from tweetcrawler.settings import Settings
-from tweetcrawler.targets import FAILED, OK, RENAMED, SEARCH, STATES, TIMELINE, Place, Target
+from tweetcrawler.targets import FAILED, OK, RENAMED, SEARCH, STATES, TIMELINE, Target
 from tweetcrawler.walk import Descent, Reach, Source
-from tweetcrawler.work import (
-    counts,
-    handles,
-    lookups,
-    searches,
-    timelines,
-    trends,
-    usage,
-)
-from tweetcrawler.work.kinds import CRAWL, Chunk, Kind, Worker, one_by_one
-
-__all__ = ["Display", "Progress", "Report", "default_processes", "run_work"]
+from tweetcrawler.work import handles, searches, timelines
+from tweetcrawler.work.kinds import CRAWL, Chunk, Kind, Work, Worker, one_by_one
 
 # Enough to note many walks without news together; few enough to be lost with a process.
 TARGETS_A_CHUNK = 100
 
 
 def crawl(
-    settings: Settings,
-    sink: Sink,
-    credentials: Sequence[Credential],
+    run: Callable[[Work], Report],
     listed: Iterator[str],
     *,
-    display: Display,
-    stopped: Stopped,
     handle_count: int | None = None,
+    archive: bool = False,
 ) -> Report:
     """Walks the timelines of the listed handles to their ends, and reports.
 
-    The list is read as fast as the work needs it. `stopped()` gives the exit code once the
-    operator wants the run to end; pages under way are then finished and saved.
-
-    **Errors**: `DatabaseError` when the run cannot be begun. Whatever ends a run later is
-    in the report.
+    `run` does work in worker processes: `dispatch.run_work` with settings, sink and keys. The
+    list is read as fast as the work needs it. `archive` reads posts that timelines do not reach.
     """
-    work = handles.work(listed, count=handle_count, archive=settings.archive)
-    return run_work(settings, sink, credentials, work, display=display, stopped=stopped)
+    return run(handles.work(listed, count=handle_count, archive=archive))
 
 
 def crawl_chunk(worker: Worker, targets: list[Target]) -> Result:
@@ -187,96 +166,3 @@ def _finished(descent: Descent, state: str, reason: str, *, crawled: bool) -> Ou
 
 
 TARGETS = Kind(CRAWL, do=crawl_chunk, called=lambda target: str(target.name), most=TARGETS_A_CHUNK)
-
-
-# -- the other commands that ask X: for their parameters see `crawl` -----------------------------
-
-
-def search(
-    settings: Settings,
-    sink: Sink,
-    credentials: Sequence[Credential],
-    queries: Sequence[str],
-    *,
-    display: Display,
-    stopped: Stopped,
-) -> Report:
-    """Collects the posts of normalised queries, and reports."""
-    work = searches.work(queries, _reach(settings))
-    return run_work(settings, sink, credentials, work, display=display, stopped=stopped)
-
-
-def count(
-    settings: Settings,
-    sink: Sink,
-    credentials: Sequence[Credential],
-    queries: Sequence[str],
-    *,
-    display: Display,
-    stopped: Stopped,
-) -> Report:
-    """Asks how many posts the queries have, and buys none; `Report.counted` tells."""
-    work = counts.work(queries, _reach(settings))
-    return run_work(settings, sink, credentials, work, display=display, stopped=stopped)
-
-
-def collect_trends(
-    settings: Settings,
-    sink: Sink,
-    credentials: Sequence[Credential],
-    places: Sequence[Place],
-    *,
-    display: Display,
-    stopped: Stopped,
-) -> Report:
-    """Stores the trends of places, and collects the posts of each trend."""
-    chosen = settings.trending
-    reach = _reach(settings, cap=chosen.max_per_trend)
-    work = trends.work(places, trends.Wanted(chosen.max_trends, chosen.lang), reach)
-    return run_work(settings, sink, credentials, work, display=display, stopped=stopped)
-
-
-def look_up(
-    settings: Settings,
-    sink: Sink,
-    credentials: Sequence[Credential],
-    blocks: Iterator[tuple[int, ...]],
-    *,
-    display: Display,
-    stopped: Stopped,
-) -> Report:
-    """Buys the posts of ids, given in blocks of at most 100."""
-    age_s = settings.hydrate.age_s if settings.hydrate.refresh else None
-    work = lookups.work(blocks, lookups.Refreshing(age_s))
-    return run_work(settings, sink, credentials, work, display=display, stopped=stopped)
-
-
-def find_users(
-    settings: Settings,
-    sink: Sink,
-    credentials: Sequence[Credential],
-    listed: Iterator[str],
-    *,
-    display: Display,
-    stopped: Stopped,
-) -> Report:
-    """Buys the users of those handles that are not known, and walks nothing."""
-    work = handles.only_users(listed)
-    return run_work(settings, sink, credentials, work, display=display, stopped=stopped)
-
-
-def ask_usage(
-    settings: Settings,
-    sink: Sink,
-    credentials: Sequence[Credential],
-    *,
-    display: Display,
-    stopped: Stopped,
-) -> Report:
-    """Stores X's own count of the posts of each app's project; free."""
-    work = usage.work(credentials)
-    return run_work(settings, sink, credentials, work, display=display, stopped=stopped)
-
-
-def _reach(settings: Settings, cap: int | None = None) -> Reach:
-    return Reach(settings.archive, settings.search.bounds, cap)

@@ -21,13 +21,14 @@ from tweetcrawler.secret import silence_libraries
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tweetcrawler.crawl import Report
     from tweetcrawler.csvfiles import CsvFolder
     from tweetcrawler.db import Database
     from tweetcrawler.look.sections import Section
+    from tweetcrawler.outcome import Report
     from tweetcrawler.prices import Tariff
     from tweetcrawler.secret import Credential
     from tweetcrawler.settings import Settings
+    from tweetcrawler.work.kinds import Work
 
 log = logging.getLogger("tweetcrawler")
 
@@ -216,19 +217,14 @@ class Opened:
         """The sink of a command that said why it needs a database."""
         return _as_database(self.sink)
 
-    def run(self, work: Callable[..., Report], *arguments: Any, **named: Any) -> Report:
+    def run(self, work: Work) -> Report:
         """Does one run of this work with the settings as they are now."""
+        from tweetcrawler.dispatch import run_work
         from tweetcrawler.look import display
 
         with self._setup.front.display(display.LivePicture, display.LogLines) as shown:
-            return work(
-                self.settings,
-                self.sink,
-                self.keys,
-                *arguments,
-                display=shown,
-                stopped=self.stop,
-                **named,
+            return run_work(
+                self.settings, self.sink, self.keys, work, display=shown, stopped=self.stop
             )
 
     def told(self, report: Report) -> int:

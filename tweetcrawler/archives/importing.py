@@ -202,12 +202,25 @@ class ImportProgress(RunProgress):
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """Files and folders to import, None for standard input, and the file for rejects.
+
+    `again` says that files which were imported before are read once more.
+    """
+
+    files: tuple[Path | None, ...]
+    rejects_file: Path
+    again: bool = False
+
+
+@dataclass(frozen=True)
 class Job:
     """The values that every process of an import needs."""
 
     settings: Settings
     database: Database
     run: int
+    wanted: Wanted
 
 
 Tell = Callable[[Any], None]
@@ -218,9 +231,14 @@ Stopping = Callable[[], bool]
 
 
 def import_files(
-    settings: Settings, database: Database, *, display: Display, stopped: Stopped
+    settings: Settings,
+    database: Database,
+    wanted: Wanted,
+    *,
+    display: Display,
+    stopped: Stopped,
 ) -> ImportReport:
-    """Imports all files of the settings, and reports.
+    """Imports all wanted files, and reports.
 
     `stopped()` gives the exit code once the operator wants the run to end; what was read is
     then saved.
@@ -229,19 +247,19 @@ def import_files(
     `DatabaseError` when the run cannot be begun. Whatever ends a file or the run later is in
     the report.
     """
-    archives = _found(settings.imports.files)
-    _check_rejects(settings.imports.rejects_file)
+    archives = _found(wanted.files)
+    _check_rejects(wanted.rejects_file)
     here, files, size = _shared_out(archives, settings)
     if files:
         prepare(["tweetcrawler.archives.importing", "tweetcrawler.db"])
     number, _ = run.begin(settings, database, [])
-    job = Job(settings, database, number)
-    report = ImportReport(number, rejects_file=settings.imports.rejects_file)
+    job = Job(settings, database, number, wanted)
+    report = ImportReport(number, rejects_file=wanted.rejects_file)
     sizes = {each.path: each.size for each in archives}
     progress = ImportProgress(time.monotonic(), sizes=sizes)
 
-    def read(pool: Workers, wanted: Sequence[Archive]) -> None:
-        kinds, units = {FILES.name: FILES}, {FILES.name: wanted}
+    def read(pool: Workers, some: Sequence[Archive]) -> None:
+        kinds, units = {FILES.name: FILES}, {FILES.name: some}
         dispatch = Dispatch(pool, kinds, units, report=report, progress=progress, sink=database)
         dispatch.run(display, stopped, grace_s=GRACE_S)
 
@@ -347,7 +365,6 @@ def _import_archive(
     stopping: Stopping,
     tell: Tell,
 ) -> FileResult:
-    wanted = job.settings.imports
     # Nobody knows where standard input was left: it is another file each time.
     identity = (
         (each.fingerprint, each.head) if each.path != "-" else (f"run {job.run}", f"run {job.run}")
@@ -360,11 +377,11 @@ def _import_archive(
             size=each.size,
             fingerprint=identity[0],
             head=identity[1],
-            again=wanted.again,
+            again=job.wanted.again,
         )
         if state.finished:
             return _result(each.path, "imported before", state)
-        reading = _Reading(each, session, state, wanted.rejects_file, score, tell)
+        reading = _Reading(each, session, state, job.wanted.rejects_file, score, tell)
         reading.read(stopping)
     except TweetcrawlerError as error:
         reason, code = str(error), error.exit_code

@@ -11,7 +11,7 @@ from tweetcrawler.settings.commands import COLLECT, Command, Words
 from tweetcrawler.settings.groups import ARCHIVE
 
 if TYPE_CHECKING:
-    from tweetcrawler.crawl import Report
+    from tweetcrawler.outcome import Report
     from tweetcrawler.settings import Settings
     from tweetcrawler.setup import BadLines, Opened, Setup
 
@@ -27,18 +27,21 @@ class Values:
 def run(setup: Setup, values: Values) -> int:
     """Crawls the handles of the words, or of the handles file."""
     with setup.asking_x(before=lambda: count(setup.settings, values.handles)) as opened:
-        return opened.told(timelines(opened, values.handles))
+        return opened.told(timelines(opened, values.handles, archive=values.archive))
 
 
-def timelines(opened: Opened, words: tuple[str, ...] = ()) -> Report:
+def timelines(opened: Opened, words: tuple[str, ...] = (), *, archive: bool) -> Report:
     """One run over the timelines of these handles, or of those in the handles file."""
     from tweetcrawler import crawl
     from tweetcrawler.setup import BadLines
 
     settings = opened.settings
     bad = BadLines(settings.handles_file)
-    report = opened.run(
-        crawl.crawl, read(settings, words, bad), handle_count=count(settings, words)
+    report = crawl.crawl(
+        opened.run,
+        read(settings, words, bad),
+        handle_count=count(settings, words),
+        archive=archive,
     )
     report.bad_lines = bad.count
     return report

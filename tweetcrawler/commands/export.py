@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.settings.commands import DATA, Command, Words
 from tweetcrawler.settings.options import option
-from tweetcrawler.settings.parameters import EXPORT_FORMATS
-from tweetcrawler.settings.parameters import Export as Values
 from tweetcrawler.settings.types import file_or_dash, names, one_of, table_name, text_of
 
 if TYPE_CHECKING:
     from tweetcrawler.setup import Setup
 
-
+_FORMATS = ("csv", "jsonl", "parquet", "xlsx")
 _FILTERS = """\
   handle= reply_to= retweet_of= mentions= hashtag=   names with commas between, in any case
   since= until=             2024-01-31 or 2024-01-31T12:00:00Z, UTC; until itself is not in
@@ -23,6 +23,23 @@ _FILTERS = """\
   is=                       original, reply, retweet: each post is one of them
   text= url=                a piece of the text, of a link, in any case
   min_likes= max_likes= min_retweets= max_retweets= min_sentiment= max_sentiment=   both are in"""
+
+
+@dataclass(frozen=True)
+class Values:
+    """The form and the filters of an export, as they were said; None and empty are not given.
+
+    `output` None is stdout. `columns` and `where` are not checked here. `pages` says that
+    X's answers are wanted as they were stored, and not the rows made of them.
+    """
+
+    format: str | None = None
+    output: Path | None = None
+    columns: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
+    view: str | None = None
+    excel_safe: bool = False
+    pages: bool = False
 
 
 def run(setup: Setup, values: Values) -> int:
@@ -60,8 +77,8 @@ COMMAND = Command(
         option(
             "--format",
             metavar="FORMAT",
-            type=one_of(*EXPORT_FORMATS),
-            help=f"one of {', '.join(EXPORT_FORMATS)}",
+            type=one_of(*_FORMATS),
+            help=f"one of {', '.join(_FORMATS)}",
             default="the ending of the output file, csv for stdout",
         ),
         option(

@@ -37,9 +37,9 @@ class Values:
 
 def run(setup: Setup, values: Values) -> int:
     """Looks up the ids that are not stored."""
-    from tweetcrawler import crawl
     from tweetcrawler.settings.ids import blocks
     from tweetcrawler.setup import BadLines
+    from tweetcrawler.work import lookups
 
     why = "hydrate looks into a table for what is stored already"
     setup.needs_database(why)
@@ -47,7 +47,8 @@ def run(setup: Setup, values: Values) -> int:
     # Opened before the keys are asked for: a wrong name is told at once.
     ids = _ids(values.ids, bad)
     with setup.asking_x(why=why) as opened:
-        report = opened.run(crawl.look_up, blocks(ids, endpoints.IDS_A_LOOKUP))
+        refreshing = lookups.Refreshing(values.age_s if values.refresh else None)
+        report = opened.run(lookups.work(blocks(ids, endpoints.IDS_A_LOOKUP), refreshing))
         report.bad_lines = bad.count
         return opened.told(report)
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from tweetcrawler.settings.commands import DATA, Command, Words
 from tweetcrawler.settings.options import option
-from tweetcrawler.settings.parameters import DEFAULT_REJECTS
 from tweetcrawler.settings.types import file_or_dash
 
 if TYPE_CHECKING:
     from tweetcrawler.setup import Setup
 
 log = logging.getLogger("tweetcrawler")
+
+DEFAULT_REJECTS = Path("import-rejects.jsonl")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Values:
     again: bool = False
 
 
-def run(setup: Setup, _: Values) -> int:
+def run(setup: Setup, values: Values) -> int:
     """Imports the files, and reports."""
     from tweetcrawler.archives import importing
     from tweetcrawler.look import display
@@ -44,7 +45,8 @@ def run(setup: Setup, _: Values) -> int:
         Stop() as stop,
         front.display(display.ImportPicture, display.ImportLines) as shown,
     ):
-        report = importing.import_files(settings, database, display=shown, stopped=stop)
+        wanted = importing.Wanted(values.files, values.rejects_file, values.again)
+        report = importing.import_files(settings, database, wanted, display=shown, stopped=stop)
     front.draw(lambda console: display.print_import_report(report, console))
     return report.exit_code
 

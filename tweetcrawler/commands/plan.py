@@ -71,13 +71,13 @@ def run(setup: Setup, values: Values) -> int:
 
 
 def _kept(setup: Setup, values: Values, tariff: Tariff, counted: Mapping[str, int]) -> Plan:
-    from tweetcrawler import crawl
+    from tweetcrawler import dispatch
     from tweetcrawler.look import plan
 
     settings = setup.settings
     # Without keys the time of the run is not foretold; nobody is asked for them here.
     keys = setup.credentials() if settings.auth_csv is not None else ()
-    processes = settings.threads or crawl.default_processes(max(1, len(keys)))
+    processes = settings.threads or dispatch.default_processes(max(1, len(keys)))
     subject = plan.subject_of({**settings.arguments_without_secrets(), "command": values.command})
     with setup.database(_WHY) as database:
         with database.reader() as reader:
@@ -122,21 +122,23 @@ def _made(
 
 def _asked(setup: Setup, values: Values) -> dict[str, int]:
     """Counts of posts by query, from X; of handles, X is asked for the unknown users."""
-    from tweetcrawler import crawl as work
     from tweetcrawler.commands import crawl
     from tweetcrawler.settings.queries import read_queries
     from tweetcrawler.setup import BadLines
+    from tweetcrawler.walk import Reach
+    from tweetcrawler.work import counts, handles
 
     if values.trending:
         setup.log()
         return {}
     with setup.asking_x(why=_WHY) as opened:
         if values.is_search:
-            report = opened.run(work.count, read_queries(values.queries, values.queries_file))
+            queries = read_queries(values.queries, values.queries_file)
+            report = opened.run(counts.work(queries, Reach(values.archive)))
         else:
             bad = BadLines(setup.settings.handles_file)
-            handles = crawl.read(setup.settings, values.handles, bad)
-            report = opened.run(work.find_users, handles)
+            listed = crawl.read(setup.settings, values.handles, bad)
+            report = opened.run(handles.only_users(listed))
     if report.ended:
         log.warning("X was not asked everything: %s", report.ended)
     return dict(report.counted)

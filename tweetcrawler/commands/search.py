@@ -16,7 +16,7 @@ from tweetcrawler.settings.options import option
 from tweetcrawler.settings.types import moment
 
 if TYPE_CHECKING:
-    from tweetcrawler.crawl import Report
+    from tweetcrawler.outcome import Report
     from tweetcrawler.setup import Setup
 
 
@@ -49,14 +49,16 @@ class Values:
 
 def run(setup: Setup, values: Values) -> int:
     """Collects the posts of the queries, or counts them."""
-    from tweetcrawler import crawl
     from tweetcrawler.settings.queries import read_queries
+    from tweetcrawler.walk import Reach
+    from tweetcrawler.work import counts, searches
 
     queries = read_queries(values.queries, values.queries_file)
+    reach = Reach(values.archive, values.bounds)
     with setup.asking_x() as opened:
         if not values.count:
-            return opened.told(opened.run(crawl.search, queries))
-        report = opened.run(crawl.count, queries)
+            return opened.told(opened.run(searches.work(queries, reach)))
+        report = opened.run(counts.work(queries, reach))
         _show_counts(setup, report, archive=values.archive)
         return opened.told(report)
 

@@ -58,7 +58,7 @@ def _levels(setup: Setup, values: Values, depth: int) -> int:
     file = setup.settings.handles_file
     with setup.asking_x(why=_WHY, before=lambda: handles.count_lines(file)) as opened:
         while True:
-            code = opened.told(crawl.timelines(opened))
+            code = opened.told(crawl.timelines(opened, archive=values.archive))
             # The level is in the file, so a run that was stopped continues at the same level.
             if code not in (0, 1) or handles.level_of(file) >= depth:
                 return code

@@ -76,10 +76,10 @@ def _keep_showing(setup: Setup, values: Values, database: Database, console: Con
 
 
 def _ask_usage(setup: Setup) -> None:
-    from tweetcrawler import crawl
+    from tweetcrawler.work import usage
 
     with setup.asking_x(why=_WHY) as opened:
-        report = opened.run(crawl.ask_usage)
+        report = opened.run(usage.work(opened.keys))
     for outcome in report.named:
         log.warning("%s: %s", outcome.name, outcome.reason)
 

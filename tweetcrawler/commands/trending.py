@@ -50,15 +50,18 @@ def run(setup: Setup, values: Values) -> int:
 def _once(opened: Opened, wanted: list[Place], values: Values) -> int:
     """The posts of the trends as they are now, then the timelines of their authors."""
     from tweetcrawler import crawl
+    from tweetcrawler.walk import Reach
+    from tweetcrawler.work import trends
 
-    report = opened.run(crawl.collect_trends, wanted)
+    chosen = trends.Wanted(values.max_trends, values.lang)
+    report = opened.run(trends.work(wanted, chosen, Reach(cap=values.max_per_trend)))
     code = opened.told(report)
     if not values.timelines or code not in (0, 1):
         return code
     # Only now is it known who wrote most in the trends.
     with opened.database.session() as session:
         authors = session.trending_authors(report.run, values.timelines)
-    report = opened.run(crawl.crawl, iter(authors), handle_count=len(authors))
+    report = crawl.crawl(opened.run, iter(authors), handle_count=len(authors))
     return opened.told(report) or code
 
 

@@ -64,7 +64,7 @@ def _visit(opened: Opened, values: Values, due: list[str]) -> int:
     """Crawls these handles, and notes when each is due again."""
     from tweetcrawler import crawl
 
-    report = opened.run(crawl.crawl, iter(due), handle_count=len(due))
+    report = crawl.crawl(opened.run, iter(due), handle_count=len(due))
     with opened.database.session() as session:
         session.schedule(report.run, least_s=values.watch_min_s, longest_s=values.watch_max_s)
     return opened.told(report)

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
-from tweetcrawler import files, settings
+from tweetcrawler import files
 from tweetcrawler.db import Condition, Database
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
 from tweetcrawler.export import as_csv, as_jsonl, as_parquet, as_xlsx, filters
@@ -29,6 +29,25 @@ _NEEDS = {"parquet": "pyarrow.parquet", "xlsx": "xlsxwriter"}
 _AS_TEXT = {"csv", "xlsx"}  # the others have lists and times of their own
 
 
+class Wanted(Protocol):
+    """An export as it was said; the values of the command `export` are one."""
+
+    @property
+    def format(self) -> str | None: ...
+    @property
+    def output(self) -> Path | None: ...
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+    @property
+    def where(self) -> tuple[str, ...]: ...
+    @property
+    def view(self) -> str | None: ...
+    @property
+    def excel_safe(self) -> bool: ...
+    @property
+    def pages(self) -> bool: ...
+
+
 @dataclass(frozen=True)
 class Export:
     """An export that can be done as far as the options tell; `path` None is stdout."""
@@ -42,7 +61,7 @@ class Export:
     pages: bool
 
 
-def prepared(wanted: settings.Export) -> Export:
+def prepared(wanted: Wanted) -> Export:
     """The export that the options mean together; nothing is opened or asked yet.
 
     **Errors**: `ConfigurationError` for options that exclude each other, a filter that is none,
@@ -131,7 +150,7 @@ def _check_can_write(form: str, output: Path | None) -> None:
         ) from None
 
 
-def _check_fits_pages(wanted: settings.Export) -> None:
+def _check_fits_pages(wanted: Wanted) -> None:
     for option, given in (
         ("--columns", wanted.columns),
         ("--view", wanted.view),
@@ -155,7 +174,7 @@ def _format_of(output: Path | None) -> str:
         return "csv"
     form = _ENDINGS.get(output.suffix.lower())
     if form is None:
-        known = ", ".join(settings.EXPORT_FORMATS)
+        known = ", ".join(dict.fromkeys(_ENDINGS.values()))
         raise ConfigurationError(
             f"the ending of {output} tells no format: add --format, one of {known}"
         )

@@ -101,18 +101,20 @@ class Plan:
 def subject_of(arguments: Mapping[str, Any]) -> str:
     """What tells one kind of run from another: the command and what it works on."""
     command = str(arguments.get("command", "crawl"))
+    values = arguments.get("values") or {}
     if command == "search":
-        search = arguments.get("search") or {}
+        # Runs of earlier versions recorded these values under the name of the command.
+        search = arguments.get("search") or values
         if search.get("count"):
             return "count"
         return (
             f"search {search.get('queries_file') or ''} {' | '.join(search.get('queries') or ())}"
         )
     if command == "trending":
-        return f"trending {','.join((arguments.get('trending') or {}).get('places') or ())}"
+        return f"trending {','.join((arguments.get('trending') or values).get('places') or ())}"
     if command == "hydrate":
         return command
-    words = (arguments.get("values") or {}).get("handles")
+    words = values.get("handles")
     return f"crawl {' '.join(words) if words else arguments.get('handles_file')}"
 
 

@@ -17,9 +17,6 @@ from tweetcrawler.secret import Secret as Secret
 from tweetcrawler.settings.commands import Command, Grammar, common_options
 from tweetcrawler.settings.groups import DEFAULT_CSV_FOLDER, DEFAULT_TABLE, EMBEDDED
 from tweetcrawler.settings.options import folded
-from tweetcrawler.settings.parameters import EXPORT_FORMATS as EXPORT_FORMATS
-from tweetcrawler.settings.parameters import Export as Export
-from tweetcrawler.settings.parameters import Hydrate, Import, Search, Trending, part_of
 from tweetcrawler.settings.parser import CommandParser, find_command, words_of
 from tweetcrawler.settings.sources import config_file, read_file, read_variables
 from tweetcrawler.settings.types import PathIn
@@ -78,9 +75,6 @@ class Settings:
     `values` are those of the command: the dataclass of its file, filled. `database` is None
     exactly when `sink` is "csv"; `csv_folder` is then always a path. `threads` None leaves
     the number of processes to the pool. `notes` are sentences for the operator.
-
-    From `archive` to `imports` stand parameters that kinds of work read; they are the
-    command's values, where it has such.
     """
 
     command: str
@@ -103,22 +97,13 @@ class Settings:
     log_level: Literal["info", "debug"] = "info"
     quiet: bool = False
     money: Money = field(default_factory=Money)
-    archive: bool = False
-    search: Search = field(default_factory=Search)
-    trending: Trending = field(default_factory=Trending)
-    hydrate: Hydrate = field(default_factory=Hydrate)
-    imports: Import = field(default_factory=Import)
     notes: tuple[str, ...] = ()
 
     def arguments_without_secrets(self) -> dict[str, object]:
         """The settings as plain values that JSON can hold; `***` stands for a secret that
         was given.
         """
-        return {
-            name: value
-            for name, value in _plain(self).items()
-            if name not in ("hydrate", "imports", "notes")
-        }
+        return {name: value for name, value in _plain(self).items() if name != "notes"}
 
 
 @dataclass(frozen=True)
@@ -234,11 +219,6 @@ def _settings(
             "sink": place.sink,
             "database": place.database() if place.sink == "postgresql" else None,
             "money": _filled(Money, common),
-            "archive": getattr(values, "archive", False),
-            "search": part_of(values, Search),
-            "trending": part_of(values, Trending),
-            "hydrate": part_of(values, Hydrate),
-            "imports": part_of(values, Import),
             "notes": notes,
         },
     )
