@@ -33,6 +33,7 @@ GROUND = [
     "outcome",
     "sentiment",
     "rooms",
+    "trouble",
 ]
 FLOORS = [
     set(GROUND),
