@@ -14,11 +14,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tweetcrawler import prices, run
 from tweetcrawler.errors import TweetcrawlerError
-from tweetcrawler.news import LogLine, Outcome, Result, Started
+from tweetcrawler.news import Later, LogLine, Noted, Outcome, PageRead, Result, Started
 from tweetcrawler.outcome import Display, Progress, Report, RunProgress, RunReport
 from tweetcrawler.pool import Event, Pool
 from tweetcrawler.run import Job, Sink
@@ -27,8 +28,10 @@ from tweetcrawler.settings import Settings
 from tweetcrawler.targets import FAILED, Target
 from tweetcrawler.work.kinds import Units, Work, table
 
-# The number of tries without an answer after which a unit is reported as failed.
-TRIES = 8
+# The number of tries without an answer after which a unit is reported as failed: while others
+# get answers, and while nobody does. Between them it waits twice as long each time.
+TRIES_OF_ONE, TRIES = 3, 8
+RETRY_MAX_S = 60.0
 # Work whose process died is handed out again this number of times.
 DEATHS = 2
 # Workers that do not end within this time after they were asked to are killed, by default.
@@ -158,6 +161,14 @@ class _Queue:
             self.waiting.extend(units)
 
 
+@dataclass
+class _Trials:
+    """Failures of one unit in a row, and the answers that its kind had before the first."""
+
+    answered: int
+    count: int = 0
+
+
 class Dispatch:
     """Hands out work to a pool until there is none: lazily, so that a list of any length
     costs nothing.
@@ -187,7 +198,11 @@ class Dispatch:
         self._order = itertools.count()
         self._gates: dict[tuple[int, str], float] = {}
         # By the names that their kinds give them: units change while they are done.
-        self._tries: Counter[str] = Counter()
+        self._trials: dict[str, _Trials] = {}
+        # Pages that came, by the kind of work that they were for.
+        self._answered: Counter[str] = Counter()
+        self._failing: dict[str, set[str]] = {}
+        self._doing: dict[int, str] = {}
         self._deaths: Counter[str] = Counter()
         self._owners: dict[int, str] = {}
         self._feeding = 0
@@ -245,6 +260,7 @@ class Dispatch:
             for queue in open_:
                 if chunk := queue.take(self._pool.size, self._has_killed(queue.kind)):
                     self._feeding += queue.kind.feeds
+                    self._doing[worker] = queue.kind.name
                     self._pool.give(worker, (queue.kind.name, chunk))
                     break
 
@@ -289,6 +305,10 @@ class Dispatch:
         elif isinstance(news, LogLine):
             logging.getLogger(news.logger).log(news.level, "%s", news.text)
         else:
+            if isinstance(news, PageRead | Noted):
+                doing = self._doing.get(worker, "")
+                self._answered[doing] += 1
+                self._failing.pop(doing, None)
             self._tell(news)
 
     def _tell(self, news: object) -> None:
@@ -327,9 +347,9 @@ class Dispatch:
         for other, units in result.found.items():
             self._queues[other].waiting.extend(units)
         self._queues[name].waiting.extendleft(reversed(result.left))
-        now = time.monotonic()
         for later in result.later:
-            self._postpone(self._kinds[name], later.units, now + later.wait_s, later.failure)
+            self._postpone(self._kinds[name], later)
+        now = time.monotonic()
         if result.wait is not None:
             until = now + result.wait.wait_s
             self._gates[worker, name] = until
@@ -345,16 +365,39 @@ class Dispatch:
             waited_s[reason] = waited_s.get(reason, 0.0) + until - since
             self._progress.waits[reason] = until
 
-    def _postpone(self, kind: Units, units: Sequence[Any], until: float, failure: str) -> None:
-        if failure:
-            called = [kind.called(unit) for unit in units]
-            self._tries[called[0]] += 1
-            if self._tries[called[0]] >= TRIES:
-                del self._tries[called[0]]
-                for one in called:
-                    self._tell(Outcome(one, FAILED, failure))
-                return
-        heapq.heappush(self._later, (until, next(self._order), kind.name, units))
+    def _postpone(self, kind: Units, later: Later) -> None:
+        units: list[Any] = []
+        wait_s = later.wait_s
+        for unit in later.units:
+            if later.failure:
+                tries = self._failed(kind, kind.called(unit), later)
+                if tries is None:
+                    continue
+                wait_s = min(RETRY_MAX_S, later.wait_s * 2.0 ** (tries - 1))
+            units.append(unit)
+        if units:
+            until = time.monotonic() + wait_s
+            heapq.heappush(self._later, (until, next(self._order), kind.name, units))
+
+    def _failed(self, kind: Units, called: str, later: Later) -> int | None:
+        """Number of the unit's failures; None after the last try, which is reported.
+
+        While others get answers, the trouble is this unit's own, and a few tries show it.
+        """
+        if later.moved or called not in self._trials:
+            self._trials[called] = _Trials(self._answered[kind.name])
+        trials = self._trials[called]
+        trials.count += 1
+        failing = self._failing.setdefault(kind.name, set())
+        failing.add(called)
+        # Units that failed for the first time since the last answer: then it may well be X.
+        alone = all(self._answered[kind.name] > self._trials[each].answered for each in failing)
+        if trials.count < (TRIES_OF_ONE if alone else TRIES):
+            return trials.count
+        failing.discard(called)
+        del self._trials[called]
+        self._tell(Outcome(called, FAILED, later.failure))
+        return None
 
     # -- the end ---------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@
         ├── WindowClosed              429: the bucket is empty
         ├── Overloaded                429 with permits left: go slower
         ├── CapReached                the project's or account's posts or credits are used up
-        ├── CredentialRefused         401: X does not accept these keys
+        ├── CredentialRefused         401, or 403 for their owner: X does not accept these keys
         ├── EndpointRefused           403: these keys may not use this endpoint
         ├── RequestRefused            400: X does not accept this request
         ├── ProxyFailed               the credential's proxy does not lead to X
@@ -159,10 +159,12 @@ class ProxyFailed(XError):
 class XUnavailable(XError):
     """X gave no answer in time, or none that can be read.
 
-    `unsent` says that the request did not even reach X.
+    `unsent` says that the request did not even reach X, `unsold` that its answer came and
+    holds nothing that X charges for.
     """
 
     unsent = False
+    unsold = False
 
     @property
     def may_be_charged(self) -> bool:
@@ -170,4 +172,4 @@ class XUnavailable(XError):
 
         What it refuses is free, what is lost on its way is not.
         """
-        return not self.unsent and self.status in (None, 200)
+        return not (self.unsent or self.unsold) and self.status in (None, 200)

@@ -97,11 +97,15 @@ class Note:
 
 @dataclass(frozen=True)
 class Later:
-    """Units to be tried again after `wait_s`; `failure` says what went wrong, if anything."""
+    """Units to be tried again after `wait_s`; `failure` says what went wrong, if anything.
+
+    `moved` says that pages of them were saved before it did.
+    """
 
     units: Sequence[Any]
     wait_s: float = 0.0
     failure: str = ""
+    moved: bool = False
 
 
 @dataclass(frozen=True)

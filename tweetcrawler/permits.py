@@ -39,8 +39,6 @@ PROBE_POLL_S = 0.3
 # A block ends before X's own word of the window's end: the time in which nothing is sent, less
 # the margin that the ledger adds to each reading.
 _ENDS_BEFORE_S = windows.MARGIN_S - windows.GREY_S
-# X puts no limit on what it does not count.
-UNCOUNTED = Rate(limit=40_000, remaining=40_000, reset_in_s=windows.WINDOW_S)
 
 Kind = Literal["user", "app"]
 Key = tuple[str, str]  # (subject, endpoint)
@@ -182,14 +180,22 @@ class Ledger:
         self._wary: set[str] = set()
 
     def reserve(
-        self, books: Books, endpoint: str, kinds: Iterable[Kind] = ("user", "app")
+        self,
+        books: Books,
+        endpoint: str,
+        kinds: Iterable[Kind] = ("user", "app"),
+        *,
+        only: int | None = None,
     ) -> Permit:
-        """A permit for one request to the endpoint, through a route of one of the kinds.
+        """A permit for one request to the endpoint, through a route of one of the kinds, and
+        of the credential of the number `only`, if it is given.
 
         **Errors**: `MustWait` says when the next bucket opens; `CapReached` and
         `NoCredentialLeft` say that none will in this run.
         """
         routes = self._routes_to(endpoint, tuple(kinds))
+        if only is not None:
+            routes = [route for route in routes if route.credential == only]
         if not routes:
             raise NoCredentialLeft(
                 f"no credential of the file can be used for {endpoint}: add one that can"
@@ -217,11 +223,17 @@ class Ledger:
         return known
 
     def settle(self, books: Books, permit: Permit, rate: Rate | None) -> None:
-        """Takes the word of a good answer to the books, as often as it is news."""
-        rate = rate or UNCOUNTED
+        """Takes the word of a good answer to the books, as often as it is news.
+
+        An answer without headers of its bucket says only that X answers.
+        """
         answered_at = self._monotonic()
         block = self._blocks.get(permit.key)
         healed = self._healed(permit)
+        if rate is None:
+            if healed or block is None or block.left <= 0:
+                self._heal(books, permit, healed)
+            return
         if block is not None:
             later_s = answered_at + rate.reset_in_s + _ENDS_BEFORE_S - block.ends_at
             known = block.settled and abs(later_s) < windows.SAME_WINDOW_S
@@ -253,6 +265,14 @@ class Ledger:
             if bucket.turn != block.turn:
                 self._blocks.pop(permit.key, None)
 
+    def _heal(self, books: Books, permit: Permit, healed: Sequence[Key]) -> None:
+        def change(buckets: dict[Key, Bucket], now: float) -> tuple[dict[Key, Bucket], None]:
+            bucket = windows.answered(buckets[permit.key], now)
+            return {permit.key: bucket, **dict.fromkeys(healed, Bucket())}, None
+
+        books.change_buckets([permit.key, *healed], change)
+        self._wary -= {permit.endpoint, permit.proxy}
+
     def _healed(self, permit: Permit) -> list[Key]:
         """What failed before, and does not any more now that this permit brought an answer."""
         healed = []
@@ -262,14 +282,14 @@ class Ledger:
             healed.append((permit.proxy, _PROXY))
         return healed
 
-    def refused(self, books: Books, permit: Permit, error: XError) -> str:
+    def refused(self, books: Books, permit: Permit, error: XError, *, again: bool = False) -> str:
         """Takes a refusal to the books: who or what is closed by it, and for how long.
 
         Gives a sentence for the log. The caller reserves another permit and tries again, or
-        gives up.
+        gives up. A request that fails `again` says nothing new of its endpoint.
         """
         rate = error.rate if isinstance(error.rate, Rate) else None
-        key, change_bucket = self._consequence(permit, error, rate)
+        key, change_bucket = self._consequence(permit, error, rate, again)
         block = self._returned(permit, error)
 
         def change(buckets: dict[Key, Bucket], now: float) -> tuple[dict[Key, Bucket], float]:
@@ -445,7 +465,7 @@ class Ledger:
         return _Obstacle(name, wait_s, f"{who} waits for its window on {route.endpoint}")
 
     def _consequence(
-        self, permit: Permit, error: XError, rate: Rate | None
+        self, permit: Permit, error: XError, rate: Rate | None, again: bool
     ) -> tuple[Key, Callable[[Bucket, float], Bucket]]:
         if isinstance(error, WindowClosed):
             return (
@@ -468,7 +488,9 @@ class Ledger:
             return permit.key, lambda b, now: windows.refuse(
                 b, now, for_s=REFUSED_S, reason="forbidden"
             )
-        return (_EVERYONE, permit.endpoint), lambda b, now: windows.trip(b, now, self._chance())
+        return (_EVERYONE, permit.endpoint), lambda b, now: windows.trip(
+            b, now, self._chance(), again=again
+        )
 
     def _rest_of(self, permit: Permit) -> Callable[[Bucket, float], Bucket]:
         is_trial = permit.proxy in self._wary

@@ -44,6 +44,7 @@ Sold = Literal["posts", "users", "nothing"]
 
 BOTH: tuple[Kind, ...] = ("user", "app")
 APP: tuple[Kind, ...] = ("app",)
+USER: tuple[Kind, ...] = ("user",)
 # X's own count is asked for this number of days: a month and its turn.
 USAGE_DAYS = 35
 
@@ -64,6 +65,10 @@ class Requests:
         self._ledger = Ledger(job.credentials, own=number, since=job.since, spacing_s=SPACING_S)
         self._clients: dict[int, X] = {}
         self._limits = _limits_of(job.settings.money) if job.settings.money.is_limited else None
+        # Subjects of requests that X gave no answer for while it answered others, and those
+        # that only the user of a credential may read.
+        self._troubled: set[str] = set()
+        self._followed: dict[str, tuple[int, TargetRefused]] = {}
         # How far X's clock is ahead of this machine's, by the last answer.
         self.x_ahead_s = 0.0
 
@@ -77,14 +82,15 @@ class Requests:
         fewest: int = 1,
         what: Sold = "posts",
         kinds: tuple[Kind, ...] = BOTH,
+        about: str = "",
     ) -> Iterator[Purchase]:
         """The purchase of one page with at most `most` posts or users; its cost is set
-        aside from the budgets until it is answered.
+        aside from the budgets until it is answered. `about` names its one target, if any.
 
         **Errors**: `BudgetReached` when not even the fewest may be bought any more;
         `MustWait` while only requests under way are in between.
         """
-        ask = partial(self._page, session, endpoint, kinds=kinds)
+        ask = partial(self._page, session, endpoint, kinds=kinds, about=about)
         tariff = self._job.tariff
         if self._limits is None or tariff is None:
             yield Purchase(ask, most, what)
@@ -136,11 +142,11 @@ class Requests:
         raise BudgetReached(_reached(granted.full, self._job.settings.money))
 
     def _page(
-        self, session: Session, endpoint: str, ask: Ask, *, kinds: tuple[Kind, ...]
+        self, session: Session, endpoint: str, ask: Ask, *, kinds: tuple[Kind, ...], about: str
     ) -> tuple[Page, str]:
         """One page, and the name of the credential that it was bought with."""
         while True:
-            permit = self._ledger.reserve(session, endpoint, kinds)
+            permit = self._permit(session, endpoint, kinds, about)
             # Search of the archive takes one request a second, which no header tells.
             if permit.after_s > 0:
                 time.sleep(permit.after_s)
@@ -149,15 +155,32 @@ class Requests:
             try:
                 page = _confirmed(partial(ask, client, permit.kind == "user"))
             except (TargetRefused, XError) as error:
-                self._refused(session, permit, name, error)
+                self._refused(session, permit, name, error, about)
                 continue
             finally:
                 self.x_ahead_s = client.ahead_s
             self._ledger.settle(session, permit, page.rate)
             return page, name
 
+    def _permit(
+        self, session: Session, endpoint: str, kinds: tuple[Kind, ...], about: str
+    ) -> Permit:
+        if about not in self._followed:
+            return self._ledger.reserve(session, endpoint, kinds)
+        credential, refusal = self._followed[about]
+        try:
+            return self._ledger.reserve(session, endpoint, USER, only=credential)
+        except (CapReached, NoCredentialLeft):
+            # That this user's token cannot be used ends no run: others need it not.
+            raise refusal from None
+
     def _refused(
-        self, session: Session, permit: Permit, name: str, error: TargetRefused | XError
+        self,
+        session: Session,
+        permit: Permit,
+        name: str,
+        error: TargetRefused | XError,
+        about: str,
     ) -> None:
         """Applies a refusal to the permits; raises it unless another credential may help."""
         rate = error.rate if isinstance(error.rate, Rate) else None
@@ -165,6 +188,9 @@ class Requests:
             # X refused the target, not the request: it counts as any other.
             self._ledger.settle(session, permit, rate)
             self._tell(PageRead(name))
+            if self._may_follow(permit, error, about):
+                self._followed[about] = permit.credential, error
+                return
             raise error
         if isinstance(error, RequestRefused):
             if rate is not None:
@@ -173,9 +199,23 @@ class Requests:
             raise error
         if isinstance(error, CapReached) and error.reason == "cap" and not error.daily:
             error.for_s = self._until_cycle_turns(session, permit.credential) or error.for_s
-        self._tell_refusal(name, error, self._ledger.refused(session, permit, error))
+        sentence = self._ledger.refused(session, permit, error, again=about in self._troubled)
+        self._tell_refusal(name, error, sentence)
         if isinstance(error, XUnavailable):
+            if about:
+                self._troubled.add(about)
             raise error
+
+    def _may_follow(self, permit: Permit, refusal: TargetRefused, about: str) -> bool:
+        """Whether to ask once more, as the user of a credential whose app may not read this
+        account: the user may be one of its followers.
+        """
+        return (
+            refusal.state == "protected"
+            and permit.kind == "app"
+            and bool(about)
+            and self._job.credentials[permit.credential].has_user_context
+        )
 
     def usage(self, session: Session, number: int) -> Page:
         """X's own count of the posts of one app's project, as a page of the run."""

@@ -220,6 +220,11 @@ def state_of(error: Mapping[str, Any]) -> tuple[str, str] | None:
     return None
 
 
+def said(error: Mapping[str, Any]) -> str:
+    """The words of a partial error, for the operator."""
+    return cleaned(str(error.get("title") or error.get("detail") or "no reason"))
+
+
 def names(error: Mapping[str, Any]) -> frozenset[str]:
     """The ids and names that a partial error is about, in lower case."""
     values = (error.get("value"), error.get("resource_id"))
@@ -238,8 +243,14 @@ def target_trouble(
         known = state_of(error)
         if known is not None and subject.lower() in names(error):
             return TargetRefused(*known, rate=rate)
-    said = _detail({"errors": list(errors)}) or "no data"
-    return XUnavailable(f"X answers 200 ({said})", rate=rate, status=200)
+    return no_page(f"gives no data ({_detail({'errors': list(errors)})})", rate, sold=False)
+
+
+def no_page(why: str, rate: Rate | None, *, sold: bool) -> XUnavailable:
+    """Error of a 200 that is no page; `sold` says that it holds something X charges for."""
+    error = XUnavailable(f"X's answer {why}", rate=rate, status=200)
+    error.unsold = not sold
+    return error
 
 
 # -- texts ---------------------------------------------------------------------------------------

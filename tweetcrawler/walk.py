@@ -138,6 +138,7 @@ def _next_page(descent: Descent, walk: Walk) -> Purchase:
                 count,
                 fewest=source.smallest,
                 kinds=source.kinds,
+                about=descent.target.name,
             ) as purchase:
                 purchase.ask(partial(descent.fetch, ask=ask, count=purchase.units))
                 return purchase

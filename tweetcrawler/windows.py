@@ -222,6 +222,11 @@ def give_back(bucket: Bucket, *, turn: int, unsent: int) -> Bucket:
     )
 
 
+def answered(bucket: Bucket, now: float) -> Bucket:
+    """The bucket after a good answer that says nothing of it."""
+    return replace(bucket, blocked_until=min(bucket.blocked_until, now), failures=0, shut_at=None)
+
+
 def unprobed(bucket: Bucket, now: float) -> Bucket:
     """The bucket after a request that should have found out what it holds, and did not."""
     if bucket.limit is None and bucket.failures == 0:
@@ -294,11 +299,14 @@ def failures_since(bucket: Bucket, since: float) -> int:
     return bucket.failures if bucket.shut_at is not None and bucket.shut_at >= since else 0
 
 
-def trip(breaker: Bucket, now: float, chance: float) -> Bucket:
+def trip(breaker: Bucket, now: float, chance: float, *, again: bool = False) -> Bucket:
     """The breaker of an endpoint after a request without an answer.
 
-    `chance` (0 to 1) spreads the next tries.
+    `chance` (0 to 1) spreads the next tries. A request that failed before fails `again` for
+    its own reasons, perhaps: it leaves a closed breaker as it is.
     """
+    if again and breaker.failures < BREAKER_FAILURES:
+        return breaker
     if breaker.failures + 1 < BREAKER_FAILURES:
         return replace(breaker, failures=breaker.failures + 1)
     return back_off(breaker, now, chance=0.5 + chance / 2, first_s=2.0, longest_s=BREAKER_MAX_S)

@@ -20,7 +20,7 @@ import orjson
 import tweepy
 from requests_oauthlib import OAuth1
 
-from tweetcrawler import __version__, flatten
+from tweetcrawler import __version__, flatten, trouble
 from tweetcrawler.endpoints import (
     COUNTS_ALL,
     SEARCH_ALL,
@@ -33,24 +33,13 @@ from tweetcrawler.endpoints import (
     USER_TWEETS,
     USERS_BY,
 )
-from tweetcrawler.errors import (
-    CapReached,
-    CredentialRefused,
-    EndpointRefused,
-    Overloaded,
-    ProxyFailed,
-    RequestRefused,
-    TargetRefused,
-    WindowClosed,
-    XError,
-    XUnavailable,
-)
+from tweetcrawler.errors import CredentialRefused, ProxyFailed, XUnavailable
 from tweetcrawler.ids import DAY_S, FIRST_DATED_ID, id_at, time_ms_of
 from tweetcrawler.secret import Credential
 from tweetcrawler.web import Line, NoAnswer, Timeouts, Untouched
 from tweetcrawler.windows import Rate
 
-__all__ = ["ANSWER_MAX_BYTES", "CLOCK_TOLERANCE_S", "Page", "Timeouts", "X", "state_of"]
+__all__ = ["ANSWER_MAX_BYTES", "CLOCK_TOLERANCE_S", "Page", "Timeouts", "X"]
 
 # Without a lower bound the archive looks back from the upper one by 30 days only.
 _ARCHIVE_DEFAULT_MS = 29 * DAY_S * 1000
@@ -152,9 +141,9 @@ class X:
             ),
         )
         # X answers 200 for an account that cannot be read: errors, without data and meta.
-        if not page.data and "meta" not in page.answer and page.errors:
-            raise TargetRefused(*state_of(page.errors[0]), rate=page.rate)
-        return page
+        if not page.data and page.errors and ("meta" not in page.answer or _is_cut(page)):
+            raise trouble.target_trouble(page.errors, user_id, page.rate)
+        return _whole(page)
 
     def search_recent(
         self,
@@ -288,24 +277,19 @@ def _archive_bottom(since_id: int, until_id: int | None) -> dict[str, Any]:
 
 
 def _whole(page: Page) -> Page:
-    """The page of a search; without its meta it would pass for an end that it is not."""
+    """The page of posts; without its meta it would pass for an end that it is not."""
+    if not page.data and page.errors and _is_cut(page):
+        raise trouble.target_trouble(page.errors, "", page.rate)
     if "meta" not in page.answer:
-        raise XUnavailable("X's answer holds no page", rate=page.rate, status=200)
+        raise trouble.no_page("holds no page", page.rate, sold=bool(page.data))
     return page
 
 
-def state_of(error: Mapping[str, Any]) -> tuple[str, str]:
-    """The state of a target and its reason, from one of X's partial errors.
-
-    Suspended accounts come with the same type as missing ones; only the title differs.
+def _is_cut(page: Page) -> bool:
+    """Whether an answer without posts says that X could not give them, such as an
+    "Internal Error": then it is no end.
     """
-    kind = _problem(error)
-    detail = str(error.get("detail") or error.get("title") or "X gives no reason")[:300]
-    if kind == "not-authorized-for-resource":
-        return "protected", detail
-    if kind == "resource-not-found":
-        return ("suspended" if error.get("title") == "Forbidden" else "missing"), detail
-    return "refused", detail
+    return page.next_token is None and any(trouble.state_of(e) is None for e in page.errors)
 
 
 @dataclass(frozen=True)
@@ -426,7 +410,8 @@ def _judge(answer: _Answer) -> _Answer:
     except ValueError:
         parsed = None
     if answer.status != 200:
-        raise _error_of(answer, parsed if isinstance(parsed, dict) else {})
+        body = parsed if isinstance(parsed, dict) else None
+        raise trouble.judged(trouble.Answer(answer.status, body, answer.rate, answer.server_time_s))
     if not isinstance(parsed, dict):
         raise XUnavailable("X's answer is no JSON object", rate=answer.rate, status=200)
     return replace(answer, json=parsed)
@@ -440,73 +425,6 @@ def _query(params: Mapping[str, Any]) -> str:
     request's own cost.
     """
     return f"?{urlencode(params, safe=',')}" if params else ""
-
-
-def _error_of(answer: _Answer, body: Mapping[str, Any]) -> XError | TargetRefused:
-    status, rate = answer.status, answer.rate
-    kind, title, detail = _problem(body), str(body.get("title") or ""), _detail(body)
-    said = f"X answers {status}" + (f" ({detail})" if detail else "")
-    about: dict[str, Any] = {"rate": rate, "status": status}
-    # X has written this in two ways: with title CreditsDepleted, and as plain Payment Required.
-    if status == 402 or kind in ("credits", "credits-depleted"):
-        return CapReached(f"{said}: the account has no credits", reason="credits", **about)
-    # A used-up cap is a 429, too, with permits left in the window: its title tells it apart.
-    # https://docs.x.com/x-api/fundamentals/response-codes-and-errors
-    if title in ("UsageCapExceeded", "SpendCapReached") or kind == "usage-capped":
-        daily = str(body.get("period")).lower() == "daily"
-        return CapReached(
-            said, for_s=_until_next(answer.server_time_s, daily=daily), daily=daily, **about
-        )
-    if status == 429:
-        # With permits left it is a limit that X does not tell, such as one request per second.
-        if rate is not None and rate.remaining > 0:
-            return Overloaded(said, **about)
-        return WindowClosed(said, **about)
-    if status == 401:
-        return CredentialRefused(said, **about)
-    # Codes of v1.1, which v2 still uses: not authenticated (32), invalid token (89), token
-    # without access (220), level of access without this endpoint (453).
-    if status == 403 and (
-        kind in ("client-forbidden", "unsupported-authentication")
-        or _code(body) in (32, 89, 220, 453)
-    ):
-        return EndpointRefused(said, **about)
-    if status == 403 and kind in ("not-authorized-for-resource", "resource-not-found"):
-        return TargetRefused(*state_of(body), rate=rate)
-    if 400 <= status < 500:
-        return RequestRefused(said, **about)
-    # Redirects, too: following one would carry the token to another address.
-    return XUnavailable(said, **about)
-
-
-def _problem(body: Mapping[str, Any]) -> str:
-    """The last part of a problem's type: its host changes, its name does not."""
-    return str(body.get("type") or "").rstrip("/").rpartition("/")[2]
-
-
-def _detail(body: Mapping[str, Any]) -> str:
-    errors = body.get("errors")
-    first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
-    return str(first.get("message") or body.get("detail") or body.get("title") or "")[:300]
-
-
-def _code(body: Mapping[str, Any]) -> int | None:
-    errors = body.get("errors")
-    first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
-    code = first.get("code")
-    return code if isinstance(code, int) else None
-
-
-def _until_next(now_s: float, *, daily: bool) -> float:
-    """Seconds until X's next day or month, when the account's own day is unknown."""
-    now = time.gmtime(now_s)
-    to_midnight = DAY_S - (now.tm_hour * 3600 + now.tm_min * 60 + now.tm_sec)
-    if daily:
-        return to_midnight
-    days_after_today = 0
-    while time.gmtime(now_s + DAY_S * (days_after_today + 1)).tm_mon == now.tm_mon:
-        days_after_today += 1
-    return to_midnight + DAY_S * days_after_today
 
 
 def _server_time(headers: Mapping[str, str]) -> float:

@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tweetcrawler import queries
+from tweetcrawler import queries, trouble
 from tweetcrawler.pages import Gone, Metrics
 from tweetcrawler.targets import Absent, Found, Trend
 
 if TYPE_CHECKING:
     from tweetcrawler.xapi import Page
 
-UNMENTIONED = ("missing", "X does not mention it")
+# A name or id that an answer passes over is asked again: only X's word makes it missing.
+UNMENTIONED = "X's answer does not mention it"
 
 
-def resolved(page: Page, names: Sequence[str]) -> tuple[list[Found], list[Absent]]:
-    """The users of a lookup by name, and the names without one.
-
-    A name that the answer does not mention counts as missing.
+def resolved(page: Page, names: Sequence[str]) -> tuple[list[Found], list[Absent], dict[str, str]]:
+    """The users of a lookup by name, the names of which X says why they have none, and the
+    names of which it says nothing, each with the reason why it is to be asked again.
     """
     wanted = {name.lower() for name in names}
     found = []
@@ -30,13 +30,16 @@ def resolved(page: Page, names: Sequence[str]) -> tuple[list[Found], list[Absent
         handle = str(user.get("username") or "").lower()
         if handle in wanted and str(user.get("id")).isdecimal():
             wanted.discard(handle)
-            found.append(Found(handle, str(user["id"]), str(user["username"]), post_count(user)))
-    reasons = {str(e.get("value") or e.get("resource_id") or "").lower(): e for e in page.errors}
-    absent = []
+            username = trouble.cleaned(str(user["username"]))
+            found.append(Found(handle, str(user["id"]), username, post_count(user)))
+    absent, open_ = [], {}
     for handle in sorted(wanted):
-        state, reason = _state_of(reasons[handle]) if handle in reasons else UNMENTIONED
-        absent.append(Absent(handle, state, reason))
-    return found, absent
+        state, reason = _said_of(handle, page.errors)
+        if state:
+            absent.append(Absent(handle, state, reason))
+        else:
+            open_[handle] = reason
+    return found, absent, open_
 
 
 def news_of_user(page: Page, user_id: str | None) -> tuple[str | None, int | None]:
@@ -46,7 +49,8 @@ def news_of_user(page: Page, user_id: str | None) -> tuple[str | None, int | Non
     for user in users if isinstance(users, list) else []:
         if isinstance(user, dict) and user.get("id") == user_id:
             name = user.get("username")
-            return (name if isinstance(name, str) and name else None), post_count(user)
+            name = trouble.cleaned(name) if isinstance(name, str) else ""
+            return name or None, post_count(user)
     return None, None
 
 
@@ -77,26 +81,23 @@ def total(page: Page) -> int:
     return _count(meta.get("total_tweet_count", meta.get("total_post_count"))) or 0
 
 
-def gone(page: Page, ids: Sequence[int], refused: Mapping[str | None, str]) -> list[Gone]:
-    """The reasons why a lookup did not give these posts.
-
-    A post that the answer does not mention counts as missing.
+def gone(
+    page: Page, ids: Sequence[int], refused: Mapping[str | None, str]
+) -> tuple[list[Gone], dict[int, str]]:
+    """X's reasons for the posts that a lookup did not give, and the posts without one, each
+    with the reason why it is to be asked again.
     """
     # Other errors of the answer are of posts that these refer to.
-    errors = {
-        str(e.get("value") or e.get("resource_id")): e
-        for e in page.errors
-        if e.get("parameter") == "ids"
-    }
-    found = []
+    errors = [e for e in page.errors if e.get("parameter") == "ids"]
+    found, open_ = [], {}
     for tweet_id in ids:
         text = str(tweet_id)
-        if text in refused:
-            found.append(Gone(tweet_id, "refused", refused[text]))
-        else:
-            state, reason = _state_of(errors[text]) if text in errors else UNMENTIONED
+        state, reason = ("refused", refused[text]) if text in refused else _said_of(text, errors)
+        if state:
             found.append(Gone(tweet_id, state, reason))
-    return found
+        else:
+            open_[tweet_id] = reason
+    return found, open_
 
 
 def metrics(page: Page, ids: set[int]) -> list[Metrics]:
@@ -134,8 +135,12 @@ def _count(value: object) -> int | None:
     return None
 
 
-def _state_of(error: Mapping[str, Any]) -> tuple[str, str]:
-    # Here, since the parent reads this module, too, and needs none of tweepy.
-    from tweetcrawler.xapi import state_of
-
-    return state_of(error)
+def _said_of(name: str, errors: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """State of a name or id and X's reason; an empty state where X gives none."""
+    why = UNMENTIONED
+    for error in errors:
+        if name in trouble.names(error):
+            if known := trouble.state_of(error):
+                return known
+            why = f"X gives no answer for it ({trouble.said(error)})"
+    return "", why

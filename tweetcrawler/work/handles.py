@@ -15,7 +15,16 @@ from tweetcrawler.run import Session
 from tweetcrawler.targets import Target
 from tweetcrawler.walk import Reach
 from tweetcrawler.work import answers
-from tweetcrawler.work.kinds import BUSY_S, CRAWL, Chunk, Kind, Work, Worker, together
+from tweetcrawler.work.kinds import (
+    BUSY_S,
+    CRAWL,
+    RETRY_S,
+    Chunk,
+    Kind,
+    Work,
+    Worker,
+    together,
+)
 
 NAME = "resolve"
 
@@ -67,9 +76,11 @@ def _known(
     targets, unknown = [], []
     for handle in handles:
         target = known.get(handle)
-        if target is None or (target.key is None and target.rests_s <= 0):
+        # With recheckDays = 0 nobody rests, whatever an earlier run had noted.
+        rests = target is not None and target.rests_s > 0 and worker.rest_s > 0
+        if target is None or (target.key is None and not rests):
             unknown.append(handle)
-        elif target.rests_s > 0:
+        elif rests:
             worker.tell(Outcome(f"@{handle}", target.state, _resting(target)))
         else:
             targets.append(target)
@@ -91,9 +102,13 @@ def _look_up(
             # The handles are claimed by name: another process may ask for them at once.
             session.release(worker.owner)
             raise
-    found, absent = answers.resolved(page, names)
+    found, absent, open_ = answers.resolved(page, names)
     session.save_users(worker.job.run, purchase.bought, found, absent, rest_s=worker.rest_s)
     worker.tell(PageRead(purchase.credential))
+    if open_:
+        session.release(worker.owner)
+        for handle, why in open_.items():
+            chunk.postpone([handle], RETRY_S, why)
     for one in absent:
         worker.tell(Outcome(f"@{one.handle}", one.state, one.reason))
     resolved = session.targets([one.handle for one in found])

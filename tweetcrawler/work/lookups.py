@@ -15,7 +15,7 @@ from tweetcrawler.pages import Batch, Gone
 from tweetcrawler.request import Purchase
 from tweetcrawler.run import Session
 from tweetcrawler.work import answers
-from tweetcrawler.work.kinds import BUSY_S, Chunk, Kind, Work, Worker, one_by_one
+from tweetcrawler.work.kinds import BUSY_S, RETRY_S, Chunk, Kind, Work, Worker, one_by_one
 
 NAME = "look_up"
 # Blocks of ids that a worker gets at once.
@@ -57,7 +57,7 @@ def _look_up(worker: Worker, ids: Ids, chunk: Chunk) -> None:
             except TweetcrawlerError:
                 session.release(worker.owner)
                 raise
-        stored, gone, new = _saved(worker, session, mine, wanted, purchase)
+        stored, gone, new = _saved(worker, session, mine, wanted, purchase, chunk)
     worker.tell(PageRead(purchase.credential, purchase.bought.posts, new))
     told = tuple(Outcome(str(each.id), "gone", f"{each.state}: {each.reason}") for each in gone)
     worker.tell(LookedUp("ok", stored, told))
@@ -76,10 +76,15 @@ def _claimed(worker: Worker, session: Session, ids: Ids, wanted: Refreshing, chu
 
 
 def _saved(
-    worker: Worker, session: Session, ids: Ids, wanted: Refreshing, purchase: Purchase
+    worker: Worker,
+    session: Session,
+    ids: Ids,
+    wanted: Refreshing,
+    purchase: Purchase,
+    chunk: Chunk,
 ) -> tuple[int, Sequence[Gone], int]:
     """Saves a page of posts; gives the number of stored ones, those gone, and the number of
-    new ones.
+    new ones. Posts of which X says nothing are left for later.
     """
     page, asked = purchase.page, set(ids)
     flattened = flatten(page.answer, score=worker.score)
@@ -87,7 +92,7 @@ def _saved(
     rows = [row for row in flattened.rows if row["id"] in asked]
     stored = {row["id"] for row in rows}
     refused = {r.tweet_id: r.reason for r in flattened.refused}
-    gone = answers.gone(page, sorted(asked - stored), refused)
+    gone, open_ = answers.gone(page, sorted(asked - stored), refused)
     saved = run.lookups(session).save_looked_up(
         worker.job.run,
         Batch(None, purchase.bought, rows, list(refused.items())),
@@ -96,6 +101,9 @@ def _saved(
         seen_at=page.server_time_s,
         keep_body=worker.job.settings.raw,
     )
+    if open_:
+        session.release(worker.owner)
+        chunk.postpone([tuple(open_)], RETRY_S, next(iter(open_.values())))
     return len(stored), gone, saved.new
 
 
