@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tweetcrawler import prices, run
-from tweetcrawler.errors import TweetcrawlerError
-from tweetcrawler.news import Later, LogLine, Noted, Outcome, PageRead, Result, Started
+from tweetcrawler.errors import NothingArrives, TweetcrawlerError
+from tweetcrawler.news import Later, LogLine, Noted, Outcome, PageRead, Refusal, Result, Started
 from tweetcrawler.outcome import Display, Progress, Report, RunProgress, RunReport
 from tweetcrawler.pool import Event, Pool
 from tweetcrawler.run import Job, Sink
@@ -32,6 +32,8 @@ from tweetcrawler.work.kinds import Units, Work, table
 # get answers, and while nobody does. Between them it waits twice as long each time.
 TRIES_OF_ONE, TRIES = 3, 8
 RETRY_MAX_S = 60.0
+# Answers that X charges for and that are lost: so many of one page, and so many in a row.
+LOST_OF_ONE, LOST_IN_A_ROW = 2, 5
 # Work whose process died is handed out again this number of times.
 DEATHS = 2
 # Workers that do not end within this time after they were asked to are killed, by default.
@@ -72,7 +74,15 @@ def run_work(
     size = min(size, work.processes or size)
     pool = Pool("tweetcrawler.work.worker:start_worker", job, size=size, farewell=True)
     report, progress = Report(number), Progress(time.monotonic(), handles=work.total)
-    dispatch = Dispatch(pool, table(), work.units, report=report, progress=progress, sink=sink)
+    dispatch = Dispatch(
+        pool,
+        table(),
+        work.units,
+        report=report,
+        progress=progress,
+        sink=sink,
+        silent_s=settings.give_up_after_s,
+    )
     dispatch.run(display, stopped)
     run.end(sink, report)
     return report
@@ -163,10 +173,13 @@ class _Queue:
 
 @dataclass
 class _Trials:
-    """Failures of one unit in a row, and the answers that its kind had before the first."""
+    """Failures of one unit in a row, how many of them were lost answers, and the number of
+    answers that its kind had before the first.
+    """
 
     answered: int
     count: int = 0
+    lost: int = 0
 
 
 class Dispatch:
@@ -175,7 +188,8 @@ class Dispatch:
 
     A worker that must wait for a window gives back the rest of its chunk, which goes to the
     front of the queue. That worker gets no more of the kind until then, while the others
-    use up the permits that they hold.
+    use up the permits that they hold. Without any answer from the beginning on, the run
+    ends after `silent_s`.
     """
 
     def __init__(
@@ -187,7 +201,9 @@ class Dispatch:
         report: RunReport,
         progress: RunProgress,
         sink: Leased,
+        silent_s: float = float("inf"),
     ) -> None:
+        self._silent_s = silent_s
         self._pool = pool
         self._kinds = kinds
         self._queues = {name: _Queue(kind, units.get(name, ())) for name, kind in kinds.items()}
@@ -203,6 +219,11 @@ class Dispatch:
         self._answered: Counter[str] = Counter()
         self._failing: dict[str, set[str]] = {}
         self._doing: dict[int, str] = {}
+        # Since when nobody answers; None from the first answer of the run on.
+        self._silent_since: float | None = None
+        self._silence = ""
+        self._heard = False
+        self._lost_in_a_row = 0
         self._deaths: Counter[str] = Counter()
         self._owners: dict[int, str] = {}
         self._feeding = 0
@@ -242,6 +263,7 @@ class Dispatch:
                 self._hand_out()
                 if self._finished():
                     return
+                self._give_up_silence()
             yield
 
     # -- work out --------------------------------------------------------------------------------
@@ -306,10 +328,40 @@ class Dispatch:
             logging.getLogger(news.logger).log(news.level, "%s", news.text)
         else:
             if isinstance(news, PageRead | Noted):
-                doing = self._doing.get(worker, "")
-                self._answered[doing] += 1
-                self._failing.pop(doing, None)
+                self._take_answer(self._doing.get(worker, ""))
+            elif isinstance(news, Refusal):
+                self._take_refusal(news)
             self._tell(news)
+
+    def _take_answer(self, kind: str) -> None:
+        self._heard, self._silent_since = True, None
+        self._lost_in_a_row = 0
+        self._answered[kind] += 1
+        self._failing.pop(kind, None)
+
+    def _take_refusal(self, refusal: Refusal) -> None:
+        if refusal.status is not None:
+            self._heard, self._silent_since = True, None
+        elif refusal.silence and not self._heard:
+            self._silent_since = self._silent_since or time.monotonic()
+            self._silence = refusal.silence
+        self._lost_in_a_row += bool(refusal.lost)
+        if self._lost_in_a_row >= LOST_IN_A_ROW and not self._ending:
+            self._end(
+                NothingArrives.exit_code,
+                f"{LOST_IN_A_ROW} answers in a row were lost ({refusal.lost}), and X may charge "
+                "for each: look at the network between this machine and X, then run again",
+            )
+
+    def _give_up_silence(self) -> None:
+        """Ends a run that had no answer at all for too long."""
+        if self._silent_since is None or time.monotonic() - self._silent_since < self._silent_s:
+            return
+        self._end(
+            NothingArrives.exit_code,
+            f"{self._silence}; nothing answered for {self._silent_s:.0f} s: look at apiURL and "
+            "the network, then run again",
+        )
 
     def _tell(self, news: object) -> None:
         self._report.take(news)
@@ -388,11 +440,14 @@ class Dispatch:
             self._trials[called] = _Trials(self._answered[kind.name])
         trials = self._trials[called]
         trials.count += 1
+        trials.lost += later.lost
         failing = self._failing.setdefault(kind.name, set())
         failing.add(called)
         # Units that failed for the first time since the last answer: then it may well be X.
         alone = all(self._answered[kind.name] > self._trials[each].answered for each in failing)
-        if trials.count < (TRIES_OF_ONE if alone else TRIES):
+        spared = trials.lost < LOST_OF_ONE and trials.count < (TRIES_OF_ONE if alone else TRIES)
+        # Of a server that never answered nothing is known: `_silent_s` ends such a run.
+        if spared or (self._silent_since is not None and trials.lost < LOST_OF_ONE):
             return trials.count
         failing.discard(called)
         del self._trials[called]

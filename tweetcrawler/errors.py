@@ -19,6 +19,7 @@
         ├── RequestRefused            400: X does not accept this request
         ├── ProxyFailed               the credential's proxy does not lead to X
         └── XUnavailable              no answer, or none that can be read
+            └── NothingArrives     6  no answer at all, or each of them is lost
 
 A message is a sentence, and its last clause is what the operator should do next.
 """
@@ -160,11 +161,16 @@ class XUnavailable(XError):
     """X gave no answer in time, or none that can be read.
 
     `unsent` says that the request did not even reach X, `unsold` that its answer came and
-    holds nothing that X charges for.
+    holds nothing that X charges for, `too_long` that the answer was longer than it may be.
+    `moved` says that pages of the same unit of work were saved before, and `times_lost` how
+    often the page was lost in this try.
     """
 
     unsent = False
     unsold = False
+    too_long = False
+    moved = False
+    times_lost = 0
 
     @property
     def may_be_charged(self) -> bool:
@@ -173,3 +179,14 @@ class XUnavailable(XError):
         What it refuses is free, what is lost on its way is not.
         """
         return not (self.unsent or self.unsold) and self.status in (None, 200)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether an answer came that X charges for, and cannot be used."""
+        return self.may_be_charged and self.status == 200
+
+
+class NothingArrives(XUnavailable):
+    """X's answers do not arrive: the run ends before it costs more time or money."""
+
+    exit_code = 6

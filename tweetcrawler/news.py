@@ -40,11 +40,18 @@ class PageRead:
 
 @dataclass(frozen=True)
 class Refusal:
-    """One request brought no page: the name of the error, and its sentence."""
+    """One request brought no page: the name of the error, and its sentence.
+
+    `status` is that of X's answer, None when there was none; `silence` then says why, and
+    `lost` what became of an answer that X charges for.
+    """
 
     credential: str
     error: str
     sentence: str
+    status: int | None = None
+    silence: str = ""
+    lost: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,13 +106,15 @@ class Note:
 class Later:
     """Units to be tried again after `wait_s`; `failure` says what went wrong, if anything.
 
-    `moved` says that pages of them were saved before it did.
+    `moved` says that pages of them were saved before it did, `lost` how many answers that
+    X charges for could not be used.
     """
 
     units: Sequence[Any]
     wait_s: float = 0.0
     failure: str = ""
     moved: bool = False
+    lost: int = 0
 
 
 @dataclass(frozen=True)

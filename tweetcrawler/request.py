@@ -262,7 +262,13 @@ class Requests:
         return self._clients[number]
 
     def _tell_refusal(self, name: str, error: XError, sentence: str) -> None:
-        self._tell(Refusal(name, type(error).__name__, sentence))
+        silence = lost = ""
+        if isinstance(error, XUnavailable):
+            silence = "" if error.status else str(error)
+            lost = str(error) if error.is_lost else ""
+        self._tell(
+            Refusal(name, type(error).__name__, sentence, error.status, silence, lost),
+        )
 
 
 class Purchase:

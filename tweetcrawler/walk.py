@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from tweetcrawler import coverage
 from tweetcrawler.coverage import EVERYTHING, Ask, Bounds, Range, Walk
 from tweetcrawler.endpoints import SEARCH_MIN
-from tweetcrawler.errors import RequestRefused
+from tweetcrawler.errors import RequestRefused, XUnavailable
 from tweetcrawler.flatten import flatten
 from tweetcrawler.leases import ChunkLeases, Lease
 from tweetcrawler.news import PageRead
@@ -66,7 +66,8 @@ class Descent:
     """One visit to a target, over all of its holes, with the knowledge gathered on the way.
 
     `session` is the target's own; it connects only when there is something to save. `left`
-    is how many posts may still be bought, None for all; `beyond` are the ids below a hole
+    is how many posts may still be bought, None for all, and `largest` the size of page that
+    answers are not too long with. `moved`: pages were saved. `beyond` are the ids below a hole
     that its source does not reach. Where the last page brought nothing and `may_wait`, it is
     not saved yet, but is `last`.
     """
@@ -81,6 +82,8 @@ class Descent:
     username: str | None = None
     account_posts: int | None = None
     left: int | None = None
+    largest: int | None = None
+    moved: bool = False
     beyond: Range | None = None
     stalled: bool = False
     may_wait: bool = False
@@ -123,9 +126,10 @@ def descend(descent: Descent, walk: Walk, *, until_s: float = float("inf")) -> N
 
 def _next_page(descent: Descent, walk: Walk) -> Purchase:
     source = descent.source
-    count = source.largest
+    count = min(source.largest, descent.largest or source.largest)
     if descent.left is not None:
         count = max(SEARCH_MIN, min(count, descent.left))
+    lost = 0
     while True:
         ask = walk.ask
         assert ask is not None  # noqa: S101 - the caller looked
@@ -146,6 +150,14 @@ def _next_page(descent: Descent, walk: Walk) -> Purchase:
             # A token ends after a while; the ids do not.
             if not walk.forget_token():
                 raise
+        except XUnavailable as error:
+            error.moved, error.times_lost = descent.moved, lost + error.is_lost
+            # Asked for again as it was, the page would be too long again. Its first half is
+            # bought for the second time, and no third time.
+            if not error.too_long or lost or count <= source.smallest:
+                raise
+            lost, descent.largest = 1, max(source.smallest, count // 2)
+            count = descent.largest
 
 
 def _batch(descent: Descent, walk: Walk, purchase: Purchase) -> Batch:
@@ -186,6 +198,7 @@ def _save(descent: Descent, batch: Batch, purchase: Purchase) -> None:
         # Freeing the answer takes its time; the database does not notice.
         meanwhile=purchase.forget,
     )
+    descent.moved = True
     descent.lease.renewed(saved)
     if not saved.leased:
         descent.leases.distrust()

@@ -6,6 +6,7 @@ its proxy's password, so none of it leaves this module: only a sentence of ours 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -63,13 +65,24 @@ class NoAnswer(TweetcrawlerError):
     """The server gave no answer in time, or none that can be read.
 
     `unsent` says that the request did not even reach the server, `at_proxy` that the proxy is
-    to blame.
+    to blame, `too_long` that the answer is longer than it may be. `status` is that of an answer
+    that began, but did not arrive whole.
     """
 
-    def __init__(self, sentence: str, *, unsent: bool, at_proxy: bool) -> None:
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        unsent: bool,
+        at_proxy: bool,
+        too_long: bool = False,
+        status: int | None = None,
+    ) -> None:
         super().__init__(sentence)
+        self.status = status
         self.unsent = unsent
         self.at_proxy = at_proxy
+        self.too_long = too_long
 
 
 class Line:
@@ -96,6 +109,9 @@ class Line:
         self._session = self._new_session()
         self._template = self._session.prepare_request(requests.Request("GET", base_url))
         self._base_url = str(self._template.url).rstrip("/")
+        # Shown in sentences: the address as it was given, without a path.
+        parts = urlsplit(self._base_url)
+        self._host, self._address = parts.hostname or "", f"{parts.scheme}://{parts.netloc}"
 
     def send(
         self,
@@ -106,15 +122,16 @@ class Line:
         auth: Any = None,
         json: Any = None,
         data: Mapping[str, str] | None = None,
+        max_bytes: int | None = None,
     ) -> Response:
         """The answer to one request, of any status; redirects are not followed.
 
         `route` follows the base URL, with its query. `auth` signs the request, as requests
-        wants it.
+        wants it. `max_bytes` is the longest body, where the line's own limit does not fit.
 
         **Errors**: `NoAnswer`.
         """
-        answer = self._try(method, route, headers, auth, json, data)
+        answer = self._try(method, route, headers, auth, json, data, max_bytes or self._max_bytes)
         if isinstance(answer, Response):
             return answer
         # Raised here, so that no frame of the request keeps hold of it: its traceback would
@@ -132,7 +149,9 @@ class Line:
         auth: Any,
         json: Any,
         data: Mapping[str, str] | None,
+        max_bytes: int,
     ) -> Response | NoAnswer:
+        status = None
         try:
             request = self._prepared(method, self._base_url + route, headers, auth, json, data)
             with (
@@ -145,10 +164,11 @@ class Line:
                     proxies=self._session.proxies,
                 ) as answered,
             ):
-                body = self._read(answered)
+                status = answered.status_code
+                body = _read(answered, max_bytes)
             response = Response(answered.status_code, answered.headers, body)
         except (requests.RequestException, HTTPError, *_LEAKED, _DeadlinePassed) as error:
-            failure = self._failure(error)
+            failure = self._failure(error, status)
             self._reset()
             return failure
         if self._proxy is not None and response.status == _PROXY_AUTHENTICATION_REQUIRED:
@@ -174,14 +194,6 @@ class Line:
         prepared.method, prepared.url = method, url
         prepared.headers.update(headers)
         return prepared
-
-    def _read(self, answered: requests.Response) -> bytes:
-        received = bytearray()
-        for part in answered.iter_content(_PIECE_BYTES):
-            received += part
-            if len(received) > self._max_bytes:
-                raise ValueError("the answer is longer than any page")
-        return bytes(received)
 
     def _reset(self) -> None:
         """New connections: after a failure nobody knows what an old one still holds."""
@@ -215,7 +227,7 @@ class Line:
                 # the other thread uses.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
-    def _failure(self, error: BaseException) -> NoAnswer:
+    def _failure(self, error: BaseException, status: int | None) -> NoAnswer:
         unsent = self._way.is_connecting or isinstance(error, requests.exceptions.InvalidProxyURL)
         if unsent and self._proxy is not None:
             refused = _TUNNEL_REFUSED.search(str(error))
@@ -224,21 +236,74 @@ class Line:
             else:
                 sentence = f"no connection to {self._server} through the proxy"
             return NoAnswer(sentence, unsent=True, at_proxy=True)
-        return NoAnswer(self._sentence(error), unsent=unsent, at_proxy=False)
+        return NoAnswer(
+            self._sentence(error),
+            unsent=unsent,
+            at_proxy=False,
+            too_long=isinstance(error, _TooLong),
+            status=status,
+        )
 
     def _sentence(self, error: BaseException) -> str:
         server, timeouts = self._server, self._timeouts
         if isinstance(error, _DeadlinePassed):
             return f"{server} did not answer completely within {timeouts.total_s:g} s"
+        if isinstance(error, _TooLong):
+            return f"{server}'s answer is longer than any page"
         if isinstance(error, requests.ConnectTimeout):
-            return f"no connection to {server} within {timeouts.connect_s:g} s"
+            return f"no connection to {server} at {self._address} within {timeouts.connect_s:g} s"
         if isinstance(error, requests.ReadTimeout):
             return f"{server} sent nothing for {timeouts.read_s:g} s"
         if isinstance(error, requests.exceptions.SSLError):
-            return f"the TLS certificate of {server}'s address cannot be verified"
+            return (
+                f"the TLS certificate of {server}'s address {self._address} cannot be verified, "
+                "or it speaks no TLS"
+            )
         if isinstance(error, requests.ConnectionError):
-            return f"the connection to {server} failed"
+            return self._why_unconnected(error)
         return f"{server}'s answer cannot be read ({type(error).__name__})"
+
+    def _why_unconnected(self, error: BaseException) -> str:
+        causes = list(_causes(error))
+        if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+            is_here = self._host in ("localhost", "127.0.0.1", "::1")
+            hint = ": is `tweetcrawler sandbox` running?" if is_here else ""
+            return f"{self._address} refuses connections{hint}"
+        if any(isinstance(cause, socket.gaierror) for cause in causes):
+            return f"the name {self._host} has no address: look at the network's DNS"
+        unreachable = (errno.ENETUNREACH, errno.EHOSTUNREACH)
+        if any(isinstance(c, OSError) and c.errno in unreachable for c in causes):
+            return f"there is no way to {self._address}: look at the network"
+        return f"the connection to {self._server} failed"
+
+
+class _TooLong(ValueError):
+    """The answer is longer than it may be."""
+
+
+def _read(answered: requests.Response, max_bytes: int) -> bytes:
+    received = bytearray()
+    for part in answered.iter_content(_PIECE_BYTES):
+        received += part
+        if len(received) > max_bytes:
+            raise _TooLong
+    return bytes(received)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and all that it was raised from, as requests and urllib3 nest them."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        inner = [each for each in one.args if isinstance(each, BaseException)]
+        reason = getattr(one, "reason", None)
+        inner += [reason] if isinstance(reason, BaseException) else []
+        waiting += [*inner, one.__cause__, one.__context__]
 
 
 # -- how far a request came ------------------------------------------------------------------------

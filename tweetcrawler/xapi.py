@@ -45,8 +45,10 @@ __all__ = ["ANSWER_MAX_BYTES", "CLOCK_TOLERANCE_S", "Page", "Timeouts", "X"]
 _ARCHIVE_DEFAULT_MS = 29 * DAY_S * 1000
 _FIRST_POST = "2006-03-21T00:00:00Z"
 
-# An answer of 100 full posts has about 250 kB; what is far beyond that is no answer of X.
+# An answer of 100 usual posts has about 250 kB. A post may have 25,000 characters of up to
+# 4 bytes, though not 100 of them on every page: what is far beyond that is no answer of X.
 ANSWER_MAX_BYTES = 16 * 1024 * 1024
+_POST_MAX_BYTES = 84 * 1024
 # X refuses signatures whose time is more than minutes away from its own.
 CLOCK_TOLERANCE_S = 120.0
 
@@ -340,7 +342,14 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
             auth = self._signature()
         else:
             headers["Authorization"] = f"Bearer {self._bearer_token()}"
-        return _judge(self._send(method, route, params or {}, headers, auth=auth, json=json))
+        try:
+            return _judge(self._send(method, route, params or {}, headers, auth=auth, json=json))
+        except CredentialRefused:
+            # A token that was got with the app's keys ends when the operator regenerates it.
+            # The confirming call then gets a new one.
+            if not user_auth and self._credential.bearer_token is None:
+                self._bearer = None
+            raise
 
     def _bearer_token(self) -> str:
         if self._bearer is None:
@@ -355,7 +364,7 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
             answer = self._send(
                 "POST", "/oauth2/token", {}, headers, data={"grant_type": "client_credentials"}
             )
-            if answer.status in (400, 401, 403):
+            if answer.status in (400, 401, 403) and answer.body.lstrip().startswith(b"{"):
                 raise CredentialRefused(
                     "X gives no bearer token for this consumer key and secret", status=answer.status
                 )
@@ -383,12 +392,14 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
         **more: Any,
     ) -> _Answer:
         try:
-            answered = self._line.send(method, route + _query(params), headers, **more)
+            answered = self._line.send(
+                method, route + _query(params), headers, max_bytes=_most_bytes(params), **more
+            )
         except NoAnswer as failure:
             if failure.at_proxy:
                 raise ProxyFailed(str(failure)) from None
-            unavailable = XUnavailable(str(failure))
-            unavailable.unsent = failure.unsent
+            unavailable = XUnavailable(str(failure), status=failure.status)
+            unavailable.unsent, unavailable.too_long = failure.unsent, failure.too_long
             raise unavailable from None
         server_time_s = _server_time(answered.headers)
         self.clock_ahead_s = server_time_s - time.time()
@@ -415,6 +426,12 @@ def _judge(answer: _Answer) -> _Answer:
     if not isinstance(parsed, dict):
         raise XUnavailable("X's answer is no JSON object", rate=answer.rate, status=200)
     return replace(answer, json=parsed)
+
+
+def _most_bytes(params: Mapping[str, Any]) -> int:
+    """The longest answer that is read: a large page of the archive may be larger than others."""
+    size = params.get("max_results")
+    return max(ANSWER_MAX_BYTES, _POST_MAX_BYTES * size if isinstance(size, int) else 0)
 
 
 def _query(params: Mapping[str, Any]) -> str:

@@ -36,6 +36,10 @@ ANSWERS = frozenset(
         "redirect",
         "html-200",
         "json-list-200",
+        "errors-200",
+        "protected",
+        "user-suspended",
+        "code",
         "huge-body",
         "deep-json",
         "token-expired",
@@ -63,6 +67,7 @@ BODIES = frozenset(
         "big-id",
         "big-count",
         "numeric-ids",
+        "long-posts",
     }
 )
 """Change the posts in an answer after they were sold."""
@@ -97,6 +102,7 @@ class Met:
     """folded handles that the request is about"""
     has_token: bool
     goes_on: bool
+    kind: str = ""
 
 
 @dataclass(slots=True)
@@ -110,12 +116,16 @@ class Fault:
     endpoint: str | None = None
     username: str | None = None
     credential: str | None = None
+    kind: str | None = None
+    going_on: bool = False
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def meets(self, met: Met) -> bool:
         return (
             (self.endpoint is None or self.endpoint == met.endpoint)
             and (self.credential is None or self.credential == met.credential)
+            and (self.kind is None or self.kind == met.kind)
+            and (met.goes_on or not self.going_on)
             and (self.name not in PAGES or met.endpoint in _PAGED)
             and (self.name not in _ONLY_WITH_TOKEN or met.has_token)
             and (self.name not in _ONLY_GOING_ON or met.goes_on)
@@ -147,6 +157,8 @@ class Faults:
             endpoint=wanted.pop("endpoint", None),
             username=None if username is None else str(username).lower(),
             credential=wanted.pop("credential", None),
+            kind=wanted.pop("kind", None),
+            going_on=bool(wanted.pop("going_on", False)),
             parameters=wanted,
         )
         self._active.append(fault)
@@ -196,7 +208,7 @@ class Faults:
 
 
 def refusal(
-    name: str, wanted: dict[str, Any], *, app: str, supported: list[str], token: str
+    name: str, wanted: dict[str, Any], *, app: str, supported: list[str], token: str, subject: str
 ) -> Refusal:
     """The answer that the fault puts in place of the true one."""
     if name == "status":
@@ -209,7 +221,8 @@ def refusal(
             503: "Service Unavailable",
             504: "Gateway Timeout",
         }
-        return Refusal(status, problems.plain(status, titles.get(status, "Error")))
+        body = problems.plain(status, titles.get(status, "Error"))
+        return Refusal(status, body | {k: v for k, v in wanted.items() if k in ("title", "detail")})
     if name == "redirect":
         return Refusal(
             int(wanted.get("status", 302)), b"", headers={"Location": str(wanted["location"])}
@@ -253,6 +266,10 @@ def refusal(
         "window-without-headers": problems.window_closed,
         "window-with-remaining": problems.window_closed,
         "html-200": lambda: Refusal(200, HTML, content_type="text/html; charset=utf-8"),
+        "errors-200": lambda: Refusal(200, wanted.get("body", {})),
+        "protected": lambda: Refusal(200, {"errors": [problems.protected_user("id", subject)]}),
+        "user-suspended": problems.caller_suspended,
+        "code": lambda: problems.of_code(int(wanted["number"])),
         "json-list-200": lambda: Refusal(200, b'[{"id":"1"}]'),
     }
     return made[name]()
@@ -289,8 +306,10 @@ def bend_body(taken: dict[str, dict[str, Any]], body: bytes) -> bytes:
     page = json.loads(body)
     data = page.get("data", [])
     for number, thing in enumerate(data if isinstance(data, list) else [data]):
-        for name in names:
+        for name in names - {"long-posts"}:
             _BENDERS[name](thing, number)
+        if "long-posts" in names:
+            _lengthen(thing, int(taken["long-posts"].get("times", 1)))
     return json.dumps(page, ensure_ascii="surrogate-text" in names).encode()
 
 
@@ -334,6 +353,11 @@ def _big_id(thing: dict[str, Any], number: int) -> None:
 def _big_count(thing: dict[str, Any], number: int) -> None:
     if number % 10 == 0:
         thing.setdefault("public_metrics", {})["like_count"] = 2**63 + number
+
+
+def _lengthen(thing: dict[str, Any], times: int) -> None:
+    """The longest text that X allows, of characters of three bytes each; or some times that."""
+    thing["note_tweet"] = {"text": "\N{CJK UNIFIED IDEOGRAPH-9577}" * 25_000 * times}
 
 
 def _numeric(thing: Any, number: int) -> None:

@@ -130,6 +130,24 @@ def spend_cap() -> Refusal:
     )
 
 
+def caller_suspended() -> Refusal:
+    """The account whose keys these are is suspended."""
+    return Refusal(
+        403,
+        {
+            "title": "Forbidden",
+            "detail": "The account of this token has been suspended.",
+            "type": PROBLEMS + "user-suspended",
+            "status": 403,
+        },
+    )
+
+
+def of_code(number: int) -> Refusal:
+    """403 in the form of v1.1, which v2 still sends."""
+    return Refusal(403, {"errors": [{"code": number, "message": f"refused with code {number}"}]})
+
+
 def window_closed() -> Refusal:
     return Refusal(429, plain(429, "Too Many Requests"))
 

@@ -161,7 +161,8 @@ class Sandbox:
         claimed = self.keys.claimed(authorization)
         name = "none" if claimed is None else claimed.name
         sent = parse_qsl(target.partition("?")[2], keep_blank_values=True)
-        taken = self.faults.take(self._met(endpoint, path, name, sent))
+        kind = "" if caller is None else caller.kind
+        taken = self.faults.take(self._met(endpoint, path, name, sent, kind))
         self.books.faults.update(taken.keys())
         if "delay" in taken:
             await asyncio.sleep(float(taken["delay"].get("delay_s", 1)))
@@ -209,7 +210,7 @@ class Sandbox:
         """
         standing_in = next(iter(taken.keys() & faults.ANSWERS), None)
         if standing_in is not None and standing_in in faults.UNCOUNTED:
-            raise self._stand_in(standing_in, taken, endpoint, caller, sent)
+            raise self._stand_in(standing_in, taken, endpoint, caller, sent, path)
         if caller is None:
             raise problems.unauthorized()
         if request.method != "GET":
@@ -220,7 +221,7 @@ class Sandbox:
         if not permit.open:
             raise problems.window_closed()
         if standing_in is not None:
-            raise self._stand_in(standing_in, taken, endpoint, caller, sent)
+            raise self._stand_in(standing_in, taken, endpoint, caller, sent, path)
         if caller.kind not in endpoint.kinds:
             raise problems.wrong_kind_of_token(caller.used, endpoint.supported)
         limit = self.limits.limit_of(endpoint.template, caller.credential.name)
@@ -243,15 +244,28 @@ class Sandbox:
         endpoint: Endpoint,
         caller: Caller | None,
         sent: list[tuple[str, str]],
+        path: dict[str, str],
     ) -> Refusal:
         token = next(
             (value for key, value in sent if key in ("pagination_token", "next_token")), ""
         )
         app = "1" if caller is None else caller.credential.app
-        return faults.refusal(name, taken[name], app=app, supported=endpoint.supported, token=token)
+        return faults.refusal(
+            name,
+            taken[name],
+            app=app,
+            supported=endpoint.supported,
+            token=token,
+            subject=path.get("id", ""),
+        )
 
     def _met(
-        self, endpoint: Endpoint, path: dict[str, str], credential: str, sent: list[tuple[str, str]]
+        self,
+        endpoint: Endpoint,
+        path: dict[str, str],
+        credential: str,
+        sent: list[tuple[str, str]],
+        kind: str,
     ) -> Met:
         names = {name for name, _ in sent}
 
@@ -274,7 +288,7 @@ class Sandbox:
 
         has_token = bool(names & {"pagination_token", "next_token"})
         return Met(
-            endpoint.template, credential, about, has_token, has_token or "until_id" in names
+            endpoint.template, credential, about, has_token, has_token or "until_id" in names, kind
         )
 
     # -- sending ----------------------------------------------------------------

@@ -92,6 +92,7 @@ class Settings:
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 30.0
     total_timeout_s: float = 60.0
+    give_up_after_s: float = 120.0
     recheck_days: int = 7
     data_folder: Path | None = None
     log_level: Literal["info", "debug"] = "info"

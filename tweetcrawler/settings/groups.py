@@ -8,6 +8,7 @@ from tweetcrawler.secret import Secret
 from tweetcrawler.settings.options import EVERYWHERE, NO_COMMAND_LINE, NOT_IN_FILE, Group, option
 from tweetcrawler.settings.types import (
     api_url,
+    duration,
     names,
     number,
     on_off,
@@ -197,6 +198,15 @@ X = Group(
                 ("read", "between two bytes of an answer"),
                 ("total", "for a whole answer"),
             )
+        ),
+        option(
+            "--give-up-after",
+            metavar="TIME",
+            type=duration,
+            field="give_up_after_s",
+            places=EVERYWHERE,
+            help="end a run that had no answer at all for this time, such as 2m; exit code 6",
+            default="2m",
         ),
     ),
 )

@@ -39,6 +39,7 @@ exit codes:
     3  the database is unreachable or not migrated
     4  no usable credential
     5  stopped at the budget or at X's cap
+    6  no answer arrives: nothing answers, or answers are lost on their way
   130  interrupted; progress is saved and reported
   143  terminated; progress is saved and reported"""
 

@@ -143,10 +143,28 @@ class Chunk:
         if units:
             self._found.setdefault(kind, []).extend(units)
 
-    def postpone(self, units: Sequence[Any], wait_s: float = 0.0, failure: str = "") -> None:
+    def postpone(
+        self,
+        units: Sequence[Any],
+        wait_s: float = 0.0,
+        failure: str = "",
+    ) -> None:
         """Leaves units for later, if there are any."""
         if units:
             self._later.append(Later(units, wait_s, failure))
+
+    def try_again(self, error: XUnavailable) -> None:
+        """Leaves the units at hand for later, since X gave no answer for them."""
+        if self.at_hand:
+            self._later.append(
+                Later(
+                    self.at_hand,
+                    RETRY_S,
+                    str(error),
+                    error.moved,
+                    max(error.times_lost, error.is_lost),
+                )
+            )
 
     def result(
         self, left: Sequence[Any] = (), wait: Wait | None = None, fatal: Fatal | None = None
@@ -182,7 +200,7 @@ def _in_parts(
         except LeaseLost:
             chunk.postpone(chunk.at_hand, BUSY_S)
         except XUnavailable as error:
-            chunk.postpone(chunk.at_hand, RETRY_S, str(error))
+            chunk.try_again(error)
         except TweetcrawlerError as error:
             rest = [unit for later in parts[position + 1 :] for unit in later]
             return _interrupted(chunk, [*chunk.at_hand, *rest], error)

@@ -8,7 +8,7 @@ from functools import partial
 
 from tweetcrawler import run
 from tweetcrawler.endpoints import TWEETS
-from tweetcrawler.errors import TweetcrawlerError
+from tweetcrawler.errors import TweetcrawlerError, XUnavailable
 from tweetcrawler.flatten import flatten
 from tweetcrawler.news import LookedUp, Outcome, PageRead, Result
 from tweetcrawler.pages import Batch, Gone
@@ -54,8 +54,13 @@ def _look_up(worker: Worker, ids: Ids, chunk: Chunk) -> None:
                 return
             try:
                 purchase.ask(lambda x, user_auth: x.tweets(mine, user_auth=user_auth))
-            except TweetcrawlerError:
+            except TweetcrawlerError as error:
                 session.release(worker.owner)
+                if isinstance(error, XUnavailable) and error.too_long and len(mine) > 1:
+                    # In two halves the posts are bought for the second time, and no third.
+                    middle = len(mine) // 2
+                    chunk.at_hand = [mine[:middle], mine[middle:]]
+                    error.times_lost = 1
                 raise
         stored, gone, new = _saved(worker, session, mine, wanted, purchase, chunk)
     worker.tell(PageRead(purchase.credential, purchase.bought.posts, new))
