@@ -499,8 +499,10 @@ def test_parameters_hold_no_private_metric_no_name_twice_and_no_blank() -> None:
         assert not private & set(names), name
 
 
-def test_module_uses_the_standard_library_only() -> None:
+def test_module_uses_the_standard_library_and_the_bounds_of_ids_only() -> None:
     imports = re.findall(
-        r"^(?:from|import) (\w+)", Path(module.__file__).read_text(encoding="utf-8"), re.MULTILINE
+        r"^(?:from|import) ([\w.]+)",
+        Path(module.__file__).read_text(encoding="utf-8"),
+        re.MULTILINE,
     )
-    assert set(imports) == {"__future__", "re", "collections", "typing"}
+    assert set(imports) == {"__future__", "re", "collections.abc", "typing", "tweetcrawler.ids"}
