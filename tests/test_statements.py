@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import psycopg
 import pytest
+from crawls import Crawler
+from sandbox_server import Sandbox
 from sqlalchemy import func, select
 
 from tweetcrawler.postgres.schema import crawl_target, posts
@@ -52,6 +55,21 @@ def test_help_does_without_sqlalchemy() -> None:
         "try: main(['--help'])",
         "except SystemExit: pass",
     )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_crawl_without_a_remembered_forecast_does_without_sqlalchemy(
+    tmp_path: Path, dsn: str
+) -> None:
+    with Sandbox("--plan", "basic", "--credentials", "1") as sandbox:
+        crawler = Crawler.on(sandbox, tmp_path, dsn, ["writer_0"], threads=1)
+        done = python(
+            "import os, sys",
+            "from tweetcrawler.cli import main",
+            "os.chdir(sys.argv[1]); code = main(['crawl', '-c', 'tweet.ini'])",
+            "assert code == 0, code",
+            arguments=(str(crawler.folder),),
+        )
     assert done.returncode == 0, done.stderr
 
 

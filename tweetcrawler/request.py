@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from tweetcrawler import run
-from tweetcrawler.books import until_day_of_month, usage_of
 from tweetcrawler.budget import LOOK_AGAIN_S, Limits, Want
 from tweetcrawler.endpoints import SPACING_S, USAGE
 from tweetcrawler.errors import (
@@ -243,6 +242,9 @@ class Requests:
         except (MustWait, NoCredentialLeft, XError) as error:
             log.debug("X does not tell when the cap turns: %s", error)
             return None
+        # Here, since few runs reach a cap: the parent and most workers never load it.
+        from tweetcrawler.books import until_day_of_month, usage_of
+
         usage = usage_of("", page.server_time_s, page.answer)
         if usage is None or usage.cycle_day is None:
             return None
