@@ -9,7 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
+
+from tweetcrawler.db import Database, newest_schema
+from tweetcrawler.pages import Bought
 
 PACKAGE = Path(__file__).parent.parent / "tweetcrawler"
 
@@ -82,10 +86,13 @@ class House:
         shutil.copytree(PACKAGE, self.package, ignore=shutil.ignore_patterns("__pycache__"))
         migrations = PACKAGE.parent / "migrations"
         shutil.copytree(migrations, self.package.parent / "migrations")
-        (folder / "tweet.ini").write_text(f'dbname = "{dsn}"\nhowOften = 3\n')
+        self.settings = folder / "tweet.ini"
+        self.settings.write_text(f'dbname = "{dsn}"\n')
 
     def register(self) -> None:
-        """The folder of the room, and its line in the list."""
+        """The folder of the room, its line in the list, and its option in the file."""
+        with self.settings.open("a") as settings:
+            settings.write("howOften = 3\n")
         room = self.package / "madeup"
         room.mkdir()
         (room / "__init__.py").write_text(ROOM)
@@ -151,6 +158,170 @@ def test_the_command_of_a_room_is_like_any_other(house: House) -> None:
     )
 
 
-# A kind of work, a table and a reader of stored pages join the room here: they stand in
-# `Room.kinds` and `Room.tables`, and the command of the room uses them through
-# `setup.asking_x()` and `setup.database()`.
+# A kind of work joins the room here: it stands in `Room.kinds`, and the command of the room
+# does it through `setup.asking_x()`.
+
+
+# -- a room with a table of its own, which reads the stored pages --------------------------------
+
+READING_ROOM = '''\
+"""A room that reads the stored pages."""
+
+from tweetcrawler.rooms import Room
+
+ROOM = Room(
+    commands=("tweetcrawler.reading.command",),
+    tables=("tweetcrawler.reading.tables",),
+)
+'''
+
+TABLES = '''\
+"""How far each reader is, and how many pages it saw of each endpoint."""
+
+from sqlalchemy import BigInteger, Column, Table, Text, text
+
+from tweetcrawler.postgres.schema import METADATA
+
+reading_position = Table(
+    "reading_position",
+    METADATA,
+    Column("reader", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("pages", BigInteger, nullable=False, server_default=text("0")),
+)
+'''
+
+MIGRATION = '''\
+"""The table of the readers.
+
+Revision ID: 9001
+Revises: REVISES
+"""
+
+from alembic import op
+
+revision = "9001"
+down_revision = "REVISES"
+branch_labels = None
+depends_on = None
+
+
+def upgrade():
+    op.execute(
+        "CREATE TABLE reading_position (reader text PRIMARY KEY, position bigint NOT NULL, "
+        "pages bigint NOT NULL DEFAULT 0)"
+    )
+
+
+def downgrade():
+    op.execute("DROP TABLE reading_position")
+'''
+
+READING = '''\
+"""Command `reading`: tells the endpoints of pages that were stored since it was called last."""
+
+from dataclasses import dataclass
+
+from tweetcrawler.settings.commands import Command
+
+_POSITION = "SELECT position FROM reading_position WHERE reader = %s"
+_READ = """
+INSERT INTO reading_position (reader, position, pages) VALUES (%(reader)s, %(position)s, 1)
+ON CONFLICT (reader) DO UPDATE
+SET position = excluded.position, pages = reading_position.pages + 1
+"""
+
+
+@dataclass(frozen=True)
+class Values:
+    """Nothing to choose."""
+
+
+def run(setup, _values):
+    """Reads each page once, also when it is called again."""
+    with setup.database("pages are read from a table") as database, database.session() as session:
+        known = session.do(lambda c: c.execute(_POSITION, ["me"]).fetchone())
+        for page in database.stored_pages(after=known[0] if known else 0):
+            setup.front.say(f"{page.endpoint} {page.body.decode()}")
+            given = {"reader": "me", "position": page.position}
+            session.do(lambda c: c.execute(_READ, given) and None)
+    return 0
+
+
+COMMAND = Command(
+    name="reading",
+    summary="tell stored pages",
+    group="Made up",
+    values=Values,
+    run=run,
+    examples=(
+        ("tweetcrawler reading", "the pages since the last call"),
+        ("tweetcrawler reading --csv", "refused: there are no pages"),
+        ("tweetcrawler help reading", "this page"),
+    ),
+    price="nothing.",
+)
+'''
+
+
+def grow_reading_room(house: House, *, migration: bool) -> None:
+    """Registers the room that reads, with or without a migration that makes its table."""
+    room = house.package / "reading"
+    room.mkdir(exist_ok=True)
+    (room / "__init__.py").write_text(READING_ROOM)
+    (room / "tables.py").write_text(TABLES)
+    (room / "command.py").write_text(READING)
+    rooms = house.package / "rooms.py"
+    line = 'ROOMS: tuple[str, ...] = ("tweetcrawler.reading:ROOM",)'
+    rooms.write_text(rooms.read_text().replace("ROOMS: tuple[str, ...] = ()", line))
+    if migration:
+        versions = house.package.parent / "migrations" / "versions"
+        text = MIGRATION.replace("REVISES", newest_schema())
+        (versions / "9001_reading.py").write_text(text)
+
+
+def autogenerate(house: House, dsn: str) -> str:
+    """The judgement of alembic on the tables of the copy and those of the database."""
+    shutil.copy(PACKAGE.parent / "alembic.ini", house.package.parent)
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", "check"],
+        cwd=house.package.parent,
+        env=os.environ | {"PYTHONPATH": str(house.package.parent), "TWEETCRAWLER_DBNAME": dsn},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def store_page(dsn: str, body: bytes) -> None:
+    with Database(dsn).session() as session:
+        run, _ = session.begin_run(version="", arguments={}, host="", credentials=())
+        session.save_page(run, Bought("/2/usage/tweets", {}, "one", body))
+
+
+def test_a_room_adds_a_table_by_a_migration_of_its_own(house: House, dsn: str) -> None:
+    grow_reading_room(house, migration=False)
+    assert "reading_position" in autogenerate(house, dsn), "a table without a migration is seen"
+    grow_reading_room(house, migration=True)
+    house.run("reading", expect=3)
+    house.run("db", "upgrade")
+    assert "No new upgrade operations" in autogenerate(house, dsn)
+    assert house.changed() == {
+        *("rooms.py", "reading/__init__.py"),
+        *("reading/tables.py", "reading/command.py"),
+    }
+
+
+def test_a_room_reads_each_stored_page_once(house: House, dsn: str) -> None:
+    grow_reading_room(house, migration=True)
+    house.run("db", "upgrade")
+    store_page(dsn, b'{"data": 1}')
+    store_page(dsn, b'{"data": 2}')
+    told = house.run("reading").stdout.splitlines()
+    assert told == ['/2/usage/tweets {"data": 1}', '/2/usage/tweets {"data": 2}']
+    assert house.run("reading").stdout == "", "it goes on after the page that it saw last"
+    store_page(dsn, b'{"data": 3}')
+    assert house.run("reading").stdout.splitlines() == ['/2/usage/tweets {"data": 3}']
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute("SELECT pages FROM reading_position").fetchall() == [(3,)]
