@@ -307,6 +307,18 @@ def test_targets_are_counted_as_they_come_change_and_go(begun: Any, dsn: str) ->
         assert reader.states() == []
 
 
+def test_a_reader_sees_one_moment_in_all_its_statements(database: Database) -> None:
+    """Sums of a report would else not fit its lists."""
+    with database.reader() as reader, database.session() as session:
+        assert reader.runs() == []
+        run, _ = session.begin_run(version="1", arguments={}, host="h", credentials=())
+        session.save_page(run, Bought("/2/usage/tweets", {}, "one", b"{}"))
+        assert reader.runs() == []
+        assert reader.purchases() == []
+    with database.reader() as reader:
+        assert [one.id for one in reader.runs()] == [run]
+
+
 def test_handles_are_known_by_their_listed_and_by_their_present_name(begun: Any, dsn: str) -> None:
     database, run, _ = begun
     with database.session() as session:

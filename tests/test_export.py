@@ -1071,19 +1071,19 @@ def test_reader_that_goes_away_ends_the_export_quietly(large: str, tmp_path: Pat
         ),
         (
             ["--raw", "--columns", "id"],
-            "--raw writes X's own JSON, one page a line: leave out --columns",
+            "--raw writes X's own JSON, one page per line: leave out --columns",
         ),
         (
             ["--raw", "--view", "tweets"],
-            "--raw writes X's own JSON, one page a line: leave out --view",
+            "--raw writes X's own JSON, one page per line: leave out --view",
         ),
         (
             ["--raw", "--format", "csv"],
-            "--raw writes X's own JSON, one page a line: leave out this --format",
+            "--raw writes X's own JSON, one page per line: leave out this --format",
         ),
         (
             ["--raw", "--output", "x.xlsx"],
-            "--raw writes X's own JSON, one page a line: leave out this ending",
+            "--raw writes X's own JSON, one page per line: leave out this ending",
         ),
         (
             ["--raw", "--where", "since=2024-01-01"],

@@ -184,6 +184,7 @@ class Known:
             posts, oldest = posts + count, lowest
             if posts >= TELLING:
                 break
+        # One post has no distance to another, and an old id no time.
         if posts < 2 or oldest < FIRST_DATED_ID:
             return None
         seen_until = now
@@ -266,6 +267,7 @@ def until_day_of_month(now: float, day: int) -> float:
     last day.
     """
     today = datetime.fromtimestamp(now, UTC).date()
+    # Two months on every day of a month has come, be it as the last one of a shorter month.
     for ahead in range(1, 63):
         coming = today + timedelta(days=ahead)
         last = (coming + timedelta(days=1)).month != coming.month

@@ -130,6 +130,7 @@ class Reserved:
         """Whether nobody will ever tell what this request brought: its process is gone, or
         silent for long.
         """
+        # A process of another machine cannot be looked at: only the time tells.
         is_old = self.reserved_at < now - LOST_AFTER_S
         return is_old or not self.owner or is_gone(self.owner)
 
@@ -171,6 +172,8 @@ def grant(want: Want, rooms: Sequence[Room]) -> Grant:
     found = _fit(want, [room.units(want) for room in rooms])
     if found is not None:
         return Grant(found)
+    # Full for good, unless it would fit if all requests under way brought nothing: then it
+    # waits.
     for room in rooms:
         if _fit(want, [room.units(want, when_all_is_back=True)]) is None:
             return Grant(None, room.scope)

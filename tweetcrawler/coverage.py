@@ -217,6 +217,7 @@ class Walk:
                 return Learned()
             return self._end(until, min(until, settled))
         self._fruitless += 1
+        # X answers a repeated token with the same page.
         repeated = self.ask is not None and next_token == self.ask.token
         if self._fruitless >= EMPTY_PAGES_MAX or repeated:
             self.stalled = True
@@ -239,6 +240,7 @@ class Walk:
     def _met_depth_limit(self) -> bool:
         if self.depth_limit is None:
             return False
+        # A short timeline has an end before the limit.
         if self.account_posts is not None and self.account_posts <= self.depth_limit:
             return False
         if self.hole.since_id == 0 and self.account_posts is not None:

@@ -259,6 +259,8 @@ class Session:
             # A renewal changes nothing on disk, so the file is looked at only by a new holder.
             if not held:
                 path = self._path(handle)
+                # Before the first request, since a page that cannot be kept is bought for
+                # nothing.
                 merging.check_header(path)
                 books.forget_if_deleted(connection, target, path)
             return books.take_lease(connection, target, owner, since=since, now=now)
@@ -542,6 +544,8 @@ class Session:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # Tried, not asked: of root, access lists and read-only disks `os.access` tells half the
+        # truth.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

@@ -97,6 +97,7 @@ class Database:
         """Raises what keeps a run from starting: no server, no schema, another schema."""
         with self.connect() as connection:
             schema = _schema_of(connection)
+            # NULL for a table that is not there; a cast to regclass would be an error.
             table = connection.execute("SELECT to_regclass(%s)", [self.table]).fetchone()
         if schema is None:
             raise DatabaseNotMigrated(
@@ -116,10 +117,12 @@ class Database:
 
     def upgrade(self) -> None:
         """Brings the schema to the newest revision, keeping every row."""
+        # Here, since alembic and SQLAlchemy are needed by nothing else that this module does.
         from alembic import command
         from alembic.config import Config
 
         config = Config()
+        # To alembic's configparser a % begins a reference.
         config.set_main_option("script_location", str(_migrations()).replace("%", "%%"))
         config.attributes.update(database=self)
         command.upgrade(config, "head")
@@ -219,7 +222,10 @@ class Database:
         # An interrupt may come amid a command, when no ROLLBACK can be sent: the end of the
         # connection is one.
         with self._errors(), closing(connect(self._conninfo)) as connection:
-            connection.execute("BEGIN READ ONLY")
+            # One snapshot for all statements. In PostgreSQL a transaction that only reads never
+            # fails for it.
+            # https://www.postgresql.org/docs/current/transaction-iso.html#XACT-REPEATABLE-READ
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             connection.execute(_READ_ALIKE)
             yield connection
             connection.execute("COMMIT")
@@ -229,6 +235,8 @@ class Database:
         """Psycopg's errors as ours."""
         try:
             yield
+        # Text that is no list or time shows only where it is read as one, in the middle of an
+        # export.
         except psycopg.DataError as error:
             raise ConfigurationError(
                 f"a value in the {self.place} is not what its column holds: {first_line(error)}; "

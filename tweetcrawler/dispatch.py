@@ -38,7 +38,7 @@ LOST_OF_ONE, LOST_IN_A_ROW = 2, 5
 DEATHS = 2
 # Workers that do not end within this time after they were asked to are killed, by default.
 GRACE_S = 7.0
-# Unitss that feed the others do so while fewer units than this wait, and in a few workers only.
+# Kinds that feed the others do so while fewer units than this wait, and in a few workers only.
 ENOUGH = 200
 FEEDING_AT_ONCE = 2
 
@@ -211,6 +211,8 @@ class Dispatch:
         self._progress = progress
         self._sink = sink
         self._later: list[tuple[float, int, str, Sequence[Any]]] = []
+        # Two that wait until the same moment are told apart by their order: units cannot be
+        # compared.
         self._order = itertools.count()
         self._gates: dict[tuple[int, str], float] = {}
         # By the names that their kinds give them: units change while they are done.

@@ -36,6 +36,7 @@ def _machine() -> str:
     Empty where the system does not tell.
     """
     try:
+        # Process ids begin again with each boot, and in each container from 1.
         boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}:{(_PROC / 'self/ns/pid').readlink()}"
     except OSError:
@@ -48,5 +49,9 @@ def _start_of(pid: int) -> str:
         stat = (_PROC / str(pid) / "stat").read_text()
     except OSError:
         return ""
+    # The name of a program stands in brackets and may hold any letter, so the fields are
+    # counted from the last bracket on. The start is field 22.
+    # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
     state, *rest = stat.rpartition(")")[2].split()
+    # A zombie keeps its id until its parent asks for it, and does nothing any more.
     return "" if state in "ZX" else rest[18]

@@ -47,6 +47,8 @@ class Refusal:
     """
 
     credential: str
+    # Name and sentence instead of the exception: one of a library may not survive the way
+    # through a pipe, and holds the request with its token.
     error: str
     sentence: str
     status: int | None = None

@@ -109,6 +109,7 @@ class Report(RunReport):
         self.outcomes[outcome.state] += 1
         if outcome.state == OK:
             return
+        # A million handles may fail; a report that names them all would fill the memory.
         if len(self.named) < NAMED_MAX:
             self.named.append(outcome)
         else:

@@ -96,6 +96,8 @@ class Pool:
         worker = self._workers[number]
         worker.task, worker.busy = task, True
         with contextlib.suppress(BrokenProcessPool):  # a dead worker is reported by `listen`
+            # One at a time: `Executor.map` would take all tasks of a list first (Python 3.14
+            # can bound it), which for a million handles are 2 GB.
             worker.executor.submit(_do, task)
 
     def listen(self, timeout_s: float, take: Callable[[Event], None]) -> None:
@@ -229,6 +231,7 @@ def prepare(modules: Sequence[str]) -> None:
     if _method() != "forkserver":
         return
     _no_core_file()
+    # Workers forked from a process that has loaded the modules are ready in half the time.
     forkserver.set_forkserver_preload(list(modules))
     # It ignores Ctrl-C only once it has loaded them.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

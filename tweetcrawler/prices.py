@@ -75,6 +75,7 @@ def load(
     tariff = _tariff(str(wanted), given, file)
     return replace(
         tariff,
+        # Rounded once, here: 0.005 USD is no number that a float holds exactly.
         post=tariff.post if post is None else round(post * MICRO),
         user=tariff.user if user is None else round(user * MICRO),
     )
@@ -88,6 +89,7 @@ def usd(micro: int) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
+        # TOML is UTF-8 by definition, whatever the locale says.
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(
@@ -118,6 +120,7 @@ _LIMIT_KEYS = {"app", "user", "app_day", "user_day"}
 
 def _tariff(name: str, given: Mapping[str, Any], file: Path) -> Tariff:
     where = f"{file}, tariff {name}"
+    # A misspelt key would else be a price of nothing.
     unknown = set(given) - _KEYS
     if unknown:
         raise ConfigurationError(
@@ -157,6 +160,7 @@ def _limit(given: object, where: str) -> Limit:
 
 
 def _money(value: object, where: str) -> int:
+    # In Python True is a whole number: `post = true` would be a price of a dollar.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
         raise ConfigurationError(f"{where} must be an amount in USD, 0 or more")
     return round(value * MICRO)

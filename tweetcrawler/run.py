@@ -159,6 +159,7 @@ class Trends(Protocol):
 
 def budgets(session: Session) -> Budgets:
     """The budgets of a store that keeps them."""
+    # By its methods, since a run knows no class of stores.
     if not isinstance(session, Budgets):
         raise ConfigurationError(_needs("a budget is kept"))
     return session

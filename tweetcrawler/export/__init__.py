@@ -95,6 +95,7 @@ def write(chosen: Export, database: Database, stdout: IO[bytes]) -> list[str]:
     """
     if chosen.path is None:
         sentences = _write_to(stdout, chosen, database)
+        # Here and not at exit, where a full disk could no more become an exit code.
         stdout.flush()
         return sentences
     with _replacing(chosen.path, chosen.format) as file:
@@ -142,6 +143,7 @@ def _check_can_write(form: str, output: Path | None) -> None:
             f"{form} cannot go to stdout; name a file with --output FILE.{form}"
         )
     try:
+        # Now, and not once a long statement has been run.
         import_module(_NEEDS[form])
     except ModuleNotFoundError as error:
         package = (error.name or _NEEDS[form]).partition(".")[0]
@@ -163,7 +165,7 @@ def _check_fits_pages(wanted: Wanted) -> None:
     ):
         if given:
             raise ConfigurationError(
-                f"--raw writes X's own JSON, one page a line: leave out {option}"
+                f"--raw writes X's own JSON, one page per line: leave out {option}"
             )
     if any(filters.split(text)[0] != "handle" for text in wanted.where):
         raise ConfigurationError("--raw writes whole pages: of the filters only handle= is taken")
@@ -195,6 +197,7 @@ def _replacing(path: Path, form: str) -> Iterator[IO[bytes]]:
             with path.open("wb") as device:  # a pipe, /dev/stdout: nothing to replace
                 yield device
             return
+        # A link stays one: the file that it leads to is replaced.
         path = path.resolve()
         with files.replacing(path) as new:
             began = True

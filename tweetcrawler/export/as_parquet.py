@@ -8,6 +8,9 @@ from typing import IO, Any
 from tweetcrawler.db import Column, Rows
 from tweetcrawler.errors import ConfigurationError
 
+# A row group is in memory until it is written, and later read as a whole: large enough to be
+# compressed well, small enough for a notebook.
+# https://parquet.apache.org/docs/file-format/configurations/
 _GROUP_ROWS = 50_000
 _GROUP_BYTES = 32 * 2**20
 
@@ -16,9 +19,12 @@ def write(file: IO[bytes], columns: Sequence[Column], rows: Rows) -> int:
     """Whole numbers are int64, times UTC in microseconds, lists are lists; compressed with
     zstd.
     """
+    # Here, since the package is an extra, which other formats do without.
     import pyarrow as pa
     from pyarrow import parquet
 
+    # Numbers are float64: Parquet's own decimals want one precision for the whole column. Times
+    # are in microseconds, as PostgreSQL keeps them.
     kinds = {
         "id": pa.int64(),
         "whole": pa.int64(),

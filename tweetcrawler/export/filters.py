@@ -14,10 +14,12 @@ from tweetcrawler.ids import ID_MAX
 from tweetcrawler.postgres.filters import CHOICES
 from tweetcrawler.secret import harmless_name
 
+# X gives at most 15 letters today; a few old accounts have more.
 _NAME = re.compile(r"@?([A-Za-z0-9_]{1,20})")
 _ID = re.compile(r"[0-9]{1,19}")
 _WHOLE = re.compile(r"[0-9]{1,18}")
 _DECIMAL = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?")
+# Since Python 3.11 `fromisoformat` takes more than anybody means here, such as 2024-W05.
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?)?"
@@ -101,11 +103,14 @@ def _moment(value: str) -> datetime:
         moment = datetime.fromisoformat(value if _MOMENT.fullmatch(value) else "")
     except ValueError:
         raise _Refusal("a day or a moment, such as 2024-01-31 or 2024-01-31T12:00:00Z") from None
+    # X's own times are UTC.
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _piece(value: str) -> str:
     try:
+        # What the terminal's encoding does not know arrives as lone surrogates (PEP 383), and
+        # PostgreSQL takes none.
         value.encode()
     except UnicodeEncodeError:
         raise _Refusal("text in the encoding of the terminal") from None

@@ -72,6 +72,7 @@ class LivePicture:
     """A picture on the terminal that is drawn four times a second."""
 
     def __init__(self, console: Console) -> None:
+        # Drawn with the news that come anyway: by itself rich would start a thread for it.
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._drawn_at = 0.0
 
@@ -104,7 +105,10 @@ class ImportPicture(LivePicture):
     def _picture(self, progress: Any, now: float) -> RenderableType:
         lines = [Text(_import_summary(progress, now), "bold")]
         lines += [
-            Text(f"  {path}: {_size(count)}") for path, count in list(progress.reading.items())[:20]
+            # As Text, here and below: in a plain string rich reads [brackets] as its own
+            # markup, and names and reasons are written by others.
+            Text(f"  {path}: {_size(count)}")
+            for path, count in list(progress.reading.items())[:20]
         ]
         return Group(*lines)
 
@@ -114,6 +118,7 @@ _GOES_ON = "everything read is saved, the same command goes on from here"
 
 
 def _summary(progress: Progress, now: float) -> str:
+    # Never 0, since a rate is divided by it.
     seconds = max(0.001, now - progress.started_at)
     total = f" of {progress.handles:,}" if progress.handles else ""
     eta = ""
@@ -139,6 +144,7 @@ def _picture(progress: Progress, now: float) -> Group:
         table.add_column(heading, justify="right" if heading == "requests" else "left")
     for name in sorted({*progress.by_credential, *waiting}):
         until, reason = waiting.get(name, (0.0, ""))
+        # The time of day of the operator, who looks at a clock.
         clock = time.strftime("%H:%M:%S", time.localtime(time.time() + until - now))
         state = (
             Text(f"{reason.partition(') ')[2] or reason} until {clock}", "yellow")
@@ -157,6 +163,7 @@ def print_report(report: Report, console: Console, *, tariff: Tariff) -> None:
     _print_outcomes(report, console)
     _print_credentials(report, console)
     posts, users, again = report.total("posts"), report.total("users"), report.total("again")
+    # About: what X charges once a day is known to the ledger only, see `status`.
     cost = sum(
         tariff.cost(
             row["endpoint"],
@@ -171,6 +178,7 @@ def print_report(report: Report, console: Console, *, tariff: Tariff) -> None:
         f"{posts:,} posts and {users:,} users read, about {usd(cost)}"
         + (f" ({again:,} of the posts were stored already)" if again else "")
         + f"; {_duration(report.seconds)}",
+        # Without these rich colours every number, and breaks lines at 80 columns in a pipe.
         highlight=False,
         soft_wrap=True,
     )
@@ -218,6 +226,7 @@ class Changing:
     """Sections on a terminal that are replaced by newer ones in their place."""
 
     def __init__(self, console: Console) -> None:
+        # On the terminal's other screen: at the end it is as it was before.
         self._live = Live(console=console, auto_refresh=False, screen=True)
 
     def __enter__(self) -> Changing:

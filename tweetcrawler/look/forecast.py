@@ -129,6 +129,7 @@ def _fresh(known: Known, now: float) -> Span:
     if top_id is None or rate is None:
         return Span(0, 0, 10)
     likely = rate * max(0.0, now - time_ms_of(top_id) / 1000)
+    # Nobody posts evenly: the bounds allow four times fewer, and four times more.
     return Span(max(0.0, likely / 4 - 3), likely, likely * 4 + 10)
 
 
@@ -181,6 +182,7 @@ def time_s(requests: float, buckets: Sequence[BucketNow], *, processes: int) -> 
     heapq.heapify(turns)
     period = max(bucket.window_s for bucket in buckets)
     in_a_period = sum(bucket.limit * period / bucket.window_s for bucket in buckets if bucket.limit)
+    # Whole periods are skipped by division: a year of windows need not be gone through.
     skipped = max(0, math.floor(left / in_a_period) - 2)
     left -= skipped * in_a_period
     now_s = 0.0

@@ -31,6 +31,7 @@ from tweetcrawler.targets import RESTING, TIMELINE
 if TYPE_CHECKING:
     from tweetcrawler.db import Reader
 
+# Runs that are looked through for another one between a plan and its run.
 RUNS_SEARCHED = 50
 SAMPLE = 400
 _USER_AND_APP = ("user", "app")
@@ -136,6 +137,7 @@ def of_handles(reader: Reader, handles: Iterator[str], tariff: Tariff, *, subjec
             ),
             Need(),
         )
+        # X takes a hundred names in a request: one for the block, if any of it is unknown.
         lookups += Span(
             float(here.users.high > 0), float(here.users.high > 0), float(here.users.high > 0)
         )
@@ -188,6 +190,7 @@ def of_trends(reader: Reader, places: int, *, trends: int, per_trend: int, subje
     plan = Plan(subject, reader.now(), targets=places)
     plan.add(TRENDS, Span(places, places, places))
     most = places * trends
+    # X tells the number of posts of some trends only: nothing is likely.
     plan.posts = Span(0, None, most * per_trend)
     plan.add(SEARCH_RECENT, Span(0, None, most * (per_trend / SEARCH_RECENT_MAX + 1)))
     plan.notes.append("how much is said about a trend is not known before; --maxPerTrend bounds it")
@@ -223,6 +226,8 @@ def timed(
             plan.notes.append(f"no credential is known to open {endpoint}")
             continue
 
+        # The default binds the buckets of this round; a closure would see those of the last
+        # one.
         def time(count: float | None, buckets: list[BucketNow] = buckets) -> float | None:
             return None if count is None else time_s(count, buckets, processes=processes)
 
@@ -327,6 +332,8 @@ def kept_beside(reader: Reader, number: int, tariff: Tariff) -> Section | None:
         return None
     made_at, planned = kept
     for other in reader.runs(limit=RUNS_SEARCHED):
+        # A plan is made of what is known. After another run of its kind it says nothing of this
+        # one.
         is_between = (
             other.id < run.id and other.started_at > made_at and other.command == run.command
         )
@@ -398,6 +405,7 @@ def _buckets_now(
                 None,
             )
             if window is not None and window.limit is not None:
+                # All credentials of an app share its window.
                 if window.label in seen and kind == "app":
                     continue
                 seen |= {window.label} if kind == "app" else set()
@@ -406,6 +414,8 @@ def _buckets_now(
             elif guess is not None:
                 limit = guess.user if kind == "user" else guess.app
                 a_day = guess.user_day if kind == "user" else guess.app_day
+                # 96 windows of 15 minutes make a day. X may limit both, and the smaller one
+                # decides.
                 if a_day is not None and (limit is None or a_day < limit * 96):
                     yield BucketNow(a_day, a_day, 86_400.0, 86_400.0)
                 elif limit:
@@ -427,6 +437,7 @@ def _plain(span: Span) -> dict[str, float | None]:
     def whole(value: float | None, upward: bool) -> int | None:
         if value is None or math.isinf(value):
             return None
+        # Sums of fractions: 3.0000000000000004 requests are 3.
         return math.ceil(value - 1e-9) if upward else math.floor(value + 1e-9)
 
     return {

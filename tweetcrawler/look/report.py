@@ -67,6 +67,7 @@ def gather(reader: Reader, tariff: Tariff, *, place: str) -> Findings:
     """Everything that a report needs."""
     states = reader.states()
     others = [state for state in {state for _, state, _ in states} if state not in DONE]
+    # Those in trouble first: a reader of a report asks what is missing.
     known = reader.listed(others, TROUBLE_SHOWN)
     known += reader.listed(DONE, max(0, 2 * PICTURED - len(known)))
     runs = reader.runs(limit=RUNS_SHOWN)
@@ -98,6 +99,8 @@ def as_page(findings: Findings) -> str:
     content = "\n".join(
         part for section in sections for part in _html(section, pictures.get(section.title, ""))
     )
+    # Names, queries and reasons are written by others, so everything is escaped here and in
+    # `_html`. The page has no script that could read them otherwise.
     return Template(TEMPLATE.read_text("utf-8")).substitute(
         title=html.escape(_title(findings)), lead=html.escape(_lead(findings)), content=content
     )
@@ -375,6 +378,7 @@ def _spans(findings: Findings, known: Known) -> Iterator[tuple[float, float, str
         for lower, upper in ranges:
             end = _time(upper)
             if upper == top and label == "complete" and known.crawled_at and known.state in DONE:
+                # The last post is older than the visit that found nothing after it.
                 end = max(end, known.crawled_at - coverage.SETTLING_MS / 1000)
             start = (
                 _time(lower)
@@ -432,6 +436,7 @@ def _days_picture(findings: Findings) -> str:
     if not findings.by_day:
         return ""
     first, last = findings.by_day[0][0], findings.by_day[-1][0]
+    # A bar for each day of many years would be thinner than a pixel.
     unit = "month" if last - first > timedelta(days=400) else "day"
     counts: dict[date, int] = defaultdict(int)
     for day, count in findings.by_day:
@@ -499,6 +504,8 @@ def _figure(spec: Mapping[str, Any], caption: str) -> str:
             "--markdown does without"
         ) from None
     whole = {"$schema": _SCHEMA, "width": WIDTH, "background": None, "config": _CONFIG, **spec}
+    # As SVG here and now: a chart that is drawn by the reader's browser would load a script
+    # from somewhere, and show another picture in some years.
     svg: str = vl_convert.vegalite_to_svg(whole)
     said = html.escape(caption)
     picture = f'<div role="img" aria-label="{said}">{svg}</div>'
@@ -535,6 +542,7 @@ def _ms(day: date) -> float:
 
 def _next(day: date, unit: str) -> date:
     return (
+        # The 28th and four days are in the next month, whatever month it is.
         (day.replace(day=28) + timedelta(days=4)).replace(day=1)
         if unit == "month"
         else day + timedelta(days=1)

@@ -66,6 +66,8 @@ def of_all(
         "windows": [
             _window(window)
             for window in reader.windows()
+            # Keys and accounts have rows of their own, which say something only while they are
+            # shut.
             if not window.endpoint.startswith("*") or window.shut_for_s > 0
         ],
         "spent": _spent(reader, month, reserved, tariff, now),
@@ -325,6 +327,7 @@ def _compared(usage: Usage, reader: Reader, tariff: Tariff) -> Json:
     answers that were lost on their way are in X's count only.
     """
     apps = reader.apps()
+    # X counts by project, and an app belongs to one.
     same = {label for label, app in apps.items() if app == apps.get(usage.credential)} | {
         usage.credential
     }
@@ -333,6 +336,7 @@ def _compared(usage: Usage, reader: Reader, tariff: Tariff) -> Json:
     if days:
         bought = reader.purchases(
             since=_midnight(days[0]),
+            # What was bought after X was asked is in our count only.
             until=min(usage.asked_at, _midnight(days[-1] + timedelta(days=1))),
         )
         by_day = summed([b for b in bought if b.credential in same], tariff, _day_of)
@@ -366,6 +370,7 @@ def _midnight(day: date) -> float:
 def _times(one: tuple[int, int | None] | Range) -> Json:
     lower, upper = one
     return {
+        # As text: JavaScript rounds whole numbers beyond 2^53.
         "from_id": str(lower),
         "until_id": None if upper is None else str(upper),
         "from": _time(lower),
@@ -577,6 +582,7 @@ def _span_cells(one: Mapping[str, Any]) -> list[str]:
         if one["until_id"] is None
         else moment(one["until"])
         if one["until"] is not None
+        # Ids of before that month hold no time.
         else "before 2010-11"
     )
     return [begin, end]

@@ -92,6 +92,7 @@ class Reader(KnownTargets):
     def usages(self) -> list[Usage]:
         """What X last told each credential of its project's posts."""
         found = []
+        # The body is kept as X sent it: fields that X adds are there once somebody reads them.
         for credential, asked_at, body in self._connection.execute(_USAGES, [USAGE]):
             answer = orjson.loads(zstandard.decompress(body))
             if isinstance(answer, dict) and (usage := usage_of(credential, asked_at, answer)):
@@ -180,7 +181,9 @@ def _repeated(chosen: ColumnElement[bool]) -> Any:
             q.c.oldest_id <= p.c.newest_id,
             q.c.newest_id >= p.c.oldest_id,
             q.c.endpoint == p.c.endpoint,
+            # As a pair: of two pages of the same moment one is the earlier, whichever it is.
             tuple_(q.c.fetched_at, q.c.id) < tuple_(p.c.fetched_at, p.c.id),
+            # X charges once what it gives again on the same UTC day, and again on the next.
             q.c.fetched_at >= func.timezone("UTC", p.c.day.cast(TIMESTAMP)),
         )
         .lateral("before")
@@ -197,6 +200,7 @@ def _repeated(chosen: ColumnElement[bool]) -> Any:
 
 def _day(moment: ColumnElement[Any]) -> ColumnElement[date]:
     """The UTC day of a time."""
+    # A cast alone would take the day in the time zone of the session.
     return func.timezone("UTC", moment).cast(Date)
 
 
@@ -212,6 +216,7 @@ def _windows() -> Select[Any]:
         .group_by(key.user_fingerprint),
         select(labels, app, key.app_fingerprint).group_by(key.app_fingerprint),
     ).subquery("o")
+    # A bucket belongs to an app or to a user of it, by their fingerprints.
     b = api_bucket.c
     return (
         select(

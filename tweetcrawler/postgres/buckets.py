@@ -39,6 +39,8 @@ class Buckets(Connected):
                 buckets, now = _locked(connection, given)
                 if len(buckets) < len(wanted):
                     missing = {key: Bucket() for key in wanted if key not in buckets}
+                    # Another process may add the same at this moment. DO NOTHING waits for it,
+                    # but locks no row that is there: so all are locked once again.
                     _write(connection, missing, _ADD)
                     buckets, now = _locked(connection, given)
                 changed, result = change(buckets, now)
@@ -53,6 +55,7 @@ def _locked(
     connection: psycopg.Connection[Any], given: Mapping[str, list[str]]
 ) -> tuple[dict[Key, Bucket], float]:
     rows = connection.execute(_LOCK, given).fetchall()
+    # Read after the lock, whose wait may have been long.
     clock = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
     assert clock is not None  # noqa: S101 - a SELECT without FROM gives a row
     return {(row[0], row[1]): Bucket(*row[2:]) for row in rows}, clock[0]

@@ -69,6 +69,10 @@ def connect(conninfo: str) -> Connection:
     """One connection, in autocommit, with nothing that a pooler between us and the server
     would mind.
     """
+    # In autocommit no transaction stays open while a session waits for X: it would hold back
+    # VACUUM in the whole database. Nothing is prepared, since PgBouncer in transaction mode
+    # gives the next transaction another server; it follows prepared statements only since 1.21.
+    # https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
     return Connection.connect(_complete(conninfo), autocommit=True, prepare_threshold=None)
 
 
@@ -82,6 +86,8 @@ def _complete(conninfo: str) -> str:
 IN_CONFLICT = (
     psycopg.errors.SerializationFailure,
     psycopg.errors.DeadlockDetected,
+    # ON CONFLICT looks at the one constraint that it names. Two processes that insert the same
+    # row at once can still meet in another one, such as the key of a target.
     psycopg.errors.UniqueViolation,
 )
 _PASSING = (psycopg.OperationalError, psycopg.InterfaceError, *IN_CONFLICT)
@@ -106,6 +112,7 @@ def sleep(seconds: float, stopping: Callable[[], bool]) -> None:
 
 
 def first_line(error: BaseException) -> str:
+    # Further lines (DETAIL, CONTEXT) may hold a whole row.
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
@@ -149,6 +156,8 @@ class Connected:
                 return work(self._connection)
             except psycopg.Error as error:
                 self._judge(error, gives_up_at)
+            # Half of the pause is random: all workers lost the server in the same moment, and
+            # shall not come back to it in the same moment.
             sleep(delay_s * random.uniform(0.5, 1.0), self._stopping)  # noqa: S311 - jitter
             delay_s = min(5.0, delay_s * 2)
 

@@ -84,6 +84,9 @@ def rows(
     found = _columns_of(connection, parts)
     chosen = _choose(found, names, place)
     statement, parameters = compiled(_read(parts, found, chosen, conditions, as_text))
+    # A named cursor lives on the server. Without a name libpq would take the whole answer into
+    # memory first.
+    # https://www.psycopg.org/psycopg3/docs/advanced/cursors.html#server-side-cursors
     with connection.cursor("export") as cursor:
         cursor.execute(statement, parameters)
         yield [c.shown for c in chosen], _in_batches(cursor, ROWS_PER_BATCH)
@@ -107,6 +110,7 @@ def bodies(
         .where(page.body.is_not(None), *chosen)
         .order_by(page.fetched_at, page.id)
     )
+    # As text a bytea takes two digits for each byte.
     with connection.cursor("export", binary=True) as cursor:
         cursor.execute(statement, given)
         batches = _in_batches(cursor, PAGES_PER_BATCH)
@@ -165,11 +169,14 @@ def _read(
     statement = select(*(_shown(known, one.shown, as_text) for one in chosen))
     for condition in conditions:
         statement = statement.where(predicate(condition, columns_for(condition, known, place)))
+    # So that two exports of the same rows are the same file.
     return statement.order_by(r.c.id) if "id" in known else statement
 
 
 def _source(parts: Sequence[str], found: Sequence[_Found]) -> FromClause:
     """The table or view, with the types that its columns have for a comparison."""
+    # Always quoted: the catalog tells names as they are, and `MyTweets` without quotes is
+    # `mytweets`.
     *schema, name = (quoted_name(part, quote=True) for part in parts)
     columns = [column(quoted_name(one.shown.name, quote=True), _stored_as(one)) for one in found]
     return table(name, *columns, schema=schema[0] if schema else None).alias("r")
@@ -197,6 +204,8 @@ def _in_batches(cursor: psycopg.ServerCursor[Any], size: int) -> Iterator[list[A
 
 
 # The columns of a table or view with their types, and whether each is a list of it.
+# `to_regclass` finds names as a statement would, and gives NULL for one that is not there,
+# where a cast would be an error.
 _COLUMNS: LiteralString = """
 SELECT a.attname, coalesce(e.typname, t.typname), e.oid IS NOT NULL
 FROM pg_class c

@@ -30,6 +30,8 @@ def predicate(condition: Condition, columns: Columns) -> ColumnElement[bool]:
         return FILTERS[condition.name](columns, condition.value)
     choices = CHOICES[condition.name]
     any_of = or_(*(choices[choice](columns) for choice in condition.value))
+    # NOT of NULL is NULL, which a WHERE takes for false: rows without hashtags would be missing
+    # from `without=hashtags`.
     return not_(func.coalesce(any_of, False)) if condition.name == "without" else any_of
 
 
@@ -58,6 +60,7 @@ def _one_of(name: str) -> _Condition:
 
 
 def _list(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    # The table holds lists as text in PostgreSQL's own notation, such as `{a,b}`.
     return cast(column, ARRAY(Text))
 
 
@@ -70,6 +73,7 @@ def _has_one_of(name: str) -> _Condition:
 
 
 def _has_part(c: Columns, part: Any) -> ColumnElement[bool]:
+    # `strpos` and not LIKE, to which % and _ in an address would be wildcards.
     each: Any = func.unnest(_list(c("urls"))).column_valued("e")
     return exists(select(each).where(func.strpos(func.lower(each), func.lower(part)) > 0))
 
@@ -83,6 +87,7 @@ def _at_most(name: str) -> _Condition:
 
 
 def _moment(c: Columns) -> ColumnElement[Any]:
+    # The table holds the time as text, as its first users have it; the view `tweets` as a time.
     return cast(c("created_at"), TIMESTAMP(timezone=True))
 
 

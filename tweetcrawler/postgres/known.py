@@ -79,6 +79,7 @@ class KnownTargets:
         """
         row = self._connection.execute(_ABOUT_ALL).fetchone()
         total = float(row[0]) if row else 0.0
+        # Counting the rows would read the whole table, and ORDER BY random() sort it.
         percent = 100.0 if total <= 2 * count else 100.0 * count / total
         return [_known(row) for row in self._rows(_SAMPLED, percent=percent, limit=4 * count)]
 
@@ -142,6 +143,8 @@ def _latest(t: FromClause) -> ColumnElement[Any]:
     page = crawl_page.c
     newest = (
         select(func.json_build_array(page.post_count, page.newest_id, page.oldest_id))
+        # By the index of (target_id, oldest_id): three entries of it, however long the timeline
+        # is.
         .where(page.target_id == t.c.id, page.oldest_id.is_not(None))
         .order_by(page.oldest_id.desc())
         .limit(3)
@@ -174,6 +177,7 @@ _STATES = (
         func.sum(crawl_target_count.c.targets).cast(BigInteger).label("count"),
     )
     .group_by(crawl_target_count.c.kind, crawl_target_count.c.state)
+    # Rows of states that no target has any more stay, and add up to 0.
     .having(func.sum(crawl_target_count.c.targets) != 0)
     .order_by("kind", func.sum(crawl_target_count.c.targets).desc(), "state")
 )
@@ -230,6 +234,8 @@ _PAGES = (
     .limit(given("limit", BigInteger))
 )
 _TARGET: Any = func.unnest(given("targets", NUMBERS)).column_valued("target")
+# One short look into the index of (target_id, oldest_id) for each target. A GROUP BY would read
+# all their pages.
 _FIRST_IDS = select(
     _TARGET,
     select(func.min(crawl_page.c.oldest_id))

@@ -125,6 +125,9 @@ def _free_from_the_dead(connection: psycopg.Connection[Any], targets: Sequence[i
     return bool(gone)
 
 
+# In the order of the handles, so that two processes which claim the same ones lock them in one
+# order. `clock_timestamp()`, here as elsewhere, since `now()` stands still in a transaction.
+# https://www.postgresql.org/docs/current/functions-datetime.html
 _CLAIM_HANDLES: LiteralString = """
 INSERT INTO crawl_target AS t (kind, handle, lease_owner, lease_until)
 SELECT %(kind)s, h, %(owner)s, clock_timestamp() + %(lease)s * interval '1 s'
@@ -152,6 +155,7 @@ WHERE t.id = free.id
 RETURNING t.id, t.covered::text, t.unreachable::text, t.account_posts,
     coalesce(t.crawled_at >= to_timestamp(%(since)s), false)
 """
+# The owner stays in the row: only `lease_until` tells whether there is a lease.
 _END: LiteralString = """
 UPDATE crawl_target SET lease_until = NULL
 WHERE id = ANY(%s) AND lease_owner = %s AND lease_until IS NOT NULL
@@ -159,6 +163,7 @@ WHERE id = ANY(%s) AND lease_owner = %s AND lease_until IS NOT NULL
 _UNRESOLVED: LiteralString = """
 SELECT id FROM crawl_target WHERE kind = %s AND key IS NULL AND handle = ANY(%s)
 """
+# Only live leases, of a few ids: each name of a holder is looked up in /proc.
 _HOLDERS: LiteralString = """
 SELECT DISTINCT lease_owner FROM crawl_target
 WHERE lease_until > clock_timestamp() AND id = ANY(%s)

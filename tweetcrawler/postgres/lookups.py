@@ -115,6 +115,8 @@ _WAS_COUNTED = sql.SQL("""EXISTS (
     SELECT FROM crawl_metrics m
     WHERE m.tweet_id = i AND m.seen_at > clock_timestamp() - %(age)s * interval '1 s'
 )""")
+# In the order of the ids, so that two processes that want the same posts never wait for each
+# other in a ring.
 _TAKE = sql.SQL("""
 INSERT INTO crawl_lookup AS l (tweet_id, state, lease_owner, lease_until)
 SELECT i, 'asked', %(owner)s, clock_timestamp() + %(lease)s * interval '1 s'

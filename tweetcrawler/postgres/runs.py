@@ -58,11 +58,14 @@ class Runs(Connected):
         return self.do(work)
 
 
+# Fingerprints tell credentials apart, since the database holds no secret. A label may change.
 _CREDENTIAL: LiteralString = """
 INSERT INTO api_credential (label, user_fingerprint, app_fingerprint) VALUES (%s, %s, %s)
 ON CONFLICT (user_fingerprint, app_fingerprint)
 DO UPDATE SET label = excluded.label, seen_at = clock_timestamp()
 """
+# From the pages, which are committed with their rows. A killed worker could not report its own
+# counts, and its pages are bought all the same.
 _TOTALS: LiteralString = """
 SELECT credential, endpoint, count(*) AS pages, sum(post_count) AS posts,
     sum(user_count) AS users, sum(new_count) AS new, sum(updated_count) AS updated,

@@ -55,6 +55,7 @@ def posts(name: str = "tweet_articles_tweepy") -> Table:
     """The table of the posts, by the name that the settings give it."""
     *schema, table = name.split(".")
     columns = [Column(c, _TYPES[type_], primary_key=c == "id") for c, type_ in TYPES.items()]
+    # A MetaData of its own: each name is another table, and a program may use several.
     return Table(table, MetaData(), *columns, schema=schema[0] if schema else None)
 
 
@@ -89,6 +90,7 @@ def _count(name: str) -> Column[int]:
 
 def _room_in_each_page(percent: int) -> dict[str, int]:
     """Space for the next version of a row on its own page, so that no index changes with it."""
+    # https://www.postgresql.org/docs/current/storage-hot.html
     return {"fillfactor": percent}
 
 
@@ -197,6 +199,8 @@ api_credential = Table(
     Column("user_fingerprint", Text),
     _needed("app_fingerprint"),
     _at("seen_at", default=True),
+    # An app without a user has NULL there. Since PostgreSQL 15 two NULLs can count as equal.
+    # https://www.postgresql.org/docs/15/sql-createtable.html
     UniqueConstraint("user_fingerprint", "app_fingerprint", postgresql_nulls_not_distinct=True),
 )
 # What a rate limit holds: fields of `windows.Bucket`.

@@ -160,12 +160,14 @@ class Targets(Connected):
                 "endpoint": end.bought.endpoint,
                 "params": end.bought.params,
                 "credential": end.bought.credential,
+                # JSON has no bytes. PostgreSQL reads them from hexadecimal digits in text.
                 "body": "\\x" + compressed(end.bought.body).hex() if keep_body else None,
                 "state": end.state,
                 "reason": end.reason,
             }
             for end in ends
         ]
+        # orjson writes a UUID as text, which json refuses, and is the faster of the two.
         given = {"run": run, "owner": owner, "walked": Json(walked, dumps=orjson.dumps)}
         self.do(lambda c: c.execute(_FINISH_ALL, given))
 
@@ -194,6 +196,7 @@ def opened_searches(connection: psycopg.Connection[Any], asked: Sequence[str]) -
     by_key = {queries.key_of(query): query for query in asked}
     slugs = [queries.slug_of(query) for query in by_key.values()]
     connection.execute(_NEW_SEARCHES, [SEARCH, list(by_key), slugs, list(by_key.values())])
+    # Read afterwards: RETURNING gives nothing of a row that DO NOTHING left as it was.
     rows = connection.execute(_SEARCHES, [SEARCH, list(by_key)]).fetchall()
     found = {
         key: Target(number, handle, key, query, state, reason, kind=SEARCH)
@@ -237,6 +240,7 @@ FROM unnest(
 ) AS n(handle, key, username, posts)
 WHERE t.kind = %(kind)s AND t.handle = n.handle AND t.same_as IS NULL
 """
+# A handle that X does not know may be registered tomorrow: it rests, and is asked again.
 _ABSENT: LiteralString = """
 UPDATE crawl_target t SET state = n.state, state_reason = n.reason, lease_until = NULL,
     state_at = clock_timestamp(), due_at = clock_timestamp() + %(rest)s * interval '1 s'
@@ -256,6 +260,9 @@ SELECT handle FROM crawl_target WHERE kind = %(kind)s AND handle = ANY(%(handles
 UNION SELECT lower(username) FROM crawl_target
 WHERE kind = %(kind)s AND username IS NOT NULL AND lower(username) = ANY(%(handles)s)
 """
+# `+` and `-` of multiranges (since PostgreSQL 14) are union and difference, in the row as it is
+# now: two processes that add to a coverage at once lose nothing of each other.
+# https://www.postgresql.org/docs/current/functions-range.html
 _COVER: LiteralString = """
 UPDATE crawl_target SET covered = covered + %(known)s::int8multirange,
     unreachable = unreachable - (covered + %(known)s::int8multirange)

@@ -34,6 +34,7 @@ class Trends(Connected):
                 ]
                 connection.cursor().executemany(_SEEN, seen)
                 spend(connection, bought)
+                # Two trends may be one query, such as two spellings of a hashtag.
                 return list({target.id: target for target in targets}.values())
 
         return self.do(work)
@@ -49,6 +50,8 @@ _SEEN: LiteralString = """
 INSERT INTO crawl_trend (page_id, rank, woeid, place, name, volume, target_id)
 VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
+# Only handles that X takes in a request: it answers 400 to a whole look-up with a longer one,
+# which a few old accounts still have. Each post counts once, in however many trends it is.
 _AUTHORS = sql.SQL("""
 SELECT lower(t.tweet_from)
 FROM crawl_found f JOIN {t} t ON t.id = f.tweet_id

