@@ -147,6 +147,28 @@ def wait_until(condition: Any, *, timeout_s: float = 20.0, what: str = "") -> No
         time.sleep(0.02)
 
 
+def wait_for_sales(process: subprocess.Popen[str], sandbox: Sandbox, posts: int) -> bool:
+    """Waits until X has sold so many more posts; False if the program ended before.
+
+    Work is at a known point then, however long the machine took to get there.
+    """
+    before = sandbox.books()["posts_sold"]
+    wait_until(
+        lambda: process.poll() is not None or sandbox.books()["posts_sold"] - before >= posts,
+        timeout_s=60,
+        what=f"{posts} posts sold",
+    )
+    return process.poll() is None
+
+
+def killed_after_sales(process: subprocess.Popen[str], sandbox: Sandbox, posts: int) -> bool:
+    """Kills a program and its workers in the midst of its work; False if it had ended."""
+    in_time = wait_for_sales(process, sandbox, posts)
+    kill_tree(process.pid)
+    process.communicate()
+    return in_time and process.returncode == -signal.SIGKILL
+
+
 def wait_for_silence(asked: Callable[[], int], *, seconds: float = 0.5) -> int:
     """Waits until nobody has asked X for a while; gives how often it was asked until then."""
     before, now = -1, asked()

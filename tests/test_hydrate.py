@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from busy import window_s
-from crawls import PROGRAM, Crawler, ended, kill_tree, truth
+from crawls import PROGRAM, Crawler, ended, killed_after_sales, truth
 from sandbox_server import Sandbox
 from searches import lost, requests_to
 
@@ -121,11 +121,7 @@ def test_killed_it_goes_on_and_buys_at_most_a_page_a_process_again(
         ids = write_ids(crawler, there)
         for _ in range(kills):
             process = crawler.start("hydrate", ids)
-            try:
-                process.wait(chance.uniform(0.8, 1.3))
-            except subprocess.TimeoutExpired:
-                kill_tree(process.pid)
-                process.communicate()
+            assert killed_after_sales(process, sandbox, chance.randint(200, 600))
         crawler.run("hydrate", ids)
         assert crawler.stored_ids() == there
         books = sandbox.books()
@@ -210,11 +206,7 @@ def test_a_killed_refresh_goes_on(dsn: str, tmp_path: Path) -> None:
         ids = write_ids(crawler, there)
         bought = sandbox.books()["posts_sold"]
         process = crawler.start("hydrate", ids, "--refresh")
-        try:
-            process.wait(1.3)
-        except subprocess.TimeoutExpired:
-            kill_tree(process.pid)
-            process.communicate()
+        assert killed_after_sales(process, sandbox, 300)
         crawler.run("hydrate", ids, "--refresh")
         assert crawler.select("SELECT count(DISTINCT tweet_id), count(*) FROM crawl_metrics") == [
             (len(there), 2 * len(there))

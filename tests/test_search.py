@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import random
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from busy import window_s
-from crawls import Crawler, kill_tree, truth, workers_of
+from crawls import Crawler, kill_tree, killed_after_sales, truth, wait_for_sales, workers_of
 from sandbox_server import Sandbox
 from searches import (
     ALL,
@@ -196,17 +195,18 @@ def _killed(dsn: str, folder: Path, words: list[str], *, kills: int) -> None:
     asked = [part for word in words for part in ("-q", word)]
     with Sandbox("--credentials", "2", "--latency-ms", "120") as sandbox:
         crawler = Crawler.on(sandbox, folder, dsn, [])
-        for killed in range(kills):
+        killed = 0
+        for number in range(kills):
             process = crawler.start("search", *asked)
-            try:
-                process.wait(chance.uniform(0.7, 1.3))
-            except subprocess.TimeoutExpired:
-                family = workers_of(process.pid)
-                if killed % 2 and len(family) == 2:
-                    chance.choice(family).kill()
-                    time.sleep(chance.uniform(0, 0.3))
-                kill_tree(process.pid)
-                process.communicate()
+            in_time = wait_for_sales(process, sandbox, chance.randint(1, 150))
+            family = workers_of(process.pid)
+            if number % 2 and len(family) == 2:
+                chance.choice(family).kill()
+                time.sleep(chance.uniform(0, 0.3))
+            kill_tree(process.pid)
+            process.communicate()
+            killed += in_time
+        assert killed >= kills * 0.6, "there must be work left to be killed in"
         crawler.run("search", *asked)
         for word in words:
             is_exact(crawler, sandbox, word)
@@ -278,11 +278,7 @@ def test_what_was_unreachable_once_is_read_from_the_archive_later_even_if_killed
         crawler.run()
         assert len(crawler.stored_ids()) == 3_200
         process = crawler.start("--archive")
-        try:
-            process.wait(2.2)
-        except subprocess.TimeoutExpired:
-            kill_tree(process.pid)
-            process.communicate()
+        assert killed_after_sales(process, sandbox, 1)
         crawler.run("--archive")
         assert crawler.stored_ids() == sorted(int(i) for i in sandbox.truth_ids("prolific")["ids"])
         assert crawler.select("SELECT unreachable::text FROM crawl_target") == [("{}",)]
@@ -304,11 +300,7 @@ def test_a_search_writes_a_file_of_its_own_and_goes_on_with_it(dsn: str, tmp_pat
     with Sandbox("--credentials", "2", "--latency-ms", "60") as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, None, [], settings="csv = on\nCSVFolder = out")
         process = crawler.start("search", "-q", "coffee", "-q", "library")
-        try:
-            process.wait(1.1)
-        except subprocess.TimeoutExpired:
-            kill_tree(process.pid)
-            process.communicate()
+        assert killed_after_sales(process, sandbox, 1)
         crawler.run("search", "-q", "coffee", "-q", "library")
         floor = id_at(int((now_of(sandbox) - WEEK_S + 300) * 1000))
         for word in ("coffee", "library"):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from crawls import Crawler, kill_tree, truth
+from crawls import Crawler, killed_after_sales, truth
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sandbox_server import Sandbox
@@ -111,11 +110,7 @@ def test_depth_crawls_level_after_level_and_goes_on_after_a_kill(dsn: str, tmp_p
         )
         options = ["-r", "--depth", "2", "--limit", "1"]
         process = crawler.start(*options)
-        try:
-            process.wait(2.0)
-        except subprocess.TimeoutExpired:
-            kill_tree(process.pid)
-            process.communicate()
+        assert killed_after_sales(process, sandbox, 100)
         crawler.run(*options)
         levels = crawler.select(
             "SELECT handle FROM crawl_target WHERE kind = 'timeline' ORDER BY id"

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from crawls import Crawler, ended, kill_tree, truth, wait_until
+from crawls import Crawler, ended, killed_after_sales, truth, wait_until
 from sandbox_server import Sandbox
 from searches import RECENT, covered, is_exact, lost, requests_to, unreachable
 
@@ -163,11 +162,7 @@ def test_killed_trends_go_on_within_their_allowance(dsn: str, tmp_path: Path) ->
         crawler = Crawler.on(sandbox, tmp_path, dsn, [])
         for _ in range(kills):
             process = crawler.start(*options)
-            try:
-                process.wait(chance.uniform(0.8, 1.4))
-            except subprocess.TimeoutExpired:
-                kill_tree(process.pid)
-                process.communicate()
+            assert killed_after_sales(process, sandbox, chance.randint(100, 400))
         crawler.run(*options)
         bought = bought_per_trend(crawler)
         assert len(bought) >= 16
