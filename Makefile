@@ -3,13 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint slow faults chaos bench lock clean
+.PHONY: demo quick test lint slow faults chaos bench lock clean
 
 demo: $(VENV)/to-run
 	$(VENV)/bin/tweetcrawler demo --keep demo
 
 test: $(VENV)/to-develop
 	$(VENV)/bin/pytest -n 4 --dist worksteal
+
+# What is pure, the settings, the layers and the pages: half a minute, before each push.
+QUICK := layers docs settings handles auth_csv coverage queries prices identity flatten flatten_v1 work replacing_files
+quick: $(VENV)/to-develop
+	$(VENV)/bin/pytest -n 2 $(QUICK:%=tests/test_%.py)
 
 lint: $(VENV)/to-develop
 	$(VENV)/bin/ruff check

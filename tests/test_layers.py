@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "tweetcrawler"
+CONTRIBUTING = PACKAGE.parent / "CONTRIBUTING.md"
 
 # From the ground up: a module imports from lower floors only. A folder is one module, unless
 # a part of it is named here. On the ground modules may know those that stand before them.
@@ -19,7 +22,6 @@ GROUND = [
     "errors",
     "secret",
     "prices",
-    "ids",
     "identity",
     "budget",
     "coverage",
@@ -134,3 +136,35 @@ def test_every_module_has_its_place() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_every_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+# -- what CONTRIBUTING.md says of it ---------------------------------------------------
+
+
+def table(heading: str) -> Iterator[list[str]]:
+    """The cells of the rows of the first table under a heading of CONTRIBUTING.md."""
+    section = CONTRIBUTING.read_text("utf-8").partition(f"\n## {heading}\n")[2]
+    rows = section.partition("\n## ")[0].partition("|---")[2].partition("\n\n")[0]
+    for line in rows.splitlines()[1:]:
+        yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def code(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_the_layers_that_are_described_are_those_that_hold() -> None:
+    described = [(int(floor), set(code(names))) for floor, names, _ in table("The layers")]
+    assert described == list(reversed(list(enumerate(FLOORS))))
+
+
+def test_every_module_is_in_the_table_of_tests_and_every_test_too() -> None:
+    rows = [(code(modules), code(tests)) for modules, tests in table("Which tests hold what")]
+    modules = [name for names, _ in rows for name in names]
+    files = [name for _, names in rows for name in names]
+    assert len(modules) == len(set(modules))
+    assert set(modules) == {name.partition(".")[0] for name in FLOOR} | {"sandbox"}
+    folder = PACKAGE.parent / "tests"
+    there = {path.name for path in folder.glob("test_*.py")}
+    assert {name for name in files if not name.endswith("/")} == there
+    assert all((folder / name).is_dir() for name in files if name.endswith("/"))
