@@ -118,6 +118,37 @@ def test_it_stays_within_the_budget_and_goes_on_where_it_stopped(
     assert sandbox.books()["posts_sold"] == len(crawler.stored_ids())
 
 
+@pytest.mark.parametrize("limit", [("--max-posts", "25"), ("--budget", "0.163")])
+def test_it_ends_when_the_budget_of_the_command_is_met(
+    sandbox: Sandbox, dsn: str, tmp_path: Path, limit: tuple[str, str]
+) -> None:
+    """Also with a rest that buys nothing: no midnight makes it larger, unlike that of a day."""
+    crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES[:3], threads=1)
+    process = crawler.start("watch", *limit)
+    try:
+        ended(process, expect=5)
+    finally:
+        process.kill()
+    assert len(crawler.stored_ids()) < len(truth(sandbox, HANDLES[:3]))
+    [(budget,)] = crawler.select("SELECT report->>'budget' FROM crawl_run WHERE exit_code = 5")
+    assert budget == "run"
+
+
+def test_the_budget_of_a_day_does_not_end_it(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+    crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES[:3], threads=1)
+    process = crawler.start("watch", "--budget-per-day", "0.163")
+    try:
+        wait_until(
+            lambda: crawler.select("SELECT count(*) FROM crawl_run WHERE exit_code = 5")[0][0],
+            what="a visit that meets the budget",
+        )
+        [(budget,)] = crawler.select("SELECT report->>'budget' FROM crawl_run")
+        assert (budget, process.poll()) == ("day", None)
+    finally:
+        process.terminate()
+    ended(process, expect=143)
+
+
 def test_it_goes_on_until_it_is_told_to_end(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
     crawler = Crawler.on(
         sandbox, tmp_path, dsn, HANDLES[:2], settings="watchMin = 1s\nwatchMax = 1s"

@@ -27,13 +27,13 @@ from tweetcrawler.errors import (
     TweetcrawlerError,
 )
 from tweetcrawler.leases import ChunkLeases
-from tweetcrawler.news import Fatal, Outcome, Result
+from tweetcrawler.news import Outcome, Result
 from tweetcrawler.outcome import Report
 from tweetcrawler.pages import NoNews
 from tweetcrawler.targets import FAILED, OK, RENAMED, SEARCH, STATES, TIMELINE, Target
 from tweetcrawler.walk import Descent, Reach, Source
 from tweetcrawler.work import handles, searches, timelines
-from tweetcrawler.work.kinds import CRAWL, Chunk, Kind, Work, Worker, one_by_one
+from tweetcrawler.work.kinds import CRAWL, Chunk, Kind, Work, Worker, fatal, one_by_one
 
 # Enough to note many walks without news together; few enough to be lost with a process.
 TARGETS_A_CHUNK = 100
@@ -71,7 +71,7 @@ def crawl_chunk(worker: Worker, targets: list[Target]) -> Result:
                 session.release(worker.owner)
         except TweetcrawlerError as error:
             left = [*result.left, *leases.unnoted]
-            result = replace(result, left=left, fatal=Fatal(str(error), error.exit_code))
+            result = replace(result, left=left, fatal=fatal(error))
     return result
 
 

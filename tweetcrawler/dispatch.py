@@ -409,6 +409,7 @@ class Dispatch:
             self._gates[worker, name] = until
             self._note_wait(result.wait.reason, now, until)
         if result.fatal is not None and not self._ending:
+            self._report.budget = result.fatal.budget
             self._end(result.fatal.exit_code, result.fatal.sentence)
 
     def _note_wait(self, reason: str, now: float, until: float) -> None:

@@ -78,9 +78,13 @@ class LeaseLost(TweetcrawlerError):
 
 
 class BudgetReached(TweetcrawlerError):
-    """What may be spent is spent."""
+    """The budget is used up; `scope` says which: that of the run, the day or the month."""
 
     exit_code = 5
+
+    def __init__(self, sentence: str, scope: str) -> None:
+        super().__init__(sentence)
+        self.scope = scope
 
 
 class TargetRefused(TweetcrawlerError):

@@ -129,10 +129,13 @@ class Wait:
 
 @dataclass(frozen=True)
 class Fatal:
-    """An error that ends the run, with its exit code."""
+    """An error that ends the run, with its exit code; `budget` is the scope of a budget that is
+    used up: "run", "day" or "month".
+    """
 
     sentence: str
     exit_code: int
+    budget: str = ""
 
 
 @dataclass(frozen=True)

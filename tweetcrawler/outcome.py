@@ -22,7 +22,8 @@ class RunReport:
     """The part of a report that is common to all runs.
 
     `totals` are the rows of `Session.totals`; `waited_s` are seconds by reason; `ended`
-    says why the run ended early, if it did.
+    says why the run ended early, if it did; `budget` is the scope of the budget that ended
+    it: "run", "day" or "month".
     """
 
     run: int = 0
@@ -31,6 +32,7 @@ class RunReport:
     waited_s: dict[str, float] = field(default_factory=dict)
     exit_code: int = 0
     ended: str = ""
+    budget: str = ""
 
     def take(self, news: object) -> None:
         """Counts one piece of news."""
@@ -43,7 +45,7 @@ class RunReport:
 
     def as_plain(self) -> dict[str, Any]:
         """The report as JSON can hold it, for the run's record."""
-        return {"seconds": round(self.seconds, 3), "ended": self.ended}
+        return {"seconds": round(self.seconds, 3), "ended": self.ended, "budget": self.budget}
 
 
 @dataclass

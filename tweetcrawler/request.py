@@ -138,7 +138,7 @@ class Requests:
             raise MustWait(
                 LOOK_AGAIN_S, "the rest of the budget is set aside for requests under way"
             )
-        raise BudgetReached(_reached(granted.full, self._job.settings.money))
+        raise BudgetReached(_reached(granted.full, self._job.settings.money), granted.full)
 
     def _page(
         self, session: Session, endpoint: str, ask: Ask, *, kinds: tuple[Kind, ...], about: str

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tweetcrawler.budget import RUN
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.settings.commands import COLLECT, Command
 from tweetcrawler.settings.options import EVERYWHERE, option
 from tweetcrawler.settings.types import duration
 
 if TYPE_CHECKING:
+    from tweetcrawler.outcome import Report
     from tweetcrawler.setup import Opened, Setup
 
 log = logging.getLogger("tweetcrawler")
@@ -49,33 +51,34 @@ def run(setup: Setup, values: Values) -> int:
     ) as opened:
         while True:
             due, next_s = _due(opened)
-            code = _visit(opened, values, due) if due else 0
+            report = _visit(opened, values, due) if due else None
+            code = report.exit_code if report else 0
             if not due and values.once:
                 shown = "" if next_s is None else f"; the next visit is in {next_s:.0f} s"
                 log.info("nothing is due%s", shown)
-            if values.once or _is_final(opened, code):
+            if values.once or (report and _is_final(report)):
                 return code
             pause_s = _pause_s(due, next_s, code)
             if (stopped := _pause(opened.stop, pause_s)) is not None:
                 return stopped
 
 
-def _visit(opened: Opened, values: Values, due: list[str]) -> int:
+def _visit(opened: Opened, values: Values, due: list[str]) -> Report:
     """Crawls these handles, and notes when each is due again."""
     from tweetcrawler import crawl
 
     report = crawl.crawl(opened.run, iter(due), handle_count=len(due))
     with opened.database.session() as session:
         session.schedule(report.run, least_s=values.watch_min_s, longest_s=values.watch_max_s)
-    return opened.told(report)
+    opened.told(report)
+    return report
 
 
-def _is_final(opened: Opened, code: int) -> bool:
-    """Whether another visit makes no sense: a budget of the command does not come back."""
-    if code == 5:
-        money = opened.settings.money
-        return 0 in (money.max_posts, money.budget)
-    return code not in (0, 1)
+def _is_final(report: Report) -> bool:
+    """Whether another visit makes no sense."""
+    # Budgets of a day and X's caps come back at midnight; that of the command does not, and a
+    # rest of it that is too small for one request stays too small.
+    return report.budget == RUN or report.exit_code not in (0, 1, 5)
 
 
 def _pause_s(due: list[str], next_s: float | None, code: int) -> float:

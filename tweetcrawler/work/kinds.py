@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from tweetcrawler.errors import LeaseLost, MustWait, TweetcrawlerError, XUnavailable
+from tweetcrawler.errors import BudgetReached, LeaseLost, MustWait, TweetcrawlerError, XUnavailable
 from tweetcrawler.identity import new_owner
 from tweetcrawler.news import Fatal, Later, Result, Started, Wait
 from tweetcrawler.request import Requests
@@ -212,4 +212,11 @@ def _interrupted(chunk: Chunk, left: Sequence[Any], error: TweetcrawlerError) ->
         return chunk.result(left)
     if isinstance(error, MustWait):
         return chunk.result(left, wait=Wait(error.wait_s, error.reason))
-    return chunk.result(left, fatal=Fatal(str(error), error.exit_code))
+    return chunk.result(left, fatal=fatal(error))
+
+
+def fatal(error: TweetcrawlerError) -> Fatal:
+    """The news of an error that ends the run."""
+    # A command that repeats its runs must know which budget is met: that of a day comes back.
+    budget = error.scope if isinstance(error, BudgetReached) else ""
+    return Fatal(str(error), error.exit_code, budget)
