@@ -24,7 +24,7 @@ K = TypeVar("K")
 
 @dataclass(frozen=True)
 class Purchase:
-    """What one run bought on one UTC day with one credential through one endpoint.
+    """Purchases of one run on one UTC day, with one credential, through one endpoint.
 
     `again` of the posts were stored before. `free` of those had been bought on the same day
     through the same endpoint, so X charges them once: they are the posts of a page that
@@ -44,13 +44,13 @@ class Purchase:
     free: int
 
     def cost(self, tariff: Tariff) -> int:
-        """What X charges for it."""
+        """The price that X charges for it."""
         return tariff.cost(
             self.endpoint, requests=self.pages, posts=self.charged(tariff), users=self.users
         )
 
     def charged(self, tariff: Tariff) -> int:
-        """How many posts X counts."""
+        """Number of posts that X bills."""
         return self.posts - self.free if tariff.once_a_day else self.posts
 
 
@@ -157,19 +157,17 @@ class Known:
 
     @property
     def name(self) -> str:
-        """What an operator knows it by."""
+        """The name that an operator knows."""
         return f"@{self.handle}" if self.kind == TIMELINE else (self.username or self.handle)
 
     @property
     def holes(self) -> list[Hole]:
-        """What is neither covered nor known to be out of reach, newest first; the first
-        reaches to the present.
-        """
+        """Ranges that are neither covered nor out of reach, newest first; the first ends now."""
         return coverage.holes(self.covered, self.unreachable)
 
     @property
     def lost(self) -> list[Range]:
-        """What X will not give, less what came by another way."""
+        """Ranges that X does not give, without those that came from elsewhere."""
         return coverage.difference(self.unreachable, self.covered)
 
     @property
@@ -178,7 +176,7 @@ class Known:
         return self.covered[-1][1] if self.covered else None
 
     def posts_per_s(self, now: float) -> float | None:
-        """How often it posts, by its newest pages; None when they tell nothing."""
+        """Posts per second by its newest pages; None when they tell nothing."""
         posts, oldest = 0, 0
         for count, _, lowest in self.latest:
             posts, oldest = posts + count, lowest

@@ -1,4 +1,4 @@
-"""The arithmetic of budgets: how much a request may bring, so that no limit is ever exceeded.
+"""The arithmetic of budgets: the most that a request may return, so that no limit is exceeded.
 
 Before a request is sent, what it may cost at most is set aside; its answer settles it.
 Money is in millionths of a USD. Nothing here talks to a store: callers keep those apart that
@@ -78,7 +78,7 @@ class Room:
     held_posts: int = 0
 
     def units(self, want: Want, *, when_all_is_back: bool = False) -> int | None:
-        """How many units fit in, None when not even the request does.
+        """Number of units that fit in; None when not even the request does.
 
         `when_all_is_back`: if every request under way brought nothing.
         """
@@ -101,8 +101,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Grant:
-    """What a request may bring: `units`; or None, and then `full` names the limit that is
-    used up for good.
+    """The units that a request may return; with None, `full` names the limit that is used up.
 
     Without either it has to wait for requests under way.
     """
@@ -127,9 +126,7 @@ class Reserved:
     micro_usd: int
 
     def is_lost(self, now: float) -> bool:
-        """Whether nobody will ever tell what this request brought: its process is gone, or
-        silent for long.
-        """
+        """True if the answer will never be known: its process is gone, or silent for long."""
         # A process of another machine cannot be looked at: only the time tells.
         is_old = self.reserved_at < now - LOST_AFTER_S
         return is_old or not self.owner or is_gone(self.owner)

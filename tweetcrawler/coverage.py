@@ -1,4 +1,4 @@
-"""Which tweet ids of a target are known completely, and what to ask next.
+"""Coverage of a target: the completely known ids, and the next question to X.
 
 A range is a pair `(lower, upper)` of tweet ids, lower inclusive, upper exclusive. A
 coverage is a list of ranges, ascending and disjoint: the text form is PostgreSQL's
@@ -97,7 +97,7 @@ EVERYTHING = Bounds()
 
 
 def holes(*known: Iterable[Range], within: Bounds = EVERYTHING) -> list[Hole]:
-    """What the known ranges (covered, unreachable) leave open within the bounds, newest first."""
+    """Ranges within the bounds that are neither covered nor unreachable, newest first."""
     outside = [(1, within.lowest)]
     found = _holes(union(outside, *known))
     if within.end is None:
@@ -143,7 +143,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Learned:
-    """What one answer makes known: ids covered, ids that X will never give, and why not."""
+    """Ids that one answer covers, and ids that X will never give, with the reason."""
 
     covered: Range | None = None
     unreachable: Range | None = None

@@ -131,7 +131,7 @@ class Session:
         self._write_out_all()
 
     def totals(self, run: int) -> list[dict[str, Any]]:
-        """What the run bought, from its pages: one dict a (credential, endpoint).
+        """Purchases of the run, from its pages: one dict per credential and endpoint.
 
         Keys: credential, endpoint, pages, posts, users, new, updated, again (posts that
         were stored already). A post counts as new until the file is written and shows that
@@ -268,7 +268,7 @@ class Session:
         return self._books.write(work)
 
     def posts_above(self, target: int, tweet_id: int) -> int:
-        """How many posts of the target were received that are not older than this id."""
+        """Number of received posts of the target that are not older than this id."""
 
         def work(connection: Connection) -> int:
             row = connection.execute(

@@ -1,4 +1,4 @@
-"""What X offers: the names of its endpoints, and how much one request of each brings.
+"""X's endpoints: their names, and the size of one answer.
 
 The numbers are X's own, from its API description and its documents.
 """

@@ -1,4 +1,4 @@
-"""What each of the 21 columns is in X's words, and what X must be asked for to fill them.
+"""The 21 columns from X's fields, and the fields that X must be asked for.
 
 A page goes in as X sent it, rows come out; nothing else happens. X names the same things in
 two ways: as tweets (`referenced_tweets`, `note_tweet`, `retweet_count`, `includes.tweets`)
@@ -254,7 +254,7 @@ def each_row(
 
 
 class _Includes(NamedTuple):
-    """What a page includes, by id or media key."""
+    """The included objects of a page, by id or media key."""
 
     users: dict[str, dict[str, Any]]
     tweets: dict[str, dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Ids of posts, their bounds, and the moment that each of them holds.
+"""Ids of posts: their bounds, and the time that each of them holds.
 
 Since 4 November 2010 an id is a *snowflake*: milliseconds since an epoch of Twitter's own,
 above 22 bits of machine and sequence. https://github.com/twitter-archive/snowflake

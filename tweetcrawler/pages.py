@@ -69,7 +69,7 @@ class Batch:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing of it would be missed: no post was paid for, and nothing was learned."""
+        """True if losing it would cost nothing: no post was paid for, and nothing was learned."""
         bought = self.rows or self.refused or self.bought.posts
         learned = self.covered or self.unreachable or self.username
         counted = self.account_posts is not None or self.bought.cost is not None

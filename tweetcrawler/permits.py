@@ -52,7 +52,7 @@ _PROXY = "*proxy"  # everything that one credential sends through its proxy
 
 
 class Books(Protocol):
-    """Where the buckets are kept, for all processes."""
+    """The store of the buckets, shared by all processes."""
 
     def change_buckets(
         self,
@@ -69,7 +69,7 @@ class Books(Protocol):
 
 
 class Keys(Protocol):
-    """What the ledger needs to know of a credential: whose buckets it opens, never a secret."""
+    """The parts of a credential that the ledger needs: its fingerprints, never a secret."""
 
     @property
     def name(self) -> str: ...
@@ -223,7 +223,7 @@ class Ledger:
         return known
 
     def settle(self, books: Books, permit: Permit, rate: Rate | None) -> None:
-        """Takes the word of a good answer to the books, as often as it is news.
+        """Updates the shared bucket from an answer's headers, if they say something new.
 
         An answer without headers of its bucket says only that X answers.
         """
@@ -283,7 +283,8 @@ class Ledger:
         return healed
 
     def refused(self, books: Books, permit: Permit, error: XError, *, again: bool = False) -> str:
-        """Takes a refusal to the books: who or what is closed by it, and for how long.
+        """Records a refusal in the ledger: it closes a bucket, a credential or an account for a
+        time.
 
         Gives a sentence for the log. The caller reserves another permit and tries again, or
         gives up. A request that fails `again` says nothing new of its endpoint.

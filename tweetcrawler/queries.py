@@ -28,7 +28,7 @@ def normalised(query: str) -> str:
 
 
 def key_of(query: str) -> str:
-    """What tells a normalised query from another: itself, or its digest when it is long."""
+    """Identity of a normalised query: itself, or its digest when it is long."""
     encoded = query.encode()
     return query if len(encoded) <= _KEY_MAX_BYTES else f"sha256:{sha256(encoded).hexdigest()}"
 

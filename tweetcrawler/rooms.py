@@ -1,4 +1,4 @@
-"""Rooms of the program: who brings commands, kinds of work and tables, as a list of names.
+"""The list of rooms, which bring commands, kinds of work and tables.
 
 A room is a folder. It registers itself by one line in `ROOMS`, and nothing below it learns of
 it: its modules are named as text and loaded only when they are needed.

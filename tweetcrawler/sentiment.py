@@ -33,7 +33,7 @@ def scorer() -> Callable[[str], float]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Word:
-    """What the rules want to know of a word."""
+    """Properties of a word that the rules use."""
 
     text: str = ""
     """In lower case, without punctuation around it; empty if no rule names the word."""
@@ -215,7 +215,7 @@ def _is_mixed(tokens: Sequence[str]) -> bool:
 
 
 def _turn_at_but(values: list[float], places: Sequence[int], *, words: Sequence[_Word]) -> None:
-    """What comes before the first "but" counts half, what comes behind it half as much again.
+    """Halves the scores before the first "but", and adds half to those after it.
 
     Each value is looked up by what it is, so of two equal ones the first is changed,
     perhaps twice.

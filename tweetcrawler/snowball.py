@@ -1,4 +1,4 @@
-"""The next level: whom the stored posts refer to, and who is not known yet."""
+"""The next level of a snowball: users that stored posts refer to and that are not known yet."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def next_level(
 
 
 def _quoted(bodies: Iterable[bytes]) -> Counter[str]:
-    """How many posts quote each author; a post that stands on several pages counts once."""
+    """Number of posts that quote each author; a post on several pages counts once."""
     counts: Counter[str] = Counter()
     seen: set[int] = set()
     for body in bodies:

@@ -23,7 +23,7 @@ class State:
     """A state of a target or a post.
 
     `done`: everything that X gives of it is stored. `rests`: X said why it gives nothing,
-    so it is asked again only after `recheckDays`.
+    so it is asked again only after --recheck-days.
     """
 
     name: str

@@ -367,7 +367,7 @@ class _DeadlinePassed(Exception):
 
 
 def _deadline(seconds: float, cut: Callable[[], None]) -> AbstractContextManager[None]:
-    """Ends what is under way after so many seconds, whatever it waits for.
+    """Ends the code inside after `seconds`, during any kind of wait.
 
     A read timeout starts again with each byte, and a header that drips is not seen by any
     caller. In the main thread a signal interrupts both, for the price of two system calls.

@@ -102,7 +102,7 @@ class X:
 
     @property
     def ahead_s(self) -> float:
-        """How far X's clock is ahead of this machine's, by the last answer; 0 before it."""
+        """Seconds that X's clock is ahead of this machine's, by the last answer; 0 before it."""
         return self._client.clock_ahead_s
 
     def users_by(self, usernames: Sequence[str], *, user_auth: bool) -> Page:

@@ -1,4 +1,4 @@
-"""What archives hold: any file of posts that people keep, as one JSON value after the other.
+"""Files of collected posts, read as a sequence of JSON values.
 
 Files are recognised by their first bytes, never by their names: compressed or not, a tar of
 such files, text in UTF-8 or UTF-16. They are read as a stream, once, from the front. In the
@@ -595,7 +595,7 @@ class Piece(NamedTuple):
 
 
 def recognise(value: Any) -> list[Piece]:
-    """What stands in a document, in its order; an array is what its elements are. Never raises."""
+    """The items of a document in their order; an array counts as its elements. Never raises."""
     if isinstance(value, dict):
         return _of_object(value)
     if isinstance(value, list):

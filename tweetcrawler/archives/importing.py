@@ -1,4 +1,4 @@
-"""The import: files of posts become rows of the table, and a report says what was in them.
+"""Imports files of posts into the table, and reports their contents.
 
 A file is read by one process, from where it was left: rows, counts and position are saved
 in one transaction. Imported posts never become coverage, since nobody knows what is missing

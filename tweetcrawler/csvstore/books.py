@@ -176,7 +176,7 @@ class Bookkeeping:
         return self._connection
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
-        """What the attempt gives, tried again while another process is in the way."""
+        """The result of the attempt, retried while another process is in the way."""
         patience = _Patience(self._stopping)
         while True:
             try:
@@ -197,7 +197,7 @@ def lost(folder: Path) -> DatabaseError:
 
 
 class _Patience:
-    """How long other processes are waited for: not long any more once the run is to end."""
+    """Patience with other processes: short once the run is to end."""
 
     def __init__(self, stopping: Callable[[], bool]) -> None:
         self._stopping = stopping
@@ -399,7 +399,7 @@ def note_found(connection: Connection, one: Found, now: float) -> None:
 
 
 def forget_if_deleted(connection: Connection, target: int, path: Path) -> None:
-    """What is not stored must be read again: a deleted file takes the coverage with it."""
+    """Forgets the coverage of a deleted file, since its posts must be read again."""
     row = connection.execute(
         "SELECT covered <> '{}' OR unreachable <> '{}' FROM crawl_target WHERE id = ? AND written",
         [target],

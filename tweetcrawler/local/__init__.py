@@ -1,1 +1,1 @@
-"""What runs on this machine for its operator: the private PostgreSQL server and the demo."""
+"""Programs for the operator's own machine: the private PostgreSQL server and the demo."""

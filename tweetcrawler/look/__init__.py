@@ -1,1 +1,1 @@
-"""What is bought, known, open and to come: plans, status, reports, and how they are shown."""
+"""Plans, status and reports, and their display."""

@@ -49,7 +49,7 @@ NOTHING = Span()
 
 @dataclass(frozen=True)
 class Need:
-    """What the next visit of a target takes: users to look up, pages to ask for, posts to buy."""
+    """Needs of the next visit of a target: users to look up, pages to ask for, posts to buy."""
 
     users: Span = NOTHING
     posts: Span = NOTHING
@@ -64,8 +64,7 @@ class Need:
 def of_timeline(
     known: Known | None, now: float, *, typical: float | None, resting: Iterable[str]
 ) -> Need:
-    """What a user's timeline takes; `typical` is how many posts an unknown one has, None
-    when nothing tells.
+    """Needs of a user's timeline; `typical` is the posts of an unknown one, or None.
 
     Who is in one of the states `resting` is left alone until asked for again.
     """
@@ -87,9 +86,7 @@ def of_timeline(
 
 
 def of_search(known: Known | None, now: float, *, counted: int | None, page: int = PAGE) -> Need:
-    """What a search takes; `counted` is what X says of the number of its posts, if it was
-    asked.
-    """
+    """Needs of a search; `counted` is X's number of its posts, if X was asked."""
     if counted is not None and not (known and known.covered):
         return Need(
             NOTHING, *_pages(Span(counted * GIVEN_LEAST, counted, counted * 1.02 + 5), page)
@@ -104,7 +101,7 @@ def of_search(known: Known | None, now: float, *, counted: int | None, page: int
 
 
 def _total(known: Known, typical: float | None) -> Span:
-    """How many posts X gives of the account, all in all."""
+    """Number of posts that X gives of the user in total."""
     if known.account_posts is None:
         return Span(0, _at_most(typical), DEPTH_LIMIT)
     count = min(known.account_posts, DEPTH_LIMIT)
@@ -116,14 +113,14 @@ def _at_most(typical: float | None) -> float | None:
 
 
 def _rest(known: Known, total: Span) -> Span:
-    """What is left below the newest known post, or of the whole timeline."""
+    """Posts left below the newest known one, or in the whole timeline."""
     have = known.posts
     likely = None if total.likely is None else max(0.0, total.likely - have)
     return Span(max(0.0, total.low - have), likely, max(0.0, total.high - have))
 
 
 def _fresh(known: Known, now: float) -> Span:
-    """What was written since everything up to the top was stored."""
+    """Posts written since the top of the coverage."""
     top_id = known.top_id
     rate = known.posts_per_s(now)
     if top_id is None or rate is None:

@@ -1,4 +1,4 @@
-"""A plan: what a run will take in requests, posts, money and time, before anything is bought.
+"""Plan of a run: its requests, posts, money and time, before anything is bought.
 
 It is made of what is stored: coverage, how often targets posted, what the windows hold.
 What nothing tells is a range.
@@ -38,7 +38,7 @@ _USER_AND_APP = ("user", "app")
 
 
 class Keys(Protocol):
-    """What a plan needs to know of a credential."""
+    """The parts of a credential that a plan needs."""
 
     @property
     def name(self) -> str: ...
@@ -50,8 +50,8 @@ class Keys(Protocol):
 
 @dataclass
 class Plan:
-    """What a run will take. `requests` are by endpoint; `known` says how many of the
-    `targets` are stored already.
+    """Forecast of a run. `requests` are by endpoint; `known` counts the `targets` that are stored
+    already.
 
     `time_s` is None where nothing tells the number of requests; `narrow` is the endpoint
     that takes longest.
@@ -100,7 +100,7 @@ class Plan:
 
 
 def subject_of(arguments: Mapping[str, Any]) -> str:
-    """What tells one kind of run from another: the command and what it works on."""
+    """Identity of a kind of run: its command and its targets."""
     command = str(arguments.get("command", "crawl"))
     values = arguments.get("values") or {}
     if command == "search":
@@ -255,9 +255,7 @@ def noted(plan: Plan, reader: Reader, tariff: Tariff) -> Plan:
 
 
 def typical_posts(reader: Reader) -> float | None:
-    """How many posts the crawled timelines of the store have on average; None when there
-    are too few.
-    """
+    """Average number of posts of the crawled timelines; None when there are too few."""
     counts = [
         known.posts
         for known in reader.sampled(SAMPLE)
@@ -267,7 +265,7 @@ def typical_posts(reader: Reader) -> float | None:
 
 
 def of_one(known: Known, reader: Reader, tariff: Tariff) -> Plan:
-    """What the next visit of one target takes."""
+    """The plan of the next visit of one target."""
     plan = Plan(known.name, reader.now(), targets=1, known=1, posts_stored=known.posts)
     if known.kind == TIMELINE:
         need = of_timeline(known, plan.made_at, typical=None, resting=RESTING)
@@ -279,7 +277,7 @@ def of_one(known: Known, reader: Reader, tariff: Tariff) -> Plan:
 
 
 def next_run(reader: Reader, tariff: Tariff) -> Plan:
-    """What one more run over all timelines of the store takes; by a sample when there are many."""
+    """The plan of one more run over all stored timelines; from a sample when there are many."""
     targets = sum(
         count for kind, state, count in reader.states() if kind == TIMELINE and state not in RESTING
     )
@@ -319,9 +317,7 @@ def sections(plan: Plan, tariff: Tariff) -> list[Section]:
 
 
 def kept_beside(reader: Reader, number: int, tariff: Tariff) -> Section | None:
-    """A run beside the plan that was made of it; None when there is none since the last run
-    of its kind.
-    """
+    """A run next to its plan; None when no plan was made since the last run of its kind."""
     found = reader.runs(run=number)
     if not found:
         return None
@@ -352,7 +348,7 @@ def kept_beside(reader: Reader, number: int, tariff: Tariff) -> Section | None:
 
 
 def beside(planned: Mapping[str, Any], took: Mapping[str, float]) -> Section:
-    """What was planned beside what it took: requests, posts, users, usd."""
+    """Plan and result side by side: requests, posts, users, USD."""
     rows = []
     for name, key in (
         ("requests", "requests_total"),
@@ -385,9 +381,7 @@ def _said(value: float | None) -> str:
 def _buckets_now(
     endpoint: str, credentials: Sequence[Keys], windows: Sequence[Window], tariff: Tariff
 ) -> Iterable[BucketNow]:
-    """What each credential opens of an endpoint: as learned, else as the tariff says. Apps
-    count once.
-    """
+    """Buckets of an endpoint by credential, as learned or by the tariff; an app counts once."""
     guess = tariff.limits.get(endpoint)
     seen: set[str] = set()
     for credential in credentials:

@@ -1,5 +1,4 @@
-"""The report: what was collected, how, how completely and for how much, as one page without
-any other file.
+"""The report as one self-contained page: posts, methods, completeness and cost.
 
 The page holds its pictures as SVG, whose colours follow the reader's light or dark; it
 loads and runs nothing.
@@ -45,7 +44,7 @@ _LABELS = {
 
 @dataclass
 class Findings:
-    """What a report tells, gathered from one moment of the database."""
+    """Contents of a report, read at one moment of the database."""
 
     place: str
     at: float

@@ -1,4 +1,4 @@
-"""Answers for readers, in pieces that a terminal, a Markdown file and a page can show alike."""
+"""Sections of an answer, for a terminal, a Markdown file and a page alike."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The state of things: what is stored, spent and open, as plain values that JSON can hold,
-and as sections.
+"""Status: posts stored, money spent and work left, as plain values and as sections.
 
 Fast on a million targets: they are counted through an index, listed a few at a time, and
 sampled for what a run would take next.
@@ -195,7 +194,7 @@ _RUN_HEADINGS = ["run", "command", "began (UTC)", "took", "ended", "requests", "
 
 
 def sections(status: Mapping[str, Any]) -> list[Section]:
-    """What `of_all` gave, for readers."""
+    """The result of `of_all` as sections."""
     return [
         Section(
             "targets",
@@ -233,7 +232,7 @@ def _coverage_section(listed: Sequence[Mapping[str, Any]]) -> Section:
 
 
 def detail_sections(detail: Mapping[str, Any]) -> list[Section]:
-    """What `in_detail` gave, for readers."""
+    """The result of `in_detail` as sections."""
     about = [f"state: {detail['state']}" + (f" ({detail['reason']})" if detail["reason"] else "")]
     about.append(
         f"since: {moment(detail['since'])} UTC; last crawled: {moment(detail['crawled_at'])} UTC"
@@ -288,7 +287,7 @@ def _sum(total: Sum) -> Json:
 
 
 def _reserved(rows: Sequence[Reserved], now: float) -> Json:
-    """What is set aside: for requests under way, and for those whose answer nobody saw."""
+    """Reservations: of requests under way, and of requests without a seen answer."""
     lost = [row for row in rows if row.is_lost(now)]
     alive = [row for row in rows if row not in lost]
     return {

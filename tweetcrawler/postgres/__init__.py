@@ -1,1 +1,1 @@
-"""Statements of PostgreSQL by table; `db` is the door to them."""
+"""Statements of PostgreSQL by table, used through `db`."""

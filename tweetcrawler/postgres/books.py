@@ -57,7 +57,7 @@ class Reader(KnownTargets):
     def purchases(
         self, *, since: float | None = None, until: float | None = None, run: int | None = None
     ) -> list[Purchase]:
-        """What was bought in a time (from `since` on, before `until`), or by one run."""
+        """Purchases from `since` on and before `until`, or of one run."""
         chosen = []
         if run is not None:
             chosen.append(_page.run_id == run)
@@ -68,9 +68,7 @@ class Reader(KnownTargets):
         return [Purchase(*row) for row in self._rows(_purchases(and_(true(), *chosen)))]
 
     def reserved(self) -> list[Reserved]:
-        """What requests under way may cost, and requests whose process was killed may have
-        cost.
-        """
+        """Reservations of requests under way, and of requests whose process was killed."""
         return [Reserved(*row) for row in self._rows(_RESERVED)]
 
     def windows(self) -> list[Window]:
@@ -90,7 +88,7 @@ class Reader(KnownTargets):
         return (rows[0][0], rows[0][1]) if rows else None
 
     def usages(self) -> list[Usage]:
-        """What X last told each credential of its project's posts."""
+        """X's last count of the project's posts, by credential."""
         found = []
         # The body is kept as X sent it: fields that X adds are there once somebody reads them.
         for credential, asked_at, body in self._connection.execute(_USAGES, [USAGE]):
@@ -104,9 +102,7 @@ class Reader(KnownTargets):
         return dict(self._rows(_APPS))
 
     def posts_by_day(self, *, lowest: int) -> list[tuple[date, int]]:
-        """How many of the stored posts were written on each UTC day, from an id on; by
-        their ids.
-        """
+        """Number of stored posts by UTC day of writing, from an id on; computed from the ids."""
         t = posts(self._table)
         ms = t.c.id.op(">>")(literal_column("22")) + literal_column(str(EPOCH_MS))
         day = func.timezone("UTC", at(ms / literal_column("1000.0"))).cast(Date).label("day")

@@ -26,7 +26,7 @@ class Budgets(Connected):
     def set_aside(
         self, run: int, owner: str, page: uuid.UUID, want: Want, limits: Limits, tariff: Tariff
     ) -> Grant:
-        """How much a request may bring, set aside under the id of the page that will be saved.
+        """Reserves the most that a request may return, under the id of its future page.
 
         Saving that page with its `cost` settles it; `take_back` and `give_up_money` are for
         what brought none.
@@ -107,7 +107,7 @@ def _spent(
 def _counted_again(
     connection: psycopg.Connection[Any], scope: str, period: str, tariff: Tariff
 ) -> tuple[int, int]:
-    """What the stored pages of the period cost: those of runs without a budget, too.
+    """Cost of all stored pages of the period, also of runs without a budget.
 
     The period's row is locked, and each that takes from a budget changes it in the
     transaction that saves the page: so no page is counted twice or left out.

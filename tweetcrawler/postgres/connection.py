@@ -99,7 +99,7 @@ _PASSING_STATES = {"25P03", "25P04", "25006"}
 
 
 def passes(error: psycopg.Error) -> bool:
-    """Whether the same again may work later."""
+    """True if a retry may work later."""
     if error.sqlstate in _PERMANENT:
         return False
     return isinstance(error, _PASSING) or error.sqlstate in _PASSING_STATES

@@ -1,4 +1,4 @@
-"""Rows and pages read for others: which columns, which of them, and of which types."""
+"""Rows and pages for export: columns, filters and types."""
 
 from __future__ import annotations
 

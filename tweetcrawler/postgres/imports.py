@@ -15,7 +15,7 @@ from tweetcrawler.postgres.pages import STAGE, STAGE_COPY, load_cut_statement, l
 
 @dataclass(frozen=True)
 class ImportState:
-    """How far a file was imported, and what it held up to there.
+    """Position of an import in its file, and the counts up to there.
 
     `position` is (members of a tar, bytes, lines) that are done; `posts` had a row, `new`
     and `updated` of them changed the table; `others` counts by name what gave no row.

@@ -45,7 +45,7 @@ class KnownTargets:
         return statements.rows(self._connection, statement, **values)
 
     def states(self) -> list[tuple[str, str, int]]:
-        """How many targets are of each kind and state."""
+        """Number of targets by kind and state."""
         return self._rows(_STATES)
 
     def known(self, handles: Sequence[str]) -> dict[str, Known]:

@@ -89,7 +89,7 @@ class Targets(Connected):
         self.do(work)
 
     def posts_above(self, target: int, tweet_id: int) -> int:
-        """How many posts of the target were received that are not older than this id."""
+        """Number of received posts of the target that are not older than this id."""
         return self._posts(_POSTS_ABOVE, target, tweet_id)
 
     def posts_within(self, target: int, seconds: float) -> int:

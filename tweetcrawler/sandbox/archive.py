@@ -38,7 +38,7 @@ class Archive:
             yield id_, person, doc if query.matches(doc) else None
 
     def tags(self, since_ms: int) -> Counter[str]:
-        """How often each hashtag was used since then, spelled as it was first seen."""
+        """Number of uses of each hashtag since then, spelled as first seen."""
         counts: Counter[str] = Counter()
         spelled: dict[str, str] = {}
         for id_, person in self._between(self._world.known(), lowest_id(since_ms), 2**63):

@@ -1,4 +1,4 @@
-"""Who is asking: keys that follow from the seed, and the check of tokens and signatures."""
+"""Authentication: keys from the seed, and the check of tokens and signatures."""
 
 from __future__ import annotations
 

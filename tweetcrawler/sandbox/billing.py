@@ -1,4 +1,4 @@
-"""The books: what was asked, what was sold to whom, and what a project may still buy."""
+"""The ledger of sales: requests, posts sold by user, and the rest of each project's cap."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Books:
     def sell(
         self, credential: Credential, endpoint: str, answer: Answer, *, broken: bool = False
     ) -> None:
-        """Writes down a 200. The project is charged for each post once a UTC day and endpoint."""
+        """Records a 200. The project is charged for each post once per UTC day and endpoint."""
         account = self.account(credential)
         charged_posts = 0
         if answer.posts:

@@ -1,4 +1,4 @@
-"""X's REST endpoints: what each takes, who may call it, and what it answers."""
+"""X's REST endpoints: parameters, permitted callers and answers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ WOEIDS = {
 
 @dataclass(slots=True)
 class Place:
-    """What endpoints look at: the world and the server's own things."""
+    """The world and the server's state, as endpoints see them."""
 
     world: World
     archive: Archive

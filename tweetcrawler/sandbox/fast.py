@@ -79,7 +79,7 @@ class FastPages:
         return Answer({}, posts=posts, raw=body[:-1] + b',"meta":' + orjson.dumps(meta) + b"}")
 
     def id_in_slot(self, person: MadePerson, slot: int) -> int:
-        """The id of the post that is so many places below the person's newest."""
+        """The id of the post this many places below the person's newest."""
         return lowest_id(self._newest_ms - slot * 1000) | person.tag
 
     @staticmethod

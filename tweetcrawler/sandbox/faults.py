@@ -1,4 +1,4 @@
-"""Faults on demand: which requests they meet, and what they make of an answer."""
+"""Faults on demand: the requests they hit, and the answers they give."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ _PAGED = frozenset(
 
 @dataclass(slots=True)
 class Met:
-    """What a fault may look at to see whether a request is meant."""
+    """The parts of a request that a fault can match."""
 
     endpoint: str
     credential: str
@@ -210,7 +210,7 @@ class Faults:
 def refusal(
     name: str, wanted: dict[str, Any], *, app: str, supported: list[str], token: str, subject: str
 ) -> Refusal:
-    """The answer that the fault puts in place of the true one."""
+    """The answer of the fault instead of the true one."""
     if name == "status":
         status = int(wanted.get("status", 503))
         if wanted.get("html"):

@@ -1,4 +1,4 @@
-"""What a caller may ask for, and the cutting of whole objects to what was asked."""
+"""Fields that a caller may ask for; cuts whole objects to them."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class Asked:
 
 
 def asked(parameters: Mapping[str, str]) -> Asked:
-    """What a request with these (already checked) parameters asks for."""
+    """The fields asked for by these (already checked) parameters."""
     get = parameters.get
     return _asked(
         get("tweet.fields"),

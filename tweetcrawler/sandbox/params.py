@@ -28,7 +28,7 @@ Rule = Callable[[str, str], Any]
 
 @dataclass(slots=True, frozen=True)
 class Rules:
-    """What one endpoint accepts: a rule for every parameter, and those that must be there."""
+    """Rules of one endpoint: one per parameter, and the required ones."""
 
     of: Mapping[str, Rule]
     required: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Who lives in the made world: a person follows from the seed and the handle alone.
+"""People of the made world: each follows from the seed and the handle alone.
 
 An id of X's size holds a handle of up to twelve signs, so that an id found in somebody's
 database is understood by a server that never heard the handle. Longer handles are known
@@ -286,7 +286,7 @@ def _describe(user: dict[str, Any], dice: Dice) -> None:
 
 
 def _public_names(seed: str) -> tuple[str, ...]:
-    """Two hundred handles of people who post several times a day and whom everybody quotes."""
+    """Two hundred handles of people who post several times per day and are often quoted."""
     dice = Dice(f"{seed} public".encode())
     names: dict[str, None] = {}
     while len(names) < 200:

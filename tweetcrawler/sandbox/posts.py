@@ -134,7 +134,7 @@ class Post:
 
 
 class People(Protocol):
-    """What a writer of posts must know of others."""
+    """The facts about other people that a writer of posts needs."""
 
     public_names: tuple[str, ...]
 

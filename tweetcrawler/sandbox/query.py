@@ -46,12 +46,12 @@ _HAS = frozenset(
 
 
 class BadQuery(ValueError):
-    """What X says about a query that it cannot read."""
+    """X's message about an unreadable query."""
 
 
 @dataclass(slots=True)
 class Doc:
-    """What searching needs of a post."""
+    """The parts of a post that a search needs."""
 
     id: int
     author: str

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001  texts of the world in many scripts
-"""What people say in the made world: fragments of texts, names, places, things."""
+"""Vocabulary of the made world: fragments of texts, names, places, things."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The made world: whoever is asked for exists, and every post of theirs can be found by its id."""
+"""The made world: every requested user exists, and every post can be found by its id."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Missing:
 
 
 class World(Protocol):
-    """What the endpoints ask of a world, made or recorded."""
+    """The interface of a world, made or recorded, for the endpoints."""
 
     version: int
     """Grows with every change; what was remembered of an older version is stale."""
@@ -97,7 +97,7 @@ class MadeWorld:
     # -- people -----------------------------------------------------------
 
     def named(self, name: str) -> MadePerson | None:
-        """Who has this handle now; None when nobody has it."""
+        """The person with this handle now; None without one."""
         folded = name.lower()
         if folded not in self._renamed and (
             folded in self._names_left or folded.startswith("renamed_")
@@ -219,7 +219,7 @@ class MadeWorld:
         return kind in REPLIES, kind in RETWEETS
 
     def id_in_slot(self, person: Person, slot: int) -> int:
-        """The id of the post that is so many places below the person's newest."""
+        """The id of the post this many places below the person's newest."""
         made = self._own(person)
         return made.id_of(made.last_k - slot)
 

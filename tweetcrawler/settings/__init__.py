@@ -122,7 +122,7 @@ class Place:
 
     @property
     def names_server(self) -> bool:
-        """Whether anything was said of a server; the name of a table says nothing of it."""
+        """True if any option names a server; the name of a table does not."""
         said = (self.dbname, self.dbuser, self.dbpass, self.dbhost, self.dbport)
         return any(value is not None for value in said)
 

@@ -90,7 +90,7 @@ def ask_credentials(ask: Callable[[str], str]) -> Credential:
 
 
 def no_credentials_sentence() -> str:
-    """What to say when no auth CSV is configured and nobody can be asked."""
+    """Message for a call without auth CSV and without a terminal."""
     return (
         "No auth CSV is configured, and there is no terminal to ask for keys; set authCSV in "
         f"tweet.ini or --auth-csv to a CSV file with the header {', '.join(KEY_COLUMNS)}."

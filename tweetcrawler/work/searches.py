@@ -41,7 +41,7 @@ _RECENT_NOTE = (
 _RETWEETS_NOTE = (
     "a search for words or hashtags brings no retweets, since X leaves them out (from May 2026 on)"
 )
-_CAP_NOTE = "trends that have had --maxPerTrend posts within a week get no more for now"
+_CAP_NOTE = "trends that have had --max-per-trend posts within a week get no more for now"
 
 
 def work(queries: Sequence[str], reach: Reach) -> Work:

@@ -69,7 +69,7 @@ def lend(data: Path | None = None, binaries: Path | None = None) -> Iterator[str
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """What is known of a server from outside; `port` is None unless it runs."""
+    """State of a server seen from outside; `port` is None unless it runs."""
 
     data: Path
     created: bool

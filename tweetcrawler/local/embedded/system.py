@@ -94,7 +94,7 @@ def call(
 
 
 def command_line(pid: int) -> str:
-    """How a process was called, or nothing when it is none (any more)."""
+    """Command line of a process; empty when there is no such process."""
     if Path("/proc/self/cmdline").exists():
         try:
             return (
