@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import filecmp
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from sandbox_server import Sandbox
 
 from tweetcrawler.db import Database, newest_schema
 from tweetcrawler.pages import Bought
@@ -22,12 +25,62 @@ ROOM = '''\
 
 from tweetcrawler.rooms import Room
 
-ROOM = Room(commands=("tweetcrawler.madeup.command",))
+ROOM = Room(
+    commands=("tweetcrawler.madeup.command",),
+    kinds=("tweetcrawler.madeup.looks:LOOK",),
+)
+'''
+
+KIND = '''\
+"""Kind of work `madeup`: buys the user of each name, and stores X's answer alone."""
+
+import logging
+import os
+from dataclasses import dataclass
+from functools import partial
+
+from tweetcrawler.endpoints import USERS_BY
+from tweetcrawler.news import Outcome, PageRead
+from tweetcrawler.work.kinds import Kind, Work, one_by_one
+
+NAME = "madeup"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Greeting:
+    """The word before a name."""
+
+    word: str
+
+
+def work(names, greeting):
+    return Work({NAME: names}, {NAME: greeting}, total=len(names))
+
+
+def look_chunk(worker, names):
+    return one_by_one(worker, names, partial(_look, worker))
+
+
+def _look(worker, name, _chunk):
+    greeting = worker.job.parameters[NAME]
+    with worker.session() as session:
+        with worker.requests.buying(session, USERS_BY, 1, what="users") as purchase:
+            purchase.ask(lambda x, user_auth: x.users_by([name], user_auth=user_auth))
+        session.save_page(worker.job.run, purchase.bought)
+    log.info("%s %s from process %d", greeting.word, name, os.getpid())
+    worker.tell(PageRead(purchase.credential))
+    worker.tell(Outcome(name, "ok"))
+
+
+LOOK = Kind(NAME, do=look_chunk, called=str)
 '''
 
 COMMAND = '''\
 """Command `madeup`: counts something made up."""
 
+import json
+import os
 from dataclasses import dataclass
 
 from tweetcrawler.settings.commands import Command, Words
@@ -37,18 +90,35 @@ from tweetcrawler.settings.types import whole
 
 @dataclass(frozen=True)
 class Values:
-    """Things, and how often each is told."""
+    """Things, how often each is told, and whether X is asked about them."""
 
     things: tuple[str, ...] = ()
     how_often: int = 1
+    look: bool = False
 
 
 def run(setup, values):
-    """Tells the things, and how many posts are stored."""
+    """Tells the things, or asks X about them."""
+    if values.look:
+        return look(setup, values.things)
     with setup.database("madeup counts in a table") as database, database.session() as session:
         for thing in values.things * values.how_often:
             setup.front.say(thing)
     return 0
+
+
+def look(setup, things):
+    """Lets worker processes ask X, and tells what X's stored answers are about."""
+    from tweetcrawler.endpoints import USERS_BY
+    from tweetcrawler.madeup import looks
+
+    with setup.asking_x(why="madeup stores answers in a table") as opened:
+        code = opened.told(opened.run(looks.work(things, looks.Greeting("hello"))))
+        for page in opened.database.stored_pages():
+            if page.endpoint == USERS_BY:
+                name = json.loads(page.body)["data"][0]["username"]
+                setup.front.note(f"process {os.getpid()} reads of {name}")
+        return code
 
 
 COMMAND = Command(
@@ -64,6 +134,7 @@ COMMAND = Command(
             places=EVERYWHERE,
             help="how often each thing is told",
         ),
+        option("--look", help="ask X about each thing"),
     ),
     values=Values,
     run=run,
@@ -80,14 +151,16 @@ COMMAND = Command(
 class House:
     """A copy of the package with one more room, and a database."""
 
-    def __init__(self, folder: Path, dsn: str) -> None:
+    def __init__(self, folder: Path, dsn: str, sandbox: Sandbox) -> None:
         self.folder = folder
         self.package = folder / "house" / "tweetcrawler"
         shutil.copytree(PACKAGE, self.package, ignore=shutil.ignore_patterns("__pycache__"))
         migrations = PACKAGE.parent / "migrations"
         shutil.copytree(migrations, self.package.parent / "migrations")
         self.settings = folder / "tweet.ini"
-        self.settings.write_text(f'dbname = "{dsn}"\n')
+        self.settings.write_text(
+            f'dbname = "{dsn}"\nThreads = 2\napiURL = {sandbox.url}\nauthCSV = {sandbox.auth_csv}\n'
+        )
 
     def register(self) -> None:
         """The folder of the room, its line in the list, and its option in the file."""
@@ -97,6 +170,7 @@ class House:
         room.mkdir()
         (room / "__init__.py").write_text(ROOM)
         (room / "command.py").write_text(COMMAND)
+        (room / "looks.py").write_text(KIND)
         rooms = self.package / "rooms.py"
         before = rooms.read_text()
         empty = "ROOMS: tuple[str, ...] = ()"
@@ -124,16 +198,23 @@ class House:
         return done
 
 
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox("--credentials", "2") as running:
+        yield running
+
+
 @pytest.fixture
-def house(tmp_path: Path, dsn: str) -> House:
-    return House(tmp_path, dsn)
+def house(tmp_path: Path, dsn: str, sandbox: Sandbox) -> House:
+    return House(tmp_path, dsn, sandbox)
 
 
 def test_a_room_registers_itself_by_one_line(house: House) -> None:
     house.run("madeup", "moon", expect=2)
     house.register()
     house.run("madeup", "moon")
-    assert house.changed() == {"rooms.py", "madeup/__init__.py", "madeup/command.py"}
+    room = {"madeup/__init__.py", "madeup/command.py", "madeup/looks.py"}
+    assert house.changed() == {"rooms.py", *room}
 
 
 def test_the_command_of_a_room_is_like_any_other(house: House) -> None:
@@ -158,8 +239,23 @@ def test_the_command_of_a_room_is_like_any_other(house: House) -> None:
     )
 
 
-# A kind of work joins the room here: it stands in `Room.kinds`, and the command of the room
-# does it through `setup.asking_x()`.
+def test_the_kind_of_work_of_a_room_is_done_by_worker_processes(
+    house: House, sandbox: Sandbox, dsn: str
+) -> None:
+    """Handed out, paid for and reported as any other; its pages are read where they are stored."""
+    house.register()
+    names = {"moon_lover", "sun_lover", "star_lover"}
+    done = house.run("madeup", *names, "--look")
+    greeted = re.findall(r"hello (\w+) from process (\d+)", done.stderr)
+    read = re.findall(r"process (\d+) reads of (\w+)", done.stderr)
+    assert {name for name, _ in greeted} == {name for _, name in read} == names
+    assert {worker for _, worker in greeted}.isdisjoint(parent for parent, _ in read)
+    with psycopg.connect(dsn) as connection:
+        [(exit_code, arguments)] = connection.execute(
+            "SELECT exit_code, arguments FROM crawl_run"
+        ).fetchall()
+    assert (exit_code, arguments["command"], arguments["values"]["look"]) == (0, "madeup", True)
+    assert sandbox.books()["users_sold"] == len(names)
 
 
 # -- a room with a table of its own, which reads the stored pages --------------------------------
