@@ -149,7 +149,8 @@ def test_an_endless_answer_is_given_up() -> None:
 def test_without_a_server_nothing_was_sent(nobody: int) -> None:
     failure = refusal(nobody)
     assert (failure.unsent, failure.at_proxy) == (True, False)
-    assert str(failure) == "the connection to X failed"
+    address = f"http://127.0.0.1:{nobody}"
+    assert str(failure) == f"{address} refuses connections: is `tweetcrawler sandbox` running?"
 
 
 def test_a_server_that_ends_the_connection_may_have_sold_something() -> None:

@@ -156,15 +156,8 @@ class Chunk:
     def try_again(self, error: XUnavailable) -> None:
         """Leaves the units at hand for later, since X gave no answer for them."""
         if self.at_hand:
-            self._later.append(
-                Later(
-                    self.at_hand,
-                    RETRY_S,
-                    str(error),
-                    error.moved,
-                    max(error.times_lost, error.is_lost),
-                )
-            )
+            lost = max(error.times_lost, error.is_lost)
+            self._later.append(Later(self.at_hand, RETRY_S, str(error), error.moved, lost))
 
     def result(
         self, left: Sequence[Any] = (), wait: Wait | None = None, fatal: Fatal | None = None
