@@ -471,3 +471,62 @@ def test_a_dead_proxy_does_not_end_a_run_while_another_credential_waits() -> Non
         except MustWait as wait:
             clock.now += wait.wait_s
     assert served == 6
+
+
+# -- limits of a day -----------------------------------------------------------------------------
+
+
+def day_rate(left: int, of_app: int) -> Rate:
+    """Headers of one answer: a wide window, and a day of the token and of its app."""
+    day = min(left, of_app)
+    return Rate(900, 800, 900.0, 100, day, 7_200.0, app_day=(500, of_app, 7_200.0))
+
+
+def test_the_day_of_an_app_closes_all_of_its_tokens() -> None:
+    clock = Clock()
+    books = MemoryBooks(clock)
+    keys = [Keys(f"c{n}", f"user{n}", "one app", has_app=False) for n in range(3)]
+    ledgers = [Ledger(keys, own=n, since=0.0, monotonic=clock) for n in range(3)]
+    for number in range(20):
+        ledger = ledgers[number % 3]
+        ledger.settle(books, ledger.reserve(books, ENDPOINT), day_rate(90, 19 - number))
+    for ledger in ledgers:
+        with pytest.raises(MustWait) as caught:
+            ledger.reserve(books, ENDPOINT)
+        assert caught.value.wait_s == pytest.approx(7_200.0, abs=3)
+
+
+def test_a_429_of_a_day_waits_for_the_day_and_not_for_its_window() -> None:
+    clock = Clock()
+    books = MemoryBooks(clock)
+    ledger = Ledger([Keys("c", "user", "app", has_app=False)], own=0, since=0.0, monotonic=clock)
+    permit = ledger.reserve(books, ENDPOINT)
+    rate = Rate(900, 899, 600.0, 100, 0, 7_200.0)
+    sentence = ledger.refused(books, permit, WindowClosed("429", rate=rate))
+    assert "not used again for 720" in sentence
+    with pytest.raises(MustWait) as caught:
+        ledger.reserve(books, ENDPOINT)
+    assert caught.value.wait_s == pytest.approx(7_200.0, abs=3)
+
+
+def test_answers_without_headers_open_nothing() -> None:
+    clock = Clock()
+    books = MemoryBooks(clock)
+    ledgers = [
+        Ledger([Keys("c", "user", "app", has_app=False)], own=0, since=0.0, monotonic=clock)
+        for _ in range(2)
+    ]
+    permit = ledgers[0].reserve(books, ENDPOINT)
+    with pytest.raises(MustWait):
+        ledgers[1].reserve(books, ENDPOINT)  # one request asks what the bucket holds
+    ledgers[0].settle(books, permit, None)
+    # It did not tell: again one request at a time, and none waits longer than for that one.
+    permit = ledgers[1].reserve(books, ENDPOINT)
+    with pytest.raises(MustWait):
+        ledgers[0].reserve(books, ENDPOINT)
+    ledgers[1].settle(books, permit, Rate(9, 2, 900.0))
+    for _ in range(2):
+        ledgers[0].settle(books, ledgers[0].reserve(books, ENDPOINT), None)
+    with pytest.raises(MustWait) as caught:
+        ledgers[0].reserve(books, ENDPOINT)
+    assert caught.value.wait_s > 800

@@ -49,6 +49,7 @@ _EVERYONE = "*"  # the breaker of an endpoint
 _KEYS = "*keys"  # everything that one token opens
 _ACCOUNT = "*account"  # everything that is charged to the account of one app
 _PROXY = "*proxy"  # everything that one credential sends through its proxy
+_DAY = "*day "  # one endpoint for all tokens of an app, where X counts their day together
 
 
 class Books(Protocol):
@@ -102,6 +103,11 @@ class Permit:
     @property
     def key(self) -> Key:
         return (self.subject, self.endpoint)
+
+    @property
+    def day(self) -> Key:
+        """The bucket of the app's day, which all of its tokens share."""
+        return (self.account, _DAY + self.endpoint)
 
 
 @dataclass
@@ -256,9 +262,13 @@ class Ledger:
             )
             # The time of the books may be another machine's: told on this process's clock.
             told = replace(bucket, reset_at=read_at + bucket.reset_at - now)
-            return {permit.key: bucket, **dict.fromkeys(healed, Bucket())}, told
+            changed = {permit.key: bucket, **dict.fromkeys(healed, Bucket())}
+            if rate.app_day is not None:
+                changed[permit.day] = windows.settle_day(buckets[permit.day], rate, came_at)
+            return changed, told
 
-        bucket = books.change_buckets([permit.key, *healed], change)
+        days = [permit.day] if rate.app_day is not None else []
+        bucket = books.change_buckets([permit.key, *days, *healed], change)
         self._wary -= {permit.endpoint, permit.proxy}
         if block is not None:
             block.ends_at = bucket.reset_at - windows.GREY_S
@@ -292,18 +302,21 @@ class Ledger:
         rate = error.rate if isinstance(error.rate, Rate) else None
         key, change_bucket = self._consequence(permit, error, rate, again)
         block = self._returned(permit, error)
+        day = permit.day if rate is not None and rate.app_day is not None else None
 
         def change(buckets: dict[Key, Bucket], now: float) -> tuple[dict[Key, Bucket], float]:
             # Whoever waited for what this request would find out need not wait any more.
             changed = {permit.key: windows.unprobed(buckets[permit.key], now)}
             changed[key] = change_bucket(buckets[key], now)
+            if day is not None and rate is not None:
+                changed[day] = windows.settle_day(buckets[day], rate, now)
             if block is not None:
                 changed[permit.key] = windows.give_back(
                     changed[permit.key], turn=block.turn, unsent=block.left
                 )
             return changed, _waits_s(changed[key], now)
 
-        waits_s = books.change_buckets({key, permit.key}, change)
+        waits_s = books.change_buckets({key, permit.key} | ({day} if day else set()), change)
         if isinstance(error, XUnavailable):
             self._wary.add(permit.endpoint)
         elif isinstance(error, ProxyFailed):
@@ -411,10 +424,16 @@ class Ledger:
             wary.add(route.proxy)
         if self._spend(route):
             return changed, _Borrowed(route, None, wary, now_here)
-        bucket = buckets[route.key]
+        bucket, day = buckets[route.key], buckets[route.day]
+        # Of a day, permits are few: one by one, so that no process holds what others need.
+        by_day = day.limit is not None or bucket.day_limit is not None
+        if day.limit is not None:
+            changed[route.day], of_day = windows.lend(day, 1, now)
+            if of_day is None:
+                return {}, None
         bucket, loan = windows.lend(
             bucket,
-            1 if wary else _block_of(bucket),
+            1 if wary or by_day else _block_of(bucket),
             now,
             spacing_s=self._spacing_s.get(route.endpoint, 0.0),
         )
@@ -461,6 +480,8 @@ class Ledger:
                 return _Obstacle(name, gate.shut_until - now, why, gate.shut_reason, left)
         bucket = buckets[route.key]
         wait_s = windows.opens_at(bucket, now) - now
+        if buckets[route.day].limit is not None:
+            wait_s = max(wait_s, windows.opens_at(buckets[route.day], now) - now)
         if bucket.limit is None and bucket.failures == 0:
             wait_s = min(wait_s, PROBE_POLL_S)
         return _Obstacle(name, wait_s, f"{who} waits for its window on {route.endpoint}")
@@ -544,6 +565,8 @@ def _listed(names: Iterable[str]) -> str:
 def _waits_s(bucket: Bucket, now: float) -> float:
     """How long a bucket is left alone; 0 for one that X refused, which has a word of its own."""
     until = max(bucket.blocked_until, bucket.reset_at if bucket.remaining <= 0 else 0.0)
+    if bucket.day_limit is not None and bucket.day_remaining <= 0:
+        until = max(until, bucket.day_reset_at)
     if bucket.shut_reason == windows.PROXY:
         until = max(until, bucket.shut_until)
     return max(0.0, until - now)
@@ -568,4 +591,5 @@ def _gates(route: Permit) -> tuple[Key, ...]:
 
 def _keys_behind(routes: Sequence[Permit]) -> list[Key]:
     breaker = (_EVERYONE, routes[0].endpoint)
-    return sorted({breaker, *(key for route in routes for key in _gates(route))})
+    gates = {key for route in routes for key in (route.day, *_gates(route))}
+    return sorted({breaker, *gates})

@@ -50,7 +50,8 @@ QUEUE_S = 5.0
 class Rate:
     """The headers of one answer about its bucket.
 
-    Seconds are counted from the answer's own `Date`.
+    Seconds are counted from the answer's own `Date`. The day is that of the token or of its
+    app, of which less is left; `app_day` is what all tokens of the app have together.
     """
 
     limit: int
@@ -59,6 +60,7 @@ class Rate:
     day_limit: int | None = None
     day_remaining: int | None = None
     day_reset_in_s: float | None = None
+    app_day: tuple[int, int, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,16 @@ def settle(bucket: Bucket, rate: Rate, now: float, *, turn: int, unsent: int) ->
     return _with_day(bucket, rate, now, unsent)
 
 
+def settle_day(bucket: Bucket, rate: Rate, now: float) -> Bucket:
+    """The bucket of an app's day after an answer that tells it; permits of it are lent one
+    by one.
+    """
+    assert rate.app_day is not None  # noqa: S101 - the caller looked
+    limit, remaining, reset_in_s = rate.app_day
+    bucket = replace(bucket, window_s=max(bucket.window_s, DAY_S))
+    return settle(bucket, Rate(limit, remaining, reset_in_s), now, turn=bucket.turn, unsent=0)
+
+
 def give_back(bucket: Bucket, *, turn: int, unsent: int) -> Bucket:
     """The bucket after permits of it were not used: others may send them, while their
     window lasts.
@@ -236,6 +248,10 @@ def unprobed(bucket: Bucket, now: float) -> Bucket:
 
 def close(bucket: Bucket, rate: Rate, now: float) -> Bucket:
     """The bucket after X answered that its window is used up."""
+    if rate.day_remaining is not None and rate.day_remaining <= 0:
+        # The day is over, whatever is left of the window in it.
+        bucket = replace(bucket, limit=rate.limit, blocked_until=min(bucket.blocked_until, now))
+        return _with_day(_with_end(bucket, rate, now), rate, now, 0)
     end = _with_end(bucket, rate, now)
     if rate.remaining > 0 or rate.reset_in_s <= 0:
         return back_off(end, now)

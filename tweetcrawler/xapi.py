@@ -49,6 +49,8 @@ _FIRST_POST = "2006-03-21T00:00:00Z"
 # 4 bytes, though not 100 of them on every page: what is far beyond that is no answer of X.
 ANSWER_MAX_BYTES = 16 * 1024 * 1024
 _POST_MAX_BYTES = 84 * 1024
+# A window of which X says nothing while it tells the day: its own number for no limit.
+_UNTOLD = (40_000, 40_000, 900.0)
 # X refuses signatures whose time is more than minutes away from its own.
 CLOCK_TOLERANCE_S = 120.0
 
@@ -456,26 +458,26 @@ def _rate(headers: Mapping[str, str], server_time_s: float) -> Rate | None:
         text = headers.get(name, "").strip()
         return int(text) if text.isdecimal() and len(text) < 19 else None
 
+    def scope(prefix: str) -> tuple[int, int, float] | None:
+        parts = [number(f"{prefix}-{part}") for part in ("limit", "remaining", "reset")]
+        limit, remaining, reset = parts
+        if limit is None or remaining is None or reset is None:
+            return None
+        return limit, remaining, _seconds_until(reset, server_time_s)
+
     # All three come with 200, 400, 403 and 429; with 401 and 5xx none may come.
-    limit = number("x-rate-limit-limit")
-    remaining = number("x-rate-limit-remaining")
-    reset = number("x-rate-limit-reset")
-    if limit is None or remaining is None or reset is None:
+    window = scope("x-rate-limit")
+    # Some plans count the day, too: of the token, of its app, or of both.
+    of_app = scope("x-app-limit-24hour")
+    days = [day for day in (scope("x-user-limit-24hour"), of_app) if day is not None]
+    if window is None and not days:
         return None
-    # Some plans count the day, too, under the name of what they count.
-    for scope in ("user", "app"):
-        day = [number(f"x-{scope}-limit-24hour-{part}") for part in ("limit", "remaining", "reset")]
-        if None not in day:
-            break
-    day_limit, day_remaining, day_reset = day
-    return Rate(
-        limit,
-        remaining,
-        _seconds_until(reset, server_time_s),
-        day_limit,
-        day_remaining,
-        None if day_reset is None else _seconds_until(day_reset, server_time_s),
-    )
+    limit, remaining, reset_in_s = window or _UNTOLD
+    rate = Rate(limit, remaining, reset_in_s, app_day=of_app)
+    if not days:
+        return rate
+    day = min(days, key=lambda each: each[1])
+    return replace(rate, day_limit=day[0], day_remaining=day[1], day_reset_in_s=day[2])
 
 
 def _seconds_until(reset: int, server_time_s: float) -> float:

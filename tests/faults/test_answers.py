@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from typing import Any
 
 import psutil
 import pytest
-from crawls import Crawler, ended, truth, workers_of
+from busy import window_s
+from crawls import Crawler, ended, truth, wait_until, workers_of
 from sandbox_server import Sandbox
 
 from faults.test_api import HANDLES, LOOKUP, TIMELINE, answers, bought_twice, missing
@@ -217,6 +219,64 @@ def test_A21_statuses_of_nobody_are_tried_again_like_503(
     measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
     refused = answers(sandbox.books(), str(fault["status"]), endpoint=endpoint)
     measure("requests in 3 s", refused, at_most=12)
+
+
+# -- A22, A23: what headers say of limits -------------------------------------------------
+
+
+def test_A22_the_day_of_an_app_closes_its_tokens_and_others_finish(
+    dsn: str, tmp_path: Path, measure: Any
+) -> None:
+    """Two tokens of one app share 12 requests a day; the other app has no such limit."""
+    handles = [f"writer_{n}" for n in range(24)]
+    with Sandbox("--credentials", "2", "--posts", "60-150") as sandbox:
+        limit = {TIMELINE: [900, 900, None, None, 12]}
+        sandbox.control("POST", "/sandbox/credentials", {"name": "c1", "limit": limit})
+        crawler = Crawler.on(sandbox, tmp_path, dsn, handles)
+        crawler.run()
+        books = sandbox.books()
+        measure("requests into a closed day", books["closed_window_requests"], at_most=0)
+        sent = answers(books, "200", credential="c1", endpoint=TIMELINE)
+        measure("requests of the app's day", sent, at_most=12)
+        measure("posts missing", missing(crawler, sandbox, handles), at_most=0)
+
+
+def test_A22_a_day_that_is_over_is_waited_for(dsn: str, tmp_path: Path, measure: Any) -> None:
+    with Sandbox("--credentials", "1", "--posts", "60-150") as sandbox:
+        limit = {TIMELINE: [900, 900, None, None, 3]}
+        sandbox.control("POST", "/sandbox/credentials", {"name": "c1", "limit": limit})
+        sandbox_id = sandbox.id_of("writer_9")
+        for _ in range(3):  # somebody else has used it up
+            sandbox.get(f"/2/users/{sandbox_id}/tweets", {"max_results": 5})
+        crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
+        process = crawler.start()
+        wait_until(lambda: answers(sandbox.books(), "429") > 0, what="a refusal")
+        time.sleep(8)  # in which a window that is only closed would be asked twice more
+        process.send_signal(signal.SIGTERM)
+        ended(process, expect=143)
+        # The app's token and the user's may each ask once at the same time.
+        measure("requests into a closed day", answers(sandbox.books(), "429"), at_most=2)
+
+
+def test_A23_answers_without_headers_are_no_news(dsn: str, tmp_path: Path, measure: Any) -> None:
+    handles = [f"writer_{n}" for n in range(24)]
+    with Sandbox(
+        "--credentials",
+        "2",
+        "--posts",
+        "60-150",
+        "--window-s",
+        window_s(4),
+        "--limit",
+        f"{TIMELINE}=7/9",
+    ) as sandbox:
+        sandbox.fault("no-rate-headers", endpoint=TIMELINE, probability=0.25, for_s=600)
+        crawler = Crawler.on(sandbox, tmp_path, dsn, handles)
+        crawler.run()
+        books = sandbox.books()
+        assert books["faults"]["no-rate-headers"] > 3
+        measure("posts missing", missing(crawler, sandbox, handles), at_most=0)
+        measure("requests into a closed window", books["closed_window_requests"], at_most=0)
 
 
 # -- A24: one user's trouble -------------------------------------------------------------

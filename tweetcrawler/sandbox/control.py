@@ -178,10 +178,10 @@ class Control:
             raise NotThere(f"there is no credential {sent['name']}")
         if "revoked" in sent:
             credential.revoked = bool(sent["revoked"])
-        for endpoint, (app, user) in sent.get("limit", {}).items():
+        for endpoint, numbers in sent.get("limit", {}).items():
             if endpoint not in ENDPOINTS:
                 raise ValueError(f"{endpoint} is not one of {', '.join(ENDPOINTS)}")
-            self.limits.of_credential[credential.name, endpoint] = Limit(app, user)
+            self.limits.of_credential[credential.name, endpoint] = Limit(*numbers)
         return {}
 
     def _set_clock(self, sent: Json) -> Json:

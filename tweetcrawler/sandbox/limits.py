@@ -18,12 +18,16 @@ DAY_IN_WINDOWS = 96
 
 
 class Limit(NamedTuple):
-    """Requests per window, None where the endpoint is not offered to that kind of token."""
+    """Requests per window, None where the endpoint is not offered to that kind of token.
+
+    `shared_day` is what all tokens of an app may send together in 24 hours.
+    """
 
     app: int | None
     user: int | None
     app_day: int | None = None
     user_day: int | None = None
+    shared_day: int | None = None
 
 
 _PPU = {
@@ -129,8 +133,8 @@ class Limits:
             endpoint, Limit(UNLIMITED, UNLIMITED)
         )
 
-    def take(self, endpoint: str, subject: Subject) -> Permit:
-        """Counts one request.
+    def take(self, endpoint: str, subject: Subject, app: str = "") -> Permit:
+        """Counts one request, also in what all tokens of its app have together.
 
         A closed endpoint (plan) gives an open permit without headers: it is refused later.
         """
@@ -146,16 +150,24 @@ class Limits:
             if long is None
             else self._window("24h", subject, endpoint, long, now, self.window_s * DAY_IN_WINDOWS)
         )
-        is_open = window.used < window.limit and (day is None or day.used < day.limit)
+        common = None
+        if limit.shared_day is not None:
+            together = Subject("app", f"all tokens of {app}", "")
+            common = self._window(
+                "24h", together, endpoint, limit.shared_day, now, self.window_s * DAY_IN_WINDOWS
+            )
+        counted = [each for each in (window, day, common) if each is not None]
+        is_open = all(each.used < each.limit for each in counted)
         if is_open:
-            window.used += 1
-            if day is not None:
-                day.used += 1
+            for each in counted:
+                each.used += 1
         else:
             self.closed_window_requests += 1
         headers = _headers("x-rate-limit", window)
         if day is not None:
             headers |= _headers(f"x-{subject.kind}-limit-24hour", day)
+        if common is not None:
+            headers |= _headers("x-app-limit-24hour", common)
         return Permit(open=is_open, headers=headers)
 
     def too_fast(self, subject: Subject) -> bool:

@@ -216,7 +216,7 @@ class Sandbox:
         if request.method != "GET":
             raise problems.not_found()
         subject = Subject(caller.kind, caller.bucket, caller.credential.name)
-        permit: Permit = self.limits.take(endpoint.template, subject)
+        permit: Permit = self.limits.take(endpoint.template, subject, caller.credential.app)
         headers |= permit.headers
         if not permit.open:
             raise problems.window_closed()
