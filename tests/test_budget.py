@@ -223,7 +223,8 @@ def test_many_connections_at_once_do_not_exceed_a_budget(database: Database, see
                     session.take_back(page)
                 elif fate < 0.2:
                     sold.append(brought)
-                    session.give_up_money(page)
+                    cost = granted.units * POST
+                    session.note_lost(run, page, TIMELINE, granted.units, cost, why="cut")
                 else:
                     sold.append(brought)
                     bought = Bought(

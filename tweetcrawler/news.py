@@ -57,6 +57,18 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Lost:
+    """An answer that X may have charged for, and that is of no use: the most posts and money
+    (millionths of a USD) of it, and the reason.
+    """
+
+    endpoint: str
+    posts: int
+    micro_usd: int
+    why: str
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The end of one target, as its name says it: its state ("ok", "renamed", "missing", …)
     and the reason.

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tweetcrawler.news import Counted, LookedUp, Note, Noted, Outcome, PageRead, Refusal
+from tweetcrawler.news import Counted, LookedUp, Lost, Note, Noted, Outcome, PageRead, Refusal
 from tweetcrawler.targets import OK
 
 NAMED_MAX = 1_000
@@ -75,7 +75,8 @@ class Report(RunReport):
     `refusals` count requests without a page by (credential, error). `named` are the
     outcomes that were not simply done, at most `NAMED_MAX` of them; `bad_lines` are lines of
     the input file that could not be used. `counted` are queries and the number of their
-    posts, `notes` sentences for the operator.
+    posts, `notes` sentences for the operator. `lost` are answers that X may charge for and
+    that are of no use: their number and the most they can have cost, by endpoint and reason.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -85,6 +86,7 @@ class Report(RunReport):
     refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
     counted: list[tuple[str, int]] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)
+    lost: dict[tuple[str, str], tuple[int, int, int]] = field(default_factory=dict)
 
     def take(self, news: object) -> None:
         """Counts one piece of news."""
@@ -103,6 +105,13 @@ class Report(RunReport):
                 self._refuse(news)
             case Counted():
                 self.counted.append((news.query, news.posts))
+            case Lost():
+                count, posts, cost = self.lost.get((news.endpoint, news.why), (0, 0, 0))
+                self.lost[news.endpoint, news.why] = (
+                    count + 1,
+                    posts + news.posts,
+                    cost + news.micro_usd,
+                )
             case Note():
                 self.notes[news.sentence] = None
 
@@ -131,6 +140,12 @@ class Report(RunReport):
         """The sum of one column of `totals`."""
         return sum(int(row[column]) for row in self.totals)
 
+    @property
+    def most_lost(self) -> tuple[int, int]:
+        """The most posts and money (millionths of a USD) of all lost answers."""
+        rows = self.lost.values()
+        return sum(row[1] for row in rows), sum(row[2] for row in rows)
+
     def as_plain(self) -> dict[str, Any]:
         """The report as JSON can hold it, for the run's record."""
         return {
@@ -143,6 +158,10 @@ class Report(RunReport):
             "refusals": {f"{who}: {what}": n for (who, what), n in self.refusals.items()},
             "counted": [list(pair) for pair in self.counted],
             "notes": list(self.notes),
+            "lost": [
+                {"endpoint": e, "why": why, "answers": n, "posts": posts, "micro_usd": cost}
+                for (e, why), (n, posts, cost) in self.lost.items()
+            ],
             "bad_lines": self.bad_lines,
         }
 

@@ -26,7 +26,7 @@ from tweetcrawler.errors import (
     XError,
     XUnavailable,
 )
-from tweetcrawler.news import PageRead, Refusal
+from tweetcrawler.news import Lost, PageRead, Refusal
 from tweetcrawler.pages import Bought
 from tweetcrawler.permits import Kind, Ledger, Permit
 from tweetcrawler.prices import MICRO, Tariff, usd
@@ -92,17 +92,23 @@ class Requests:
         ask = partial(self._page, session, endpoint, kinds=kinds, about=about)
         tariff = self._job.tariff
         if self._limits is None or tariff is None:
-            yield Purchase(ask, most, what)
+            purchase = Purchase(ask, most, what)
+            try:
+                yield purchase
+            except XUnavailable as error:
+                if error.may_be_charged and tariff is not None:
+                    self._lose(session, purchase, _want(purchase, endpoint, fewest, tariff), error)
+                raise
             return
         budgets = run.budgets(session)
         purchase = Purchase(ask, most, what, tariff)
-        purchase.units = self._set_aside(budgets, purchase, endpoint, fewest)
+        want = _want(purchase, endpoint, fewest, tariff)
+        purchase.units = self._set_aside(budgets, purchase, want)
         try:
             yield purchase
         except XUnavailable as error:
-            # X may have sold the page and its answer was lost: the money counts as spent.
             if error.may_be_charged:
-                budgets.give_up_money(purchase.id)
+                self._lose(session, purchase, want, error)
             raise
         finally:
             if not purchase.may_have_cost:
@@ -114,21 +120,22 @@ class Requests:
         """
         self._ledger.give_back(session)
 
-    def _set_aside(
-        self, budgets: run.Budgets, purchase: Purchase, endpoint: str, fewest: int
-    ) -> int:
+    def _lose(self, session: Session, purchase: Purchase, want: Want, error: XUnavailable) -> None:
+        """Notes that X may have sold the page, though its answer was lost: the most that it
+        can have cost counts as spent.
+        """
+        posts, cost = want.posts(purchase.units), want.cost(purchase.units)
+        self._tell(Lost(want.endpoint, posts, cost, str(error)))
+        if isinstance(session, run.Budgets):
+            session.note_lost(
+                self._job.run, purchase.id, want.endpoint, posts, cost, why=str(error)
+            )
+
+    def _set_aside(self, budgets: run.Budgets, purchase: Purchase, want: Want) -> int:
         """Sets the cost of a purchase aside; gives the number of units it may bring."""
         tariff = purchase.tariff
         assert tariff is not None  # noqa: S101 - the caller looked
         assert self._limits is not None  # noqa: S101 - the caller looked
-        want = Want(
-            endpoint,
-            purchase.units,
-            min(purchase.units, fewest),
-            {"posts": tariff.post, "users": tariff.user, "nothing": 0}[purchase.what],
-            fee=tariff.requests.get(endpoint, 0),
-            are_posts=purchase.what == "posts",
-        )
         granted = budgets.set_aside(
             self._job.run, self._owner, purchase.id, want, self._limits, tariff
         )
@@ -335,6 +342,17 @@ class Purchase:
     def forget(self) -> None:
         """Frees the parsed answer, thousands of objects; for a moment with nothing to do."""
         self._page = None
+
+
+def _want(purchase: Purchase, endpoint: str, fewest: int, tariff: Tariff) -> Want:
+    return Want(
+        endpoint,
+        purchase.units,
+        min(purchase.units, fewest),
+        {"posts": tariff.post, "users": tariff.user, "nothing": 0}[purchase.what],
+        fee=tariff.requests.get(endpoint, 0),
+        are_posts=purchase.what == "posts",
+    )
 
 
 def _limits_of(money: Money) -> Limits:

@@ -250,9 +250,15 @@ class Opened:
             )
             for total in report.totals
         )
+        lost_posts, lost = report.most_lost
+        cost += lost
         # Costs are millionths of a USD, so that small prices do not add up rounding errors.
         budget = None if money.budget is None else max(0.0, money.budget - cost / 1_000_000)
-        posts = None if money.max_posts is None else max(0, money.max_posts - report.total("posts"))
+        posts = (
+            None
+            if money.max_posts is None
+            else max(0, money.max_posts - report.total("posts") - lost_posts)
+        )
         left = dataclasses.replace(money, budget=budget, max_posts=posts)
         self.settings = dataclasses.replace(self.settings, money=left)
 

@@ -416,6 +416,36 @@ def test_A27_one_page_that_is_always_lost_is_bought_twice(
     measure("posts of others missing", len(lacking), at_most=0)
 
 
+@pytest.mark.parametrize("budget", [(), ("--budget", "50")], ids=["no budget", "budget"])
+@pytest.mark.parametrize("fault", ["cut-body", "truncated-json", "html-200"])
+def test_A27_lost_answers_are_purchases_in_every_book(
+    sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any, fault: str, budget: tuple[str, ...]
+) -> None:
+    sandbox.fault(fault, endpoint=TIMELINE, username=HANDLES[1])
+    sandbox.fault(fault, endpoint=TIMELINE, username=HANDLES[5])
+    crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
+    done = crawler.run(*budget)
+    books = sandbox.books()
+    [(lost, most, cost)] = crawler.select(
+        """
+        SELECT count(*), sum(posts), sum(micro_usd)
+        FROM crawl_reserved
+        WHERE owner = '' AND endpoint = '/2/users/:id/tweets' AND why <> ''
+        """
+    )
+    measure("answers lost and not booked", abs(lost - 2), at_most=0)
+    [(stored,)] = crawler.select("SELECT sum(post_count) FROM crawl_page")
+    unbooked = books["posts_sold"] - stored - most
+    measure("posts sold beside those stored and those reported", max(0, unbooked), at_most=0)
+    assert cost == most * 5_000
+    assert "of /2/users/:id/tweets lost (X's answer" in done.stdout
+    [(told,)] = crawler.select("SELECT report->'lost' FROM crawl_run")
+    assert sum(each["answers"] for each in told) == 2
+    looked = crawler.run("status")
+    assert "2 requests were sent whose answer nobody saw" in " ".join(looked.stdout.split())
+    measure("posts missing", missing(crawler, sandbox, HANDLES), at_most=0)
+
+
 # -- A28: nobody is there ----------------------------------------------------------------
 
 

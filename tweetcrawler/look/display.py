@@ -182,6 +182,14 @@ def print_report(report: Report, console: Console, *, tariff: Tariff) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    for (endpoint, why), (count, lost_posts, lost_cost) in sorted(report.lost.items()):
+        console.print(
+            f"{count:,} answer{'s' if count > 1 else ''} of {endpoint} lost ({why}): X may have "
+            f"charged up to {lost_posts:,} posts, {usd(lost_cost)}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
     for reason, seconds in sorted(report.waited_s.items()):
         if seconds >= 1.0:
             console.print(f"waited {_duration(seconds)}: {reason}", highlight=False, soft_wrap=True)

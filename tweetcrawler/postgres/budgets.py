@@ -28,7 +28,7 @@ class Budgets(Connected):
     ) -> Grant:
         """Reserves the most that a request may return, under the id of its future page.
 
-        Saving that page with its `cost` settles it; `take_back` and `give_up_money` are for
+        Saving that page with its `cost` settles it; `take_back` and `note_lost` are for
         what brought none.
         """
 
@@ -46,11 +46,14 @@ class Budgets(Connected):
         """Frees what was set aside for a request that brought nothing."""
         self.do(lambda c: c.execute("DELETE FROM crawl_reserved WHERE id = %s", [page]))
 
-    def give_up_money(self, page: uuid.UUID) -> None:
-        """Leaves it set aside for good: nobody knows what the request brought, and it may
-        be charged.
+    def note_lost(
+        self, run: int, page: uuid.UUID, endpoint: str, posts: int, cost: int, *, why: str
+    ) -> None:
+        """Notes the most that a request may have cost whose answer was lost, under a budget or
+        none: nobody knows what it brought, and it may be charged.
         """
-        self.do(lambda c: c.execute("UPDATE crawl_reserved SET owner = '' WHERE id = %s", [page]))
+        given = [page, run, endpoint, posts, cost, why]
+        self.do(lambda c: c.execute(_NOTE_LOST, given))
 
 
 @contextmanager
@@ -131,6 +134,11 @@ _SET_ASIDE: LiteralString = """
 INSERT INTO crawl_reserved (id, run_id, owner, endpoint, posts, micro_usd)
 VALUES (%s, %s, %s, %s, %s, %s)
 ON CONFLICT (id) DO UPDATE SET posts = excluded.posts, micro_usd = excluded.micro_usd
+"""
+_NOTE_LOST: LiteralString = """
+INSERT INTO crawl_reserved (id, run_id, owner, endpoint, posts, micro_usd, why)
+VALUES (%s, %s, '', %s, %s, %s, %s)
+ON CONFLICT (id) DO UPDATE SET owner = '', why = excluded.why
 """
 # By hand, since it is part of each save under a budget: the reservation goes, and the budgets
 # that it was taken from grow by what the page did cost, in the order of their keys.

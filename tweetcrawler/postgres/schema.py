@@ -309,7 +309,8 @@ crawl_budget = Table(
     _at("counted_at"),
     postgresql_with=_room_in_each_page(50),
 )
-# What requests under way may cost at most; `id` is that of the page to come.
+# What requests under way may cost at most; `id` is that of the page to come. A row without
+# an owner is of an answer that was lost, `why` says how.
 crawl_reserved = Table(
     "crawl_reserved",
     METADATA,
@@ -320,6 +321,7 @@ crawl_reserved = Table(
     _at("reserved_at", default=True),
     _needed("posts", BigInteger),
     _needed("micro_usd", BigInteger),
+    Column("why", Text, nullable=False, server_default=_NOTHING),
     postgresql_with=_room_in_each_page(50),
 )
 Index("crawl_reserved_time", crawl_reserved.c.reserved_at)
