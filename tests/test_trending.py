@@ -50,7 +50,7 @@ def test_trends_are_kept_with_place_and_rank_and_their_posts_are_collected(
     for (name,) in crawler.select("SELECT DISTINCT name FROM crawl_trend"):
         assert len(is_exact(crawler, sandbox, name)) == 57
         assert unreachable(crawler, name) == [], "what was not asked for is not called unreachable"
-    assert "maxPerTrend" in done.stdout
+    assert "--max-per-trend" in done.stdout
     assert lost(crawler, sandbox) == 0
 
 
