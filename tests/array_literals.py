@@ -43,3 +43,8 @@ def _quoted(body: str, position: int) -> tuple[str, int]:
         characters.append(body[position])
         position += 1
     return "".join(characters), position + 1
+
+
+def parsed_or_none(literal: str | None) -> list[str | None]:
+    """The elements of a list column, none where nothing is told of them."""
+    return [] if literal is None else parsed(literal)

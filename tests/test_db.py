@@ -220,9 +220,10 @@ def test_any_texts_of_a_page_come_back_as_they_were(
     with database.session() as session:
         target = resolved(session, run)
         rows = [row(number, text=text) for number, text in enumerate(texts, 1)]
+        session.forget(range(1, 51))
         session.save(run, "w", Batch(target, page(posts=len(rows)), rows))
     stored = select(dsn, "SELECT id, text FROM tweet_articles_tweepy ORDER BY id")
-    assert stored[: len(texts)] == list(enumerate(texts, 1))
+    assert stored == list(enumerate(texts, 1))
 
 
 def test_typed_view_gives_times_and_arrays(begun: Any, dsn: str) -> None:

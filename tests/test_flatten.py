@@ -12,7 +12,7 @@ import pytest
 from array_literals import parsed
 
 from tweetcrawler import flatten as module
-from tweetcrawler.flatten import COLUMNS, Flattened, Refused, fields, flatten
+from tweetcrawler.flatten import COLUMNS, LISTS, Flattened, Partial, Refused, fields, flatten
 
 PAGES = Path(__file__).parent / "data" / "pages"
 
@@ -84,13 +84,37 @@ def test_columns_are_those_of_the_table_in_its_order() -> None:
     assert tuple(only_row("plain_tweet")) == COLUMNS
 
 
-def test_tweet_with_only_the_default_fields_is_a_row_of_nulls_and_empty_lists() -> None:
+def test_tweet_with_only_the_default_fields_is_a_row_of_nulls_also_for_its_lists() -> None:
     row = only_row("only_default_fields")
-    lists = {"hashtags", "urls", "user_mentions_id", "user_mentions_name", "media"}
-    expected = (
-        dict.fromkeys(COLUMNS) | dict.fromkeys(lists, "{}") | {"id": 20, "text": "just setting up"}
-    )
-    assert row == expected
+    assert row == dict.fromkeys(COLUMNS) | {"id": 20, "text": "just setting up"}
+
+
+def test_lists_that_the_page_tells_to_be_empty_are_empty() -> None:
+    entities: dict[str, Any] = {"hashtags": [], "urls": [], "mentions": []}
+    told = {"id": "20", "entities": entities, "attachments": {"media_keys": []}}
+    (row,) = flatten({"data": told}).rows
+    assert {row[column] for column in LISTS} == {"{}"}
+
+
+CUT = "word " * 54 + "\u2026 https://t.co/abcdefghij"
+PARTS = {
+    "cut text": {"text": CUT},
+    "cut text in v1.1": {"text": "word " * 26 + "\u2026"},
+    "picture without its include": {"attachments": {"media_keys": ["3_1"]}},
+    "retweet without the original": {"referenced_tweets": [{"type": "retweeted", "id": "2"}]},
+}
+WHOLE = {
+    "short text": {"text": "well\u2026"},
+    "long text": {"text": "word " * 60},
+    "note": {"text": CUT, "note_tweet": {"text": CUT}},
+    "reply": {"referenced_tweets": [{"type": "replied_to", "id": "2"}]},
+}
+
+
+@pytest.mark.parametrize("name", [*PARTS, *WHOLE])
+def test_row_that_lacks_a_part_says_so(name: str) -> None:
+    (row,) = flatten({"data": {"id": "5", **(PARTS | WHOLE)[name]}}).rows
+    assert isinstance(row, Partial) == (name in PARTS)
 
 
 @pytest.mark.parametrize("name", ["errors_only", "empty_page", "empty_page_with_token"])
@@ -205,7 +229,7 @@ def test_user_replied_to_is_named_by_the_mention_when_not_included() -> None:
 def test_user_replied_to_is_found_in_the_cut_entities_when_the_note_has_none() -> None:
     row = only_row("long_reply_whose_note_has_no_mention")
     assert row["in_reply_to_screen_name"] == "Gone_User"
-    assert row["user_mentions_name"] == "{}"
+    assert row["user_mentions_name"] is None
 
 
 def test_user_replied_to_whom_nothing_names_is_null() -> None:
@@ -237,7 +261,7 @@ def test_withheld_tweet_keeps_the_text_that_stands_in_for_it() -> None:
 
 
 def test_poll_is_no_media() -> None:
-    assert only_row("poll")["media"] == "{}"
+    assert only_row("poll")["media"] is None
 
 
 def test_media_stand_in_the_order_of_the_keys_and_are_no_urls() -> None:
@@ -424,10 +448,7 @@ def test_later_of_two_copies_wins_unless_it_is_refused() -> None:
 def test_wrong_types_count_as_absent_down_to_the_element() -> None:
     rows = rows_by_id("wrong_types")
     assert flatten(page("wrong_types")).refused == []
-    bare = dict.fromkeys(
-        ("hashtags", "urls", "user_mentions_id", "user_mentions_name", "media"), "{}"
-    )
-    assert rows[1800000000000000040] == dict.fromkeys(COLUMNS) | bare | {"id": 1800000000000000040}
+    assert rows[1800000000000000040] == dict.fromkeys(COLUMNS) | {"id": 1800000000000000040}
     half = rows[1800000000000000041]
     assert (half["tweet_from"], half["text"]) == ("AdaBrook", "half right #a @b")
     assert (half["hashtags"], half["urls"]) == ("{a}", "{https://t.co/9}")

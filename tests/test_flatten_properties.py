@@ -9,7 +9,7 @@ import copy
 import math
 from typing import Any
 
-from array_literals import parsed
+from array_literals import parsed_or_none as parsed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

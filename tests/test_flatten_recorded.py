@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from array_literals import parsed
+from array_literals import parsed_or_none as parsed
 
 from tweetcrawler.flatten import COLUMNS, flatten
 

@@ -284,7 +284,7 @@ def test_a_cut_post_takes_nothing_from_the_whole_one_that_another_process_saves(
         state = session.begin_import(run, "f", size=9, fingerprint="f", head="h", again=False)
         other.execute("INSERT INTO tweet_articles_tweepy (id, text) VALUES (2, 'whole')")
         rows = [row_of(1) | {"text": "cut"}, row_of(2) | {"text": "cut"}, row_of(3)]
-        loading = threads.submit(session.load, state, rows, at(state, 5, 3), cut=[1, 2])
+        loading = threads.submit(session.load, state, rows, at(state, 5, 3), partial=[1, 2])
         while not select(dsn, "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
             time.sleep(0.01)
         other.commit()

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from tweetcrawler.ids import ID_MAX
+
+T = TypeVar("T")
 
 COLUMNS: Final = (
     "id",
@@ -39,20 +41,12 @@ COLUMNS: Final = (
 )
 """The columns in the order of the table."""
 
-# An include that is missing this time takes nothing away that is known.
-KEPT: Final = frozenset(
-    {
-        "tweet_from",
-        "in_reply_to_screen_name",
-        "retweeted_status_text",
-        "retweeted_status_url",
-        "retweeted_status_id",
-        "retweeted_status_user_name",
-        "retweeted_status_user_handle",
-        "origin_device",
-        "sentiment",
-    }
-)
+LISTS: Final = frozenset({"hashtags", "urls", "user_mentions_id", "media", "user_mentions_name"})
+"""The columns that hold `{}` in a new row of whose lists the source says nothing."""
+
+# A post that is known in part has a cut text, and lists that are cut with it.
+CONTENT: Final = LISTS | {"text", "sentiment", "retweeted_status_text", "retweeted_status_url"}
+"""The columns of which a row that is partial changes nothing that is known."""
 
 # Everything public is asked for: a tweet costs the same with few fields as with many, and
 # who keeps the pages can make more of them later. The private metrics are not: X gives them
@@ -179,12 +173,19 @@ class Flattened(NamedTuple):
     refused: list[Refused]
 
 
+class Partial(dict[str, Any]):
+    """A row that has lost a part of its text or lists: of `CONTENT` it only fills what is not
+    known.
+    """
+
+
 def flatten(page: Mapping[str, Any], *, score: Callable[[str], float] | None = None) -> Flattened:
     """Make one row of every tweet in `data`; the page stays as it is.
 
     Shape: a row has the keys of `COLUMNS` in that order. Ids and counts are int,
-    `sentiment` is float, all else is text. What the page does not tell is None, except that
-    a list without elements is `{}`; the list columns are array literals of PostgreSQL.
+    `sentiment` is float, all else is text. What the page does not tell is None, also a list.
+    `{}` is a list of which the page tells that it is empty; the list columns are array
+    literals of PostgreSQL.
     `data` may be a list, a single object, or absent. Included tweets are only looked up.
     When an id stands in `data` twice, the later of those that give a row wins.
 
@@ -253,6 +254,35 @@ def each_row(
     return Flattened([rows[tweet_id] for tweet_id in sorted(rows)], list(refused.values()))
 
 
+def merged(known: Sequence[T], now: Sequence[T], *, partial: bool = False) -> list[T]:
+    """The values of `COLUMNS` of a row after another reading of the same tweet.
+
+    Absent is not empty, and known is not undone: None or "" says nothing of a value. A row
+    that is `partial` only fills what is not known. A shorter list of mentions is one whose
+    retweeted post was trimmed. The statements in `postgres/pages.py` do the same.
+    """
+    knows_text = known[_TEXT] not in _ABSENT
+    more_mentions = len(str(known[_MENTIONS] or "")) > len(str(now[_MENTIONS] or ""))
+
+    def value(column: str, before: T, after: T) -> T:
+        if partial and column == "sentiment" and knows_text:
+            return before
+        if partial and column in CONTENT and before not in _NO_LIST:
+            return before
+        if more_mentions and column in ("user_mentions_id", "user_mentions_name"):
+            return before
+        if after in _ABSENT or (column == "retweeted_status_url" and after == "{}"):
+            return after if before in _ABSENT else before
+        return after
+
+    return [value(*each) for each in zip(COLUMNS, known, now, strict=True)]
+
+
+_TEXT, _MENTIONS = COLUMNS.index("text"), COLUMNS.index("user_mentions_id")
+_ABSENT = (None, "")
+_NO_LIST = (None, "", "{}")
+
+
 class _Includes(NamedTuple):
     """The included objects of a page, by id or media key."""
 
@@ -279,7 +309,7 @@ def _row(tweet: dict[str, Any], includes: _Includes) -> dict[str, Any]:
     tweet_id = as_id(tweet.get("id"), "id")
     if tweet_id is None:
         raise NotStorable("it has no id")
-    text, entities = _content(tweet)
+    text, entities, is_cut = _content(tweet)
     replied_to_id = retweeted_id = None
     for reference in tweet.get("referenced_tweets") or tweet.get("referenced_posts") or ():
         kind = reference.get("type")
@@ -291,11 +321,12 @@ def _row(tweet: dict[str, Any], includes: _Includes) -> dict[str, Any]:
     # A retweet is cut, and its entities with it. They serve only when the whole tweet is
     # not on the page.
     whole, whole_text, whole_entities = tweet, text, entities
-    mentions = entities.get("mentions") or ()
+    mentions = entities.get("mentions")
     original = None if retweeted_id is None else includes.tweets.get(str(retweeted_id))
     if original is not None:
-        whole, (whole_text, whole_entities) = original, _content(original)
-        mentions = _retweet_mentions(original, whole_entities, mentions, includes)
+        whole, (whole_text, whole_entities, is_cut) = original, _content(original)
+        mentions = _retweet_mentions(original, whole_entities, mentions or (), includes)
+    media, media_lack = _media(whole, includes.media)
 
     author = includes.users.get(str(tweet.get("author_id"))) or NOTHING
     metrics = tweet.get("public_metrics") or NOTHING
@@ -303,15 +334,16 @@ def _row(tweet: dict[str, Any], includes: _Includes) -> dict[str, Any]:
     if retweet_count is None:
         retweet_count = metrics.get("repost_count")
     urls = _urls(whole, whole_entities)
+    no_mentions = None if mentions is None else "{}"
     row = {
         "id": tweet_id,
         "tweet_from": stored(author.get("username")),
         "created_at": stored(tweet.get("created_at")),
         "hashtags": _hashtags(whole_entities),
         "urls": urls,
-        "user_mentions_id": "{}",
-        "media": _media(whole, includes.media),
-        "user_mentions_name": "{}",
+        "user_mentions_id": no_mentions,
+        "media": media,
+        "user_mentions_name": no_mentions,
         "origin_device": stored(tweet.get("source")) or None,
         "favorite_count": as_count(metrics.get("like_count"), "like_count"),
         "text": readable(text),
@@ -335,21 +367,30 @@ def _row(tweet: dict[str, Any], includes: _Includes) -> dict[str, Any]:
     if original is not None:
         author = includes.users.get(str(original.get("author_id"))) or NOTHING
         row["retweeted_status_text"] = readable(whole_text)
-        row["retweeted_status_url"] = urls
+        row["retweeted_status_url"] = "{}" if urls is None else urls
         row["retweeted_status_user_name"] = stored(author.get("name"))
         row["retweeted_status_user_handle"] = stored(author.get("username"))
-    return row
+    lacks = is_cut or media_lack or (retweeted_id is not None and original is None)
+    return Partial(row) if lacks else row
 
 
-def _content(tweet: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """The full text, still escaped, and the entities that belong to it.
+# In front of its last link, as X cuts a long post: ` https://t.co/` and ten characters.
+_CUT_SIGN, _CUT_WITHIN = "\u2026", 25
+# 280 characters, of which those of some scripts count twice; v1.1 cut after 140.
+_CUT_LEAST = 130
+
+
+def _content(tweet: dict[str, Any]) -> tuple[str | None, dict[str, Any], bool]:
+    """The full text, still escaped, the entities that belong to it, and whether it is cut.
 
     A long post has both in its note; its `text` and `entities` end after 280 characters.
     """
     note = tweet.get("note_tweet") or tweet.get("note_post")
     if note and (text := note.get("text")):
-        return text, note.get("entities") or NOTHING
-    return tweet.get("text"), tweet.get("entities") or NOTHING
+        return text, note.get("entities") or NOTHING, False
+    text = tweet.get("text")
+    is_cut = text is not None and len(text) > _CUT_LEAST and _CUT_SIGN in text[-_CUT_WITHIN:]
+    return text, tweet.get("entities") or NOTHING, is_cut
 
 
 def _retweet_mentions(
@@ -363,13 +404,14 @@ def _retweet_mentions(
     `own` are the mentions of the retweet, the first of which is that author: they help when
     the user, or even its id, is not on the page.
     """
+    others = entities.get("mentions") or ()
     author_id = as_id(original.get("author_id"), "the id of the retweeted author")
     if author_id is None:
-        return [*own[:1], *(entities.get("mentions") or ())]
+        return [*own[:1], *others]
     handle = (includes.users.get(str(author_id)) or NOTHING).get("username")
     if handle is None:
         handle = _mentioned(author_id, own)
-    return [{"id": author_id, "username": handle}, *(entities.get("mentions") or ())]
+    return [{"id": author_id, "username": handle}, *others]
 
 
 def _username(user_id: int, tweet: dict[str, Any], includes: _Includes) -> str | None:
@@ -389,18 +431,20 @@ def _mentioned(user_id: int, mentions: Sequence[dict[str, Any]]) -> str | None:
     return None
 
 
-def _hashtags(entities: dict[str, Any]) -> str:
+# X leaves out a list that is empty. So its absence tells no more than that of a field for
+# which nobody asked: nothing.
+def _hashtags(entities: dict[str, Any]) -> str | None:
     tags = entities.get("hashtags")
     if not tags:
-        return "{}"
+        return None if tags is None else "{}"
     return as_array([name for tag in tags if (name := tag.get("tag")) is not None])
 
 
-def _urls(tweet: dict[str, Any], entities: dict[str, Any]) -> str:
+def _urls(tweet: dict[str, Any], entities: dict[str, Any]) -> str | None:
     """Where the links of the text lead; those to the tweet's own pictures and films are none."""
     urls = entities.get("urls")
     if not urls:
-        return "{}"
+        return None if urls is None else "{}"
     cut = tweet.get("entities") or entities
     if cut is not entities:
         # Whether the urls of a note carry a media_key is not documented, those beside the
@@ -412,17 +456,20 @@ def _urls(tweet: dict[str, Any], entities: dict[str, Any]) -> str:
     leads_to = [
         url.get("expanded_url") or url.get("url") for url in urls if not url.get("media_key")
     ]
-    return as_array([address for address in leads_to if address])
+    found = [address for address in leads_to if address]
+    return as_array(found) if found or not leads_to else None
 
 
-def _media(tweet: dict[str, Any], media: dict[str, dict[str, Any]]) -> str:
+def _media(tweet: dict[str, Any], media: dict[str, dict[str, Any]]) -> tuple[str | None, bool]:
+    """The addresses of its pictures and films, and whether some are not on the page."""
     attachments = tweet.get("attachments")
     keys = attachments.get("media_keys") if attachments else None
     if not keys:
-        return "{}"
+        return None if keys is None else "{}", False
     found = [thing for key in keys if (thing := media.get(key)) is not None]
     addresses = [thing.get("url") or thing.get("preview_image_url") for thing in found]
-    return as_array([address for address in addresses if address])
+    addresses = [address for address in addresses if address]
+    return (as_array(addresses) if addresses else None), len(addresses) < len(keys)
 
 
 # --- array literals -------------------------------------------------------------------------------

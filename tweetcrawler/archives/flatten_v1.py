@@ -17,6 +17,7 @@ from tweetcrawler.flatten import (
     NOTHING,
     Flattened,
     NotStorable,
+    Partial,
     as_array,
     as_count,
     as_id,
@@ -47,12 +48,8 @@ def flatten_statuses(
     return each_row(statuses, _row, _fitted_row, score=score, id_key="id_str")
 
 
-def is_cut(status: Any) -> bool:
-    """Whether only the first 140 characters of the status, or its retweet, are archived."""
-    return isinstance(status, dict) and (_is_cut(status) or _is_cut(status.get("retweeted_status")))
-
-
 def _is_cut(status: Any) -> bool:
+    """Whether only the first 140 characters of the status are archived."""
     if (
         not isinstance(status, dict)
         or status.get("truncated") is not True
@@ -72,26 +69,29 @@ def _row(status: dict[str, Any]) -> dict[str, Any]:
     if tweet_id is None:
         raise NotStorable("it has no id_str, and its id may have been rounded")
     text, entities = _content(status)
+    parted = _is_cut(status)
     user = status.get("user") or NOTHING
     original = status.get("retweeted_status") or None
 
     # A retweet is cut, and its entities with it: they are taken from the whole status inside.
     whole, whole_text, whole_entities = status, text, entities
-    mentions = entities.get("user_mentions") or ()
+    mentions = entities.get("user_mentions")
     if original is not None:
         whole, (whole_text, whole_entities) = original, _content(original)
-        mentions = _retweet_mentions(original, whole_entities, mentions)
+        parted = _is_cut(original)
+        mentions = _retweet_mentions(original, whole_entities, mentions or ())
 
     urls = _urls(whole_entities)
+    no_mentions = None if mentions is None else "{}"
     row = {
         "id": tweet_id,
         "tweet_from": stored(user.get("screen_name")),
         "created_at": _created_at(status.get("created_at")),
         "hashtags": _hashtags(whole_entities),
         "urls": urls,
-        "user_mentions_id": "{}",
+        "user_mentions_id": no_mentions,
         "media": _media(whole),
-        "user_mentions_name": "{}",
+        "user_mentions_name": no_mentions,
         "origin_device": _device(status.get("source")),
         "favorite_count": as_count(status.get("favorite_count"), "favorite_count"),
         "text": readable(text),
@@ -119,10 +119,10 @@ def _row(status: dict[str, Any]) -> dict[str, Any]:
             original.get("id_str"), "the id_str of the retweeted status"
         )
         row["retweeted_status_text"] = readable(whole_text)
-        row["retweeted_status_url"] = urls
+        row["retweeted_status_url"] = "{}" if urls is None else urls
         row["retweeted_status_user_name"] = stored(author.get("name"))
         row["retweeted_status_user_handle"] = stored(author.get("screen_name"))
-    return row
+    return Partial(row) if parted else row
 
 
 def _content(status: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
@@ -152,23 +152,23 @@ def _retweet_mentions(
     return [{"id_str": author_id, "screen_name": handle}, *mentions]
 
 
-def _hashtags(entities: dict[str, Any]) -> str:
+def _hashtags(entities: dict[str, Any]) -> str | None:
     tags = entities.get("hashtags")
     if not tags:
-        return "{}"
+        return None if tags is None else "{}"
     return as_array([name for tag in tags if (name := tag.get("text")) is not None])
 
 
-def _urls(entities: dict[str, Any]) -> str:
+def _urls(entities: dict[str, Any]) -> str | None:
     urls = entities.get("urls")
     if not urls:
-        return "{}"
+        return None if urls is None else "{}"
     return as_array(
         [leads_to for url in urls if (leads_to := url.get("expanded_url") or url.get("url"))]
     )
 
 
-def _media(status: dict[str, Any]) -> str:
+def _media(status: dict[str, Any]) -> str | None:
     """The status' own pictures; `entities` names only the first of them."""
     extended = status.get("extended_tweet")
     source = extended if extended and extended.get("full_text") else status
@@ -176,7 +176,7 @@ def _media(status: dict[str, Any]) -> str:
     if not media:
         media = (source.get("entities") or NOTHING).get("media")
     if not media:
-        return "{}"
+        return None if media is None else "{}"
     return as_array([address for thing in media if (address := thing.get("media_url_https"))])
 
 

@@ -23,10 +23,10 @@ import orjson
 from tweetcrawler import run
 from tweetcrawler.archives import containers
 from tweetcrawler.archives.containers import Archive, Document, Piece, Position
-from tweetcrawler.archives.flatten_v1 import flatten_statuses, is_cut
+from tweetcrawler.archives.flatten_v1 import flatten_statuses
 from tweetcrawler.dispatch import Dispatch, Stopped, Workers
 from tweetcrawler.errors import ConfigurationError, DatabaseUnreachable, TweetcrawlerError
-from tweetcrawler.flatten import KEPT, Flattened, flatten
+from tweetcrawler.flatten import COLUMNS, Flattened, Partial, flatten, merged
 from tweetcrawler.news import Fatal, LogLine, Outcome, Result
 from tweetcrawler.outcome import NAMED_MAX, Display, RunProgress, RunReport
 from tweetcrawler.pool import Here, Pool, log_to_parent, prepare
@@ -420,7 +420,6 @@ class _Reading:
         self._tell = tell
         self._reached: tuple[int, int, int] = state.position
         self._rows: dict[int, dict[str, Any]] = {}
-        self._cut: set[int] = set()
         self._posts = state.posts
         self._others = Counter(state.others)
         self._rejects: list[bytes] = []
@@ -474,9 +473,7 @@ class _Reading:
     def _take_piece(self, piece: Piece, document: Document) -> None:
         kind, thing = piece
         if kind == containers.STATUS:
-            self._keep(
-                flatten_statuses((thing,), score=self._score), 1, document, cut=is_cut(thing)
-            )
+            self._keep(flatten_statuses((thing,), score=self._score), 1, document)
         elif kind == containers.PAGE:
             data = thing["data"]
             self._keep(
@@ -489,9 +486,7 @@ class _Reading:
         else:
             self._count(kind)
 
-    def _keep(
-        self, flattened: Flattened, posts: int, document: Document, *, cut: bool = False
-    ) -> None:
+    def _keep(self, flattened: Flattened, posts: int, document: Document) -> None:
         rows, refused = flattened
         self._posts += len(rows)
         if repeated := posts - len(rows) - len(refused):
@@ -501,17 +496,8 @@ class _Reading:
                 document, f"post {tweet_id}: {reason}" if tweet_id else f"a post: {reason}"
             )
         for row in rows:
-            tweet_id = row["id"]
-            known = self._rows.get(tweet_id)
-            if cut and known is not None:
-                continue
-            if known is not None:
-                row |= {column: known[column] for column in KEPT if row[column] is None}
-            self._rows[tweet_id] = row
-            if cut:
-                self._cut.add(tweet_id)
-            else:
-                self._cut.discard(tweet_id)
+            known = self._rows.get(row["id"])
+            self._rows[row["id"]] = row if known is None else _merged(known, row)
 
     def _count(self, kind: str) -> None:
         self._others[kind] += 1
@@ -544,11 +530,12 @@ class _Reading:
                 finished=finished,
             )
             rows = [self._rows[tweet_id] for tweet_id in sorted(self._rows)]
-            loaded = self._session.load(self._saved, rows, reached, cut=self._cut)
+            partial = [row["id"] for row in rows if isinstance(row, Partial)]
+            loaded = self._session.load(self._saved, rows, reached, partial=partial)
             if loaded is None:
                 self._lost = True
                 return False
-            before, self._saved, self._rows, self._cut = self._saved, loaded, {}, set()
+            before, self._saved, self._rows = self._saved, loaded, {}
             rejected = loaded.others.get(REJECTED, 0) - before.others.get(REJECTED, 0)
             posts, new = loaded.posts - before.posts, loaded.new - before.new
             self._tell(BatchSaved(self._each.path, bytes_read, posts, new, rejected))
@@ -559,6 +546,13 @@ class _Reading:
             with self._rejects_file.open("ab", buffering=0) as file:
                 file.write(b"".join(self._rejects))  # in one call, which keeps processes apart
             self._rejects = []
+
+
+def _merged(known: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of two readings of a post; it is partial if both are."""
+    kind = Partial if isinstance(known, Partial) and isinstance(row, Partial) else dict
+    values = merged(list(known.values()), list(row.values()), partial=isinstance(row, Partial))
+    return kind(zip(COLUMNS, values, strict=True))
 
 
 _COUNTED = frozenset({containers.EMPTY, containers.OTHER_FILE, containers.ACCOUNT_DOWNLOAD})

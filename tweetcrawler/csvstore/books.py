@@ -24,7 +24,6 @@ from tweetcrawler import coverage
 from tweetcrawler.csvstore import merging
 from tweetcrawler.csvstore.merging import Tally, Waiting, is_missing
 from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseNotMigrated
-from tweetcrawler.flatten import COLUMNS
 from tweetcrawler.identity import is_gone
 from tweetcrawler.pages import Batch, Bought
 from tweetcrawler.targets import LEASE_S, TIMELINE, Claim, Found
@@ -478,7 +477,7 @@ def add_rows(connection: Connection, batch: Batch, page: int) -> tuple[int, int]
     """
     new = updated = 0
     for row in batch.rows:
-        cells = ["" if row[column] is None else str(row[column]) for column in COLUMNS]
+        cells = merging.cells_of(row)
         waiting = connection.execute(
             "SELECT cells FROM csv_pending WHERE target_id = ? AND id = ?",
             [batch.target, row["id"]],

@@ -10,16 +10,17 @@ import csv
 import io
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.files import Replacement
-from tweetcrawler.flatten import COLUMNS, KEPT
+from tweetcrawler.flatten import COLUMNS, LISTS, Partial, merged
 
 # The csv module refuses fields of more than 128 kB unless it is told otherwise.
 _CSV_FIELD_MAX = 2**31 - 1
@@ -57,12 +58,28 @@ def write_merged(path: Path, waiting: WaitingRows, fresh: Replacement) -> Tally:
         return _write_with(_sorted(_stored(path)), waiting, fresh)
 
 
+def cells_of(row: Mapping[str, Any]) -> list[str]:
+    """The cells of a row while it waits: those of a partial one have a mark after them."""
+    cells = ["" if row[column] is None else str(row[column]) for column in COLUMNS]
+    return [*cells, *_PARTIAL] if isinstance(row, Partial) else cells
+
+
 def updated(known: Sequence[str], cells: Sequence[str]) -> list[str]:
-    """The cells of a row that was known before."""
+    """The cells of a row that was known before; they are partial if both are."""
+    count = len(COLUMNS)
+    mark = _PARTIAL if len(known) > count and len(cells) > count else ()
+    return [*merged(known[:count], cells[:count], partial=len(cells) > count), *mark]
+
+
+def _new(cells: Sequence[str]) -> list[str]:
+    """The cells of a row that is new in its file: without a list, they hold an empty one."""
     return [
-        now or (before if column in KEPT else now)
-        for column, before, now in zip(COLUMNS, known, cells, strict=True)
+        "{}" if column in LISTS and not cell else cell
+        for column, cell in zip(COLUMNS, cells[: len(COLUMNS)], strict=True)
     ]
+
+
+_PARTIAL = ("partial",)
 
 
 def is_missing(path: Path) -> bool:
@@ -115,7 +132,9 @@ def _merged(
                 tally.again[page] += 1
                 tally.updated[page] += cells != before[1]
             before = next(stored, None)
-        yield cells
+            yield cells
+        else:
+            yield _new(cells)
     if before is not None:
         yield before[1]
         yield from (cells for _, cells in stored)

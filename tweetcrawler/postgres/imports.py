@@ -10,7 +10,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from tweetcrawler.postgres.connection import Connected
-from tweetcrawler.postgres.pages import STAGE, STAGE_COPY, load_cut_statement, load_statement
+from tweetcrawler.postgres.pages import STAGE, STAGE_COPY, load_partial_statement, load_statement
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,18 @@ class Imports(Connected):
         rows: Iterable[Mapping[str, Any]],
         reached: ImportState,
         *,
-        cut: Iterable[int] = (),
+        partial: Iterable[int] = (),
     ) -> ImportState | None:
         """Saves many rows and how far their file was read, in one transaction.
 
         `rows` are keyed by `flatten.COLUMNS`, in that order, and each id is there once.
         `reached` holds the position after them and all counts but those of new and updated
-        rows, which come back in the result. Rows whose ids are in `cut` have lost a part of
-        their text: they change no row that is there. None when the file is not where
-        `state` says: another process imports it.
+        rows, which come back in the result. Rows whose ids are in `partial` have lost a part
+        of their text or lists: they only fill what is not known. None when the file is not
+        where `state` says: another process imports it.
         """
         values = [tuple(row.values()) for row in rows]
-        cut_ids = list(cut)
+        partial_ids = list(partial)
 
         def work(connection: psycopg.Connection[Any]) -> ImportState | None:
             # Locked first: two imports of the same file take turns, and the later one sees
@@ -90,7 +90,7 @@ class Imports(Connected):
                     return locked  # it was saved, only the answer was lost
                 if locked.position != state.position or locked.finished:
                     return None
-                new, updated = self._load(connection, values, cut_ids)
+                new, updated = self._load(connection, values, partial_ids)
                 _set_reached(connection, state.id, reached, new, updated)
                 return replace(reached, new=locked.new + new, updated=locked.updated + updated)
 
@@ -100,7 +100,7 @@ class Imports(Connected):
         self,
         connection: psycopg.Connection[Any],
         values: Iterable[tuple[Any, ...]],
-        cut_ids: list[int],
+        partial_ids: list[int],
     ) -> tuple[int, int]:
         if not values:
             return 0, 0
@@ -111,11 +111,12 @@ class Imports(Connected):
             for value in values:
                 copy.write_row(value)
         new = 0
-        if cut_ids:
-            statement = load_cut_statement(self.table)
-            [new] = connection.execute(statement, [cut_ids]).fetchone() or (0,)
-        whole_new, updated = connection.execute(load_statement(self.table)).fetchone() or (0, 0)
-        return new + whole_new, updated
+        if partial_ids:
+            statement = load_partial_statement(self.table)
+            [new] = connection.execute(statement, [partial_ids]).fetchone() or (0,)
+        statement = load_statement(self.table)
+        others, updated = connection.execute(statement, [partial_ids]).fetchone() or (0, 0)
+        return new + others, updated
 
 
 def _state(connection: psycopg.Connection[Any], number: int) -> ImportState:

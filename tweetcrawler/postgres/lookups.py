@@ -16,7 +16,7 @@ from tweetcrawler.identity import is_gone
 from tweetcrawler.pages import Batch, Gone, Lookup, Metrics, Saved
 from tweetcrawler.postgres.budgets import spend
 from tweetcrawler.postgres.leases import Leases
-from tweetcrawler.postgres.pages import Pages, save_parameters, table_named
+from tweetcrawler.postgres.pages import Pages, partial_of, save_parameters, table_named
 from tweetcrawler.targets import LEASE_S, TIMELINE
 
 _COUNTS = (
@@ -71,7 +71,7 @@ class Lookups(Leases, Pages):
         With `metrics`, their counts at `seen_at` (seconds since 1970) are kept beside those
         known before.
         """
-        given = save_parameters(run, "", batch, keep_body)
+        given = save_parameters(run, "", batch, keep_body) | partial_of(batch)
         seen = {"ids": [m.id for m in metrics], "kind": TIMELINE}
         counts = [(m.id, seen_at, *[getattr(m, name) for name in _COUNTS]) for m in metrics]
         before = _COUNTS_BEFORE.format(t=table_named(self.table))

@@ -8,7 +8,7 @@ row that does not change is not written (figures in docs/performance.md).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, LiteralString
@@ -20,7 +20,7 @@ from psycopg import sql
 from psycopg.types.json import Json, Jsonb
 
 from tweetcrawler import coverage
-from tweetcrawler.flatten import COLUMNS, KEPT
+from tweetcrawler.flatten import COLUMNS, LISTS, Partial
 from tweetcrawler.pages import Batch, Bought, Saved
 from tweetcrawler.postgres.budgets import spend, spending
 from tweetcrawler.postgres.columns import TYPES
@@ -74,7 +74,7 @@ class Pages(Connected):
                     first = saved_of(self._save_new.run(connection, given))
                     if first.new == len(batch.rows):
                         return first
-                saved = saved_of(self._save.run(connection, given))
+                saved = saved_of(self._save.run(connection, given | partial_of(batch)))
                 self._news_come = first.new + saved.new == len(batch.rows)
                 return replace(saved, new=first.new + saved.new)
 
@@ -127,7 +127,7 @@ def save_parameters(run: int, owner: str, batch: Batch, keep_body: bool) -> dict
         "credential": bought.credential,
         "posts": bought.posts,
         "users": bought.users,
-        "ids": "{" + ",".join(map(str, ids)) + "}",
+        "ids": _as_array(ids),
         "newest": max(ids, default=None),
         "oldest": min(ids, default=None),
         "refused": Jsonb([{"id": i, "reason": reason} for i, reason in batch.refused])
@@ -143,6 +143,15 @@ def save_parameters(run: int, owner: str, batch: Batch, keep_body: bool) -> dict
         "owner": owner,
         "lease": LEASE_S,
     }
+
+
+def partial_of(batch: Batch) -> dict[str, str]:
+    """The parameter of `save_statement` that only it needs."""
+    return {"partial": _as_array(row["id"] for row in batch.rows if isinstance(row, Partial))}
+
+
+def _as_array(ids: Iterable[int]) -> str:
+    return "{" + ",".join(map(str, ids)) + "}"
 
 
 # Of JSON pages the lowest level makes no more bytes than the usual one, in two thirds of
@@ -185,7 +194,7 @@ def save_statement(table: str) -> _Numbered:
     The rows are sorted by id before they are written, so that two writers of the same ids
     never wait for each other in a ring.
     """
-    return _page_statement(sql.SQL("{}, {}").format(_BATCH, _upserted(table)), found=True)
+    return _page_statement(sql.SQL("{}, {}").format(_BATCH_MERGED, _upserted(table)), found=True)
 
 
 @cache
@@ -196,7 +205,7 @@ def save_new_statement(table: str) -> _Numbered:
     Rows that another process writes at the same moment are left to it, so that fewer are
     counted than there are.
     """
-    saved = _SAVED_NEW.format(t=table_named(table), cols=_names(COLUMNS))
+    saved = _SAVED_NEW.format(t=table_named(table), cols=_names(COLUMNS), values=_inserted())
     return _page_statement(sql.SQL("{}, {}").format(_BATCH, saved))
 
 
@@ -225,22 +234,30 @@ def saved_of(answer: psycopg.RawCursor[Any]) -> Saved:
 @cache
 def load_statement(table: str) -> bytes:
     """The rows of the stage into the table: how many were new, and how many others changed."""
-    return _LOAD.format(upserted=_upserted(table)).as_bytes(None)
+    return _LOAD.format(upserted=_upserted(table, archived=True)).as_bytes(None)
 
 
 @cache
-def load_cut_statement(table: str) -> bytes:
+def load_partial_statement(table: str) -> bytes:
     """Those of the given ids that the table lacks, out of the stage into the table: how
     many there were.
 
-    No look beforehand tells what another process is about to write; a conflict does.
+    No look beforehand tells what another process is about to write; a conflict does. After
+    this statement every partial row is stored, and can be compared.
     """
-    return _LOAD_CUT.format(t=table_named(table), cols=_names(COLUMNS)).as_bytes(None)
+    return _LOAD_PARTIAL.format(
+        t=table_named(table), cols=_names(COLUMNS), values=_inserted()
+    ).as_bytes(None)
 
 
-def _upserted(table: str) -> sql.Composed:
-    """The part that saves the rows of `batch`, and gives `counted` (new, updated)."""
-    merged = {c: _merged(c).format(sql.Identifier(c)) for c in COLUMNS}
+def _upserted(table: str, *, archived: bool = False) -> sql.Composed:
+    """The part that saves the rows of `batch`, and gives `counted` (new, updated).
+
+    `batch` has the columns of the rows, and `partial`. Rows from archives are merged by
+    `_merged_archived`.
+    """
+    merge = _merged_archived if archived else _merged
+    merged = {c: merge(c) for c in COLUMNS}
     comma = sql.SQL(", ")
     return _UPSERTED.format(
         t=table_named(table),
@@ -250,17 +267,45 @@ def _upserted(table: str) -> sql.Composed:
         ),
         cols=_names(COLUMNS),
         t_cols=comma.join(sql.Identifier("t", c) for c in COLUMNS),
-        sets=comma.join(_set(c).format(sql.Identifier(c)) for c in COLUMNS if c != "id"),
+        sets=comma.join(_set(c, archived) for c in COLUMNS if c != "id"),
     )
 
 
-def _merged(column: str) -> sql.SQL:
-    return sql.SQL("coalesce(b.{0}, t.{0})" if column in KEPT else "b.{0}")
+def _merged(column: str) -> sql.Composed:
+    """The value of a column of a row `b` that X gave, over that of the stored row `t`."""
+    return _merge_of(column).format(sql.Identifier(column))
 
 
-def _set(column: str) -> sql.SQL:
-    return sql.SQL(
-        "{0} = coalesce(excluded.{0}, t.{0})" if column in KEPT else "{0} = excluded.{0}"
+def _merged_archived(column: str) -> sql.Composed:
+    """The same for a row from an archive, whose empty list takes no list away.
+
+    An archive may be older than what is stored, and another process may be saving the same
+    post: a row that is new to both is then inserted with `{}` and may not undo a list.
+    """
+    merge = _MERGE_ARCHIVED_LIST if _merge_of(column) is _MERGE_LIST else _merge_of(column)
+    return merge.format(sql.Identifier(column))
+
+
+def _merge_of(column: str) -> sql.SQL:
+    if column == "id":
+        return sql.SQL("b.{0}")
+    if column in LISTS and column not in _MERGE_CONTENT:
+        return _MERGE_LIST
+    return _MERGE_CONTENT.get(column, sql.SQL("coalesce(b.{0}, t.{0})"))
+
+
+def _set(column: str, archived: bool) -> sql.Composed:
+    keeps = "{0} = coalesce(excluded.{0}, t.{0})"
+    if archived and column in LISTS:
+        keeps = "{0} = coalesce(nullif(excluded.{0}, '{{}}'), t.{0}, excluded.{0})"
+    return sql.SQL(keeps).format(sql.Identifier(column))
+
+
+def _inserted() -> sql.Composed:
+    """The columns of new rows out of a batch, in the order of the table."""
+    parts = ("coalesce({0}, '{{}}') AS {0}" if c in LISTS else "{0}" for c in COLUMNS)
+    return sql.SQL(", ").join(
+        sql.SQL(part).format(sql.Identifier(c)) for c, part in zip(COLUMNS, parts, strict=True)
     )
 
 
@@ -308,12 +353,40 @@ _FOUND = sql.SQL(""", found AS (
     WHERE %(searched)s::boolean ORDER BY id ON CONFLICT DO NOTHING
 )""")
 _SAVED_NEW = sql.SQL("""saved AS (
-    INSERT INTO {t} ({cols}) SELECT {cols} FROM batch
+    INSERT INTO {t} ({cols}) SELECT {values} FROM batch
     WHERE NOT EXISTS (SELECT FROM {t} WHERE id = ANY(%(ids)s::bigint[]))
     ORDER BY id ON CONFLICT (id) DO NOTHING RETURNING id
 ), counted AS (
     SELECT count(*) AS new, 0::bigint AS updated FROM saved HAVING count(*) > 0
 )""")
+# Absent is not empty: NULL says nothing of a value. A partial row fills what is not known,
+# and a new row without a list holds an empty one.
+_MERGE_LIST = sql.SQL("""
+    coalesce(CASE WHEN b.partial THEN nullif(t.{0}, '{{}}') END, b.{0}, t.{0},
+        CASE WHEN t.id IS NULL THEN '{{}}' END)""")
+_MERGE_ARCHIVED_LIST = sql.SQL("""
+    coalesce(CASE WHEN b.partial THEN nullif(t.{0}, '{{}}') END, nullif(b.{0}, '{{}}'), t.{0},
+        b.{0}, CASE WHEN t.id IS NULL THEN '{{}}' END)""")
+# A shorter list of mentions is one whose retweeted post was trimmed. Both columns are kept,
+# since their elements belong together.
+_MERGE_MENTIONS = sql.SQL("""
+    coalesce(CASE WHEN b.partial AND t.user_mentions_id <> '{{}}'
+        OR length(t.user_mentions_id) > length(b.user_mentions_id) THEN t.{0} END, b.{0}, t.{0},
+        CASE WHEN t.id IS NULL THEN '{{}}' END)""")
+_MERGE_TEXT = sql.SQL("coalesce(CASE WHEN b.partial THEN t.{0} END, b.{0}, t.{0})")
+# The score belongs to its text. The links of a retweeted post are empty also where its
+# entities were left out.
+_MERGE_CONTENT = {
+    "user_mentions_id": _MERGE_MENTIONS,
+    "user_mentions_name": _MERGE_MENTIONS,
+    "text": _MERGE_TEXT,
+    "retweeted_status_text": _MERGE_TEXT,
+    "retweeted_status_url": sql.SQL("""
+    coalesce(CASE WHEN b.partial THEN nullif(t.{0}, '{{}}') END, nullif(b.{0}, '{{}}'), t.{0},
+        b.{0})"""),
+    "sentiment": sql.SQL("""
+    CASE WHEN b.partial AND t.text IS NOT NULL THEN t.{0} ELSE coalesce(b.{0}, t.{0}) END"""),
+}
 # `xmax` is 0 in a row that was inserted and not updated: the one sign that PostgreSQL gives
 # of what ON CONFLICT did.
 _UPSERTED = sql.SQL("""merged AS (
@@ -330,12 +403,14 @@ _UPSERTED = sql.SQL("""merged AS (
     FROM saved
 )""")
 _LOAD = sql.SQL("""
-WITH batch AS (SELECT * FROM import_stage), {upserted} SELECT new, updated FROM counted
+WITH batch AS (
+    SELECT *, id IN (SELECT unnest(%s::bigint[])) AS partial FROM import_stage
+), {upserted} SELECT new, updated FROM counted
 """)
-_LOAD_CUT = sql.SQL("""
-WITH cut AS (DELETE FROM import_stage WHERE id = ANY(%s) RETURNING *),
-saved AS (
-    INSERT INTO {t} ({cols}) SELECT {cols} FROM cut ORDER BY id
+_LOAD_PARTIAL = sql.SQL("""
+WITH saved AS (
+    INSERT INTO {t} ({cols}) SELECT {values} FROM import_stage
+    WHERE id = ANY(%s) ORDER BY id
     ON CONFLICT (id) DO NOTHING RETURNING id
 )
 SELECT count(*) FROM saved
@@ -356,6 +431,10 @@ _ROW_TYPES = sql.SQL(", ").join(
 _BATCH = sql.SQL(
     "batch AS MATERIALIZED (SELECT * FROM json_to_recordset(%(rows)s::json) AS r({}))"
 ).format(_ROW_TYPES)
+_BATCH_MERGED = sql.SQL("""batch AS MATERIALIZED (
+    SELECT *, id = ANY(%(partial)s::bigint[]) AS partial
+    FROM json_to_recordset(%(rows)s::json) AS r({})
+)""").format(_ROW_TYPES)
 # Dropped with its transaction: behind a pooler the next one may run on another connection
 # to the server.
 STAGE = (
