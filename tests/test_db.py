@@ -226,6 +226,36 @@ def test_any_texts_of_a_page_come_back_as_they_were(
     assert stored == list(enumerate(texts, 1))
 
 
+def test_typed_view_fails_on_no_row(begun: Any, dsn: str) -> None:
+    """Rows of other tools hold texts that are no time and no list."""
+    database, run, _ = begun
+    good = {
+        1: ("2024-06-10T09:00:00.000Z", '{a,"b c",NULL}', "{1,NULL}"),
+        2: ("2024-05-31T09:00:00+02:00", "{}", "{}"),
+        3: ("2024-02-29T23:59:59Z", "{ä}", "{9223372036854775807}"),
+    }
+    bad = {
+        4: ("an hour ago", "a, b", "{x}"),
+        5: ("2024-02-30T09:00:00.000Z", "{a", "{9223372036854775808}"),
+        6: ("2024-06-10 09:00:00", "{a,,b}", "{1,}"),
+        7: ("05/03/2022 10:00", "", ""),
+        8: ("2024-06-10T09:00:60.000Z9", "['a']", "[1]"),
+    }
+    names = ("created_at", "hashtags", "user_mentions_id")
+    with database.session() as session:
+        target = resolved(session, run)
+        values = good | bad
+        rows = [row(i, **dict(zip(names, values[i], strict=True))) for i in values]
+        session.save(run, "w", Batch(target, page(posts=len(rows)), rows))
+    columns = "extract(epoch FROM created_at)::bigint, hashtags, mention_ids"
+    assert select(dsn, f"SELECT {columns} FROM tweets ORDER BY id") == [
+        (1718010000, ["a", "b c", None], [1, None]),
+        (1717138800, [], []),
+        (1709251199, ["ä"], [2**63 - 1]),
+        *[(None, None, None)] * 5,
+    ]
+
+
 def test_typed_view_gives_times_and_arrays(begun: Any, dsn: str) -> None:
     database, run, _ = begun
     values = {

@@ -89,6 +89,29 @@ def test_tweet_with_only_the_default_fields_is_a_row_of_nulls_also_for_its_lists
     assert row == dict.fromkeys(COLUMNS) | {"id": 20, "text": "just setting up"}
 
 
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        ("2022-03-05T10:00:00.000Z", "2022-03-05T10:00:00.000Z"),
+        ("2022-03-05T10:00:00Z", "2022-03-05T10:00:00Z"),
+        ("2022-03-05T12:00:00+02:00", "2022-03-05T10:00:00.000Z"),
+        # None of these is a moment; the id tells it.
+        ("2022-03-05 12:00:00", "2022-03-05T09:55:17.175Z"),
+        ("05/03/2022 10:00", "2022-03-05T09:55:17.175Z"),
+        ("an hour ago", "2022-03-05T09:55:17.175Z"),
+        ("2022-02-30T10:00:00.000Z", "2022-03-05T09:55:17.175Z"),
+        ("", "2022-03-05T09:55:17.175Z"),
+        (None, None),
+    ],
+)
+def test_time_that_is_none_is_that_of_the_id(sent: str | None, stored: str | None) -> None:
+    old, dated = flatten(
+        {"data": [{"id": i, "created_at": sent} for i in ("20", "1500047286021943296")]}
+    ).rows
+    assert dated["created_at"] == stored
+    assert old["created_at"] == (stored if sent and stored and ".175" not in stored else None)
+
+
 def test_lists_that_the_page_tells_to_be_empty_are_empty() -> None:
     entities: dict[str, Any] = {"hashtags": [], "urls": [], "mentions": []}
     told = {"id": "20", "entities": entities, "attachments": {"media_keys": []}}
@@ -317,7 +340,7 @@ def test_nul_and_lone_surrogates_become_the_replacement_character_in_every_text(
     clean = "a\ufffdb\ufffdc\ufffd"
     retweet, plain = flatten(page("nul_and_lone_surrogates")).rows
     for row in (retweet, plain):
-        for column in ("tweet_from", "created_at", "text"):
+        for column in ("tweet_from", "text"):
             assert row[column] == clean, column
     assert retweet["origin_device"] == retweet["in_reply_to_screen_name"] == clean
     assert retweet["retweeted_status_text"] == retweet["retweeted_status_user_name"] == clean
@@ -330,8 +353,8 @@ def test_nul_and_lone_surrogates_become_the_replacement_character_in_every_text(
 
 
 def test_nul_in_plain_ascii_is_seen_too() -> None:
-    (row,) = flatten({"data": {"id": "1", "text": "a\x00", "created_at": "\x00b"}}).rows
-    assert (row["text"], row["created_at"]) == ("a\ufffd", "\ufffdb")
+    (row,) = flatten({"data": {"id": "1", "text": "a\x00", "source": "\x00b"}}).rows
+    assert (row["text"], row["origin_device"]) == ("a\ufffd", "\ufffdb")
 
 
 def test_elements_are_quoted_as_postgresql_does() -> None:
@@ -526,4 +549,5 @@ def test_module_uses_the_standard_library_and_the_bounds_of_ids_only() -> None:
         Path(module.__file__).read_text(encoding="utf-8"),
         re.MULTILINE,
     )
-    assert set(imports) == {"__future__", "re", "collections.abc", "typing", "tweetcrawler.ids"}
+    standard = {"__future__", "re", "collections.abc", "datetime", "typing"}
+    assert set(imports) == standard | {"tweetcrawler.ids"}

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
-from tweetcrawler.ids import ID_MAX
+from tweetcrawler.ids import FIRST_DATED_ID, ID_MAX, time_ms_of
 
 T = TypeVar("T")
 
@@ -338,7 +339,7 @@ def _row(tweet: dict[str, Any], includes: _Includes) -> dict[str, Any]:
     row = {
         "id": tweet_id,
         "tweet_from": stored(author.get("username")),
-        "created_at": stored(tweet.get("created_at")),
+        "created_at": _created_at(tweet.get("created_at"), tweet_id),
         "hashtags": _hashtags(whole_entities),
         "urls": urls,
         "user_mentions_id": no_mentions,
@@ -503,6 +504,39 @@ def as_id_array(values: Iterable[Any]) -> str:
 def _id_element(value: Any) -> str:
     number = as_id(value, "the id of a mention")
     return "NULL" if number is None else value if type(value) is str else str(number)
+
+
+# --- times ----------------------------------------------------------------------------------------
+
+_AS_X_WRITES = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z")
+
+
+def _created_at(sent: str | None, tweet_id: int) -> str | None:
+    """The time as X writes it; that of the id where something else was written."""
+    if sent is None:
+        return None
+    try:
+        at = datetime.fromisoformat(sent)
+        if _AS_X_WRITES.fullmatch(sent):
+            return sent
+    except ValueError:
+        return time_of_id(tweet_id)
+    # A time without a zone is another one for each of its readers.
+    return as_v2(at) if at.tzinfo and at.year > 1 else time_of_id(tweet_id)
+
+
+def time_of_id(tweet_id: int) -> str | None:
+    """The time that an id holds, as v2 writes it; None for an id without."""
+    if tweet_id < FIRST_DATED_ID:
+        return None
+    seconds, ms = divmod(time_ms_of(tweet_id), 1000)
+    return as_v2(datetime.fromtimestamp(seconds, UTC).replace(microsecond=1000 * ms))
+
+
+def as_v2(at: datetime) -> str:
+    """A time as v2 writes it: in UTC, with milliseconds."""
+    at = at.astimezone(UTC)
+    return f"{at.replace(microsecond=0, tzinfo=None).isoformat()}.{at.microsecond // 1000:03d}Z"
 
 
 # --- text -----------------------------------------------------------------------------------------

@@ -23,11 +23,13 @@ from tweetcrawler.flatten import (
     as_id,
     as_id_array,
     as_sent,
+    as_v2,
     each_row,
     fitted_to,
     only_text,
     readable,
     stored,
+    time_of_id,
 )
 
 
@@ -86,7 +88,7 @@ def _row(status: dict[str, Any]) -> dict[str, Any]:
     row = {
         "id": tweet_id,
         "tweet_from": stored(user.get("screen_name")),
-        "created_at": _created_at(status.get("created_at")),
+        "created_at": _time_of(status.get("created_at"), tweet_id),
         "hashtags": _hashtags(whole_entities),
         "urls": urls,
         "user_mentions_id": no_mentions,
@@ -200,6 +202,11 @@ _TIME = re.compile(
 ).fullmatch
 
 
+def _time_of(sent: str | None, tweet_id: int) -> str | None:
+    """The time of a status; that of its id where something else than a time was written."""
+    return None if sent is None else _created_at(sent) or time_of_id(tweet_id)
+
+
 @lru_cache(4096)
 def _created_at(sent: str | None) -> str | None:
     """The time as v2 writes it: UTC with milliseconds; None for what is no time.
@@ -226,7 +233,7 @@ def _created_at(sent: str | None) -> str | None:
             int(found["second"]),
             tzinfo=timezone(-offset if found["sign"] == "-" else offset),
         )
-        return _as_v2(at)
+        return as_v2(at)
     except (ValueError, OverflowError):
         return None
 
@@ -235,14 +242,9 @@ def _already_v2(sent: str) -> str | None:
     """Some tools rewrote the times of the archives they kept; without a zone they meant UTC."""
     try:
         at = datetime.fromisoformat(sent)
-        return _as_v2(at if at.tzinfo else at.replace(tzinfo=UTC))
+        return as_v2(at if at.tzinfo else at.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         return None
-
-
-def _as_v2(at: datetime) -> str:
-    at = at.astimezone(UTC)
-    return f"{at.replace(microsecond=0, tzinfo=None).isoformat()}.{at.microsecond // 1000:03d}Z"
 
 
 _ANCHOR = re.compile(r"\s*<a\b[^>]*>(.*?)(?:</a>\s*|$)", re.DOTALL | re.IGNORECASE).fullmatch
