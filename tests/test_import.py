@@ -282,7 +282,9 @@ def test_a_cut_post_takes_nothing_from_the_whole_one_that_another_process_saves(
     ):
         run, _ = session.begin_run(version="0", arguments={}, host="h", credentials=())
         state = session.begin_import(run, "f", size=9, fingerprint="f", head="h", again=False)
-        other.execute("INSERT INTO tweet_articles_tweepy (id, text) VALUES (2, 'whole')")
+        other.execute(
+            "INSERT INTO tweet_articles_tweepy (id, text, hashtags) VALUES (2, 'whole', '{}')"
+        )
         rows = [row_of(1) | {"text": "cut"}, row_of(2) | {"text": "cut"}, row_of(3)]
         loading = threads.submit(session.load, state, rows, at(state, 5, 3), partial=[1, 2])
         while not select(dsn, "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
@@ -344,6 +346,43 @@ def test_missing_include_takes_nothing_away_that_is_known(
         run(*(tmp_path / file for file in files))
         assert select(dsn, known)[0][:3] == ("Ada", "web", "bo")
     assert select(dsn, known) == [("Ada", "web", "bo", 7)]
+
+
+def timed(likes: int, day: int | None, *, padding: str = "") -> bytes:
+    """A page of one post with its counts of a day, as twarc keeps it."""
+    post = {"id": "5", "text": "x", "public_metrics": {"like_count": likes, "retweet_count": 0}}
+    page: dict[str, Any] = {"data": [post], "includes": {"users": [{"id": padding}]}}
+    if day is not None:
+        page["__twarc"] = {"retrieved_at": f"2023-05-{day:02}T00:00:00+00:00"}
+    return json.dumps(page).encode() + b"\n"
+
+
+@pytest.mark.parametrize("order", ["abc", "cab", "bca", "cba"])
+def test_newest_counts_win_in_any_order_of_the_files(
+    run: Import, dsn: str, tmp_path: Path, order: str
+) -> None:
+    days = {"a": 1, "b": 9, "c": 20}
+    for name, day in days.items():
+        lines = timed(100 + day, day, padding="x" * (50 - day)) + timed(day, max(1, day - 1))
+        (tmp_path / name).write_bytes(lines)
+    for name in order:
+        run(tmp_path / name)
+    assert select(dsn, "SELECT favorite_count FROM tweet_articles_tweepy") == [(120,)]
+    seen = "SELECT max(like_count), count(DISTINCT seen_at) FROM crawl_metrics"
+    assert select(dsn, seen) == [(120, 5)]
+
+
+def test_without_times_the_later_of_the_given_files_wins(
+    run: Import, dsn: str, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "z.jsonl", tmp_path / "a.jsonl"
+    first.write_bytes(timed(1, None))
+    second.write_bytes(timed(2, None, padding="x" * 500))
+    run(first, second, "--threads", "1")
+    counts = "SELECT favorite_count FROM tweet_articles_tweepy"
+    assert select(dsn, counts) == [(2,)]
+    run(second, first, "--threads", "1", "--again")
+    assert select(dsn, counts) == [(1,)]
 
 
 def big(folder: Path, count: int, *, packed: bool, first: int = 1) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tweetcrawler.coverage import Range
 from tweetcrawler.targets import Target
@@ -119,6 +119,15 @@ class Metrics:
     quote_count: int | None
     bookmark_count: int | None
     impression_count: int | None
+
+
+class Observed(NamedTuple):
+    """Counts of a post as its source saw them, at a time in seconds since 1970."""
+
+    id: int
+    seen_at: float
+    like_count: int | None
+    retweet_count: int | None
 
 
 @dataclass(frozen=True)

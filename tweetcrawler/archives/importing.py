@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from tweetcrawler.errors import ConfigurationError, DatabaseUnreachable, Tweetcr
 from tweetcrawler.flatten import COLUMNS, Flattened, Partial, flatten, merged
 from tweetcrawler.news import Fatal, LogLine, Outcome, Result
 from tweetcrawler.outcome import NAMED_MAX, Display, RunProgress, RunReport
+from tweetcrawler.pages import Observed
 from tweetcrawler.pool import Here, Pool, log_to_parent, prepare
 from tweetcrawler.sentiment import scorer
 from tweetcrawler.settings import Settings
@@ -285,8 +287,8 @@ def _shared_out(
 
 
 def _found(files: Sequence[Path | None]) -> list[Archive]:
-    """The files, each once. Reading begins with the largest, so that no process is left
-    alone with it.
+    """The files, each once, in the order in which they are given: where no time tells, the
+    file that is read later has the newer counts.
     """
     found: dict[str, Archive] = {}
     for file in files:
@@ -306,7 +308,7 @@ def _found(files: Sequence[Path | None]) -> list[Archive]:
                 ".zst, …); name the files themselves if they are called otherwise"
             )
         found.update({each.path: each for each in inside})
-    return sorted(found.values(), key=lambda each: -each.size)
+    return list(found.values())
 
 
 def _check_rejects(file: Path) -> None:
@@ -420,6 +422,9 @@ class _Reading:
         self._tell = tell
         self._reached: tuple[int, int, int] = state.position
         self._rows: dict[int, dict[str, Any]] = {}
+        # When the counts of a row were seen, and all counts of which that is known.
+        self._seen: dict[int, float] = {}
+        self._observed: list[Observed] = []
         self._posts = state.posts
         self._others = Counter(state.others)
         self._rejects: list[bytes] = []
@@ -480,13 +485,21 @@ class _Reading:
                 flatten(thing, score=self._score),
                 len(data) if isinstance(data, list) else 1,
                 document,
+                seen_at=_seen_at(thing),
             )
         elif kind == containers.UNKNOWN:
             self._reject(document, thing)
         else:
             self._count(kind)
 
-    def _keep(self, flattened: Flattened, posts: int, document: Document) -> None:
+    def _keep(
+        self,
+        flattened: Flattened,
+        posts: int,
+        document: Document,
+        *,
+        seen_at: float | None = None,
+    ) -> None:
         rows, refused = flattened
         self._posts += len(rows)
         if repeated := posts - len(rows) - len(refused):
@@ -496,8 +509,18 @@ class _Reading:
                 document, f"post {tweet_id}: {reason}" if tweet_id else f"a post: {reason}"
             )
         for row in rows:
-            known = self._rows.get(row["id"])
-            self._rows[row["id"]] = row if known is None else _merged(known, row)
+            tweet_id = row["id"]
+            known = self._rows.get(tweet_id)
+            if seen_at is not None:
+                counts = row["favorite_count"], row["retweet_count"]
+                self._observed.append(Observed(tweet_id, seen_at, *counts))
+            if known is not None:
+                if (seen_at or 0.0) < self._seen.get(tweet_id, 0.0):
+                    row |= {"favorite_count": None, "retweet_count": None}
+                row = _merged(known, row)
+            self._rows[tweet_id] = row
+            if seen_at is not None:
+                self._seen[tweet_id] = max(seen_at, self._seen.get(tweet_id, 0.0))
 
     def _count(self, kind: str) -> None:
         self._others[kind] += 1
@@ -531,11 +554,14 @@ class _Reading:
             )
             rows = [self._rows[tweet_id] for tweet_id in sorted(self._rows)]
             partial = [row["id"] for row in rows if isinstance(row, Partial)]
-            loaded = self._session.load(self._saved, rows, reached, partial=partial)
+            loaded = self._session.load(
+                self._saved, rows, reached, partial=partial, observed=self._observed
+            )
             if loaded is None:
                 self._lost = True
                 return False
             before, self._saved, self._rows = self._saved, loaded, {}
+            self._seen, self._observed = {}, []
             rejected = loaded.others.get(REJECTED, 0) - before.others.get(REJECTED, 0)
             posts, new = loaded.posts - before.posts, loaded.new - before.new
             self._tell(BatchSaved(self._each.path, bytes_read, posts, new, rejected))
@@ -546,6 +572,20 @@ class _Reading:
             with self._rejects_file.open("ab", buffering=0) as file:
                 file.write(b"".join(self._rejects))  # in one call, which keeps processes apart
             self._rejects = []
+
+
+def _seen_at(page: Mapping[str, Any]) -> float | None:
+    """When a page was got, in seconds since 1970, as twarc notes it; None where nobody did."""
+    data = page["data"]
+    for noted in (page, data[0] if isinstance(data, list) else data):
+        twarc = noted.get("__twarc") if isinstance(noted, dict) else None
+        try:
+            at = datetime.fromisoformat(twarc["retrieved_at"]) if twarc else None
+        except (KeyError, TypeError, ValueError):
+            continue
+        if at is not None:
+            return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    return None
 
 
 def _merged(known: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:

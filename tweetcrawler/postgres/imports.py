@@ -7,10 +7,20 @@ from dataclasses import dataclass, replace
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from tweetcrawler.pages import Observed
 from tweetcrawler.postgres.connection import Connected
-from tweetcrawler.postgres.pages import STAGE, STAGE_COPY, load_partial_statement, load_statement
+from tweetcrawler.postgres.pages import (
+    STAGE,
+    STAGE_COPY,
+    counts_before_statement,
+    load_partial_statement,
+    load_statement,
+    table_named,
+)
+from tweetcrawler.targets import TIMELINE
 
 
 @dataclass(frozen=True)
@@ -69,17 +79,19 @@ class Imports(Connected):
         reached: ImportState,
         *,
         partial: Iterable[int] = (),
+        observed: Iterable[Observed] = (),
     ) -> ImportState | None:
         """Saves many rows and how far their file was read, in one transaction.
 
         `rows` are keyed by `flatten.COLUMNS`, in that order, and each id is there once.
         `reached` holds the position after them and all counts but those of new and updated
         rows, which come back in the result. Rows whose ids are in `partial` have lost a part
-        of their text or lists: they only fill what is not known. None when the file is not
-        where `state` says: another process imports it.
+        of their text or lists: they only fill what is not known. `observed` are the counts of
+        which a time is known: they are kept in `crawl_metrics`, and the newest stand in the
+        row. None when the file is not where `state` says: another process imports it.
         """
         values = [tuple(row.values()) for row in rows]
-        partial_ids = list(partial)
+        partial_ids, seen = list(partial), list(observed)
 
         def work(connection: psycopg.Connection[Any]) -> ImportState | None:
             # Locked first: two imports of the same file take turns, and the later one sees
@@ -90,7 +102,7 @@ class Imports(Connected):
                     return locked  # it was saved, only the answer was lost
                 if locked.position != state.position or locked.finished:
                     return None
-                new, updated = self._load(connection, values, partial_ids)
+                new, updated = self._load(connection, values, partial_ids, seen)
                 _set_reached(connection, state.id, reached, new, updated)
                 return replace(reached, new=locked.new + new, updated=locked.updated + updated)
 
@@ -101,6 +113,7 @@ class Imports(Connected):
         connection: psycopg.Connection[Any],
         values: Iterable[tuple[Any, ...]],
         partial_ids: list[int],
+        seen: list[Observed],
     ) -> tuple[int, int]:
         if not values:
             return 0, 0
@@ -110,12 +123,22 @@ class Imports(Connected):
         with connection.cursor() as cursor, cursor.copy(STAGE_COPY) as copy:
             for value in values:
                 copy.write_row(value)
+        t = table_named(self.table)
+        times = {"kind": TIMELINE, "ids": [each.id for each in seen]}
+        if seen:
+            connection.execute(counts_before_statement(self.table), times)
+            columns = [list(column) for column in zip(*seen, strict=True)]
+            connection.execute(_OBSERVED, columns)
+        connection.execute(_NEWEST_COUNTS.format(t=t))
+        connection.execute(_COUNTS_OF_A_CRAWL.format(t=t), times)
         new = 0
         if partial_ids:
             statement = load_partial_statement(self.table)
             [new] = connection.execute(statement, [partial_ids]).fetchone() or (0,)
         statement = load_statement(self.table)
         others, updated = connection.execute(statement, [partial_ids]).fetchone() or (0, 0)
+        if seen:
+            connection.execute(_NEWEST_AFTER_ALL.format(t=t), times)
         return new + others, updated
 
 
@@ -178,3 +201,51 @@ UPDATE crawl_import SET member = %(member)s, byte_offset = %(offset)s, line = %(
     finished_at = CASE WHEN %(finished)s THEN clock_timestamp() END
 WHERE id = %(id)s
 """
+_OBSERVED: LiteralString = """
+INSERT INTO crawl_metrics (tweet_id, seen_at, like_count, retweet_count)
+SELECT id, to_timestamp(seen_at), likes, retweets
+FROM unnest(%s::bigint[], %s::float8[], %s::bigint[], %s::bigint[])
+    AS o (id, seen_at, likes, retweets)
+WHERE likes IS NOT NULL OR retweets IS NOT NULL
+ON CONFLICT DO NOTHING
+"""
+# A stored row is never set back to counts that are older than those it has.
+_NEWEST_COUNTS = sql.SQL("""
+UPDATE import_stage s SET favorite_count = m.like_count, retweet_count = m.retweet_count
+FROM (
+    SELECT DISTINCT ON (m.tweet_id) m.tweet_id, m.like_count, m.retweet_count
+    FROM import_stage s JOIN {t} t ON t.id = s.id JOIN crawl_metrics m ON m.tweet_id = s.id
+    WHERE m.seen_at IS NOT NULL AND (s.favorite_count IS DISTINCT FROM t.favorite_count
+        OR s.retweet_count IS DISTINCT FROM t.retweet_count)
+    ORDER BY m.tweet_id, m.seen_at DESC
+) m
+WHERE m.tweet_id = s.id
+""")
+# A source that tells no time is an archive, and older than the crawl that saw the post.
+_COUNTS_OF_A_CRAWL = sql.SQL("""
+UPDATE import_stage s SET favorite_count = NULL, retweet_count = NULL
+FROM {t} t
+WHERE t.id = s.id AND (s.favorite_count IS DISTINCT FROM t.favorite_count
+    OR s.retweet_count IS DISTINCT FROM t.retweet_count)
+AND s.id <> ALL (%(ids)s::bigint[])
+AND NOT EXISTS (
+    SELECT FROM crawl_metrics m WHERE m.tweet_id = t.id AND m.seen_at IS NOT NULL
+)
+AND EXISTS (
+    SELECT FROM crawl_target k JOIN crawl_page p ON p.target_id = k.id
+    WHERE k.kind = %(kind)s AND k.handle = lower(t.tweet_from)
+    AND t.id BETWEEN p.oldest_id AND p.newest_id
+)
+""")
+# Another process may have saved the same posts since, with newer counts.
+_NEWEST_AFTER_ALL = sql.SQL("""
+UPDATE {t} t SET favorite_count = coalesce(m.like_count, t.favorite_count),
+    retweet_count = coalesce(m.retweet_count, t.retweet_count)
+FROM (
+    SELECT DISTINCT ON (tweet_id) tweet_id, like_count, retweet_count FROM crawl_metrics
+    WHERE tweet_id = ANY(%(ids)s::bigint[]) AND seen_at IS NOT NULL
+    ORDER BY tweet_id, seen_at DESC
+) m
+WHERE m.tweet_id = t.id AND (m.like_count <> t.favorite_count
+    OR m.retweet_count <> t.retweet_count)
+""")

@@ -16,7 +16,13 @@ from tweetcrawler.identity import is_gone
 from tweetcrawler.pages import Batch, Gone, Lookup, Metrics, Saved
 from tweetcrawler.postgres.budgets import spend
 from tweetcrawler.postgres.leases import Leases
-from tweetcrawler.postgres.pages import Pages, partial_of, save_parameters, table_named
+from tweetcrawler.postgres.pages import (
+    Pages,
+    counts_before_statement,
+    partial_of,
+    save_parameters,
+    table_named,
+)
 from tweetcrawler.targets import LEASE_S, TIMELINE
 
 _COUNTS = (
@@ -74,7 +80,7 @@ class Lookups(Leases, Pages):
         given = save_parameters(run, "", batch, keep_body) | partial_of(batch)
         seen = {"ids": [m.id for m in metrics], "kind": TIMELINE}
         counts = [(m.id, seen_at, *[getattr(m, name) for name in _COUNTS]) for m in metrics]
-        before = _COUNTS_BEFORE.format(t=table_named(self.table))
+        before = counts_before_statement(self.table)
 
         def work(connection: psycopg.Connection[Any]) -> Saved:
             with connection.transaction():
@@ -151,17 +157,3 @@ INSERT INTO crawl_lookup (tweet_id, state, reason) VALUES (%s, %s, %s)
 ON CONFLICT (tweet_id) DO UPDATE SET state = excluded.state, reason = excluded.reason,
     seen_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL
 """
-# The row tells what the counts were, and the page of the author's timeline when: where the
-# post came by another way, the time stays open.
-_COUNTS_BEFORE = sql.SQL("""
-INSERT INTO crawl_metrics (tweet_id, seen_at, like_count, retweet_count)
-SELECT t.id, (
-    SELECT max(p.fetched_at) FROM crawl_target k JOIN crawl_page p ON p.target_id = k.id
-    WHERE k.kind = %(kind)s AND k.handle = lower(t.tweet_from)
-    AND t.id BETWEEN p.oldest_id AND p.newest_id
-), t.favorite_count, t.retweet_count
-FROM {t} t
-WHERE t.id = ANY(%(ids)s)
-AND NOT EXISTS (SELECT FROM crawl_metrics m WHERE m.tweet_id = t.id)
-ON CONFLICT DO NOTHING
-""")

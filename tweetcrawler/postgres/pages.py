@@ -232,6 +232,12 @@ def saved_of(answer: psycopg.RawCursor[Any]) -> Saved:
 
 
 @cache
+def counts_before_statement(table: str) -> bytes:
+    """The counts of stored posts into `crawl_metrics`, before the first others of each."""
+    return _COUNTS_BEFORE.format(t=table_named(table)).as_bytes(None)
+
+
+@cache
 def load_statement(table: str) -> bytes:
     """The rows of the stage into the table: how many were new, and how many others changed."""
     return _LOAD.format(upserted=_upserted(table, archived=True)).as_bytes(None)
@@ -441,3 +447,17 @@ STAGE = (
     sql.SQL("CREATE TEMP TABLE import_stage ({}) ON COMMIT DROP").format(_ROW_TYPES).as_bytes(None)
 )
 STAGE_COPY = sql.SQL("COPY import_stage ({}) FROM STDIN").format(_names(COLUMNS))
+# The row tells what the counts were, and the page of the author's timeline when: where the
+# post came by another way, the time stays open.
+_COUNTS_BEFORE = sql.SQL("""
+INSERT INTO crawl_metrics (tweet_id, seen_at, like_count, retweet_count)
+SELECT t.id, (
+    SELECT max(p.fetched_at) FROM crawl_target k JOIN crawl_page p ON p.target_id = k.id
+    WHERE k.kind = %(kind)s AND k.handle = lower(t.tweet_from)
+    AND t.id BETWEEN p.oldest_id AND p.newest_id
+), t.favorite_count, t.retweet_count
+FROM {t} t
+WHERE t.id = ANY(%(ids)s)
+AND NOT EXISTS (SELECT FROM crawl_metrics m WHERE m.tweet_id = t.id)
+ON CONFLICT DO NOTHING
+""")
