@@ -16,7 +16,10 @@ from busy import window_s
 from crawls import Crawler, ended, truth, wait_until, workers_of
 from sandbox_server import Sandbox
 
-from faults.test_api import HANDLES, LOOKUP, TIMELINE, answers, bought_twice, missing
+from faults.test_api import HANDLES, LOOKUP, TIMELINE, answers, bought_twice, missing, page
+from tweetcrawler.errors import CredentialRefused
+from tweetcrawler.settings.credentials import read_credentials
+from tweetcrawler.xapi import Timeouts, X
 
 TWEETS = "/2/tweets"
 TYPE = "https://api.twitter.com/2/problems/"
@@ -196,6 +199,25 @@ def test_A20_with_every_account_refused_the_run_ends_with_exit_4(
     sandbox.control("DELETE", "/sandbox/faults")
     crawler.run()
     measure("posts missing after the next run", missing(crawler, sandbox, HANDLES), at_most=0)
+
+
+def test_A20_a_bearer_that_was_regenerated_is_got_again(
+    sandbox: Sandbox, tmp_path: Path, measure: Any
+) -> None:
+    keys = sandbox.credentials[0]
+    auth = tmp_path / "auth.csv"
+    auth.write_text(
+        f"consumer_key,consumer_secret\n{keys['consumer_key']},{keys['consumer_secret']}\n"
+    )
+    auth.chmod(0o600)
+    client = X(read_credentials(auth).credentials[0], api_url=sandbox.url, timeouts=Timeouts())
+    page(client, sandbox, user_auth=False)
+    sandbox.control("POST", "/sandbox/credentials", {"name": "c1", "regenerate": True})
+    with pytest.raises(CredentialRefused):
+        page(client, sandbox, user_auth=False)
+    page(client, sandbox, user_auth=False)  # the confirming call, which every 401 gets
+    tokens = sandbox.books()["requests"]["c1"]["/oauth2/token"]["200"]
+    measure("bearer tokens asked for", tokens, at_most=2)
 
 
 @pytest.mark.parametrize("endpoint", [LOOKUP, TIMELINE], ids=["users", "timelines"])

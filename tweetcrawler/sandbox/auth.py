@@ -110,6 +110,15 @@ class Keys:
                 return self._by_consumer.get(_consumer_keys(rest)[0])
         return None
 
+    def regenerate(self, credential: Credential) -> None:
+        """Gives the credential's app another bearer token; the old one ends."""
+        self._by_bearer.pop(credential.bearer_token, None)
+        bearer = credential.bearer_token[::-1]
+        for other in self.all:
+            if other.app == credential.app:
+                other.bearer_token = bearer
+        self._by_bearer[bearer] = credential
+
     def bearer_for(self, authorization: str) -> str | None:
         """The app's bearer token for HTTP Basic with its key and secret; None if wrong."""
         scheme, _, rest = authorization.partition(" ")

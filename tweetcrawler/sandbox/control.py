@@ -178,6 +178,8 @@ class Control:
             raise NotThere(f"there is no credential {sent['name']}")
         if "revoked" in sent:
             credential.revoked = bool(sent["revoked"])
+        if sent.get("regenerate"):
+            self.keys.regenerate(credential)
         for endpoint, numbers in sent.get("limit", {}).items():
             if endpoint not in ENDPOINTS:
                 raise ValueError(f"{endpoint} is not one of {', '.join(ENDPOINTS)}")
