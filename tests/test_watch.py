@@ -173,3 +173,24 @@ def test_bounds_are_looked_at(sandbox: Sandbox, dsn: str, tmp_path: Path) -> Non
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     done = crawler.run("watch", "--watchMin", "2d", "--watchMax", "1d", expect=2)
     assert "--watch-min is longer than --watch-max" in done.stderr
+
+
+def test_a_network_that_fails_later_is_waited_for(dsn: str, tmp_path: Path) -> None:
+    """Only a watch that was never answered is given up."""
+    with Sandbox("--credentials", "1", "--posts", "20-40") as before:
+        port = before.url.rpartition(":")[2]
+        settings = "watchMin = 2s\nwatchMax = 3s\ngiveUpAfter = 2s"
+        crawler = Crawler.on(before, tmp_path, dsn, [BUSY], settings=settings)
+        keys = tmp_path / "auth.csv"
+        keys.write_bytes(before.auth_csv.read_bytes())
+        keys.chmod(0o600)
+        process = crawler.start("watch", "--auth-csv", "auth.csv")
+        wait_until(lambda: len(crawler.stored_ids()) > 0, what="a first visit")
+        wait_until(lambda: len(crawler.select("SELECT FROM crawl_run")) > 1, what="a second one")
+    pass_time(dsn, BUSY)
+    time.sleep(allowed_s(6))
+    assert process.poll() is None
+    with Sandbox("--credentials", "1", "--posts", "20-40", "--port", port) as after:
+        wait_until(lambda: requests_of(after) > 0, timeout_s=90, what="a visit after the outage")
+    process.terminate()
+    ended(process, expect=143)

@@ -31,6 +31,7 @@ VALUES = [
     news.Refusal("c1", "XUnavailable", "X gives no answer"),
     Outcome("@ada", "renamed", "now @bob, followed by its id"),
     news.Noted((news.PageRead("c1"),), (Outcome("@ada", "ok"),)),
+    news.Lost("/2/users/:id/tweets", 100, 500_000, "X's answer is longer than any page"),
     news.LookedUp("ok", 3, (Outcome("12", "gone", "missing: X does not mention it"),)),
     news.Counted("cats", 12),
     news.Note("a sentence"),

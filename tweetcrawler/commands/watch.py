@@ -6,7 +6,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tweetcrawler.budget import RUN
@@ -25,6 +25,7 @@ log = logging.getLogger("tweetcrawler")
 _LOOKS_S = 60.0
 _DAY_S = 86_400.0
 _AT_ONCE = 5_000
+_PATIENCE_S = 3_650 * _DAY_S
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ def _visit(opened: Opened, values: Values, due: list[str]) -> Report:
     report = crawl.crawl(opened.run, iter(due), handle_count=len(due))
     with opened.database.session() as session:
         session.schedule(report.run, least_s=values.watch_min_s, longest_s=values.watch_max_s)
-    opened.told(report)
+    if opened.told(report) in (0, 1):
+        # From the first answer on, a network that fails is waited for, as long as it takes.
+        opened.settings = replace(opened.settings, give_up_after_s=_PATIENCE_S)
     return report
 
 
