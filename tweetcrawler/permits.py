@@ -305,7 +305,7 @@ class Ledger:
         day = permit.day if rate is not None and rate.app_day is not None else None
 
         def change(buckets: dict[Key, Bucket], now: float) -> tuple[dict[Key, Bucket], float]:
-            # Whoever waited for what this request would find out need not wait any more.
+            # Processes that waited for the answer of this request need not wait any more.
             changed = {permit.key: windows.unprobed(buckets[permit.key], now)}
             changed[key] = change_bucket(buckets[key], now)
             if day is not None and rate is not None:

@@ -50,7 +50,7 @@ _SEEN: LiteralString = """
 INSERT INTO crawl_trend (page_id, rank, woeid, place, name, volume, target_id)
 VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
-# Only handles that X takes in a request: it answers 400 to a whole look-up with a longer one,
+# Only handles that X accepts in a request: it answers 400 to a whole look-up with a longer one,
 # which a few old accounts still have. Each post counts once, in however many trends it is.
 _AUTHORS = sql.SQL("""
 SELECT lower(t.tweet_from)
