@@ -6,6 +6,7 @@ import argparse
 import ipaddress
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tweetcrawler.errors import TweetcrawlerError
@@ -21,8 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     # authorities.
     os.environ.setdefault("SSL_CERT_FILE", os.devnull)
     try:
-        # Printed: the address is the result that was asked for.
-        serve(options, ready=lambda url: print(f"sandbox listens on {url}", flush=True))  # noqa: T201
+        serve(options, ready=_say_address)
     except TweetcrawlerError as error:
         print(error, file=sys.stderr)  # noqa: T201  this is a command
         return error.exit_code
@@ -55,6 +55,11 @@ def parse(argv: list[str] | None) -> Options:
     )
 
 
+def _say_address(url: str) -> None:
+    # Printed: the address is the result that was asked for.
+    print(f"sandbox listens on {url}", flush=True)  # noqa: T201
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tweetcrawler sandbox",
@@ -64,7 +69,13 @@ def _parser() -> argparse.ArgumentParser:
             "from the seed."
         ),
     )
-    add = parser.add_argument
+    _add_server(parser.add_argument)
+    _add_accounts(parser.add_argument)
+    _add_world(parser.add_argument)
+    return parser
+
+
+def _add_server(add: Callable[..., object]) -> None:
     add(
         "--host",
         default="127.0.0.1",
@@ -72,19 +83,22 @@ def _parser() -> argparse.ArgumentParser:
         help="loopback address to listen on (127.0.0.1)",
     )
     add("--port", default=0, type=int, help="port to listen on; 0 takes a free one")
-    add("--seed", default="1", help="what the world follows from")
+    add("--latency-ms", default=0, type=float, metavar="MS", help="wait so long before each answer")
+    add(
+        "--gzip",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compress for clients that accept it",
+    )
+
+
+def _add_accounts(add: Callable[..., object]) -> None:
     add(
         "--window-s",
         default=900,
         type=_seconds,
         metavar="S",
         help="length of a rate-limit window, in whole seconds (900)",
-    )
-    add(
-        "--posts",
-        type=_range,
-        metavar="MIN-MAX",
-        help="posts per user (0-600, a few with up to 3,900)",
     )
     add(
         "--credentials", default=5, type=int, metavar="N", help="how many credentials there are (5)"
@@ -108,12 +122,17 @@ def _parser() -> argparse.ArgumentParser:
             "may be repeated"
         ),
     )
-    add("--latency-ms", default=0, type=float, metavar="MS", help="wait so long before each answer")
+    add("--cap", type=int, metavar="POSTS", help="posts that a project may read in a month")
+    add("--credits", type=float, metavar="USD", help="credits that each project has")
+
+
+def _add_world(add: Callable[..., object]) -> None:
+    add("--seed", default="1", help="what the world follows from")
     add(
-        "--gzip",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="compress for clients that accept it",
+        "--posts",
+        type=_range,
+        metavar="MIN-MAX",
+        help="posts per user (0-600, a few with up to 3,900)",
     )
     add(
         "--recorded",
@@ -125,10 +144,8 @@ def _parser() -> argparse.ArgumentParser:
         "--handles",
         type=Path,
         metavar="FILE",
-        help="handles that are known from the start, one a line",
+        help="handles that are known from the start, one per line",
     )
-    add("--cap", type=int, metavar="POSTS", help="posts that a project may read in a month")
-    add("--credits", type=float, metavar="USD", help="credits that each project has")
     add(
         "--short-pages",
         default=30,
@@ -141,7 +158,6 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="pages made beforehand, endless for every user without --posts; for benchmarks",
     )
-    return parser
 
 
 def _loopback(text: str) -> str:

@@ -233,16 +233,9 @@ def profile(person: MadePerson) -> dict[str, Any]:
     if dice.chance(10):
         user["withheld"] = {"country_codes": ["DE", "TR"], "scope": "user"}
     if person.last_k >= person.first_k:
-        user["most_recent_tweet_id"] = str(person.id_of(person.last_k))
-        if dice.chance(300):
-            user["pinned_tweet_id"] = str(
-                person.id_of(
-                    person.last_k - dice.below(min(300, person.last_k - person.first_k + 1))
-                )
-            )
-        elif dice.chance(30):
-            user["pinned_tweet_id"] = str(person.id_of(person.first_k) + 4096)
+        _name_posts(user, person, dice)
     if person.state == "locked":
+        # X shows such an account, but nothing of what its owner wrote.
         user |= {
             "name": "",
             "description": wording.WITHHELD_TEXT,
@@ -251,6 +244,16 @@ def profile(person: MadePerson) -> dict[str, Any]:
         }
         user.pop("entities", None)
     return user
+
+
+def _name_posts(user: dict[str, Any], person: MadePerson, dice: Dice) -> None:
+    user["most_recent_tweet_id"] = str(person.id_of(person.last_k))
+    if dice.chance(300):
+        back = dice.below(min(300, person.last_k - person.first_k + 1))
+        user["pinned_tweet_id"] = str(person.id_of(person.last_k - back))
+    elif dice.chance(30):
+        # A pinned post may be gone: X names its id still, and the expansion of it is an error.
+        user["pinned_tweet_id"] = str(person.id_of(person.first_k) + 4096)
 
 
 def _describe(user: dict[str, Any], dice: Dice) -> None:

@@ -451,6 +451,20 @@ class _Draft:
     def text(self) -> str:
         return "".join(self._parts)
 
+    def _metrics(self) -> dict[str, int]:
+        dice = self.dice
+        return {
+            "retweet_count": (retweets := dice.heavy(4, 90_000)),
+            "reply_count": dice.heavy(3, 30_000),
+            "like_count": retweets * 5 + dice.below(40),
+            "quote_count": retweets // 9,
+            "bookmark_count": retweets // 3,
+            # Views were counted from about the day on which the client was left out.
+            "impression_count": (
+                (retweets * 700 + dice.below(900)) if self.ms > SOURCE_LEFT_MS else 0
+            ),
+        }
+
     def finish(self) -> Post:
         dice = self.dice
         rare = dice.below(1000)
@@ -479,17 +493,10 @@ class _Draft:
                 len(text) if self.shown_to is None else self.shown_to,
             ],
         }
-        tweet["public_metrics"] = self.extra.pop("public_metrics", None) or {
-            "retweet_count": (retweets := dice.heavy(4, 90_000)),
-            "reply_count": dice.heavy(3, 30_000),
-            "like_count": retweets * 5 + dice.below(40),
-            "quote_count": retweets // 9,
-            "bookmark_count": retweets // 3,
-            "impression_count": (retweets * 700 + dice.below(900)) if ms > SOURCE_LEFT_MS else 0,
-        }
+        tweet["public_metrics"] = self.extra.pop("public_metrics", None) or self._metrics()
         if entities := self.entities():
             tweet["entities"] = entities
-        if ms < SOURCE_LEFT_MS:
+        if ms < SOURCE_LEFT_MS:  # X left the client out of its answers from that day on
             tweet["source"] = dice.pick(wording.SOURCES)
         if self.media or self.poll:
             tweet["attachments"] = {}
