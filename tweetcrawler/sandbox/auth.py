@@ -135,6 +135,7 @@ class Keys:
         )
 
     def _app_revoked(self, credential: Credential) -> bool:
+        # Tokens of one app share its bearer: it is good while any of them is.
         return all(other.revoked for other in self.all if other.app == credential.app)
 
     def _signed(self, method: str, host: str, raw_path: str, rest: str) -> Caller | None:
@@ -162,6 +163,7 @@ class Keys:
         consumer_secret = quote(credential.consumer_secret, safe="~")
         token_secret = quote(credential.access_token_secret, safe="~")
         secret = f"{consumer_secret}&{token_secret}"
+        # A client behind a rewriting adapter signs the URL that it believes in, and that is X's.
         for base in (f"http://{host}", *KNOWN_HOSTS):
             signed = f"{method}&{quote((base + path), safe='~')}&{text}"
             digest = hmac.digest(secret.encode(), signed.encode(), hashlib.sha1)

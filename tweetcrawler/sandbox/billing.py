@@ -14,8 +14,11 @@ from tweetcrawler.sandbox.clock import Clock
 from tweetcrawler.sandbox.pages import Answer
 from tweetcrawler.sandbox.posts import Post
 
+# Dollars of pay-per-use. X charges for what is in `data`; posts that come in `includes` only were
+# free wherever somebody measured it.
 POST_PRICE = 0.005
 USER_PRICE = 0.010
+# The cap of pay-per-use, which X raised from 2,000,000 in August 2026.
 NO_CAP = 3_000_000
 
 
@@ -106,6 +109,7 @@ class Books:
     def gate(self, credential: Credential) -> None:
         """Refuses a request of a project that has used its posts or its credits."""
         account = self.account(credential)
+        # X looks before it sells: the last page may go beyond the cap.
         if account.used >= self.cap:
             raise problems.capped(credential.app)
         if self._credits_usd is not None and account.spent_usd >= self._credits_usd:
@@ -118,6 +122,8 @@ class Books:
         account = self.account(credential)
         charged_posts = 0
         if answer.posts:
+            # A post that is read again on the same UTC day is charged once, but for each kind of
+            # endpoint.
             today = account.seen.get(endpoint)
             if today is None:
                 today = account.seen[endpoint] = SlotCounts()
@@ -145,6 +151,7 @@ class Books:
         account = self.accounts.setdefault(credential.project, Account())
         today = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%d")
         if account.day != today:
+            # X turns the cap on a day of the month that the account has; here it is the first.
             if account.day[:7] != today[:7]:
                 account.used = 0
             account.day = today

@@ -32,10 +32,13 @@ from tweetcrawler.sandbox.tokens import (
 from tweetcrawler.sandbox.world import World
 
 NO_ID = 2**63 - 1
+# X looks through the newest 800 posts only where it leaves out replies, and through 3,200
+# otherwise.
 DEPTH_WITHOUT_REPLIES = 800
 DEPTH_OF_MENTIONS = 800
 RECENT_S = 7 * 86_400
 ARCHIVE_DEFAULT_S = 30 * 86_400
+# Without an end of its own a search ends this long before now: X has not indexed what is newer.
 SEARCH_LAG_S = 30
 COUNTS_PRICE = {"recent": 0.005, "all": 0.010}
 TRENDS_PRICE = 0.010
@@ -115,6 +118,7 @@ def _looked_up(
         person = find(value)
         if person is None:
             errors.append(problems.unknown_user(parameter, value))
+        # A lookup is 200 whatever it finds: people who are away are `errors` beside `data`.
         elif person.state == "suspended":
             errors.append(problems.suspended_user(parameter, value))
         else:
@@ -202,6 +206,7 @@ def _timeline(call: Call) -> Answer:
     if "replies" in dropped:
         newest = list(islice(world.newest_first(person, 0, NO_ID), DEPTH_WITHOUT_REPLIES))
         above = max(above, newest[-1] - 1 if len(newest) == DEPTH_WITHOUT_REPLIES else 0)
+    # X shows a locked account without any post: an empty page and no error.
     if person.state == "locked":
         above = NO_ID
 
@@ -215,6 +220,7 @@ def _timeline(call: Call) -> Answer:
         if not dropped:
             return True
         reply, retweet = world.is_kind(person, id_)
+        # The filter comes after the page was cut, so that pages hold fewer posts than asked for.
         return not ((reply and "replies" in dropped) or (retweet and "retweets" in dropped))
 
     return _page_of_ids(
@@ -255,11 +261,13 @@ def _page_of_ids(
     place = below
     if token is not None:
         place, back = read_page_token("pagination_token", TIMELINE, owner, token)
+    # `previous_token`: the page above, still newest first.
     if back:
         ids = list(islice((id_ for id_ in oldest_first(place + 1) if id_ < below), count))[::-1]
         more = True
     else:
         place = min(place, below)
+        # X promises nothing about an empty page: the end is a page without next_token.
         if "empty-page-with-token" in twists:
             return _meta({}, [], TIMELINE, owner, next_place=place)
         start = place
@@ -304,12 +312,14 @@ def _meta(
     next_place: int | None,
     previous: int | None = None,
 ) -> Answer:
+    # An empty page has neither `data` nor the ids of its ends.
     meta: dict[str, Any] = {"result_count": len(posts)}
     if posts:
         ids = [post.id for post in posts]
         meta = {"newest_id": str(max(ids)), "oldest_id": str(min(ids)), "result_count": len(posts)}
     if next_place is not None:
         meta["next_token"] = page_token(look, owner, next_place)
+    # No first page that was recorded had a previous_token; all later ones do.
     if previous is not None:
         meta["previous_token"] = page_token(look, owner, previous, back=True)
     body["meta"] = meta
@@ -319,6 +329,7 @@ def _meta(
 def _ids_between(call: Call) -> tuple[int, int]:
     """The ids (above, below) that the request asks for; an id wins over a time."""
     values = call.values
+    # Both ids are exclusive. Of the times the start is inclusive and the end is not.
     above, below = 0, NO_ID
     if "since_id" in values:
         above = values["since_id"]

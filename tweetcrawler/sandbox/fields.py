@@ -14,6 +14,8 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+# Only the author may read these, with a user token and for 30 days. Anybody else gets a page with
+# an error for each post.
 PRIVATE_METRICS = ("non_public_metrics", "organic_metrics", "promoted_metrics")
 TWEET_FIELDS = _words(
     "article attachments author_id card_uri community_id context_annotations conversation_id "
@@ -53,12 +55,15 @@ TWEET_EXPANSIONS = _words(
 )
 USER_EXPANSIONS = ("affiliation.user_id", "most_recent_tweet_id", "pinned_tweet_id")
 _USER_FIELDS_OF_POSTS = ("pinned_post_id", "most_recent_post_id")
+# X takes a few values more than it names in its refusals and documents.
 _ALSO_ACCEPTED = {
     "user.fields": _USER_FIELDS_OF_POSTS,
     "tweet.fields": ("username", "rest_id"),
     "post.fields": ("username", "rest_id"),
 }
 
+# Since August 2026 X speaks of posts to whoever asks with `post.fields`, and of tweets to all
+# others; one answer never mixes them.
 _TO_POST = {
     "edit_history_tweet_ids": "edit_history_post_ids",
     "referenced_tweets": "referenced_posts",
@@ -159,8 +164,11 @@ def _asked(
     place: str | None,
     expansions: str | None,
 ) -> Asked:
+    # Both vocabularies in one request are documented nowhere; the older one, which tweepy sends,
+    # wins here.
     fields = _listed(post if tweet is None else tweet)
     return Asked(
+        # X adds its default fields to those that were asked for.
         tweet=(fields | {"id", "text", "edit_history_tweet_ids"}) - frozenset(PRIVATE_METRICS),
         user=_listed(user) | {"id", "name", "username"},
         media=_listed(media) | {"media_key", "type"},

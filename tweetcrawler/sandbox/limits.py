@@ -14,6 +14,7 @@ from typing import NamedTuple
 from tweetcrawler.sandbox.clock import Clock
 
 UNLIMITED = 40_000
+# A day of this server is 96 of its windows, also where these are short.
 DAY_IN_WINDOWS = 96
 
 
@@ -56,6 +57,7 @@ _PRO = _PPU | {
     "/2/users/:id/followers": _CLOSED,
     "/2/users/:id/following": _CLOSED,
 }
+# Plan Basic counts lookups by the day only; its short window shows as unlimited.
 _BASIC_LOOKUP = Limit(UNLIMITED, UNLIMITED, 500, 100)
 _BASIC = {
     "/2/users/by": _BASIC_LOOKUP,
@@ -158,6 +160,8 @@ class Limits:
             )
         counted = [each for each in (window, day, common) if each is not None]
         is_open = all(each.used < each.limit for each in counted)
+        # What X refuses for another reason (400, 403) counts, too; a request beyond the limit
+        # does not make it wait longer.
         if is_open:
             for each in counted:
                 each.used += 1
@@ -231,6 +235,8 @@ class Limits:
         if window is None or now >= window.opened_at + length_s:
             if window is not None:
                 self._past.append(self._shown(key, window))
+            # In 20 recorded first calls the reset was Date + 900 s, in three of them 899: both
+            # times are cut to seconds.
             window = Window(now, int(int(self.clock.now()) + length_s), limit, subject.credential)
             self._windows[key] = window
         window.limit = limit

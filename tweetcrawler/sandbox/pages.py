@@ -37,6 +37,7 @@ def of_tweets(world: World, posts: Iterable[Post], asked: Asked) -> dict[str, An
     for post in posts:
         data.append(asked.cut_tweet(post.tweet))
         gathered.of_post(post)
+    # X leaves `data` out when it is empty.
     body: dict[str, Any] = {"data": data} if data else {}
     return gathered.into(body)
 
@@ -78,6 +79,7 @@ class _Gathered:
         for name in self._asked.private:
             self._error(problems.private_field(name, str(post.id)))
 
+    # Posts of a profile are expanded one level deep: not what they refer to in turn.
     def of_user(self, user: dict[str, Any]) -> None:
         for name in ("pinned_tweet_id", "most_recent_tweet_id"):
             if name in self._asked.expansions and name in user:
@@ -97,6 +99,7 @@ class _Gathered:
             "polls": [_cut(thing, cut.poll) for thing in self._polls.values()],
             "places": [_cut(thing, cut.place) for thing in self._places.values()],
         }
+        # As `data`, a list of includes is left out when it is empty.
         if any(includes.values()):
             body["includes"] = {name: things for name, things in includes.items() if things}
         if self._errors:
@@ -132,6 +135,7 @@ class _Gathered:
 
     def _versions(self, post: Post) -> None:
         for id_ in post.versions:
+            # The newest version is the post itself, which is in `data` already.
             if id_ != post.id:
                 self._tweet("edit_history_tweet_ids", self._world.found(id_), str(id_))
 
@@ -168,6 +172,8 @@ class _Gathered:
         known = self._asked.recall(key, version)
         if known is None:
             person = self._world.person(key)
+            # One error for a page, though nobody asked about this user: that a post names it is
+            # enough.
             if person.state == "suspended":
                 self._error(
                     problems.suspended_user(

@@ -15,6 +15,7 @@ from tweetcrawler.sandbox import problems
 from tweetcrawler.sandbox.clock import seconds_of
 from tweetcrawler.sandbox.fields import TWEET_LISTS, USER_LISTS, accepted
 
+# Names of more than 15 signs exist from the first years; X refuses even these in a request.
 USERNAME = re.compile(r"[A-Za-z0-9_]{1,15}")
 ID = re.compile(r"[0-9]{1,19}")
 
@@ -37,6 +38,7 @@ class Rules:
         """The values by name; refuses with all that is wrong at once."""
         values: dict[str, Any] = {}
         errors: list[problems.Body] = []
+        # X names all that is wrong in one answer, not only the first.
         for name, raw in sent:
             rule = self.of.get(name)
             if rule is None:
@@ -79,6 +81,7 @@ def number_between(least: int, most: int) -> Rule:
     return rule
 
 
+# X echoes the whole list when there is one value too many: bodies of 101 ids are long.
 def list_of(pattern: re.Pattern[str], most: int) -> Rule:
     def rule(name: str, raw: str) -> list[str]:
         values = raw.split(",")
@@ -126,6 +129,7 @@ def moment(name: str, raw: str) -> float:
         raise WrongValue(
             f"The `{name}` query parameter value [{raw}] is not a valid RFC3339 timestamp"
         )
+    # X cuts times to whole seconds.
     return float(int(seconds))
 
 
@@ -164,6 +168,7 @@ def _some_of(
     for value in values:
         if value not in taken:
             raise WrongValue(
+                # The list is long: X names every value that it knows.
                 f"The `{name}` query parameter value [{value}] is not one of [{','.join(listed)}]"
             )
     return raw if text else values

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+# X wrote its old host there until early 2026 and api.x.com in newer bodies: a client compares the
+# last part of the path only.
 PROBLEMS = "https://api.twitter.com/2/problems/"
 Body = dict[str, Any]
 
@@ -30,6 +32,7 @@ def plain(status: int, title: str) -> Body:
     return {"title": title, "type": "about:blank", "status": status, "detail": title}
 
 
+# The only refusal without x-rate-limit headers: X does not know whose window it would be.
 def unauthorized() -> Refusal:
     return Refusal(401, plain(401, "Unauthorized"))
 
@@ -67,11 +70,13 @@ def wrong_parameter(name: str, values: list[str], message: str) -> Body:
     return {"parameters": {name: values}, "message": message}
 
 
+# Not 401: the keys are good, but X offers the endpoint to another kind of token.
 def wrong_kind_of_token(used: str, supported: list[str]) -> Refusal:
     return Refusal(
         403,
         {
             "title": "Unsupported Authentication",
+            # Two blanks after the full stop, as X writes it.
             "detail": (
                 f"Authenticating with {used} is forbidden for this endpoint.  Supported "
                 f"authentication types are [{', '.join(supported)}]."
@@ -82,6 +87,7 @@ def wrong_kind_of_token(used: str, supported: list[str]) -> Refusal:
     )
 
 
+# No `errors` and no `status` in it, other than in the other 403s.
 def not_in_plan(client_id: str, reason: str = "client-not-enrolled") -> Refusal:
     return Refusal(
         403,
@@ -100,6 +106,7 @@ def not_in_plan(client_id: str, reason: str = "client-not-enrolled") -> Refusal:
     )
 
 
+# The read endpoints of v1.1 are closed to all apps of self-serve plans.
 def v1_closed() -> Refusal:
     return Refusal(
         403,
@@ -118,6 +125,8 @@ def v1_closed() -> Refusal:
     )
 
 
+# Reported by users in 2026, when a billing limit of their own was hit. Nobody has shown the body,
+# so that this one is a guess in the manner of the others.
 def spend_cap() -> Refusal:
     return Refusal(
         403,
@@ -148,6 +157,7 @@ def of_code(number: int) -> Refusal:
     return Refusal(403, {"errors": [{"code": number, "message": f"refused with code {number}"}]})
 
 
+# X has four different 429s. This one comes with a remaining of 0.
 def window_closed() -> Refusal:
     return Refusal(429, plain(429, "Too Many Requests"))
 
@@ -157,6 +167,8 @@ def window_closed_as_of_old() -> Refusal:
     return Refusal(429, {"errors": [{"code": 88, "message": "Rate limit exceeded"}]})
 
 
+# Also a 429, but with permits left in its headers: who waits for the window to turn waits in vain
+# until the cycle of the cap ends.
 def capped(account_id: str, period: str = "Monthly", scope: str = "Product") -> Refusal:
     return Refusal(
         429,
@@ -172,6 +184,7 @@ def capped(account_id: str, period: str = "Monthly", scope: str = "Product") -> 
     )
 
 
+# Two forms of 402 were seen; the description of the API has none.
 def no_credits(account_id: str) -> Refusal:
     return Refusal(
         402,
@@ -214,6 +227,7 @@ def unknown_user(parameter: str, value: str) -> Body:
     }
 
 
+# The type is that of a user who is not there; only the title tells them apart.
 def suspended_user(parameter: str, value: str, resource_id: str | None = None) -> Body:
     return {
         "value": value,
@@ -226,6 +240,7 @@ def suspended_user(parameter: str, value: str, resource_id: str | None = None) -
     }
 
 
+# Lookups give a protected user in `data`; only what the user wrote is refused.
 def protected_user(parameter: str, value: str) -> Body:
     return {
         "resource_id": value,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from tweetcrawler.sandbox import problems
 from tweetcrawler.sandbox.dice import mix, stamp
 
+# The looks are those of recorded tokens, so that nobody comes to rely on a shape that X does not
+# have.
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 _BASE32 = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
 TIMELINE = "7140dibdnow9c7btw"
@@ -29,12 +31,14 @@ def read_page_token(parameter: str, look: str, owner: str, token: str) -> tuple[
     check = stamp(look, owner) % 36**5
     head = f"{look}{_digits(check, 36, _BASE36, 5)}"
     body = token.removeprefix(head)[:13]
+    # X refuses the token of another list; a client that mixes up its targets must not get a page.
     if not token.startswith(head) or not body.isalnum() or len(token) != 45:
         raise bad_token(parameter, token)
     number = int(body, 36) ^ mix(check, 1)
     return number >> 1, bool(number & 1)
 
 
+# Lists of followers have tokens of another look: sixteen signs, upper case.
 def network_token(owner: int, place: int, *, back: bool = False) -> str:
     """The sixteen-sign token of follower lists."""
     return (
