@@ -346,6 +346,7 @@ def _check_ended(call: Call) -> None:
     now = call.place.clock.now()
     errors = []
     for name in ("start_time", "end_time"):
+        # X refuses times of the last ten seconds: its index is not that far yet.
         if name in call.values and call.values[name] > now - 10:
             shown = rfc3339(call.values[name])
             errors.append(
@@ -419,6 +420,8 @@ def _tweets_by_id(call: Call, parameter: str, values: list[str]) -> Answer:
         found = call.place.world.found(int(value))
         if isinstance(found, Post):
             posts.append(found)
+        # A protected post and a deleted one are told apart; a post of a suspended user is not
+        # found.
         elif found.reason == "protected":
             errors.append(problems.hidden_tweet(parameter, value, "data"))
         else:
@@ -444,7 +447,9 @@ def _searched(call: Call, *, recent: bool) -> Answer:
     query, above, below = _query_and_ids(call, recent=recent)
     values = call.values
     count = values.get("max_results", 10)
+    # Search takes its token under either name; timelines under the second only.
     name = "next_token" if "next_token" in values else "pagination_token"
+    # Search tokens belong to their query. They do not expire, and give the same page again.
     owner = f"{recent} {values['query']}"
     place = below
     if name in values:
@@ -454,6 +459,8 @@ def _searched(call: Call, *, recent: bool) -> Answer:
     hits: list[tuple[int, Person, Doc]] = []
     last = None
     for looked, (id_, person, doc) in enumerate(call.place.archive.search(query, above, place)):
+        # After so many posts that do not match, the page ends short, or empty, with a token: X
+        # does so with rare words.
         if len(hits) == count or looked == PATIENCE:
             last = hits[-1][0] if len(hits) == count else id_ + 1
             break
@@ -469,6 +476,7 @@ def _searched(call: Call, *, recent: bool) -> Answer:
 
 def _query_and_ids(call: Call, *, recent: bool) -> tuple[Query, int, int]:
     values = call.values
+    # Lengths of self-serve plans; the description of the API allows 4,096 to everybody.
     longest = call.place.query_lengths[0 if recent else 1]
     text = values["query"]
     if len(text) > longest:
@@ -490,6 +498,8 @@ def _query_and_ids(call: Call, *, recent: bool) -> tuple[Query, int, int]:
     now = call.place.clock.now()
     start = values.get("start_time")
     end = values.get("end_time", now - SEARCH_LAG_S)
+    # Nobody who names no start gets all there is: a week of recent search, 30 days of the
+    # archive.
     if recent:
         start = now - RECENT_S if start is None else start
     elif start is None:
@@ -497,6 +507,7 @@ def _query_and_ids(call: Call, *, recent: bool) -> tuple[Query, int, int]:
     above = lowest_id(int(start * 1000)) - 1
     below = lowest_id(int(end * 1000))
     if "since_id" in values:
+        # In the archive an id wins over the default of 30 days.
         above = max(values["since_id"], above) if recent else values["since_id"]
     if "until_id" in values:
         below = min(values["until_id"], below)
@@ -509,6 +520,7 @@ def _check_search_times(call: Call, *, recent: bool) -> None:
     now = call.place.clock.now()
     oldest_s = now - RECENT_S
     errors = []
+    # Timelines take both and let the id win; search refuses the pair.
     if "since_id" in values and ("start_time" in values or "end_time" in values):
         errors.append(
             problems.wrong_parameter(
@@ -530,6 +542,8 @@ def _check_search_times(call: Call, *, recent: bool) -> None:
                         f"Invalid '{name}':'{sent[:16]}Z'. '{name}' must be on or after {shown}.",
                     )
                 )
+        # The edge moves while a request travels, so X suggests an id that is two minutes younger
+        # than it.
         suggested = lowest_id(int((oldest_s + 120) * 1000))
         errors.extend(
             _too_old(name, values[name], shown, suggested)
@@ -550,6 +564,7 @@ def _too_old(name: str, id_: int, oldest: str, suggested: int) -> problems.Body:
 
 
 def _seconds_of_id(id_: int) -> float:
+    # Ids from before November 2010 count up and hold no time.
     return ms_of_id(id_) / 1000 if id_ >= FIRST_SNOWFLAKE else 0.0
 
 
@@ -569,6 +584,7 @@ def _counted(call: Call, *, recent: bool) -> Answer:
         if name in values:
             below = min(below, read_page_token(name, SEARCH, owner, values[name])[0])
     start, end = (datetime.fromtimestamp(ms_of_id(id_ + 1) // 1000, UTC) for id_ in (above, below))
+    # X counts 31 days on a page of the archive, whatever the granularity; a week needs one page.
     first = start if recent else max(start, end - timedelta(days=31))
     step = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1)}[
         values.get("granularity", "hour")
@@ -593,6 +609,7 @@ def _counted(call: Call, *, recent: bool) -> Answer:
         }
         for number, found in enumerate(counts)
     ]
+    # The sum is that of this page, not of the whole query.
     meta: dict[str, Any] = {f"total_{word}_count": sum(counts)}
     if first > start:
         meta["next_token"] = page_token(SEARCH, owner, lowest_id(int(seconds[0] * 1000)))
@@ -618,6 +635,7 @@ def _edges(start: datetime, end: datetime, step: timedelta) -> list[datetime]:
 
 def _trends(call: Call) -> Answer:
     raw = call.path["woeid"]
+    # WOEIDs come from a catalogue of Yahoo that nobody keeps any more; X knows some of them.
     if not raw.isdigit() or int(raw) not in WOEIDS:
         raise problems.invalid(
             [
@@ -631,6 +649,8 @@ def _trends(call: Call) -> Answer:
     ranked = [
         (tag, count) for tag, count in tags.most_common() if where == 0 or mix(len(tag), where) % 4
     ]
+    # The count left the documents in August 2026 and is in both descriptions still, so it is
+    # there for two trends of three.
     counted = "tweet_count" in call.values.get("trend.fields", ("tweet_count",))
     data = [
         {"trend_name": f"#{tag}"} | ({"tweet_count": count} if counted and number % 3 else {})
@@ -693,8 +713,10 @@ def _usage(call: Call) -> Answer:
     ]
     data = {
         "project_id": credential.project,
+        # Numbers as text, as recorded; an older description of the API says integers.
         "project_cap": str(call.place.books.cap),
         "project_usage": str(account.used),
+        # The day of the month; X gives each account its own.
         "cap_reset_day": 1,
         "daily_project_usage": {"project_id": credential.project, "usage": usage},
         "daily_client_app_usage": [
@@ -714,6 +736,7 @@ _TIMES: dict[str, params.Rule] = {
     "end_time": params.moment,
 }
 _SEARCH = _TIMES | {
+    # The length of the plan is looked at later: that refusal has another sentence.
     "query": params.text_up_to(4096),
     "next_token": params.any_text,
     "pagination_token": params.any_text,
@@ -740,6 +763,7 @@ TABLE = (
         Rules(USER_RULES | {"ids": params.list_of(params.ID, 100)}, ("ids",)),
         _users,
     ),
+    # An app is nobody: there is no "me" for its token.
     Endpoint("/2/users/me", ("user",), Rules(USER_RULES), _me),
     Endpoint("/2/users/:id", _BOTH, Rules(USER_RULES), _user_numbered),
     Endpoint(
@@ -750,6 +774,7 @@ TABLE = (
             | _TIMES
             | _PAGE
             | {
+                # X takes no page below five posts, so that one post cannot be bought alone.
                 "max_results": params.number_between(5, 100),
                 "exclude": params.some_of("replies", "retweets"),
             }
@@ -784,12 +809,14 @@ TABLE = (
         _search,
     ),
     Endpoint(
+        # With a token of the app only, and one request a second.
         "/2/tweets/search/all",
         ("app",),
         Rules(
             TWEET_RULES
             | _SEARCH
             | {
+                # Five times the page of recent search, for the same price of each post.
                 "max_results": params.number_between(10, 500),
                 "sort_order": params.one_of("recency", "relevancy"),
             },
@@ -823,6 +850,7 @@ TABLE = (
         _following,
     ),
     Endpoint(
+        # X tells its count to the app only: a token of a user gets 403.
         "/2/usage/tweets",
         ("app",),
         Rules(
@@ -849,6 +877,7 @@ _OPEN = [
 
 def route(path: str) -> tuple[Endpoint, dict[str, str]] | None:
     """The endpoint of a path and the values in it; None for a path that X does not know."""
+    # Before the templates: /2/users/me would be a user with the id "me".
     fixed = _FIXED.get(path)
     if fixed is not None:
         return fixed, {}

@@ -151,6 +151,8 @@ class Faults:
         username = wanted.pop("username", None)
         fault = Fault(
             name=name,
+            # One request, unless a number or a time is named: a fault that is forgotten must not
+            # outlive its test.
             left=wanted.pop("count", None if for_s is not None else 1),
             until=None if for_s is None else self._steady() + float(for_s),
             probability=float(wanted.pop("probability", 1.0)),
@@ -197,6 +199,7 @@ class Faults:
         for fault in self._active:
             if fault.name in taken or not fault.meets(met):
                 continue
+            # A request has one answer; the next fault of this sort waits for the next request.
             if fault.name in ANSWERS and taken.keys() & ANSWERS:
                 continue
             if fault.probability < 1 and self._chance.random() >= fault.probability:
@@ -213,6 +216,7 @@ def refusal(
     """The answer of the fault instead of the true one."""
     if name == "status":
         status = int(wanted.get("status", 503))
+        # The proxies before X answer in HTML when X itself is away.
         if wanted.get("html"):
             return Refusal(status, HTML, content_type="text/html; charset=utf-8")
         titles = {
@@ -238,11 +242,13 @@ def refusal(
             ]
         )
     if name == "huge-body":
+        # A little more than a reader should take for a page.
         size = int(float(wanted.get("size_mb", 17)) * 2**20)
         return Refusal(
             200, b'{"data":[{"id":"1","text":"' + b"x" * size + b'"}],"meta":{"result_count":1}}'
         )
     if name == "deep-json":
+        # Deep enough for a parser that calls itself for each level to run out of stack.
         depth = int(wanted.get("depth", 100_000))
         return Refusal(200, b'{"data":' + b"[" * depth + b"]" * depth + b"}")
     made: dict[str, Callable[[], Refusal]] = {
@@ -255,6 +261,7 @@ def refusal(
         ),
         "forbidden-v1": problems.v1_closed,
         "forbidden-spend": problems.spend_cap,
+        # X answers so on paths that it does not know, and on some that it documents.
         "not-found-empty": lambda: Refusal(404, b""),
         "window": problems.window_closed_as_of_old
         if wanted.get("form") == "old"
@@ -262,6 +269,8 @@ def refusal(
         "cap": lambda: problems.capped(
             app, str(wanted.get("period", "Monthly")), str(wanted.get("scope", "Product"))
         ),
+        # The same body as of a used-up window; only the headers, with permits left, tell them
+        # apart.
         "per-second": problems.window_closed,
         "window-without-headers": problems.window_closed,
         "window-with-remaining": problems.window_closed,
@@ -286,6 +295,7 @@ def bend_headers(taken: dict[str, dict[str, Any]], headers: dict[str, str]) -> N
     elif "text-reset-header" in taken:
         headers["x-rate-limit-reset"] = str(taken["text-reset-header"].get("text", "soon"))
     elif "reset-in-ms" in taken:
+        # A client that takes these for seconds would wait for 50,000 years.
         headers["x-rate-limit-reset"] = f"{reset}000"
     elif "reset-in-past" in taken:
         headers["x-rate-limit-reset"] = str(
@@ -332,10 +342,12 @@ def _null(thing: dict[str, Any], number: int) -> None:
 
 
 def _nul(thing: dict[str, Any], _number: int) -> None:
+    # PostgreSQL stores any sign in a text but this one.
     _in_text(thing, "\0")
 
 
 def _surrogate(thing: dict[str, Any], _number: int) -> None:
+    # Half of an emoji: JSON can say it, UTF-8 cannot.
     _in_text(thing, "\ud83d")
 
 
@@ -347,6 +359,7 @@ def _in_text(thing: dict[str, Any], sign: str) -> None:
 
 def _big_id(thing: dict[str, Any], number: int) -> None:
     if number % 10 == 0:
+        # One more than a bigint holds.
         thing["id"] = str(2**63 + mix(int(thing["id"]), 9) % 10**6)
 
 

@@ -160,6 +160,7 @@ def write(people: People, person: MadePerson, k: int, id_: int) -> Post:
 
 def older_version(post: Post, id_: int) -> Post:
     """The post as it was before an edit, with the id that it then had."""
+    # X keeps each version of a post under an id of its own; the newest stands for all.
     text = post.tweet["text"].replace(" (edited)", "")
     tweet = post.tweet | {
         "id": str(id_),
@@ -233,6 +234,8 @@ class _Draft:
 
     # -- pieces of text ---------------------------------------------------
 
+    # X escapes <, > and & in texts, and counts the offsets of entities in code points of the
+    # escaped text, ends exclusive.
     def say(self, text: str, gap: str = " ") -> int:
         """Appends text (already escaped) and gives the place where it begins."""
         if self._at:
@@ -264,6 +267,7 @@ class _Draft:
         self._annotations.append(
             {
                 "start": start,
+                # The only entity whose end is inclusive.
                 "end": self._at - 1,
                 "type": kind,
                 "normalized_text": name,
@@ -305,6 +309,8 @@ class _Draft:
             if dice.chance(180):
                 self.named(*dice.pick(wording.NAMED))
         elif lang == "und":
+            # X's codes for texts without a language: media only (qme), very short (qst), no text
+            # (zxx), mentions only (qam).
             self.lang = dice.pick(("und", "qme", "qst", "zxx", "qam"))
             self.say(dice.pick(wording.EMOJI) * (1 + dice.below(3)))
         else:
@@ -380,6 +386,7 @@ class _Draft:
         self.quote_link(person.username, id_)
 
     def quote_link(self, username: str, id_: int) -> None:
+        # The link of a quote is part of the text, but not of what X shows of it.
         self.shown_to = self._at
         self.link(f"https://twitter.com/{username}/status/{id_}", f"twitter.com/{username[:9]}/s…")
 
@@ -407,12 +414,14 @@ class _Draft:
             media["preview_image_url"] = f"https://pbs.twimg.com/tweet_video_thumb/{file_id:x}.jpg"
             base = f"https://video.twimg.com/ext_tw_video/{file_id}/pu"
             media["variants"] = [
+                # A gif is a silent video, with a single variant and no bit rate.
                 {"bit_rate": 0, "content_type": "video/mp4", "url": f"{base}/vid/g.mp4"}
             ]
         if kind == "video":
             media["duration_ms"] = 4_000 + 977 * dice.below(140)
             media["public_metrics"] = {"view_count": dice.heavy(900, 9_000_000)}
             media["variants"] = [
+                # The playlist has no bit rate at all.
                 {
                     "content_type": "application/x-mpegURL",
                     "url": f"{base}/pl/a.m3u8?tag=12&container=fmp4",

@@ -13,6 +13,7 @@ from tweetcrawler.sandbox.posts import Post
 
 _WORD = re.compile(r"\w+")
 _TOKEN = re.compile(r"""\s*(-?)(\(|\)|[a-z_]+:"[^"]*"|"[^"]*"|[^\s()"]+)""", re.IGNORECASE)
+# X refuses a query of these alone: each of them would match a good part of all posts.
 _ALONE_NOT = ("is", "has", "lang")
 _OPERATORS = frozenset(
     [
@@ -31,6 +32,8 @@ _OPERATORS = frozenset(
         "place_country",
         "point_radius",
         "bounding_box",
+        # Taken away in January 2026, and back since May. The names of the web page (min_faves)
+        # were never taken.
         "min_likes",
         "min_replies",
         "min_reposts",
@@ -85,6 +88,7 @@ class Query:
 def doc_of(post: Post, person: Person, user: dict[str, Any]) -> Doc:
     tweet = post.tweet
     note = tweet.get("note_tweet", {})
+    # X searches what people wrote, and the whole of a long post.
     text = unescape(note.get("text", tweet["text"]))
     entities = tweet.get("entities", {}) | note.get("entities", {})
     refs = {ref.type: str(ref.id) for ref in post.refs}
@@ -130,6 +134,7 @@ def doc_of(post: Post, person: Person, user: dict[str, Any]) -> Doc:
 
 def parse(text: str) -> Query:
     """The query; BadQuery with X's sort of sentence when it cannot be one."""
+    # X names the sign at which its parser gave up.
     if text.count('"') % 2:
         raise BadQuery(
             "There were errors processing your request: no viable alternative at character '\"'"
