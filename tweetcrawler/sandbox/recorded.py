@@ -46,6 +46,7 @@ class RecordedWorld:
             raise ConfigurationError(
                 f"{folder} holds no .json or .jsonl files; name a folder of recorded v2 answers"
             )
+        # In the order of their names, so that any machine finds the same.
         for path in files:
             self._read(path)
         self._people = {
@@ -108,6 +109,7 @@ class RecordedWorld:
 
     def depth_floor(self, person: Person) -> int:
         ids = self._timelines.get(person.key, [])
+        # Recorded timelines have the depth of true ones.
         return ids[-DEPTH] if len(ids) > DEPTH else 0
 
     def is_kind(self, person: Person, id_: int) -> tuple[bool, bool]:  # noqa: ARG002

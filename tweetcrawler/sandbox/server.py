@@ -159,6 +159,7 @@ class Sandbox:
         authorization = request.headers.get("Authorization", "")
         caller = self.keys.caller(request.method, request.host, target, authorization)
         claimed = self.keys.claimed(authorization)
+        # The books count refused keys, too, under the name of whoever holds them.
         name = "none" if claimed is None else claimed.name
         sent = parse_qsl(target.partition("?")[2], keep_blank_values=True)
         kind = "" if caller is None else caller.kind
@@ -183,6 +184,7 @@ class Sandbox:
             content_type = refused.content_type
             headers |= refused.headers
         broken = bool(taken.keys() & faults.BREAKING)
+        # Sold before it is sent, as at X: an answer that gets lost on its way is charged.
         self.books.count_request(name, endpoint.template, status)
         if answer is not None and caller is not None:
             self.books.sell(caller.credential, endpoint.template, answer, broken=broken)
@@ -209,6 +211,8 @@ class Sandbox:
         `headers` get the rate-limit headers as soon as they are known.
         """
         standing_in = next(iter(taken.keys() & faults.ANSWERS), None)
+        # The order below is that of X: keys, window, kind of token, plan, parameters, cap. A
+        # request with a wrong parameter has used up its place in the window.
         if standing_in is not None and standing_in in faults.UNCOUNTED:
             raise self._stand_in(standing_in, taken, endpoint, caller, sent, path)
         if caller is None:
@@ -227,6 +231,8 @@ class Sandbox:
         limit = self.limits.limit_of(endpoint.template, caller.credential.name)
         if (limit.app if caller.kind == "app" else limit.user) is None:
             raise problems.not_in_plan(caller.credential.app)
+        # X says 429 with permits left; no header tells that the archive is counted by the second,
+        # too.
         if endpoint.template == "/2/tweets/search/all" and self.limits.too_fast(subject):
             raise problems.window_closed()
         values = endpoint.rules.check(sent)
@@ -301,6 +307,7 @@ class Sandbox:
         body: bytes,
         taken: dict[str, dict[str, Any]],
     ) -> web.StreamResponse:
+        # Cut before it is compressed: the transport is in order, and only the JSON is not.
         if "truncated-json" in taken:
             body = body[: len(body) * 2 // 3]
         if (
@@ -313,6 +320,7 @@ class Sandbox:
             headers["Content-Encoding"] = "gzip"
         if "bad-gzip" in taken:
             headers["Content-Encoding"] = "gzip"
+            # The head of a gzip file with junk after it.
             body = b"\x1f\x8b\x08\0\0\0\0\0\0\x03" + b"\xff" * 200
         if "slowloris" in taken:
             return await self._drip(
@@ -335,6 +343,7 @@ class Sandbox:
         )
         await response.prepare(request)
         for number in range(len(body)):
+            # Else a test would wait for a drip that nobody reads.
             if self._left(request):
                 break
             await response.write(body[number : number + 1])
@@ -360,6 +369,7 @@ class Sandbox:
     async def _nothing(
         self, request: web.BaseRequest, name: str, endpoint: Endpoint
     ) -> web.StreamResponse:
+        # Nothing is sold: X has not answered. The caller cannot know that.
         self.books.count_request(name, endpoint.template, "none")
         while not self._left(request):
             await asyncio.sleep(0.1)
@@ -372,6 +382,7 @@ class Sandbox:
 
     def _unknown_path(self, request: web.BaseRequest) -> web.StreamResponse:
         date = {"Date": self.clock.http_date()}
+        # All of v1.1 gives the one 403 that closed it; other unknown paths give an empty 404.
         if request.path.startswith("/1.1/"):
             return web.Response(
                 status=403,
@@ -387,6 +398,7 @@ class Sandbox:
         bearer = self.keys.bearer_for(header) if request.method == "POST" else None
         form = dict(parse_qsl((await request.read()).decode(errors="replace")))
         if bearer is None or form.get("grant_type") != "client_credentials":
+            # The one place where X answers wrong keys with 403, in the manner of v1.1.
             status, body = 403, problems.wrong_consumer_keys()
         else:
             status, body = 200, {"token_type": "bearer", "access_token": bearer}
@@ -420,6 +432,7 @@ def _dumped(body: object) -> bytes:
 
 
 def _compressed(body: bytes) -> bytes:
+    # Window bits of 31 write a gzip head; level 1, since this machine pays for both ends.
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     return packer.compress(body) + packer.flush()
 
