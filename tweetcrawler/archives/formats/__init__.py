@@ -1,0 +1,109 @@
+"""The formats in which tools other than X keep posts, one file each, and which of them a value is.
+
+A format makes rows of the 21 columns by the same rules as `flatten`. One thing is added: **a
+column that the source does not carry is None, also a list column; `{}` says that the source
+would have listed and there is nothing.** So a row of a format never takes away what another
+source knows. API v1.1 and v2 keep their own way for pages; here they are formats of single
+objects.
+
+A new format is a file with its `Words` and a line below, before any format that would take
+its objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from tweetcrawler.archives.formats import (
+    academic,
+    account,
+    apify,
+    foreign,
+    fourcat,
+    hydrator,
+    mongo,
+    own,
+    snscrape,
+    tcat,
+    twarc_csv,
+    twint,
+    twitwi,
+    v1,
+    v2,
+    web,
+)
+from tweetcrawler.archives.formats.kinds import Format, Pair, Refusal, Rows
+from tweetcrawler.archives.formats.tables import Header, TableFormat, TableRefusal, header_of
+
+__all__ = [
+    "FORMATS",
+    "PAIRS",
+    "TABLES",
+    "Format",
+    "Found",
+    "Header",
+    "Pair",
+    "Refusal",
+    "Rows",
+    "TableFormat",
+    "TableRefusal",
+    "header_of",
+    "recognised",
+    "table_format",
+]
+
+FORMATS: Final[tuple[Format | Refusal, ...]] = (
+    own.FORMAT,
+    v2.FOURCAT_ERROR,
+    v2.FOURCAT,
+    web.OTHER_SITE,
+    web.FORMAT,
+    web.EXPORTED,
+    snscrape.FORMAT,
+    twint.FORMAT,
+    twitwi.FORMAT,
+    apify.FORMAT,
+    account.NO_AUTHOR,
+    academic.INCLUDES,
+    *foreign.OBJECTS,
+    v1.FORMAT,
+    v2.FORMAT,
+)
+"""The forms of an object, in the order in which they are tried."""
+
+TABLES: Final[tuple[TableFormat | TableRefusal, ...]] = (
+    own.TABLE,
+    twarc_csv.TABLE,
+    fourcat.TABLE,
+    tcat.TABLE,
+    twitwi.TABLE,
+    hydrator.TABLE,
+    academic.TABLE,
+    twint.TABLE,
+    *foreign.TABLES,
+)
+"""The forms of a table, in the order in which they are tried."""
+
+PAIRS: Final[tuple[Pair, ...]] = (account.PAIR, academic.PAIR)
+"""The formats whose files need another file of the same folder."""
+
+
+class Found(NamedTuple):
+    """The form of an object, None when it is none of these, and the object to give to it."""
+
+    form: Format | Refusal | None
+    value: Any
+
+
+def recognised(value: dict[str, Any]) -> Found:
+    """Which form an object has. Extended JSON of MongoDB is unwrapped and looked at again."""
+    if mongo.is_extended(value):
+        value = mongo.unwrapped(value)
+    return Found(next((form for form in FORMATS if form.fits(value)), None), value)
+
+
+def table_format(header: Iterable[str]) -> TableFormat | TableRefusal | None:
+    """Which form a table has, by the names of its columns; None when it is none of these."""
+    names = list(header)
+    return next((form for form in TABLES if form.fits(names)), None)
