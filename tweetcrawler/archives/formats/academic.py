@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from tweetcrawler.archives.formats import v2
+from tweetcrawler.archives.formats import times, v2
 from tweetcrawler.archives.formats.fields import Read, Score, Words
 from tweetcrawler.archives.formats.kinds import Format, Pair, Refusal
 from tweetcrawler.archives.formats.tables import TableFormat, cell
@@ -41,7 +41,8 @@ def format_of(includes: dict[str, Any] | None) -> Format:
     """
 
     def rows(value: Any, *, score: Score = None) -> Flattened:
-        return flatten({"data": value, "includes": includes or {}}, score=score)
+        page = {"data": value, "includes": includes or {}}
+        return times.mended(flatten(page, score=score))
 
     return Format("academictwitteR", lambda value: not v2.problem(value), rows)
 
@@ -83,5 +84,5 @@ TABLE: Final = TableFormat(
         retweeted_status_text=_retweeted("sourcetweet_text"),
         lang=cell("lang"),
     ),
-    blanks=frozenset({"", "NA"}),  # R's
+    blanks=("", "NA"),  # R's
 )

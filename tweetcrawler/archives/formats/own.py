@@ -132,5 +132,5 @@ class _OwnTable(TableFormat):
 
 
 # An empty cell is NULL, and a quoted one is the empty text: nothing is blank.
-TABLE: Final = _OwnTable("tweetcrawler", frozenset({"id"}), _Own(), blanks=frozenset())
+TABLE: Final = _OwnTable("tweetcrawler", frozenset({"id"}), _Own(), blanks=())
 FORMAT: Final = Format("tweetcrawler", fits, _rows)

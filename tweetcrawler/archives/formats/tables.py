@@ -36,7 +36,7 @@ class TableFormat:
     name: str
     needs: frozenset[str]
     words: Makes
-    blanks: frozenset[str] = frozenset({""})
+    blanks: tuple[str, ...] = ("",)
 
     def fits(self, header: Iterable[str]) -> bool:
         """Whether the columns that tell this format are all there."""

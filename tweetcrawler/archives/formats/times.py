@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tweetcrawler.books import FIRST_DATED_ID
 from tweetcrawler.coverage import time_ms_of
+from tweetcrawler.flatten import Flattened
 
 FITS_S: Final = 5.0
 """How far the time of a post may lie from the time in its id: X writes whole seconds."""
@@ -119,11 +120,28 @@ def as_v2(at: datetime) -> str:
 def created_at(sent: Any, tweet_id: int) -> str | None:
     """The time of a post: what was sent if it is one moment, else the time in the id.
 
-    A text without a zone is no moment, and `05/03/2022` is two days: there the id tells,
-    to the millisecond. None when it does not either.
+    A text without a zone is no moment, and `05/03/2022` is two days: there the id tells.
+    X sends the second of the id, so the two are the same. None when neither tells.
     """
-    at = instant(sent) or instant_of_id(tweet_id)
+    at = instant(sent)
+    if at is None and (at := instant_of_id(tweet_id)) is not None:
+        at = at.replace(microsecond=0)
     return None if at is None else as_v2(at)
+
+
+_OF_V2 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z").fullmatch
+
+
+def mended(flattened: Flattened) -> Flattened:
+    """The same rows, in which a time in another form than X's is read, or is that of the id.
+
+    A time that was not sent stays None: it says nothing.
+    """
+    for row in flattened.rows:
+        sent = row["created_at"]
+        if sent is not None and not _OF_V2(sent):
+            row["created_at"] = created_at(sent, row["id"])
+    return flattened
 
 
 def contradicts(sent: Any, tweet_id: int) -> bool:

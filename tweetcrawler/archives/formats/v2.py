@@ -67,6 +67,7 @@ def page_of(post: Thing) -> dict[str, Any]:
     """
     references = post.get("referenced_tweets") or post.get("referenced_posts")
     inside = [each for each in _list(references) if isinstance(each, dict) and _is_whole(each)]
+    inside = [_with_media_of(post, each) for each in inside]
     users = [post.get("in_reply_to_user")]
     for each in (post, *inside):
         users += [each.get("author"), each.get("author_user")]
@@ -83,6 +84,13 @@ def page_of(post: Thing) -> dict[str, Any]:
 
 def _is_whole(reference: Thing) -> bool:
     return "text" in reference and "error" not in reference
+
+
+def _with_media_of(post: Thing, reference: Thing) -> Thing:
+    """A retweeted post with the media of its retweet, if it came without: they are the same."""
+    if reference.get("type") not in ("retweeted", "reposted") or "attachments" in reference:
+        return reference
+    return reference | {"attachments": post.get("attachments")}
 
 
 def _list(value: Any) -> list[Any]:
@@ -110,7 +118,7 @@ def _with_keys(post: Thing) -> Thing:
 
 
 def _rows(value: Any, *, score: Score = None) -> Flattened:
-    return flatten(page_of(value), score=score)
+    return times.mended(flatten(page_of(value), score=score))
 
 
 FORMAT: Final = Format("a post of X's API v2", _fits, _rows)
