@@ -60,11 +60,11 @@ OWNERS = {
     "configargparse": {"settings"},
     "multiprocessing": {"pool"},
     "concurrent": {"pool"},
-    "sqlite3": {"csvstore"},
+    "sqlite3": {"csvstore", "archives"},
     "rich": {"cli", "commands", "look.display", "setup"},
     "vaderSentiment": {"sentiment"},
     "aiohttp": {"sandbox"},
-    "pyarrow": {"export"},
+    "pyarrow": {"export", "archives"},
     "vl_convert": {"look"},
     "xlsxwriter": {"export"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -90,8 +91,8 @@ def value_of(column: str, value: Any) -> Any:
         return counted(value, column)
     if column == "sentiment":
         return _number(value)
-    if column in LISTS and isinstance(value, list):
-        return as_id_array(value) if column == "user_mentions_id" else as_array(_texts(value))
+    if column in LISTS:
+        return _list(column, value)
     if isinstance(value, datetime):
         return times.as_v2(value)
     if not isinstance(value, str):
@@ -101,8 +102,29 @@ def value_of(column: str, value: Any) -> Any:
     return stored(value)
 
 
-def _texts(value: list[Any]) -> list[str | None]:
-    return [each if isinstance(each, str) else None for each in value]
+# What array_in takes, also in several dimensions: old tables have such lists.
+_BARE, _QUOTED = r'[^,{}"\\]*[^,{}"\\\s][^,{}"\\]*', r'"(?:[^"\\]|\\.)*+"'
+_LITERAL = re.compile(
+    rf"\{{+(?:(?:{_BARE}|{_QUOTED})(?:\}}*,\{{*(?:{_BARE}|{_QUOTED}))*+)?\}}+", re.DOTALL
+).fullmatch
+_IDS_LITERAL = re.compile(r"\{(?:(?:[0-9]{1,19}|NULL)(?:,(?:[0-9]{1,19}|NULL))*+)?\}").fullmatch
+
+
+def _list(column: str, value: Any) -> str:
+    """The array literal of a list; one that is written already must be whole."""
+    are_ids = column == "user_mentions_id"
+    if isinstance(value, list):
+        return as_id_array(value) if are_ids else _literal(value)
+    fits = _IDS_LITERAL if are_ids else _LITERAL
+    if isinstance(value, str) and fits(value):
+        return value
+    raise NotStorable(f"{column} is {shown(value)}, which is no list as PostgreSQL writes it")
+
+
+def _literal(value: list[Any]) -> str:
+    if any(isinstance(each, list) for each in value):
+        return "{" + ",".join(_literal(each) for each in value if isinstance(each, list)) + "}"
+    return as_array([each if isinstance(each, str) else None for each in value])
 
 
 def _time(value: str) -> str | None:

@@ -127,21 +127,20 @@ def records(lines: Iterable[str], delimiter: str = ",") -> Iterator[Record]:
     waiting = iter(lines)
     given_back: list[str] = []
     while (line := given_back.pop() if given_back else next(waiting, None)) is not None:
-        line = line.removesuffix("\r")
         if '"' not in line:
-            if line:
-                yield Record([part or None for part in line.split(delimiter)], 1)
+            if line := line.removesuffix("\r"):
+                yield Record(_plain_cells(line, delimiter), 1)
             continue
         text, taken = line, [line]
-        while (cells := _cells(text, field)) is None:
+        while (cells := _cells(text.removesuffix("\r"), field)) is None:
             more = _until_quote(waiting, given_back, RECORD_MAX - len(text))
             if not more:
-                cells = _torn_cells(taken[0], delimiter)
+                cells = _plain_cells(taken[0].removesuffix("\r"), delimiter)
                 given_back += reversed(taken[1:])
                 taken = taken[:1]
                 break
             taken += more
-            text = "\n".join([text, *more]).removesuffix("\r")
+            text = "\n".join([text, *more])
         yield Record(cells, len(taken))
 
 
@@ -178,7 +177,7 @@ def _cells(text: str, field: re.Pattern[str]) -> list[str | None] | None:
     return None
 
 
-def _torn_cells(line: str, delimiter: str) -> list[str | None]:
+def _plain_cells(line: str, delimiter: str) -> list[str | None]:
     return [part or None for part in line.split(delimiter)]
 
 
