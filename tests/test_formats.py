@@ -103,6 +103,8 @@ def test_sentiment_is_for_english_and_only_if_wanted(stem: str, case: dict[str, 
         {"id": str(POST_ID), "text": "", "author_id": "UNKNOWN", "resource_id": str(POST_ID)},
         {"tweet": {"id_str": str(POST_ID), "full_text": "a"}},
         {"users": [], "tweets": []},
+        {"_type": "snscrape.modules.twitter.Tombstone", "id": POST_ID},
+        {"_type": "snscrape.modules.mastodon.Toot", "id": 1, "content": "a"},
     ],
     ids=lambda value: str(list(value))[:40],
 )
@@ -137,6 +139,15 @@ def test_post_of_v2_shows_a_sign_or_an_id_that_fits_its_time(
     assert (formats.recognised(value).form is v2.FORMAT) is (problem == "")
 
 
+def test_page_of_another_site_is_named_or_shows_no_sign() -> None:
+    comment = {"id": "17870913679156914", "text": "a", "timestamp": "2022-03-05T10:00:00+0000"}
+    refusal = formats.page_problem([comment])
+    assert isinstance(refusal, Refusal)
+    assert refusal.name == "Instagram"
+    assert "no sign of X" in str(formats.page_problem([{"id": "1", "text": "a", "likes": 3}]))
+    assert formats.page_problem([None, {"id": "1", "text": "a", "author_id": "2"}]) == ""
+
+
 def test_id_that_lost_digits_is_refused_with_the_reason() -> None:
     given = {"_type": "snscrape.modules.twitter.Tweet", "rawContent": "a", "date": None}
     form, value = form_of(given | {"id": 1.500048474370998e18})
@@ -151,6 +162,9 @@ def test_account_download_takes_its_author_from_the_file_beside() -> None:
     assert account.PAIR.beside("x/data/tweets-part2.js") == "x/data/account.js"
     assert account.PAIR.beside("tweet.js") == "account.js"
     assert account.PAIR.beside("x/data/like.js") is None
+    assert account.PAIR.beside("x/data/deleted-tweets.js") is None
+    assert formats.pair_of("x/tweets.js") == (account.PAIR, "x/account.js")
+    assert formats.pair_of("x/tweets.jsonl") is None
     author = account.PAIR.read(
         [{"account": {"username": "ada_b", "accountId": "11", "accountDisplayName": "Ada"}}]
     )

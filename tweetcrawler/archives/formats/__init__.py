@@ -22,9 +22,9 @@ from tweetcrawler.archives.formats import (
     foreign,
     fourcat,
     hydrator,
-    mongo,
     own,
     snscrape,
+    stores,
     tcat,
     twarc_csv,
     twint,
@@ -49,6 +49,8 @@ __all__ = [
     "TableFormat",
     "TableRefusal",
     "header_of",
+    "page_problem",
+    "pair_of",
     "recognised",
     "table_format",
 ]
@@ -61,6 +63,7 @@ FORMATS: Final[tuple[Format | Refusal, ...]] = (
     web.FORMAT,
     web.EXPORTED,
     snscrape.FORMAT,
+    snscrape.NO_POST,
     twint.FORMAT,
     twitwi.FORMAT,
     apify.FORMAT,
@@ -97,9 +100,9 @@ class Found(NamedTuple):
 
 
 def recognised(value: dict[str, Any]) -> Found:
-    """Which form an object has. Extended JSON of MongoDB is unwrapped and looked at again."""
-    if mongo.is_extended(value):
-        value = mongo.unwrapped(value)
+    """Which form an object has. What a document store put around it is taken off first."""
+    if stores.is_wrapped(value):
+        value = stores.unwrapped(value)
     return Found(next((form for form in FORMATS if form.fits(value)), None), value)
 
 
@@ -107,3 +110,24 @@ def table_format(header: Iterable[str]) -> TableFormat | TableRefusal | None:
     """Which form a table has, by the names of its columns; None when it is none of these."""
     names = list(header)
     return next((form for form in TABLES if form.fits(names)), None)
+
+
+def pair_of(path: str) -> tuple[Pair, str] | None:
+    """The pair to which a file belongs by its name, and the name of the file that it needs."""
+    for pair in PAIRS:
+        if (beside := pair.beside(path)) is not None:
+            return pair, beside
+    return None
+
+
+def page_problem(elements: Iterable[Any]) -> Refusal | str:
+    """Why the `data` of a page holds no posts of X's API v2: a name, or a sentence; "" if it does.
+
+    Pages of other sites have `data`, ids and texts, too.
+    """
+    first: Any = None
+    for element in elements:
+        if not v2.problem(element):
+            return ""
+        first = first or element
+    return foreign.named(first) or v2.problem(first)

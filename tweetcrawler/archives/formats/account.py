@@ -14,7 +14,7 @@ from tweetcrawler.archives.formats.fields import Score, Thing, at
 from tweetcrawler.archives.formats.kinds import Format, Pair, Refusal
 from tweetcrawler.flatten import Flattened
 
-_TWEETS = re.compile(r"(.*?)(?:tweets?|tweets?-part[0-9]+)\.js", re.DOTALL).fullmatch
+_TWEETS = re.compile(r"((?:.*/)?)tweets?(?:-part[0-9]+)?\.js", re.DOTALL).fullmatch
 
 
 def _fits(value: Thing) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tweetcrawler.archives.formats.fields import Thing, Words, at, each, first
-from tweetcrawler.archives.formats.kinds import of_words
+from tweetcrawler.archives.formats.kinds import Refusal, of_words
 
 
 def _fits(value: Thing) -> bool:
@@ -61,3 +61,9 @@ WORDS: Final = Words(
 )
 
 FORMAT: Final = of_words("snscrape or twscrape", _fits, WORDS)
+
+NO_POST: Final = Refusal(
+    "what snscrape wrote of users, missing posts, or other sites",
+    lambda value: str(value.get("_type")).startswith("snscrape."),
+    "it holds no posts of X",
+)

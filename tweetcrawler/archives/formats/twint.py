@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+from functools import lru_cache
 from typing import Any, Final
 
 from tweetcrawler.archives.formats import times
@@ -32,11 +34,8 @@ def _listed(key: str) -> Read:
 
     def read(thing: Thing) -> list[Any] | None:
         found = thing.get(key)
-        if isinstance(found, str) and found[:1] == "[" and len(found) < _LIST_MAX:
-            try:
-                found = ast.literal_eval(found)
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
-                return None
+        if isinstance(found, str) and found[:1] == "[":
+            found = _as_python_wrote(found)
         if key in thing and found in (None, ""):
             return []
         return found if isinstance(found, list) else None
@@ -44,7 +43,19 @@ def _listed(key: str) -> Read:
     return read
 
 
+_NAMES = re.compile(r"\[(?:'[^'\\]*'(?:, '[^'\\]*')*+)?\]").fullmatch
 _LIST_MAX = 100_000
+
+
+@lru_cache(64)  # the ids and the names of one post are read out of one text
+def _as_python_wrote(text: str) -> list[Any] | None:
+    if _NAMES(text):
+        return text[2:-2].split("', '") if len(text) > 2 else []
+    try:
+        found = ast.literal_eval(text) if len(text) < _LIST_MAX else None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+    return found if isinstance(found, list) else None
 
 
 def _hashtags(thing: Thing) -> list[Any] | None:

@@ -129,8 +129,9 @@ FOURCAT: Final = Format(
 
 def _is_error_of_4cat(value: Thing) -> bool:
     # 4CAT makes posts of X's errors, with the moment of the request as their time.
-    return value.get("author_id") == "UNKNOWN" or (
-        "resource_id" in value and "/problems/" in str(value.get("type"))
+    return "text" in value and (
+        value.get("author_id") == "UNKNOWN"
+        or ("resource_id" in value and "/problems/" in str(value.get("type")))
     )
 
 

@@ -38,7 +38,7 @@ def parquet_batches(path: Path, *, after: int = 0) -> Iterator[Flattened]:
     try:
         for number, batch in enumerate(file.iter_batches(batch_size=BATCH)):
             if number >= after:
-                yield _of_columns(dict(zip(names, map(_values, batch.columns), strict=True)))
+                yield _of_batch(names, batch)
     except OSError as error:
         raise TweetcrawlerError(f"{path} cannot be read further: {error}") from None
 
@@ -56,36 +56,48 @@ def _parquet(path: Path) -> Any:
         raise TweetcrawlerError(f"{path} cannot be read as Parquet: {error}") from None
 
 
-def _values(column: Any) -> list[Any]:
-    values: list[Any] = column.to_pylist()
-    return values
-
-
-def _of_columns(columns: dict[str, list[Any]]) -> Flattened:
-    """The rows of a batch, column by column, which is five times as fast as row by row."""
-    found = {own.VIEW.get(name, name): values for name, values in columns.items()}
-    nothing = [None] * len(found["id"])
+def _of_batch(names: Sequence[str], batch: Any) -> Flattened:
+    """The rows of a batch, column by column, which is several times as fast as row by row."""
+    found = {own.VIEW.get(name, name): array for name, array in zip(names, batch, strict=True)}
+    nothing = [None] * batch.num_rows
     try:
         made = [_column(name, found[name]) if name in found else nothing for name in COLUMNS]
-    except NotStorable:  # one value spoils a column: row by row it spoils a row
-        names = list(columns)
-        return own.TABLE.rows(names, zip(*columns.values(), strict=True))
-    if any(value is None for value in made[0]):
-        return own.TABLE.rows(list(columns), zip(*columns.values(), strict=True))
+    except NotStorable:
+        made = [nothing]
+    if any(tweet_id is None for tweet_id in made[0]):  # one value spoils its row, not the batch
+        return own.TABLE.rows(names, zip(*(array.to_pylist() for array in batch), strict=True))
     rows = {
         values[0]: dict(zip(COLUMNS, values, strict=True)) for values in zip(*made, strict=True)
     }
     return Flattened([rows[tweet_id] for tweet_id in sorted(rows)], [])
 
 
-def _column(name: str, values: list[Any]) -> list[Any]:
-    if name in LISTS:
-        literal: Callable[[Any], str] = as_id_array if name == "user_mentions_id" else as_array
-        return [
-            "{}" if value == [] else literal(value) if isinstance(value, list) else value
-            for value in values
-        ]
+def _column(name: str, array: Any) -> list[Any]:
+    kind = str(array.type)
+    if kind in ("list<element: string>", "list<item: string>"):
+        return _literals(array, as_array)
+    if kind in ("list<element: int64>", "list<item: int64>"):
+        return _literals(array, as_id_array)
+    values: list[Any] = array.to_pylist()
+    if kind == "string" and name not in LISTS and name != "created_at":
+        return (
+            values if not any("\x00" in value for value in values if value) else _each(name, values)
+        )
+    return _each(name, values)
+
+
+def _each(name: str, values: list[Any]) -> list[Any]:
     return [None if value is None else own.value_of(name, value) for value in values]
+
+
+def _literals(array: Any, literal: Callable[[Any], str]) -> list[str | None]:
+    """The lists as array literals: pyarrow gives all elements at once ten times as fast."""
+    elements, offsets = array.values.to_pylist(), array.offsets.to_pylist()
+    bounds = zip(offsets, offsets[1:], array.is_valid().to_pylist(), strict=False)
+    return [
+        None if not valid else "{}" if begin == end else literal(elements[begin:end])
+        for begin, end, valid in bounds
+    ]
 
 
 # --- excel ---------------------------------------------------------------------------------------

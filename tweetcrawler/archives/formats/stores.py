@@ -1,4 +1,4 @@
-"""Extended JSON, in which mongoexport writes what MongoDB stored."""
+"""Objects as document stores write them out: MongoDB's extended JSON, Elasticsearch's hits."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tweetcrawler.archives.formats.fields import Thing
 _NUMBERS = ("$numberLong", "$numberInt")
 
 
-def is_extended(value: Thing) -> bool:
-    """Whether an object has MongoDB's own key, or an id in its words."""
-    return "_id" in value or any(_is_wrapped(value.get(key)) for key in ("id", "id_str", "date"))
+def is_wrapped(value: Thing) -> bool:
+    """Whether an object has a store's own key, or an id in its words."""
+    return "_id" in value or any(_is_typed(value.get(key)) for key in ("id", "id_str", "date"))
 
 
-def _is_wrapped(value: Any) -> bool:
+def _is_typed(value: Any) -> bool:
     return isinstance(value, dict) and len(value) == 1 and next(iter(value))[:1] == "$"
 
 
@@ -26,6 +26,8 @@ def unwrapped(value: Any) -> Any:
     id of the post then.
     """
     value = _plain(value)
+    if isinstance(value, dict) and isinstance(value.get("_source"), dict):
+        value = {"_id": value.get("_id")} | value["_source"]
     if isinstance(value, dict) and "_id" in value:
         own = value.pop("_id")
         if "id" not in value and "id_str" not in value and str(own).isdigit():
