@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import os
 import sqlite3
 import zipfile
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tweetcrawler import export
-from tweetcrawler.archives import formats, text
+from tweetcrawler.archives import formats, text, zips
 from tweetcrawler.archives.formats import academic, account, foreign, tables, times, v2
 from tweetcrawler.archives.formats.databases import database_format
 from tweetcrawler.archives.formats.fields import LISTS
@@ -538,6 +539,40 @@ def test_other_databases_are_nobodys(tmp_path: Path) -> None:
 def test_files_that_are_not_read_are_named_by_their_first_bytes(head: bytes, name: str) -> None:
     assert foreign.refused_file(head)[0] == name
     assert foreign.refused_file(b'{"id": 1}') == ("", "")
+
+
+def test_zip_opens_the_file_of_the_author_beside_the_tweets(tmp_path: Path) -> None:
+    path = tmp_path / "download.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
+        book.writestr("data/", "")
+        book.writestr("data/tweets.js", 'window.YTD.tweets.part0 = [{"tweet": {}}]')
+        book.writestr("data/account.js", 'window.YTD.account.part0 = [{"account": {}}]')
+    with path.open("rb") as file, zips.members(file) as found:
+        assert list(found) == ["data/tweets.js", "data/account.js"]
+        pair, beside = formats.pair_of("data/tweets.js") or (None, "")
+        assert pair is account.PAIR
+        head = found[beside].open().read()
+    assigned = text.assignment(head)
+    assert assigned is not None
+    assert json.loads(head[assigned.length :]) == [{"account": {}}]
+
+
+def test_zip_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    locked = io.BytesIO()
+    with zipfile.ZipFile(locked, "w") as book:
+        book.writestr("a.json", "{}")
+    # The bit that says that a member has a password, in its own head and in the list.
+    bytes_ = locked.getvalue().replace(b"PK\x03\x04\x14\0\0", b"PK\x03\x04\x14\0\1")
+    bytes_ = bytes_.replace(b"PK\x01\x02\x14\x03\x14\0\0", b"PK\x01\x02\x14\x03\x14\0\1")
+    with zips.members(io.BytesIO(bytes_)) as found, pytest.raises(ValueError, match="password"):
+        found["a.json"].open()
+    with pytest.raises(ValueError, match="no whole zip"), zips.members(io.BytesIO(b"PK\3\4")):
+        pass
+    read, write = os.pipe()
+    os.close(write)
+    pipe = pytest.raises(ValueError, match="pipe")
+    with os.fdopen(read, "rb") as file, pipe, zips.members(file):
+        pass
 
 
 # --- times ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import orjson
 
 
 def loads(text: bytes) -> Any:
-    """The value of a text, also where a program wrote what is no JSON.
+    """The value of a text, also of one that is not quite JSON.
 
     NaN and Infinity, which Python and R write, are null. Halves of surrogate pairs, which X
     cuts through, and bytes that are no UTF-8 become U+FFFD in the end.
@@ -89,7 +89,7 @@ _SHOWN: Final = 1_000
 
 
 def _settled(text: bytes, *, final: bool) -> bytes:
-    """Of text without objects what can be told apart now: whole lines, or all if it is long."""
+    """The part of a text without objects that is complete: its whole lines, or all if long."""
     return text if final or len(text) > _SHOWN else text[: text.rfind(b"\n") + 1]
 
 
@@ -165,7 +165,7 @@ class _Object:
         return None
 
 
-# --- what stands around values -------------------------------------------------------------------
+# --- around values -------------------------------------------------------------------------------
 
 
 class Assignment(NamedTuple):

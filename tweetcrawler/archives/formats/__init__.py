@@ -1,10 +1,10 @@
-"""The formats in which tools other than X keep posts, one file each, and which of them a value is.
+"""Formats in which other tools keep posts, one file each, and which of them a value is in.
 
-A format makes rows of the 21 columns by the same rules as `flatten`. One thing is added: **a
-column that the source does not carry is None, also a list column; `{}` says that the source
-would have listed and there is nothing.** So a row of a format never takes away what another
-source knows. API v1.1 and v2 keep their own way for pages; here they are formats of single
-objects.
+A format makes rows of the 21 columns by the same rules as `flatten`. One thing is added:
+**a column that the source does not carry is None, also a list column; `{}` says that the
+source would have listed and there is nothing.** So a row of a format never takes away what
+another source knows. API v1.1 and v2 keep their own way for pages; here they are formats of
+single objects.
 
 A new format is a file with its `Words` and a line below, before any format that would take
 its objects.
@@ -100,14 +100,14 @@ class Found(NamedTuple):
 
 
 def recognised(value: dict[str, Any]) -> Found:
-    """Which form an object has. What a document store put around it is taken off first."""
+    """The form of an object. A wrapping by a document store is taken off first."""
     if stores.is_wrapped(value):
         value = stores.unwrapped(value)
     return Found(next((form for form in FORMATS if form.fits(value)), None), value)
 
 
 def table_format(header: Iterable[str]) -> TableFormat | TableRefusal | None:
-    """Which form a table has, by the names of its columns; None when it is none of these."""
+    """The form of a table, by the names of its columns; None when it is none of these."""
     names = list(header)
     return next((form for form in TABLES if form.fits(names)), None)
 
@@ -121,8 +121,9 @@ def pair_of(path: str) -> tuple[Pair, str] | None:
 
 
 def page_problem(elements: Iterable[Any]) -> Refusal | str:
-    """Why the `data` of a page holds no posts of X's API v2: a name, or a sentence; "" if it does.
+    """The reason why the `data` of a page holds no posts of X; "" if it does.
 
+    It is a refusal where the site is known, else a sentence.
     Pages of other sites have `data`, ids and texts, too.
     """
     first: Any = None

@@ -1,4 +1,4 @@
-"""What the R package academictwitteR keeps: folders of pages, and its tidy tables.
+"""Folders of pages and tidy tables of the R package academictwitteR.
 
 `data_<id>.json` holds the posts of a page, `users_<id>.json` its includes.
 """

@@ -41,7 +41,7 @@ class DatabaseFormat:
     words: Words | None
 
     def batches(self, path: Path, *, after: int = 0, score: Score = None) -> Iterator[Batch]:
-        """All posts behind an id. **Errors**: TweetcrawlerError if the file is damaged."""
+        """All posts after an id. **Errors**: TweetcrawlerError if the file is damaged."""
         try:
             with closing(_opened(path)) as database:
                 while found := database.execute(self.query, (after, BATCH)).fetchall():

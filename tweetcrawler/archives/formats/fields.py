@@ -43,12 +43,12 @@ LISTS: Final = (
 
 
 def silent(_thing: Thing) -> None:
-    """What a tool does not write."""
+    """The reader of a column that a tool does not write."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """Where a tool keeps what the columns need; what is left out, the tool does not write.
+    """The places of the columns in a tool's object; the tool does not write the others.
 
     A reader gets the tool's object of one post. For a list it gives the elements, or None
     if the tool has not listed. `retweeted` gives the retweeted post, in the same words; the
@@ -245,7 +245,7 @@ def each(path: str, *keys: str) -> Read:
 
 
 def first(*readers: Read) -> Read:
-    """What the first of these readers finds that finds anything."""
+    """The value of the first of these readers that finds one."""
 
     def read(thing: Thing) -> Any:
         return next((value for reader in readers if (value := reader(thing)) is not None), None)

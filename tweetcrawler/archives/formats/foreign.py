@@ -1,4 +1,4 @@
-"""What is known and not read, by name: objects of other sites and tools, tables, files."""
+"""Forms that are known by name and not read: objects, tables, files."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ _HEADS: Final[tuple[tuple[bytes, str, str], ...]] = (
 
 
 def refused_file(head: bytes) -> tuple[str, str]:
-    """The name of a file that is not read, and what to do, from its first bytes; else "" twice.
+    """The name of a file that is not read, and an advice, by its first bytes; else "" twice.
 
     An RDS is compressed as a rule: look again after unpacking.
     """

@@ -33,7 +33,7 @@ TABLE: Final = TableFormat(
     _Words(
         id=cell("id"),
         text=cell("body"),
-        created_at=in_utc(cell("timestamp")),  # unix_timestamp was reckoned in the server's zone
+        created_at=in_utc(cell("timestamp")),  # unix_timestamp depends on the server's zone
         tweet_from=cell("author"),
         author_id=cell("author_id"),
         author_name=cell("author_fullname"),

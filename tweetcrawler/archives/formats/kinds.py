@@ -1,4 +1,4 @@
-"""What a format is: how its objects are told apart, and how they become rows."""
+"""Formats: how their objects are told apart, and how they become rows."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ WORDS: Final = Words(
 FORMAT: Final = of_words("snscrape or twscrape", _fits, WORDS)
 
 NO_POST: Final = Refusal(
-    "what snscrape wrote of users, missing posts, or other sites",
+    "users, missing posts, or other sites of snscrape",
     lambda value: str(value.get("_type")).startswith("snscrape."),
     "it holds no posts of X",
 )

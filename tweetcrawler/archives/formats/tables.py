@@ -19,7 +19,7 @@ RECORD_MAX: Final = 1_000_000
 
 
 class Makes(Protocol):
-    """What makes the row of one record, such as `Words`."""
+    """A maker of the row of one record, such as `Words`."""
 
     @property
     def id(self) -> Read: ...
@@ -231,7 +231,7 @@ def _columns(line: str, delimiter: str) -> list[str]:
 
 
 def warning_of(ids: Iterable[str | None]) -> str:
-    """What is wrong with the ids of a table, as a sentence for before anything is done; "".
+    """A warning about ids that were rounded, to be shown before anything is done; else "".
 
     A tenth of all ids end in 0, a ten-thousandth in 0000. Excel keeps 15 digits and fills
     up with zeros.

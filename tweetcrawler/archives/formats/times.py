@@ -147,8 +147,8 @@ def mended(flattened: Flattened) -> Flattened:
 def contradicts(sent: Any, tweet_id: int) -> bool:
     """Whether the time that was sent cannot be the time of a post with this id.
 
-    What is no moment contradicts nothing. An id without a time in it is one of the years
-    before.
+    A text that is no moment contradicts nothing. An id without a time in it is one of the
+    years before.
     """
     said, told = instant(sent), instant_of_id(tweet_id)
     if said is None:

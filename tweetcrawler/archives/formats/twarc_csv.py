@@ -68,7 +68,7 @@ def _urls(thing: Thing) -> list[Any] | None:
 
 
 def _mentioned(key: str, author: str) -> Read:
-    """What the mentions have under a key; of a merged retweet its author comes first."""
+    """One key of all mentions; of a merged retweet its author comes first."""
     listed = _listed("entities.mentions", key)
 
     def read(thing: Thing) -> list[Any] | None:

@@ -101,8 +101,8 @@ def _replied_to(*keys: str) -> Read:
     return read
 
 
-# A retweet is written as the post that was retweeted, with its own id and author; that and
-# by whom it was retweeted stands in `user_rt` and `retweet_id`, which are no part of it.
+# twint writes a retweet as the retweeted post, with that one's id and author. `user_rt` and
+# `retweet_id` name the retweet, and are no part of that post.
 WORDS: Final = Words(
     id=at("id_str", "id"),
     text=at("tweet"),

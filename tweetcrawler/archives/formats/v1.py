@@ -1,4 +1,4 @@
-"""Statuses of X's closed API v1.1, and what else is told in their words."""
+"""Statuses of X's closed API v1.1, and other posts told in their words."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ SIGNS: Final = (
     "public_metrics",
     "conversation_id",
 )
-"""Keys of a post that only X's API v2 writes beside `id` and `text`."""
+"""Keys of a post, apart from `id` and `text`, that only X's API v2 writes."""
 
 _WORDS: Final = {*TWEET_FIELDS, "note_post", "referenced_posts", "username", "__twarc"}
 
@@ -62,7 +62,7 @@ def page_of(post: Thing) -> dict[str, Any]:
     """The page of one post: what a tool put inside it goes back to the includes.
 
     twarc2 puts `author`, `in_reply_to_user` and `attachments.media`; 4CAT puts
-    `author_user`, and whole media in the place of their keys; both put whole posts into
+    `author_user`, and whole media instead of their keys; both put whole posts into
     `referenced_tweets`.
     """
     references = post.get("referenced_tweets") or post.get("referenced_posts")

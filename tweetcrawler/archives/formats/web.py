@@ -91,7 +91,7 @@ def _rows(value: Any, *, score: Score = None) -> Flattened:
 FORMAT: Final = Format("a post of X's web client", _fits, _rows)
 
 OTHER_SITE: Final = Refusal(
-    "what Zeeschuimer took from another site",
+    "posts of another site, taken by Zeeschuimer",
     lambda value: "source_platform" in value and value["source_platform"] not in _SITES,
     "it holds no posts of X",
 )

@@ -1,4 +1,4 @@
-"""Our own files of Parquet and Excel, as batches of columns: what `own` takes back."""
+"""Our own files of Parquet and Excel, read back in batches."""
 
 from __future__ import annotations
 
