@@ -13,6 +13,7 @@ its objects.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from tweetcrawler.archives.formats import (
@@ -84,6 +85,9 @@ TABLES: Final[tuple[TableFormat | TableRefusal, ...]] = (
     hydrator.TABLE,
     academic.TABLE,
     twint.TABLE,
+    web.EXPORTED_TABLE,
+    apify.TABLE,
+    account.TABLE,
     *foreign.TABLES,
 )
 """The forms of a table, in the order in which they are tried."""
@@ -102,7 +106,8 @@ class Found(NamedTuple):
 def recognised(value: dict[str, Any]) -> Found:
     """The form of an object. A wrapping by a document store is taken off first."""
     if stores.is_wrapped(value):
-        value = stores.unwrapped(value)
+        with suppress(RecursionError):  # a thousand levels deep is no post
+            value = stores.unwrapped(value)
     return Found(next((form for form in FORMATS if form.fits(value)), None), value)
 
 

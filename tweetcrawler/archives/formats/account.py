@@ -10,8 +10,9 @@ import re
 from typing import Any, Final
 
 from tweetcrawler.archives.formats import v1
-from tweetcrawler.archives.formats.fields import Score, Thing, at
+from tweetcrawler.archives.formats.fields import Score, Thing, Words, at
 from tweetcrawler.archives.formats.kinds import Format, Pair, Refusal
+from tweetcrawler.archives.formats.tables import TableFormat, cell, split
 from tweetcrawler.flatten import Flattened
 
 _TWEETS = re.compile(r"((?:.*/)?)tweets?(?:-part[0-9]+)?\.js", re.DOTALL).fullmatch
@@ -63,3 +64,30 @@ NO_AUTHOR: Final = Refusal(
     lambda value: isinstance(value.get("tweet"), dict) and _fits(value),
     "it does not name its author: import the folder or the zip, with account.js in it",
 )
+
+# `…/status/1/photo/1` is the page of a picture of the tweet itself.
+_OWN_MEDIA = re.compile(
+    r"https?://(?:twitter|x)\.com/\w+/status/[0-9]+/(?:photo|video)/[0-9]+"
+).match
+
+
+def _urls(thing: Thing) -> list[str] | None:
+    found: list[str] | None = split("expanded_urls", ",")(thing)
+    return found and list(dict.fromkeys(url for url in found if not _OWN_MEDIA(url)))
+
+
+TABLE: Final = TableFormat(
+    "a download of an account until 2018 (tweets.csv)",
+    frozenset({"tweet_id", "timestamp", "text", "expanded_urls", "retweeted_status_id"}),
+    Words(
+        id=cell("tweet_id"),
+        text=cell("text"),
+        created_at=cell("timestamp"),
+        urls=_urls,
+        origin_device=cell("source"),
+        in_reply_to_user_id=cell("in_reply_to_user_id"),
+        in_reply_to_status_id=cell("in_reply_to_status_id"),
+        retweeted_status_id=cell("retweeted_status_id"),
+    ),
+)
+"""It does not name the author; the monthly files of the same download do."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from tweetcrawler.archives.formats.fields import Score, Thing, Words, at, each, first
 from tweetcrawler.archives.formats.kinds import Format
+from tweetcrawler.archives.formats.tables import TableFormat, cell
 from tweetcrawler.flatten import Flattened
 
 
@@ -59,3 +60,22 @@ def _rows(value: Any, *, score: Score = None) -> Flattened:
 
 
 FORMAT: Final = Format("Apify or twitterapi.io", _fits, _rows)
+
+# Apify's tables have a column for each element of a list, so the lists are not read.
+TABLE: Final = TableFormat(
+    "Apify",
+    frozenset({"id", "text", "author/userName", "createdAt"}),
+    Words(
+        id=cell("id"),
+        text=cell("fullText", "text"),
+        created_at=cell("createdAt"),
+        tweet_from=cell("author/userName"),
+        origin_device=cell("source"),
+        favorite_count=cell("likeCount"),
+        retweet_count=cell("retweetCount"),
+        in_reply_to_screen_name=cell("inReplyToUsername"),
+        in_reply_to_user_id=cell("inReplyToUserId"),
+        in_reply_to_status_id=cell("inReplyToId"),
+        lang=cell("lang"),
+    ),
+)

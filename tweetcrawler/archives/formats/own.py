@@ -122,9 +122,12 @@ def _list(column: str, value: Any) -> str:
 
 
 def _literal(value: list[Any]) -> str:
-    if any(isinstance(each, list) for each in value):
-        return "{" + ",".join(_literal(each) for each in value if isinstance(each, list)) + "}"
-    return as_array([each if isinstance(each, str) else None for each in value])
+    """The literal of a list, or of lists of one length, of which PostgreSQL makes dimensions."""
+    if not any(isinstance(each, list) for each in value):
+        return as_array([each if isinstance(each, str) else None for each in value])
+    if not all(isinstance(each, list) and len(each) == len(value[0]) > 0 for each in value):
+        raise NotStorable("a list in it has another length than its neighbours")
+    return "{" + ",".join(map(_literal, value)) + "}"
 
 
 def _time(value: str) -> str | None:

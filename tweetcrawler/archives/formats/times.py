@@ -61,12 +61,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _of_epoch(value: Any, parts: float | None) -> datetime | None:
-    number = float(value)
-    if parts is None:
-        if abs(number) < _SECONDS_MIN:
-            return None
-        parts = 1000.0 if abs(number) > _SECONDS_MAX else 1.0
     try:
+        number = float(value)
+        if parts is None:
+            if abs(number) < _SECONDS_MIN:
+                return None
+            parts = 1000.0 if abs(number) > _SECONDS_MAX else 1.0
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=number * 1000 / parts)
     except (OverflowError, ValueError):  # beyond the year 9999, infinite, no number
         return None
@@ -102,11 +102,11 @@ def instant_of_text(sent: Any) -> datetime | None:
 
 
 def instant_of_id(tweet_id: int) -> datetime | None:
-    """The moment in which X gave out an id; None for ids before November 2010.
+    """The moment in which X gave out an id; None for ids before November 2010, or of nobody.
 
     Source: https://docs.x.com/fundamentals/x-ids
     """
-    if tweet_id < FIRST_DATED_ID:
+    if not FIRST_DATED_ID <= tweet_id < 2**63:
         return None
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms_of(tweet_id))
 

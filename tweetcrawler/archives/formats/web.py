@@ -7,11 +7,14 @@ text of a long post (`note_tweet`).
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any, Final
 
+from tweetcrawler.archives import text
 from tweetcrawler.archives.formats import v1
 from tweetcrawler.archives.formats.fields import Read, Score, Thing, Words, at
 from tweetcrawler.archives.formats.kinds import Format, Refusal, of_words
+from tweetcrawler.archives.formats.tables import TableFormat
 from tweetcrawler.flatten import Flattened, Refused
 
 _SITES: Final = ("twitter.com", "x.com")
@@ -107,7 +110,7 @@ def _is_exported(value: Thing) -> bool:
 
 
 def _reply(*, to_post: bool) -> Read:
-    """`in_reply_to` is the id of a post, in some versions the name of its author."""
+    """`in_reply_to` is the id of a post; the name of its author is taken, too."""
 
     def read(thing: Thing) -> Any:
         sent = thing.get("in_reply_to")
@@ -119,6 +122,9 @@ def _reply(*, to_post: bool) -> Read:
 def _media(thing: Thing) -> list[Any] | None:
     """The pictures, and the first frames of films, without the size wanted by the tool."""
     found = thing.get("media")
+    if isinstance(found, str):  # in CSV
+        with suppress(ValueError, RecursionError):
+            found = text.loads(found.encode(errors="replace"))
     if not isinstance(found, list):
         return None
     addresses = []
@@ -132,20 +138,23 @@ def _media(thing: Thing) -> list[Any] | None:
 # `…/media/abc?format=jpg&name=orig` is what X calls `…/media/abc.jpg`.
 _SIZED = re.compile(r"(https://pbs\.twimg\.com/media/[^?.]+)\?format=(\w+).*")
 
-EXPORTED: Final = of_words(
+_EXPORTED: Final = Words(
+    id=at("id"),
+    text=at("full_text"),
+    created_at=at("created_at"),
+    tweet_from=at("screen_name"),
+    media=_media,
+    favorite_count=at("favorite_count"),
+    retweet_count=at("retweet_count"),
+    in_reply_to_screen_name=_reply(to_post=False),
+    in_reply_to_status_id=_reply(to_post=True),
+    retweeted_status_id=at("retweeted_status"),
+    lang=at("lang"),
+)
+
+EXPORTED: Final = of_words("twitter-web-exporter", _is_exported, _EXPORTED)
+EXPORTED_TABLE: Final = TableFormat(
     "twitter-web-exporter",
-    _is_exported,
-    Words(
-        id=at("id"),
-        text=at("full_text"),
-        created_at=at("created_at"),
-        tweet_from=at("screen_name"),
-        media=_media,
-        favorite_count=at("favorite_count"),
-        retweet_count=at("retweet_count"),
-        in_reply_to_screen_name=_reply(to_post=False),
-        in_reply_to_status_id=_reply(to_post=True),
-        retweeted_status_id=at("retweeted_status"),
-        lang=at("lang"),
-    ),
+    frozenset({"id", "full_text", "screen_name", "views_count"}),
+    _EXPORTED,
 )
