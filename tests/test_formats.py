@@ -16,17 +16,16 @@ import pytest
 from array_literals import parsed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_export import run, store
 
-from tweetcrawler import export
 from tweetcrawler.archives import formats, text, zips
-from tweetcrawler.archives.formats import academic, account, foreign, tables, times, v2
+from tweetcrawler.archives.formats import academic, account, foreign, own, tables, times, v2
 from tweetcrawler.archives.formats.databases import database_format
 from tweetcrawler.archives.formats.fields import LISTS
 from tweetcrawler.archives.formats.kinds import Format, Refusal
 from tweetcrawler.archives.formats.workbooks import parquet_batches, xlsx_records
-from tweetcrawler.db import Column
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
-from tweetcrawler.flatten import COLUMNS
+from tweetcrawler.flatten import COLUMNS, Flattened
 
 DATA = Path(__file__).parent / "data" / "formats"
 POST_ID, ORIGINAL_ID = 1500048474370998272, 1499678535709622272
@@ -344,53 +343,118 @@ def test_rounded_ids_are_warned_of() -> None:
 
 # --- files of ours, and databases ----------------------------------------------------------------
 
-OURS = json.loads((DATA / "tweetcrawler.json").read_text(encoding="utf-8"))[0]["row"]
 KINDS = {
-    "id": "id",
-    "in_reply_to_user_id": "id",
-    "in_reply_to_status_id": "id",
-    "retweeted_status_id": "id",
-    "favorite_count": "whole",
-    "retweet_count": "whole",
-    "sentiment": "number",
+    "id",
+    "in_reply_to_user_id",
+    "in_reply_to_status_id",
+    "retweeted_status_id",
+    "favorite_count",
+    "retweet_count",
 }
+OURS = [
+    dict.fromkeys(COLUMNS)
+    | {
+        "id": POST_ID,
+        "tweet_from": "ada_b",
+        "created_at": "2022-03-05T10:00:00.000Z",
+        "hashtags": '{tea,"a b","NULL","x,\\"y\\\\"}',
+        "urls": "{}",
+        "user_mentions_id": "{12,NULL}",
+        "media": "{https://pbs.example/1.jpg}",
+        "user_mentions_name": "{bob_c,gone}",
+        "origin_device": "Tea App",
+        "favorite_count": 2**53 + 1,
+        "text": '\'tea &amp; "cake",\r\n\n  <r>x</r> _x0041_ \x01 \U0001f375\u200d',
+        "in_reply_to_screen_name": "",
+        "in_reply_to_user_id": 12,
+        "in_reply_to_status_id": 2**63 - 1,
+        "retweet_count": 0,
+        "sentiment": 0.4404,
+    },
+    dict.fromkeys(COLUMNS)
+    | {
+        "id": POST_ID + 1,
+        "created_at": "2022-03-05T10:00:00.000Z",
+        "hashtags": "{}",
+        "urls": "{=1+1}",
+        "user_mentions_id": "{}",
+        "media": "{}",
+        "user_mentions_name": "{}",
+        "text": "=1+1",
+        "retweeted_status_text": "-1",
+        "retweeted_status_url": "{https://a.example/}",
+        "retweeted_status_id": ORIGINAL_ID,
+        "retweeted_status_user_name": "Bob, C.",
+        "retweeted_status_user_handle": "bob_c",
+        "sentiment": -1.0,
+    },
+    dict.fromkeys(COLUMNS) | {"id": POST_ID + 2, "text": ""},
+]
 
 
-def columns() -> list[Column]:
-    return [
-        Column(
-            name,
-            "id" if name == "user_mentions_id" else KINDS.get(name, "text"),
-            name in LISTS,
-        )
-        for name in COLUMNS
-    ]
+def taken_back(path: Path) -> Flattened:
+    """The rows of an export, as an import will read them."""
+    if path.suffix == ".parquet":
+        (batch,) = parquet_batches(path)
+        return batch
+    if path.suffix == ".jsonl":
+        objects = [text.loads(line) for line in path.read_bytes().splitlines()]
+        assert all(formats.recognised(value).form is own.FORMAT for value in objects)
+        return own.WORDS.rows(objects)
+    if path.suffix == ".xlsx":
+        found = list(xlsx_records(path))
+        columns = tuple(str(cell) for cell in found[0].cells)
+        found = found[1:]
+    else:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = file.read().split("\n")
+        header = tables.header_of(lines)
+        assert header is not None
+        columns = header.columns
+        found = list(tables.records(lines[header.lines :], header.delimiter))
+    form = formats.table_format(columns)
+    assert form is own.TABLE
+    return own.TABLE.rows(columns, [record.cells for record in found])
 
 
-def exported(row: dict[str, Any]) -> tuple[Any, ...]:
-    """The row as the database gives it to an export that has lists."""
-
-    def value(column: Column) -> Any:
-        found = row.get(column.name)
-        if not column.is_list or found is None:
-            return found
-        elements = parsed(found)
-        if column.kind == "id":
-            return [None if each is None else int(each) for each in elements]
-        return elements
-
-    return tuple(value(column) for column in columns())
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "xlsx", "csv --excel-safe"])
+@pytest.mark.parametrize("view", [(), ("--view", "tweets")], ids=["table", "view"])
+def test_our_export_comes_back_as_it_was(
+    dsn: str, tmp_path: Path, form: str, view: tuple[str, ...]
+) -> None:
+    store(dsn, *OURS)
+    suffix, *safe = form.split()
+    run(dsn, tmp_path, "--output", f"own.{suffix}", *safe, *view)
+    rows, refused = taken_back(tmp_path / f"own.{suffix}")
+    assert refused == []
+    assert rows == OURS
 
 
-def test_our_parquet_comes_back_as_it_was(tmp_path: Path) -> None:
-    rows = [OURS | {"id": POST_ID + number} for number in range(3)]
+def test_batches_of_parquet_are_passed_over_that_were_read(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
     path = tmp_path / "own.parquet"
-    with path.open("wb") as file:
-        export._write_parquet(file, columns(), [[exported(row) for row in rows]])
+    count = 25_000
+    table = pa.table({"id": range(1, count + 1), "tweet_from": ["ada_b"] * count})
+    parquet.write_table(table, path)
+    assert [len(batch.rows) for batch in parquet_batches(path)] == [10_000, 10_000, 5_000]
+    (batch,) = parquet_batches(path, after=2)
+    assert batch.rows[-1] == dict.fromkeys(COLUMNS) | {"id": count, "tweet_from": "ada_b"}
+
+
+def test_value_that_cannot_be_stored_spoils_its_row_of_parquet_alone(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = tmp_path / "own.parquet"
+    parquet.write_table(
+        pa.table({"id": [1, None, 3], "tweet_from": ["a", "b", "c"], "sentiment": [0.5, 0.5, 7.0]}),
+        path,
+    )
     (batch,) = parquet_batches(path)
-    assert batch.refused == []
-    assert batch.rows == [dict.fromkeys(COLUMNS) | row for row in rows]
-    assert list(parquet_batches(path, after=1)) == []
+    assert [row["id"] for row in batch.rows] == [1]
+    assert [refused.tweet_id for refused in batch.refused] == [None, "3"]
 
 
 def test_parquet_of_others_and_damaged_parquet_say_so(tmp_path: Path) -> None:
@@ -404,23 +468,6 @@ def test_parquet_of_others_and_damaged_parquet_say_so(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1 and no more")
     with pytest.raises(TweetcrawlerError, match="cannot be read"):
         list(parquet_batches(path))
-
-
-def test_our_workbook_comes_back_as_it_was() -> None:
-    rows = [OURS | {"id": POST_ID + number, "text": "<r>x</r> _x0041_ \x01"} for number in range(3)]
-    file = io.BytesIO()
-    written = [
-        tuple(None if (value := row.get(name)) is None else str(value) for name in COLUMNS)
-        for row in rows
-    ]
-    export.write_xlsx(file, columns(), [written], sheet_rows=2)
-    found = [record.cells for record in xlsx_records(file)]
-    assert [cells == list(COLUMNS) for cells in found] == [True, False, False, True, False]
-    form = formats.table_format(COLUMNS)
-    assert isinstance(form, formats.TableFormat)
-    back = form.rows(COLUMNS, [cells for cells in found if cells != list(COLUMNS)])
-    assert back.refused == []
-    assert back.rows == [dict.fromkeys(COLUMNS) | row for row in rows]
 
 
 def test_workbook_saved_by_excel_has_its_texts_in_one_place() -> None:
@@ -749,7 +796,7 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 def assert_storable(row: dict[str, Any]) -> None:
     assert tuple(row) == COLUMNS
     for column, value in row.items():
-        if column in KINDS and column != "sentiment":
+        if column in KINDS:
             assert value is None or (type(value) is int and -(2**63) <= value < 2**63)
         elif value is not None and column != "sentiment":
             assert "\x00" not in value

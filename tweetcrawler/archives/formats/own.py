@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
 from tweetcrawler.archives.formats import times
-from tweetcrawler.archives.formats.fields import LISTS, Read, Score, Thing, counted, identified
+from tweetcrawler.archives.formats.fields import (
+    LISTS,
+    Read,
+    Score,
+    Thing,
+    counted,
+    gathered,
+    identified,
+)
 from tweetcrawler.archives.formats.kinds import Format
 from tweetcrawler.archives.formats.tables import TableFormat
 from tweetcrawler.flatten import (
@@ -59,8 +68,8 @@ def fits(columns: Any) -> bool:
     )
 
 
-class _Own:
-    """Makes the row of a record of ours; a column that was not exported is None."""
+class _Words:
+    """The maker of the rows of our records; a column that was not exported is None."""
 
     id: Read = staticmethod(lambda thing: thing.get("id"))
 
@@ -73,6 +82,10 @@ class _Own:
         if row["id"] is None:
             raise NotStorable("it has no id")
         return row
+
+    def rows(self, things: Iterable[Any], *, score: Score = None) -> Flattened:
+        """The rows of some records, and why the others have none; never raises."""
+        return gathered(things, lambda thing: self.row(thing, score=score), self.id)
 
 
 def _without_guard(value: Any) -> Any:
@@ -148,7 +161,7 @@ def _number(value: Any) -> float | None:
 
 
 def _rows(value: Any, *, score: Score = None) -> Flattened:
-    return TABLE.rows(list(value), [list(value.values())], score=score)
+    return WORDS.rows([value], score=score)
 
 
 class _OwnTable(TableFormat):
@@ -156,6 +169,7 @@ class _OwnTable(TableFormat):
         return fits(header)
 
 
+WORDS: Final = _Words()
 # An empty cell is NULL, and a quoted one is the empty text: nothing is blank.
-TABLE: Final = _OwnTable("tweetcrawler", frozenset({"id"}), _Own(), blanks=())
+TABLE: Final = _OwnTable("tweetcrawler", frozenset({"id"}), WORDS, blanks=())
 FORMAT: Final = Format("tweetcrawler", fits, _rows)

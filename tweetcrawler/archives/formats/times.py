@@ -8,9 +8,8 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from tweetcrawler.books import FIRST_DATED_ID
-from tweetcrawler.coverage import time_ms_of
 from tweetcrawler.flatten import Flattened
+from tweetcrawler.ids import FIRST_DATED_ID, ID_MAX, time_ms_of
 
 FITS_S: Final = 5.0
 """How far the time of a post may lie from the time in its id: X writes whole seconds."""
@@ -106,7 +105,7 @@ def instant_of_id(tweet_id: int) -> datetime | None:
 
     Source: https://docs.x.com/fundamentals/x-ids
     """
-    if not FIRST_DATED_ID <= tweet_id < 2**63:
+    if not FIRST_DATED_ID <= tweet_id <= ID_MAX:
         return None
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms_of(tweet_id))
 
