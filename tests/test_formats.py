@@ -684,6 +684,10 @@ def test_id_contradicts_a_time_further_away_than_seconds() -> None:
 # --- text ----------------------------------------------------------------------------------------
 
 
+def st_nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3)
+
+
 def parts(blob: bytes, size: int, most: int = 10**6) -> list[text.Part]:
     blocks = [blob[begin : begin + size] for begin in range(0, len(blob), size)]
     return list(text.objects(blocks, most=most))
@@ -720,6 +724,35 @@ def test_object_that_is_too_long_is_named_and_passed_over_whole() -> None:
     assert not long.is_object
     assert len(long.text) == 1000
     assert short == (b'{"d": 1}', len(blob), True)
+
+
+def test_text_of_any_length_is_read_once_and_never_kept_whole() -> None:
+    """Put together and looked at again with each block, the first ones would take minutes."""
+    block = b"y" * 50_000
+    for begin, end in ((b'{"a": "', b'"}'), (b'{"a": [', b"1]}")):
+        found = list(text.objects([begin, *[block] * 800, end], most=10**9))
+        assert [(part.is_object, part.end) for part in found] == [
+            (True, len(begin) + 800 * len(block) + len(end))
+        ]
+
+    whole = list(text.objects([b'{"a": "', *[block] * 40, b'"}{"b": 1}'], most=10**6))
+    assert whole[-1].text == b'{"b": 1}'
+    assert not whole[0].is_object
+    assert all(len(part.text) <= 1000 for part in whole)
+
+    # What begins in the middle of an object that is too long is no object of its own.
+    nested = [b'{"a": [', *[b'{"n": 1},'] * 300, b'{"n": 1}]}', b'{"b": 1}']
+    found = list(text.objects(nested, most=1000))
+    assert [part.text for part in found if part.is_object] == [b'{"b": 1}']
+
+
+@given(st.recursive(st.text('"\\\\{}[] \n', max_size=9) | st.integers(), st_nested, max_leaves=8))
+def test_end_of_an_object_that_is_too_long_is_found_all_the_same(value: Any) -> None:
+    blob = json.dumps({"a": value, "b": "y" * 20}).encode() + b'{"c": 1}'
+    for size in (1, 2, 9):
+        found = [part for part in parts(blob, size, most=5) if part.end != len(blob)]
+        assert not any(part.is_object for part in found)
+        assert parts(blob, size, most=5)[-1].end == len(blob)
 
 
 @given(st.binary(max_size=80) | st.text('{}[]",:\\\n a', max_size=80).map(str.encode))

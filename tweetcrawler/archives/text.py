@@ -54,7 +54,7 @@ def objects(blocks: Iterable[bytes], *, most: int) -> Iterator[Part]:
 
     Slower than lines, since most values are parsed twice: it is for what has no lines.
     """
-    text, offset, shown = b"", 0, b""
+    text, offset, shown = bytearray(), 0, b""
     under_way: _Object | None = None
     for block in itertools.chain(blocks, [None]):
         text += block or b""
@@ -62,22 +62,22 @@ def objects(blocks: Iterable[bytes], *, most: int) -> Iterator[Part]:
             if under_way is None:
                 begin = text.find(b"{")
                 head = text[:begin] if begin >= 0 else _settled(text, final=block is None)
-                text, offset = text[len(head) :], offset + len(head)
+                offset += len(head)
+                del text[: len(head)]
                 if between := head.strip(_AROUND):
-                    yield Part(between[:_SHOWN], offset, is_object=False)
+                    yield Part(bytes(between[:_SHOWN]), offset, is_object=False)
                 if begin < 0:
                     break
                 under_way, shown = _Object(), b""
-            end = under_way.end_in(text)
-            if end is None and block is None:
-                end = _End(len(text), whole=False)
+            end = under_way.end_in(text, final=block is None)
+            if end is None and under_way.seen == len(text) > most:
+                shown = shown or bytes(text[:_SHOWN])
+                offset += under_way.let_go(text)
             if end is None:
-                if len(text) > most:
-                    shown = shown or text[:_SHOWN]
-                    text, offset = text[under_way.at :], offset + under_way.at
-                    under_way.at = 0
                 break
-            part, text, offset = text[: end.at], text[end.at :], offset + end.at
+            part = bytes(text[: end.at])
+            offset += end.at
+            del text[: end.at]
             whole = end.whole and not shown
             yield Part(part if whole else (shown or part[:_SHOWN]).strip(_AROUND), offset, whole)
             under_way = None
@@ -88,9 +88,9 @@ _AROUND: Final = b" \t\r\n,[]\x00\x1e\xef\xbb\xbf"
 _SHOWN: Final = 1_000
 
 
-def _settled(text: bytes, *, final: bool) -> bytes:
+def _settled(text: bytearray, *, final: bool) -> bytearray:
     """The part of a text without objects that is complete: its whole lines, or all if long."""
-    return text if final or len(text) > _SHOWN else text[: text.rfind(b"\n") + 1]
+    return text[:] if final or len(text) > _SHOWN else text[: text.rfind(b"\n") + 1]
 
 
 class _End(NamedTuple):
@@ -109,7 +109,7 @@ _NEXT = re.compile(rb"}(?=\s*+,?+\s*+{)").finditer
 _TRIES: Final = 16
 
 
-def _guessed_end(text: bytes) -> int:
+def _guessed_end(text: bytearray) -> int:
     """Where the first object ends, told by its parser, which is ten times as fast; else 0."""
     for found in itertools.islice(_NEXT(text), _TRIES):
         try:
@@ -127,14 +127,29 @@ class _Object:
         self.at = 0
         self._open: list[bytes] = []
         self._last = b""
+        self.seen = 0  # bytes of the text, when it was last looked at
+        self._again_at = 0
 
-    def end_in(self, text: bytes) -> _End | None:
-        """Where it ends; None when it goes on after the text."""
-        if self.at == 0 and (end := _guessed_end(text)):
-            return _End(end, whole=True)
+    def end_in(self, text: bytearray, *, final: bool) -> _End | None:
+        """Where it ends; None when it goes on after the text. At the `final` end it ends there.
+
+        A piece without a bracket is looked at again once it is twice as long, so that a
+        text of any length is looked at twice at most.
+        """
+        if len(text) < self._again_at and not final:
+            return None
+        end = self._end_in(text)
+        if end is None and final:
+            return _End(len(text), whole=False)
+        self.seen, self._again_at = len(text), 2 * len(text) - self.at
+        return end
+
+    def _end_in(self, text: bytearray) -> _End | None:
+        if not self._open and (guessed := _guessed_end(text)):
+            return _End(guessed, whole=True)
         while found := _TO_BRACKET.match(text, self.at):
-            bracket, position = found[1], found.start(1)
-            before = text[self.at : position].rstrip()[-1:] or self._last
+            bracket, position = bytes(found[1]), found.start(1)
+            before = bytes(text[self.at : position].rstrip()[-1:]) or self._last
             if bracket in _CLOSES:
                 if self._open.pop() != _CLOSES[bracket]:
                     return _End(position + 1, whole=False)
@@ -153,16 +168,34 @@ class _Object:
         """
         return before in ((b":",) if self._open[-1] == b"{" else (b"[", b","))
 
-    def _broken(self, text: bytes) -> _End | None:
+    def _broken(self, text: bytearray) -> _End | None:
         """A text in quotes ends on its line; if not, the object was broken off there."""
+        quote = self._open_quote(text)
+        line_end = text.find(b"\n", quote) if quote >= 0 else -1
+        return None if line_end < 0 else _End(line_end + 1, whole=False)
+
+    def _open_quote(self, text: bytearray) -> int:
         position = self.at
         while (quote := text.find(b'"', position)) >= 0:
-            string = _STRING.match(text, quote)
-            if string is None:
-                line_end = text.find(b"\n", quote)
-                return None if line_end < 0 else _End(line_end + 1, whole=False)
+            if (string := _STRING.match(text, quote)) is None:
+                return quote
             position = string.end()
-        return None
+        return -1
+
+    def let_go(self, text: bytearray) -> int:
+        """Takes off the text what was looked at, but for a quote that is open; its length.
+
+        Of what is in quotes, backslashes at the end stay: they change what follows.
+        """
+        before = len(text)
+        quote = self._open_quote(text)
+        if quote < 0:
+            last = text[self.at :].rstrip()[-1:]
+            text[:] = b"" if last == b'"' else last
+        else:
+            text[:] = b'"' + text[len(text[quote:].rstrip(b"\\")) + quote :]
+        self.at = self._again_at = 0
+        return before - len(text)
 
 
 # --- around values -------------------------------------------------------------------------------
