@@ -120,13 +120,13 @@ def test_lists_that_the_page_tells_to_be_empty_are_empty() -> None:
 
 
 CUT = "word " * 54 + "\u2026 https://t.co/abcdefghij"
-PARTS = {
+PARTS: dict[str, dict[str, Any]] = {
     "cut text": {"text": CUT},
     "cut text in v1.1": {"text": "word " * 26 + "\u2026"},
     "picture without its include": {"attachments": {"media_keys": ["3_1"]}},
     "retweet without the original": {"referenced_tweets": [{"type": "retweeted", "id": "2"}]},
 }
-WHOLE = {
+WHOLE: dict[str, dict[str, Any]] = {
     "short text": {"text": "well\u2026"},
     "long text": {"text": "word " * 60},
     "note": {"text": CUT, "note_tweet": {"text": CUT}},

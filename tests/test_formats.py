@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_export import run, store
 
+from tweetcrawler import ids
 from tweetcrawler.archives import formats, text, zips
 from tweetcrawler.archives.formats import academic, account, foreign, own, tables, times, v2
 from tweetcrawler.archives.formats.databases import database_format
@@ -336,9 +337,9 @@ def test_record_with_too_few_fields_is_refused() -> None:
 
 def test_rounded_ids_are_warned_of() -> None:
     rounded = ["1500048474370990000", "1499678535709620000", None, "x"]
-    assert "end in 0000" in tables.warning_of(rounded)
-    assert tables.warning_of([*rounded, str(POST_ID)]) == ""
-    assert tables.warning_of(["1500048474370990000"]) == "", "one of ten thousand does by chance"
+    assert "end in 0000" in ids.warning_of(rounded)
+    assert ids.warning_of([*rounded, str(POST_ID)]) == ""
+    assert ids.warning_of(["1500048474370990000"]) == "", "one of ten thousand does by chance"
 
 
 # --- files of ours, and databases ----------------------------------------------------------------

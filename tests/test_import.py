@@ -543,7 +543,7 @@ def test_zip_and_binary_files_fail_alone(run: Import, tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_bytes(status(1))
     done = run(tmp_path / "a.zip", tmp_path / "b.jsonl")
     assert done.returncode == 1
-    assert "zip file is not opened" in rejects(tmp_path)[0]["reason"]
+    assert "it is no whole zip" in rejects(tmp_path)[0]["reason"]
     assert counts(done.stdout)["posts, now rows"] == 1
 
 

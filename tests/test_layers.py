@@ -66,6 +66,7 @@ OWNERS = {
     "aiohttp": {"sandbox"},
     "pyarrow": {"export", "archives"},
     "vl_convert": {"look"},
+    "warcio": {"archives"},
     "xlsxwriter": {"export"},
 }
 MODULES = sorted(p for p in PACKAGE.rglob("*.py"))

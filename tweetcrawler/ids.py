@@ -6,6 +6,8 @@ above 22 bits of machine and sequence. https://github.com/twitter-archive/snowfl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 # The largest id that PostgreSQL's bigint, SQLite's integer and X itself (a signed 64-bit
 # number) can hold.
 ID_MAX = 2**63 - 1
@@ -28,3 +30,20 @@ def time_ms_of(post_id: int) -> int:
     Nothing sensible for ids below `FIRST_DATED_ID`.
     """
     return (post_id >> 22) + EPOCH_MS
+
+
+def warning_of(ids: Iterable[str | None]) -> str:
+    """A warning about ids that were rounded, to be shown before anything is done; else "".
+
+    A tenth of all ids end in 0, a ten-thousandth in 0000. Excel keeps 15 digits and fills
+    up with zeros.
+    """
+    long = [one for one in ids if one and one.isdigit() and len(one) >= 16]
+    rounded = sum(one.endswith("0000") for one in long)
+    if rounded >= 2 and 5 * rounded >= 4 * len(long):
+        return (
+            f"{rounded:,} of the {len(long):,} ids looked at end in 0000: a spreadsheet has "
+            "rounded them, and the posts they name are others; take the file from which the "
+            "sheet was made"
+        )
+    return ""

@@ -283,13 +283,13 @@ class BadLines:
     """Logs the first lines of a file that cannot be used, and counts all."""
 
     def __init__(self, place: object) -> None:
-        self._place = place
+        self.place = place
         self.count = 0
 
     def __call__(self, line: int, reason: str) -> None:
         self.count += 1
         if self.count <= 100:
-            log.warning("%s, line %d: %s", self._place, line, reason)
+            log.warning("%s, line %d: %s", self.place, line, reason)
 
 
 class Stop:

@@ -98,7 +98,7 @@ def _view(time: str, list_: str, ids: str, table: str) -> str:
 def upgrade() -> None:
     for function in _FUNCTIONS:
         op.execute(function)
-    version = op.get_bind().dialect.server_version_info
+    version = op.get_bind().dialect.server_version_info or ()
     op.execute(_view(*(_LOOKED_AT if version >= (16,) else _TRIED), _table()))
 
 

@@ -8,8 +8,10 @@ between them.
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -22,12 +24,16 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from tweetcrawler import run
-from tweetcrawler.archives import containers
-from tweetcrawler.archives.containers import Archive, Document, Piece, Position
+from tweetcrawler.archives import containers, pieces
+from tweetcrawler.archives.containers import Archive
+from tweetcrawler.archives.documents import EMPTY, LOG, OTHER_FILE, OTHER_PART, Document, Position
 from tweetcrawler.archives.flatten_v1 import flatten_statuses
+from tweetcrawler.archives.formats import times
+from tweetcrawler.archives.pieces import Piece
 from tweetcrawler.dispatch import Dispatch, Stopped, Workers
 from tweetcrawler.errors import ConfigurationError, DatabaseUnreachable, TweetcrawlerError
 from tweetcrawler.flatten import COLUMNS, Flattened, Partial, flatten, merged
+from tweetcrawler.ids import warning_of
 from tweetcrawler.news import Fatal, LogLine, Outcome, Result
 from tweetcrawler.outcome import NAMED_MAX, Display, RunProgress, RunReport
 from tweetcrawler.pages import Observed
@@ -46,9 +52,19 @@ ROWS_A_BATCH = 5_000
 # pipe.
 BATCH_S = 5.0
 REJECT_SHOWN_BYTES = 500
+# One reason, such as a table read as lines, must not fill the disk.
+REJECTS_A_REASON = 1_000
+LEFT_OUT_NAMED = 10
+IDS_LOOKED_AT = 1_000
 
 REJECTED = "rejected"
 REPEATED = "repeated in its page"
+WITHOUT = {
+    "rows without an author": "tweet_from",
+    "rows without a time": "created_at",
+    "rows without a text": "text",
+}
+"""Counts of rows that lack a column, beside what gave no row at all."""
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +148,7 @@ class ImportReport(RunReport):
     @property
     def refused(self) -> int:
         """The number of posts, lines and formats that were wanted and not taken."""
-        return self.rejected + sum(self.others[name] for name in containers.REFUSED)
+        return self.rejected + sum(self.others[name] for name in pieces.REFUSED)
 
     @property
     def rejected(self) -> int:
@@ -142,7 +158,17 @@ class ImportReport(RunReport):
     @property
     def refusals(self) -> Set[str]:
         """Those of `others` that are formats which are not taken."""
-        return self.others.keys() & containers.REFUSED.keys()
+        return self.others.keys() & pieces.REFUSED.keys()
+
+    @property
+    def gave_no_row(self) -> dict[str, int]:
+        """The counts by name of what gave no row."""
+        return {name: count for name, count in self.others.items() if name not in WITHOUT}
+
+    @property
+    def lacking(self) -> dict[str, int]:
+        """The counts by name of rows that lack a column."""
+        return {name: count for name in WITHOUT if (count := self.others[name])}
 
     def as_plain(self) -> dict[str, Any]:
         """The report as JSON can hold it, for the run's record."""
@@ -291,12 +317,14 @@ def _found(files: Sequence[Path | None]) -> list[Archive]:
     file that is read later has the newer counts.
     """
     found: dict[str, Archive] = {}
+    left_out: list[Path] = []
     for file in files:
         if file is None:
             found["-"] = containers.STANDARD_INPUT
             continue
         try:
-            inside = [containers.identify(each.resolve()) for each in containers.find(file)]
+            paths = containers.find(file, left_out=left_out.append)
+            inside = [containers.identify(each.resolve()) for each in paths]
         except OSError as error:
             raise ConfigurationError(
                 f"{error.filename or file} cannot be read: {error.strerror}; "
@@ -304,10 +332,14 @@ def _found(files: Sequence[Path | None]) -> list[Archive]:
             ) from None
         if not inside:
             raise ConfigurationError(
-                f"the folder {file} holds no file of posts (.json, .jsonl, .tar, .gz, .bz2, .xz, "
+                f"the folder {file} holds no file of posts (.json, .jsonl, .csv, .tar, .zip, .gz, "
                 ".zst, …); name the files themselves if they are called otherwise"
             )
         found.update({each.path: each for each in inside})
+    if left_out:
+        shown = ", ".join(map(str, left_out[:LEFT_OUT_NAMED]))
+        more = f" and {len(left_out) - LEFT_OUT_NAMED:,} more" * (len(left_out) > LEFT_OUT_NAMED)
+        log.warning("not read, since they are not named like files of posts: %s%s", shown, more)
     return list(found.values())
 
 
@@ -428,13 +460,15 @@ class _Reading:
         self._posts = state.posts
         self._others = Counter(state.others)
         self._rejects: list[bytes] = []
-        self._named = {kind for kind in containers.REFUSED if self._others[kind]}
+        self._reasons: Counter[str] = Counter()
+        self._ids_looked_at = False
+        self._named = {kind for kind in pieces.REFUSED if self._others[kind]}
         self._lost = False
 
     def read(self, stopping: Stopping) -> None:
         """From where the file was left to its end, or until `stopping()`."""
         with containers.documents(
-            self._each, Position(*self._saved.position), stopping=stopping
+            self._each, Position(*self._saved.position), stopping=stopping, score=self._score
         ) as (
             documents,
             bytes_read,
@@ -468,26 +502,29 @@ class _Reading:
         self._reached = document.end
         problem = document.problem
         if not problem:
-            for piece in containers.recognise(document.value):
+            for piece in pieces.recognise(document.value, document.form):
                 self._take_piece(piece, document)
-        elif problem in _COUNTED:
+        elif problem in _COUNTED or problem in pieces.REFUSED:
             self._count(problem)
         else:
             self._reject(document, problem)
 
     def _take_piece(self, piece: Piece, document: Document) -> None:
-        kind, thing = piece
-        if kind == containers.STATUS:
+        kind, thing, form = piece
+        if kind == pieces.STATUS:
             self._keep(flatten_statuses((thing,), score=self._score), 1, document)
-        elif kind == containers.PAGE:
+        elif kind == pieces.PAGE:
             data = thing["data"]
             self._keep(
-                flatten(thing, score=self._score),
+                times.mended(flatten(thing, score=self._score)),
                 len(data) if isinstance(data, list) else 1,
                 document,
                 seen_at=_seen_at(thing),
             )
-        elif kind == containers.UNKNOWN:
+        elif form is not None:
+            made = form.rows(thing, score=self._score)
+            self._keep(made, len(made.rows) + len(made.refused), document)
+        elif kind == pieces.UNKNOWN:
             self._reject(document, thing)
         else:
             self._count(kind)
@@ -521,30 +558,56 @@ class _Reading:
             self._rows[tweet_id] = row
             if seen_at is not None:
                 self._seen[tweet_id] = max(seen_at, self._seen.get(tweet_id, 0.0))
+        for name, column in WITHOUT.items():
+            if missing := sum(row[column] is None for row in rows):
+                self._others[name] += missing
 
     def _count(self, kind: str) -> None:
         self._others[kind] += 1
-        if kind in containers.REFUSED and kind not in self._named:
+        if kind in pieces.REFUSED and kind not in self._named:
             self._named.add(kind)
-            said = f"{self._each.path} holds {kind}, not imported: {containers.REFUSED[kind]}"
+            said = f"{self._each.path} holds {kind}, not imported: {pieces.REFUSED[kind]}"
             self._tell(LogLine(__name__, logging.WARNING, said))
 
     def _reject(self, document: Document, reason: str) -> None:
         self._others[REJECTED] += 1
+        kind = _NUMBERS("", reason)[:80]
+        self._reasons[kind] += 1
+        if self._reasons[kind] > REJECTS_A_REASON:
+            return
+        raw = document.raw
+        if not raw and document.value is not None and not isinstance(document.value, Flattened):
+            raw = orjson.dumps(document.value, default=str)
         line = {
             "file": self._each.path,
             "member": document.member or None,
             "line": document.line,
             "reason": reason,
-            "begins": document.raw[:REJECT_SHOWN_BYTES].decode(errors="replace"),
+            "begins": raw[:REJECT_SHOWN_BYTES].decode(errors="replace"),
         }
         self._rejects.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        if self._reasons[kind] == REJECTS_A_REASON:
+            said = (
+                f"{self._each.path}: {REJECTS_A_REASON:,} rejects say alike “{reason[:150]}”; "
+                "more of them are only counted"
+            )
+            self._tell(LogLine(__name__, logging.WARNING, said))
+
+    def _look_at_ids(self) -> None:
+        """Warns of rounded ids before the first batch is saved."""
+        if self._ids_looked_at or not self._rows:
+            return
+        self._ids_looked_at = True
+        ids = itertools.islice(self._rows, IDS_LOOKED_AT)
+        if said := warning_of(map(str, ids)):
+            self._tell(LogLine(__name__, logging.WARNING, f"{self._each.path}: {said}"))
 
     def _save(self, bytes_read: int, *, finished: bool) -> bool:
         """Saves the batch; False when somebody else has read on in this file."""
         if finished or self._reached != self._saved.position:
             # Before the counts are saved: rather twice in the file than never.
             self._write_rejects()
+            self._look_at_ids()
             reached = replace(
                 self._saved,
                 position=self._reached,
@@ -595,4 +658,5 @@ def _merged(known: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     return kind(zip(COLUMNS, values, strict=True))
 
 
-_COUNTED = frozenset({containers.EMPTY, containers.OTHER_FILE, containers.ACCOUNT_DOWNLOAD})
+_COUNTED = frozenset({EMPTY, LOG, OTHER_FILE, OTHER_PART})
+_NUMBERS = re.compile(r"[0-9]+|'[^']*'").sub

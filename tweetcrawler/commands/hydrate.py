@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +45,21 @@ def run(setup: Setup, values: Values) -> int:
     why = "hydrate looks into a table for what is stored already"
     setup.needs_database(why)
     bad = BadLines("stdin" if values.ids[0] == "-" else values.ids[0])
+    setup.log()  # of lines that cannot be used, and of rounded ids
     # Opened before the keys are asked for: a wrong name is told at once.
     ids = _ids(values.ids, bad)
+    first = next(ids, None)
+    if first is None and bad.count:
+        raise ConfigurationError(
+            f"No line of {bad.place} could be used; name a file with the ids of posts"
+        )
+    ids = itertools.chain([] if first is None else [first], ids)
     with setup.asking_x(why=why) as opened:
         refreshing = lookups.Refreshing(values.age_s if values.refresh else None)
         report = opened.run(lookups.work(blocks(ids, endpoints.IDS_A_LOOKUP), refreshing))
         report.bad_lines = bad.count
+        if bad.count:
+            report.exit_code = max(report.exit_code, 1)
         return opened.told(report)
 
 
@@ -67,7 +77,8 @@ COMMAND = Command(
     name="hydrate",
     summary="buy the posts of ids",
     group=COLLECT,
-    about="Ids are words, or the lines of a file, or of stdin (-). Stored posts are not bought "
+    about="Ids are words, or the lines of a file, or of stdin (-); of a table the column "
+    "tweet_id, id or status_id, else the first. Stored posts are not bought "
     "again. A post that X no longer returns is recorded as gone and retried after "
     "--recheck-days.",
     words=Words("ID...|FILE|-", "ids", needs="ids, a file of ids, or - for standard input"),

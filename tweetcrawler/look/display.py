@@ -344,7 +344,7 @@ def print_import_report(report: ImportReport, console: Console) -> None:
     table.add_column("what")
     table.add_column("count", justify="right")
     table.add_row("posts, now rows", f"{report.posts:,}")
-    for kind, count in sorted(report.others.items(), key=lambda item: -item[1]):
+    for kind, count in sorted(report.gave_no_row.items(), key=lambda item: -item[1]):
         if count:
             table.add_row(f"{kind} (refused)" if kind in report.refusals else kind, f"{count:,}")
     console.print(table)
@@ -353,6 +353,8 @@ def print_import_report(report: ImportReport, console: Console) -> None:
         f"{report.new:,} new rows, {report.updated:,} updated, {known:,} known; "
         f"{_duration(report.seconds)}"
     )
+    if report.lacking:
+        say("among them: " + ", ".join(f"{n:,} {name}" for name, n in report.lacking.items()))
     if report.went_on:
         say(
             f"{report.went_on:,} files went on where an earlier run stopped; "

@@ -18,7 +18,9 @@ from tweetcrawler.flatten import Flattened
 _TWEETS = re.compile(r"((?:.*/)?)tweets?(?:-part[0-9]+)?\.js", re.DOTALL).fullmatch
 
 
-def _fits(value: Thing) -> bool:
+def _fits(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
     inner = value.get("tweet", value)
     return isinstance(inner, dict) and "id_str" in inner and "user" not in inner
 
@@ -49,6 +51,12 @@ def format_of(author: Thing | None) -> Format:
     """
 
     def rows(value: Any, *, score: Score = None) -> Flattened:
+        if isinstance(value, list):
+            each = [rows(tweet, score=score) for tweet in value]
+            return Flattened(
+                [row for found in each for row in found.rows],
+                [refusal for found in each for refusal in found.refused],
+            )
         status = value.get("tweet", value) if isinstance(value, dict) else value
         if isinstance(status, dict) and author is not None:
             status = status | {"user": author}

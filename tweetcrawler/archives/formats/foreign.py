@@ -83,6 +83,9 @@ _HEADS: Final[tuple[tuple[bytes, str, str], ...]] = (
     (b"%PDF", "PDF", "it holds no posts that can be read"),
 )
 
+FILES: Final = {name: advice for _begins, name, advice in _HEADS}
+"""The advice on each file that is not read, by its name."""
+
 
 def refused_file(head: bytes) -> tuple[str, str]:
     """The name of a file that is not read, and an advice, by its first bytes; else "" twice.

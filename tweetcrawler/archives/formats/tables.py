@@ -225,21 +225,3 @@ def _columns(line: str, delimiter: str) -> list[str]:
         return next(csv.reader([line], delimiter=delimiter), [])
     except csv.Error:  # one of more than 128 KB is no name
         return []
-
-
-# --- ids -----------------------------------------------------------------------------------------
-
-
-def warning_of(ids: Iterable[str | None]) -> str:
-    """A warning about ids that were rounded, to be shown before anything is done; else "".
-
-    A tenth of all ids end in 0, a ten-thousandth in 0000. Excel keeps 15 digits and fills
-    up with zeros.
-    """
-    long = [one for one in ids if one and one.isdigit() and len(one) >= 16]
-    if len(long) >= 2 and all(one.endswith("0000") for one in long):
-        return (
-            f"all {len(long):,} ids looked at end in 0000: a spreadsheet has rounded them, and "
-            "the posts they name are others; take the file from which the sheet was made"
-        )
-    return ""
