@@ -5,12 +5,16 @@ Bought once, gone ones noted, counts read again and the old ones kept.
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import random
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 from busy import window_s
 from crawls import PROGRAM, Crawler, ended, killed_after_sales, truth
 from sandbox_server import Sandbox
@@ -45,7 +49,7 @@ def test_ids_become_rows_and_those_that_are_gone_are_noted_with_the_reason(
         crawler,
         [*there, hidden, there[0], f"https://x.com/a/status/{there[1]}?s=20", "# note", "", "x1"],
     )
-    done = crawler.run("hydrate", ids)
+    done = crawler.run("hydrate", ids, expect=1)  # one line could not be used
     assert crawler.stored_ids() == [i for i in there if i != deleted]
     states = {
         i: (state, reason)
@@ -62,7 +66,7 @@ def test_ids_become_rows_and_those_that_are_gone_are_noted_with_the_reason(
     books = sandbox.books()
     assert books["posts_sold"] == books["posts_distinct"] == len(there) - 1
     before = requests_to(books, TWEETS)
-    crawler.run("hydrate", ids)
+    crawler.run("hydrate", ids, expect=1)
     assert requests_to(sandbox.books(), TWEETS) == before, (
         "neither stored nor gone ones are asked again"
     )
@@ -240,3 +244,47 @@ def test_what_is_no_id_is_told_by_its_line(tmp_path: Path, line: str) -> None:
         8,
     ]
     assert [n for n, _ in bad] == [2]
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        b"tweet_id,sentiment\n7,0.1\n8,-0.2\n",
+        b'label;id;text\nx;7;"two\nlines"\n"y";8;z\n',
+        b"7\tdate\n8\tdate\n",
+        b"# a list\n7 # first\n\n'8\n",
+        b"\xef\xbb\xbf7,0.1\r\n8,0.2\r\n",
+        "7\r\n8\r\n".encode("utf-16"),
+        gzip.compress("status_id\tx\n7\ta\n8\tb\n".encode("utf-16")),
+        bz2.compress(b"7\n8\n"),
+        lzma.compress(b"7\n8\n"),
+        zstandard.compress(b"7\n8\n"),
+    ],
+)
+def test_ids_are_read_from_any_list_or_table(tmp_path: Path, blob: bytes) -> None:
+    (tmp_path / "ids").write_bytes(blob)
+    bad: list[tuple[int, str]] = []
+    found = list(ids.read_ids(tmp_path / "ids", on_bad=lambda n, why: bad.append((n, why))))
+    assert (found, bad) == ([7, 8], [])
+
+
+def test_ids_in_exponent_form_name_the_spreadsheet_and_no_usable_line_is_exit_code_2(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
+    crawler = Crawler.on(sandbox, tmp_path, dsn, [])
+    done = crawler.run("hydrate", write_ids(crawler, ["1.29403E+18", "1.29404E+18"]), expect=2)
+    assert "a spreadsheet has rounded it" in done.stderr
+    assert "No line of ids.txt could be used" in done.stderr
+    assert requests_to(sandbox.books(), TWEETS) == 0
+
+
+def test_rounded_ids_are_warned_of_before_the_first_is_given(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "ids").write_text(
+        "".join(f"{n}0000\n" for n in range(129403047242781, 129403047242791))
+    )
+    found = ids.read_ids(tmp_path / "ids", on_bad=lambda n, why: None)
+    next(found)
+    assert "10 of the 10 ids looked at end in 0000" in caplog.text
+    found.close()

@@ -317,6 +317,8 @@ def _warc_documents(stream: Stream, start: Position) -> Iterator[Document]:
                 yield refused(begin, name, OTHER_FILE)
                 continue
             yield from _text_documents(inner, begin, name)
+        if number < 0:
+            yield refused(start, "", "it holds no answer, or its records lack their length")
     except (*_READ_ERRORS, ArchiveLoadFailed) as error:
         yield damage(Position(max(number, 0)), "", error)
 

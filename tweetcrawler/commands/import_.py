@@ -55,9 +55,11 @@ COMMAND = Command(
     name="import",
     summary="store posts from files",
     group=DATA,
-    about="Posts in the JSON of X's API v2 or v1.1 and as twarc keeps it; plain or packed with "
-    "gzip, bzip2, xz, zstd, tar; folders; - for standard input. An interrupted import "
-    "continues where it was. Files that were imported whole are not read again.",
+    about="Posts in the JSON of X's API v2 or v1.1, our own exports, account downloads, and files "
+    "of 4CAT, academictwitteR, snscrape, twscrape, twint, twarc-csv, Hydrator, DMI-TCAT, minet, "
+    "Zeeschuimer, Apify and others (docs/how-to.md); plain or packed with gzip, bzip2, xz, zstd, "
+    "tar, zip; folders; - for standard input. An interrupted import continues where it was. "
+    "Files that were imported whole are not read again.",
     words=Words(
         "FILE...",
         "files",

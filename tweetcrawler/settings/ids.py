@@ -96,9 +96,9 @@ def _closing(file: BinaryIO, on_bad: OnBad) -> Iterator[int]:
 
 
 def _ids_of(file: BinaryIO, on_bad: OnBad) -> Iterator[int]:
-    number = 0
+    number, opened = 0, _text(file)
     try:
-        lines = _lines(_text(file))
+        lines = _lines(opened)
         for number, text in lines:
             if names := _header(text):
                 yield from _of_column(lines, text, names, on_bad)
@@ -114,6 +114,8 @@ def _ids_of(file: BinaryIO, on_bad: OnBad) -> Iterator[int]:
                 on_bad(number, _reason(text))
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
         on_bad(number + 1, f"the file cannot be read further: {error}")
+    finally:
+        opened.detach()  # else it would close standard input
 
 
 def _text(file: BinaryIO) -> TextIO:
