@@ -84,6 +84,8 @@ def _of_element(value: Any) -> list[Piece]:
 def _of_object(found: dict[str, Any]) -> list[Piece]:
     if _is_plainly_v1(found):
         return [Piece(STATUS, found)]
+    if _is_plainly_v2(found):
+        return [Piece(PAGE, v2.page_of(found))]
     if "data" in found and "source_platform" not in found:
         return [_of_page(found)]
     if "event_type" in found or "recipient" in found or "sender" in found:
@@ -109,6 +111,20 @@ def _is_plainly_v1(found: dict[str, Any]) -> bool:
         and "_id" not in found
         and not isinstance(found["id_str"], dict)
     )
+
+
+def _is_plainly_v2(found: dict[str, Any]) -> bool:
+    """Whether it is a post as X or twarc2 wrote it: nothing else is tried then."""
+    return (
+        "author_id" in found
+        and "public_metrics" in found
+        and "id" in found
+        and "text" in found
+        and found.keys().isdisjoint(_OF_OTHERS)
+    )
+
+
+_OF_OTHERS: Final = {"_id", "author_user", "resource_id", "source_platform", "event_type"}
 
 
 def _of_form(found: dict[str, Any]) -> Piece | None:
