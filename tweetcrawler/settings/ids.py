@@ -118,7 +118,7 @@ def _ids_of(file: BinaryIO, on_bad: OnBad) -> Iterator[int]:
         opened.detach()  # else it would close standard input
 
 
-def _text(file: BinaryIO) -> TextIO:
+def _text(file: BinaryIO) -> io.TextIOWrapper:
     """The text of a file, unpacked and decoded by its first bytes."""
     packed = cast("io.BufferedReader", file)
     head = packed.peek(6)[:6]
