@@ -32,7 +32,7 @@ from tweetcrawler.work.kinds import Units, Work, table
 # get answers, and while nobody does. Between them it waits twice as long each time.
 TRIES_OF_ONE, TRIES = 3, 8
 RETRY_MAX_S = 60.0
-# Answers that X charges for and that are lost: so many of one page, and so many in a row.
+# Most answers that may be lost although X charges for them: of one page, and in a row.
 LOST_OF_ONE, LOST_IN_A_ROW = 2, 5
 # Work whose process died is handed out again this number of times.
 DEATHS = 2

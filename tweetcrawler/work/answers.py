@@ -68,7 +68,8 @@ def trends(page: Page, lang: str | None) -> list[Trend]:
     for rank, trend in enumerate(page.data, start=1):
         name = trend.get("trend_name")
         volume = _count(trend.get("tweet_count", trend.get("post_count")))
-        if isinstance(name, str) and name.strip():
+        name = trouble.cleaned(name) if isinstance(name, str) else ""
+        if name:
             found.append(Trend(rank, name, volume, queries.for_trend(name, lang)))
     return found
 
