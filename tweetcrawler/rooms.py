@@ -37,6 +37,7 @@ CORE = Room(
         "tweetcrawler.commands.report",
         "tweetcrawler.commands.export",
         "tweetcrawler.commands.import_",
+        "tweetcrawler.commands.reflatten",
         "tweetcrawler.commands.db",
         "tweetcrawler.commands.sandbox",
         "tweetcrawler.commands.demo",

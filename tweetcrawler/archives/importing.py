@@ -554,7 +554,7 @@ class _Reading:
             if known is not None:
                 if (seen_at or 0.0) < self._seen.get(tweet_id, 0.0):
                     row |= {"favorite_count": None, "retweet_count": None}
-                row = _merged(known, row)
+                row = merged_rows(known, row)
             self._rows[tweet_id] = row
             if seen_at is not None:
                 self._seen[tweet_id] = max(seen_at, self._seen.get(tweet_id, 0.0))
@@ -651,7 +651,7 @@ def _seen_at(page: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _merged(known: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+def merged_rows(known: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     """The row of two readings of a post; it is partial if both are."""
     kind = Partial if isinstance(known, Partial) and isinstance(row, Partial) else dict
     values = merged(list(known.values()), list(row.values()), partial=isinstance(row, Partial))

@@ -80,6 +80,7 @@ class Imports(Connected):
         *,
         partial: Iterable[int] = (),
         observed: Iterable[Observed] = (),
+        bought: bool = False,
     ) -> ImportState | None:
         """Saves many rows and how far their file was read, in one transaction.
 
@@ -88,7 +89,8 @@ class Imports(Connected):
         rows, which come back in the result. Rows whose ids are in `partial` have lost a part
         of their text or lists: they only fill what is not known. `observed` are the counts of
         which a time is known: they are kept in `crawl_metrics`, and the newest stand in the
-        row. None when the file is not where `state` says: another process imports it.
+        row. Rows that are `bought` come from X's answers to this program, and may empty a
+        list. None when the file is not where `state` says: another process imports it.
         """
         values = [tuple(row.values()) for row in rows]
         partial_ids, seen = list(partial), list(observed)
@@ -102,7 +104,7 @@ class Imports(Connected):
                     return locked  # it was saved, only the answer was lost
                 if locked.position != state.position or locked.finished:
                     return None
-                new, updated = self._load(connection, values, partial_ids, seen)
+                new, updated = self._load(connection, values, partial_ids, seen, bought)
                 _set_reached(connection, state.id, reached, new, updated)
                 return replace(reached, new=locked.new + new, updated=locked.updated + updated)
 
@@ -114,6 +116,7 @@ class Imports(Connected):
         values: Iterable[tuple[Any, ...]],
         partial_ids: list[int],
         seen: list[Observed],
+        bought: bool,
     ) -> tuple[int, int]:
         if not values:
             return 0, 0
@@ -130,12 +133,13 @@ class Imports(Connected):
             columns = [list(column) for column in zip(*seen, strict=True)]
             connection.execute(_OBSERVED, columns)
         connection.execute(_NEWEST_COUNTS.format(t=t))
-        connection.execute(_COUNTS_OF_A_CRAWL.format(t=t), times)
+        if not bought:
+            connection.execute(_COUNTS_OF_A_CRAWL.format(t=t), times)
         new = 0
         if partial_ids:
             statement = load_partial_statement(self.table)
             [new] = connection.execute(statement, [partial_ids]).fetchone() or (0,)
-        statement = load_statement(self.table)
+        statement = load_statement(self.table, archived=not bought)
         others, updated = connection.execute(statement, [partial_ids]).fetchone() or (0, 0)
         if seen:
             connection.execute(_NEWEST_AFTER_ALL.format(t=t), times)

@@ -238,9 +238,9 @@ def counts_before_statement(table: str) -> bytes:
 
 
 @cache
-def load_statement(table: str) -> bytes:
+def load_statement(table: str, *, archived: bool) -> bytes:
     """The rows of the stage into the table: how many were new, and how many others changed."""
-    return _LOAD.format(upserted=_upserted(table, archived=True)).as_bytes(None)
+    return _LOAD.format(upserted=_upserted(table, archived=archived)).as_bytes(None)
 
 
 @cache
