@@ -51,8 +51,8 @@ COMMAND = Command(
     run=run,
     examples=(
         ("tweetcrawler reflatten", "every row whose page is stored"),
-        ("tweetcrawler reflatten --log-level WARNING", "without messages"),
-        ("tweetcrawler reflatten -c other.ini", "with other settings"),
+        ("tweetcrawler reflatten --log-level debug", "with every step"),
+        ("tweetcrawler reflatten --dbname other", "in another database"),
     ),
     price="nothing.",
 )
