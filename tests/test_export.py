@@ -456,6 +456,28 @@ def test_parquet_opens_in_polars(dsn: str, tmp_path: Path) -> None:
     assert found == (LARGEST, MOMENT, ["cats", "a b"], [12, None])
 
 
+def test_pandas_reads_every_id_exactly(dsn: str, tmp_path: Path) -> None:
+    """An id beside a NULL became a float, and ended in other digits."""
+    import pandas as pd
+
+    store(dsn, row(1), row(LARGEST, retweeted_status_id=LARGEST - 2, favorite_count=3))
+    run(dsn, tmp_path, "--output", "ids.parquet")
+    frame = pd.read_parquet(tmp_path / "ids.parquet")
+    assert {str(frame[name].dtype) for name in ("id", "retweeted_status_id")} == {"Int64"}
+    assert frame["retweeted_status_id"].to_list() == [pd.NA, LARGEST - 2]
+    assert frame["id"].to_list() == [1, LARGEST]
+    assert str(frame["created_at"].dtype) == "datetime64[us, UTC]"
+
+
+def test_lines_on_stdout_end_as_programs_of_a_pipe_take_them(dsn: str, tmp_path: Path) -> None:
+    store(dsn, row(1), row(2))
+    piped = run(dsn, tmp_path, "--columns", "id,text").stdout
+    assert b"\r" not in piped
+    assert piped.count(b"\n") == 3
+    run(dsn, tmp_path, "--columns", "id,text", "--output", "rows.csv")
+    assert (tmp_path / "rows.csv").read_bytes() == piped.replace(b"\n", b"\r\n")
+
+
 def test_parquet_of_nothing_has_columns_and_no_rows(dsn: str, tmp_path: Path) -> None:
     from pyarrow import parquet
 
@@ -570,7 +592,7 @@ def test_csv_goes_to_stdout_when_no_file_is_named(
     kinds: str, tmp_path: Path, output: list[str]
 ) -> None:
     done = run(kinds, tmp_path, *output, "--columns", "id,text", "--where", "id=3")
-    assert done.stdout == b"id,text\r\n3,RT other\r\n"
+    assert done.stdout == b"id,text\n3,RT other\n"
 
 
 def test_quiet_export_says_nothing(kinds: str, tmp_path: Path) -> None:

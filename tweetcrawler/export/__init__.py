@@ -115,7 +115,12 @@ def _write_to(file: IO[bytes], chosen: Export, database: Database) -> list[str]:
     notes: list[str] = []
     with reading as (columns, rows):
         if chosen.format == "csv":
-            count = as_csv.write(file, columns, rows, excel_safe=chosen.excel_safe)
+            # Programs of a pipe take a carriage return for a part of the last cell.
+            piped = chosen.path is None or (chosen.path.exists() and not chosen.path.is_file())
+            line_end = "\n" if piped else "\r\n"
+            count = as_csv.write(
+                file, columns, rows, excel_safe=chosen.excel_safe, line_end=line_end
+            )
         elif chosen.format == "jsonl":
             count = as_jsonl.write(file, columns, rows)
         elif chosen.format == "parquet":

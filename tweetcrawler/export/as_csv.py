@@ -19,11 +19,17 @@ _FORMULA = re.compile(
 SHORT_NUMBER = re.compile(r"-?[0-9]{1,15}|-?[0-9]{1,9}\.[0-9]{1,9}").fullmatch
 
 
-def write(file: IO[bytes], columns: Sequence[Column], rows: Rows, *, excel_safe: bool) -> int:
+def write(
+    file: IO[bytes], columns: Sequence[Column], rows: Rows, *, excel_safe: bool, line_end: str
+) -> int:
     """RFC 4180 in UTF-8. NULL is an empty field and the empty text is `""`, as PostgreSQL's
     COPY has it.
     """
-    line = _line_of_one if len(columns) == 1 else _line
+    cells_of = _line_of_one if len(columns) == 1 else _line
+
+    def line(values: tuple[str | None, ...]) -> str:
+        return cells_of(values) + line_end
+
     header = tuple(column.name for column in columns)
     guards: list[Callable[[str], str]] = []
     if excel_safe:
@@ -47,20 +53,14 @@ def write(file: IO[bytes], columns: Sequence[Column], rows: Rows, *, excel_safe:
 
 
 def _line(values: tuple[str | None, ...]) -> str:
-    return (
-        ",".join(
-            [
-                "" if value is None else value if _PLAIN(value) else _quoted(value)
-                for value in values
-            ]
-        )
-        + "\r\n"
+    return ",".join(
+        ["" if value is None else value if _PLAIN(value) else _quoted(value) for value in values]
     )
 
 
 def _line_of_one(values: tuple[str | None, ...]) -> str:
     # An empty line is skipped by readers, and \. alone on a line ends the data for some.
-    return _quoted(values[0] or "") + "\r\n"
+    return _quoted(values[0] or "")
 
 
 def _quoted(value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
@@ -39,7 +40,8 @@ def write(file: IO[bytes], columns: Sequence[Column], rows: Rows) -> int:
         pa.list_(kinds[column.kind]) if column.is_list else kinds[column.kind] for column in columns
     ]
     schema = pa.schema(
-        [pa.field(column.name, type_) for column, type_ in zip(columns, types, strict=True)]
+        [pa.field(column.name, type_) for column, type_ in zip(columns, types, strict=True)],
+        metadata={"pandas": _for_pandas(columns)},
     )
     count = 0
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
@@ -47,6 +49,26 @@ def write(file: IO[bytes], columns: Sequence[Column], rows: Rows) -> int:
             writer.write_table(pa.Table.from_batches(group))
             count += sum(batch.num_rows for batch in group)
     return count
+
+
+def _for_pandas(columns: Sequence[Column]) -> str:
+    """The types that pandas takes. Without them it makes floats of ids beside a NULL, which
+    then end in other digits.
+
+    https://pandas.pydata.org/docs/development/developer.html
+    """
+    numbers = [c.name for c in columns if c.kind in ("id", "whole") and not c.is_list]
+    described = [
+        {
+            "name": name,
+            "field_name": name,
+            "pandas_type": "int64",
+            "numpy_type": "Int64",
+            "metadata": None,
+        }
+        for name in numbers
+    ]
+    return json.dumps({"index_columns": [], "column_indexes": [], "columns": described})
 
 
 def _arrow_batches(columns: Sequence[Column], schema: Any, rows: Rows) -> Iterator[Any]:
