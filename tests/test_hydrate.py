@@ -260,6 +260,7 @@ def test_what_is_no_id_is_told_by_its_line(tmp_path: Path, line: str) -> None:
         lzma.compress(b"7\n8\n"),
         zstandard.compress(b"7\n8\n"),
     ],
+    ids=["commas", "over lines", "tabs", "plain", "mark", "utf-16", "gzip", "bzip2", "xz", "zstd"],
 )
 def test_ids_are_read_from_any_list_or_table(tmp_path: Path, blob: bytes) -> None:
     (tmp_path / "ids").write_bytes(blob)

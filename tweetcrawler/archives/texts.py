@@ -356,8 +356,12 @@ def _salvaged(bare: bytes, broken: Document) -> Iterator[Document]:
         yield broken
         return
     found = [_of_part(part, broken.end, broken.line, broken.member) for part in parts]
-    yield broken._replace(value=[each.value for each in found if not each.problem], problem="")
-    yield from (each for each in found if each.problem)
+    # Two keys are the fewest of a post; the rest of the line is one reject.
+    whole = [each.value for each in found if not each.problem and len(each.value) > 1]
+    if whole:
+        yield broken._replace(value=whole, problem="")
+    if len(whole) < len(found):
+        yield broken
 
 
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|["\[\]{}]').findall
