@@ -47,7 +47,8 @@ FLOORS = [
     {"walk", "dispatch"},
     {"work", "archives"},
     {"crawl"},
-    {"__main__", "cli", "commands", "local", "look.display", "setup"},
+    {"keeping", "keeping.s3", "keeping.schema", "keeping.sweep"},
+    {"__main__", "cli", "commands", "keeping.commands", "local", "look.display", "setup"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 OWNERS = {
@@ -55,7 +56,7 @@ OWNERS = {
     "requests": {"web"},
     "urllib3": {"web"},
     "psycopg": {"db", "postgres"},
-    "sqlalchemy": {"postgres"},
+    "sqlalchemy": {"postgres", "keeping.schema", "keeping.sweep"},
     "alembic": {"db"},
     "configargparse": {"settings"},
     "multiprocessing": {"pool"},
@@ -64,6 +65,7 @@ OWNERS = {
     "rich": {"cli", "commands", "look.display", "setup"},
     "vaderSentiment": {"sentiment"},
     "aiohttp": {"sandbox"},
+    "boto3": {"keeping.s3"},
     "pyarrow": {"export", "archives"},
     "vl_convert": {"look"},
     "warcio": {"archives"},

@@ -173,10 +173,9 @@ class House:
         (room / "looks.py").write_text(KIND)
         rooms = self.package / "rooms.py"
         before = rooms.read_text()
-        empty = "ROOMS: tuple[str, ...] = ()"
-        assert before.count(empty) == 1
-        line = 'ROOMS: tuple[str, ...] = ("tweetcrawler.madeup:ROOM",)'
-        rooms.write_text(before.replace(empty, line))
+        begin = "ROOMS: tuple[str, ...] = ("
+        assert before.count(begin) == 1
+        rooms.write_text(before.replace(begin, f'{begin}"tweetcrawler.madeup:ROOM", '))
 
     def changed(self) -> set[str]:
         """Files of the package that differ from ours or are new."""
@@ -368,8 +367,10 @@ def grow_reading_room(house: House, *, migration: bool) -> None:
     (room / "tables.py").write_text(TABLES)
     (room / "command.py").write_text(READING)
     rooms = house.package / "rooms.py"
-    line = 'ROOMS: tuple[str, ...] = ("tweetcrawler.reading:ROOM",)'
-    rooms.write_text(rooms.read_text().replace("ROOMS: tuple[str, ...] = ()", line))
+    begin, line = "ROOMS: tuple[str, ...] = (", '"tweetcrawler.reading:ROOM", '
+    before = rooms.read_text()
+    if line not in before:
+        rooms.write_text(before.replace(begin, begin + line))
     if migration:
         versions = house.package.parent / "migrations" / "versions"
         text = MIGRATION.replace("REVISES", newest_schema())

@@ -655,6 +655,7 @@ COMMAND_LINE_ONLY |= {"rejects", "again"}
 COMMAND_LINE_ONLY |= {"query", "queries", "archive", "since", "until", "count"}
 COMMAND_LINE_ONLY |= {"trending", "lang", "timelines", "every"}
 COMMAND_LINE_ONLY |= {"retweeted", "by", "mincount", "limit", "depth", "stdout", "refresh", "age"}
+COMMAND_LINE_ONLY |= {"ids", "ondeleted", "reference"}
 COMMAND_LINE_ONLY |= {"ask", "json", "handle", "watch", "html", "markdown", "once"}
 
 

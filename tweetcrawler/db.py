@@ -34,7 +34,7 @@ from tweetcrawler.postgres.columns import Condition as Condition
 from tweetcrawler.postgres.columns import Rows as Rows
 from tweetcrawler.postgres.connection import connect, first_line
 from tweetcrawler.postgres.connection import conninfo_of as conninfo_of
-from tweetcrawler.postgres.feed import stored_pages
+from tweetcrawler.postgres.feed import settled, stored_pages
 from tweetcrawler.postgres.imports import Imports
 from tweetcrawler.postgres.imports import ImportState as ImportState
 from tweetcrawler.postgres.lookups import Lookups
@@ -177,19 +177,31 @@ class Database:
         with self._reading() as connection, export.bodies(connection, handles) as read:
             yield read
 
-    def stored_pages(self, *, after: int = 0) -> Iterator[StoredPage]:
+    def stored_pages(
+        self, *, after: int = 0, without_segment: bool = False
+    ) -> Iterator[StoredPage]:
         """The stored answers of X with a body, from a position on; each tells its own.
 
         A reader that remembers the position of the last page and comes back with it gets each
         page once, also those that were being saved while it read. No page is missed: one whose
         transaction is still open holds back all later ones until it ends. The order is that of
         saving, not exactly that of `fetched_at`. A few pages are in memory at a time, and no
-        transaction stays open while a page is worked on.
+        transaction stays open while a page is worked on. `without_segment` leaves out pages
+        that a segment keeps; else a body that left the database is read from there.
 
         **Errors**: `DatabaseError` when the server refuses or goes away, or a body is damaged.
         """
         with self._errors(), closing(connect(self._conninfo)) as connection:
-            yield from stored_pages(connection, after)
+            yield from stored_pages(connection, after, without_segment=without_segment)
+
+    def wait_for_writers(self) -> None:
+        """Returns when every page that is being saved at this moment is committed.
+
+        **Errors**: `DatabaseError` when a writer does not end.
+        """
+        with self._errors(), closing(connect(self._conninfo)) as connection:
+            if settled(connection) is None:
+                raise DatabaseError(f"a page is being saved in the {self.place}: run again later")
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:

@@ -16,12 +16,14 @@ class Room:
     """Parts of one room, all named as "module" or "module:NAME".
 
     `commands` are modules with a `COMMAND`, `kinds` are kinds of work, `tables` are modules
-    that add their tables to the schema when they are imported.
+    that add their tables to the schema when they are imported. `bodies` makes, of a connection,
+    a function that gives the body of a page which left the database.
     """
 
     commands: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
+    bodies: str = ""
 
 
 CORE = Room(
@@ -57,7 +59,7 @@ CORE = Room(
     tables=("tweetcrawler.postgres.schema",),
 )
 # One line for each room, as "tweetcrawler.folder:ROOM".
-ROOMS: tuple[str, ...] = ()
+ROOMS: tuple[str, ...] = ("tweetcrawler.keeping:ROOM",)
 
 
 def rooms() -> Iterator[Room]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from tweetcrawler import __version__
-from tweetcrawler.archives import containers
+from tweetcrawler.archives import pieces
 from tweetcrawler.archives.importing import ROWS_A_BATCH, merged_rows
 from tweetcrawler.flatten import Partial, flatten
 
@@ -89,12 +89,11 @@ def _read(
 
 def _rows_of(page: StoredPage, score: Callable[[str], float] | None) -> list[dict[str, Any]]:
     """The rows of an answer; none of one that holds users, trends or counts."""
-    pieces = containers.recognise(orjson.loads(page.body))
     return [
         row
-        for kind, found in pieces
-        if kind == containers.PAGE
-        for row in flatten(found, score=score).rows
+        for piece in pieces.recognise(orjson.loads(page.body))
+        if piece.kind == pieces.PAGE
+        for row in flatten(piece.thing, score=score).rows
     ]
 
 

@@ -33,7 +33,7 @@ from sqlalchemy.types import TypeEngine
 
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.postgres.columns import STORED_AS_TEXT, Column, Condition
-from tweetcrawler.postgres.feed import body_of
+from tweetcrawler.postgres.feed import bodies_of
 from tweetcrawler.postgres.filters import columns_for, predicate
 from tweetcrawler.postgres.schema import crawl_page, crawl_target
 from tweetcrawler.postgres.statements import TEXTS, compiled
@@ -102,18 +102,21 @@ def bodies(
     if handles is not None:
         chosen.append(page.target_id.in_(_targets_of(handles)))
     count, given = compiled(
-        select(func.count()).select_from(crawl_page).where(page.body.is_(None), *chosen)
+        select(func.count())
+        .select_from(crawl_page)
+        .where(page.body.is_(None), page.segment_id.is_(None), *chosen)
     )
     without = connection.execute(count, given).fetchone()
     statement, given = compiled(
         select(page.id.cast(Text), page.body)
-        .where(page.body.is_not(None), *chosen)
+        .where(or_(page.body.is_not(None), page.segment_id.is_not(None)), *chosen)
         .order_by(page.fetched_at, page.id)
     )
     # As text a bytea takes two digits for each byte.
     with connection.cursor("export", binary=True) as cursor:
         cursor.execute(statement, given)
         batches = _in_batches(cursor, PAGES_PER_BATCH)
+        body_of = bodies_of(connection)
         yield without[0] if without else 0, (body_of(*row) for batch in batches for row in batch)
 
 

@@ -8,15 +8,18 @@ takes a lock on the table before it numbers a row, and holds it until the commit
 
 from __future__ import annotations
 
+import pkgutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, LiteralString
+from uuid import UUID
 
 import psycopg
 import zstandard
 
 from tweetcrawler.errors import DatabaseError
 from tweetcrawler.pages import StoredPage
+from tweetcrawler.rooms import rooms
 
 PAGES_PER_QUERY = 20
 # A page is saved in milliseconds. A writer that takes longer than this is left to the next
@@ -29,25 +32,30 @@ def stored_pages(
     connection: psycopg.Connection[Any],
     after: int,
     *,
+    without_segment: bool = False,
     patience_s: float = WRITERS_S,
     pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[StoredPage]:
     """The pages with a body after a position, as `Database.stored_pages` promises them."""
-    last = _settled(connection, patience_s, pause)
+    last = settled(connection, patience_s, pause)
+    statement = _PAGES_WITHOUT_SEGMENT if without_segment else _PAGES
+    body_of = bodies_of(connection)
     while last is not None:
         rows = connection.execute(
-            _PAGES, {"after": after, "last": last, "limit": PAGES_PER_QUERY}
+            statement, {"after": after, "last": last, "limit": PAGES_PER_QUERY}
         ).fetchall()
         if not rows:
             return
         for number, position, fetched_at, endpoint, target, body in rows:
-            whole = body_of(str(number), body)
+            whole = body_of(number, body)
             yield StoredPage(number, position, fetched_at, endpoint, target, whole)
         after = rows[-1][1]
 
 
-def _settled(
-    connection: psycopg.Connection[Any], patience_s: float, pause: Callable[[float], None]
+def settled(
+    connection: psycopg.Connection[Any],
+    patience_s: float = WRITERS_S,
+    pause: Callable[[float], None] = time.sleep,
 ) -> int | None:
     """The number up to which every page is committed or never will be; None when a writer
     does not end.
@@ -69,8 +77,26 @@ def _writers(connection: psycopg.Connection[Any]) -> set[str]:
     return {name for (name,) in connection.execute(_WRITERS).fetchall()}
 
 
-def body_of(page: str, body: bytes) -> bytes:
-    """The body of a page as X sent it."""
+def bodies_of(connection: psycopg.Connection[Any]) -> Callable[[UUID | str, bytes | None], bytes]:
+    """A function of a page's id and its stored body, which gives the body as X sent it.
+
+    Where the database has none, a room reads it from where it was moved to.
+    """
+    moved: list[Callable[[UUID | str], bytes]] = []
+
+    def body_of(page: UUID | str, body: bytes | None) -> bytes:
+        if body is not None:
+            return unpacked(page, body)
+        if not moved:
+            name = next(room.bodies for room in rooms() if room.bodies)
+            moved.append(pkgutil.resolve_name(name)(connection))
+        return moved[0](page)
+
+    return body_of
+
+
+def unpacked(page: UUID | str, body: bytes) -> bytes:
+    """The body of a page as X sent it, of the stored one."""
     try:
         return zstandard.decompress(body)
     except zstandard.ZstdError:
@@ -92,6 +118,14 @@ AND mode = 'RowExclusiveLock' AND pid IS DISTINCT FROM pg_backend_pid()
 _PAGES: LiteralString = """
 SELECT id, number, extract(epoch FROM fetched_at)::float8, endpoint, target_id, body
 FROM crawl_page
-WHERE number > %(after)s AND number <= %(last)s AND body IS NOT NULL
+WHERE number > %(after)s AND number <= %(last)s
+AND (body IS NOT NULL OR segment_id IS NOT NULL)
+ORDER BY number LIMIT %(limit)s
+"""
+_PAGES_WITHOUT_SEGMENT: LiteralString = """
+SELECT id, number, extract(epoch FROM fetched_at)::float8, endpoint, target_id, body
+FROM crawl_page
+WHERE number > %(after)s AND number <= %(last)s
+AND body IS NOT NULL AND segment_id IS NULL
 ORDER BY number LIMIT %(limit)s
 """

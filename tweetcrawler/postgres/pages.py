@@ -240,7 +240,8 @@ def counts_before_statement(table: str) -> bytes:
 @cache
 def load_statement(table: str, *, archived: bool) -> bytes:
     """The rows of the stage into the table: how many were new, and how many others changed."""
-    return _LOAD.format(upserted=_upserted(table, archived=archived)).as_bytes(None)
+    upserted = _upserted(table, archived=archived)
+    return _LOAD.format(upserted=upserted, not_deleted=NOT_DELETED).as_bytes(None)
 
 
 @cache
@@ -251,9 +252,10 @@ def load_partial_statement(table: str) -> bytes:
     No look beforehand tells what another process is about to write; a conflict does. After
     this statement every partial row is stored, and can be compared.
     """
-    return _LOAD_PARTIAL.format(
-        t=table_named(table), cols=_names(COLUMNS), values=_inserted()
-    ).as_bytes(None)
+    made = _LOAD_PARTIAL.format(
+        t=table_named(table), cols=_names(COLUMNS), values=_inserted(), not_deleted=NOT_DELETED
+    )
+    return made.as_bytes(None)
 
 
 def _upserted(table: str, *, archived: bool = False) -> sql.Composed:
@@ -408,15 +410,24 @@ _UPSERTED = sql.SQL("""merged AS (
         count(*) FILTER (WHERE NOT is_new) AS updated
     FROM saved
 )""")
+# Deleted posts are not stored again, and neither are retweets, which repeat their text. The first
+# part is asked once per statement: without any tombstone no row is looked for.
+NOT_DELETED = sql.SQL("""(
+    NOT EXISTS (SELECT FROM crawl_tombstone)
+    OR NOT EXISTS (
+        SELECT FROM crawl_tombstone d WHERE d.tweet_id IN (r.id, r.retweeted_status_id)
+    )
+)""")
 _LOAD = sql.SQL("""
 WITH batch AS (
-    SELECT *, id IN (SELECT unnest(%s::bigint[])) AS partial FROM import_stage
+    SELECT *, id IN (SELECT unnest(%s::bigint[])) AS partial FROM import_stage r
+    WHERE {not_deleted}
 ), {upserted} SELECT new, updated FROM counted
 """)
 _LOAD_PARTIAL = sql.SQL("""
 WITH saved AS (
-    INSERT INTO {t} ({cols}) SELECT {values} FROM import_stage
-    WHERE id = ANY(%s) ORDER BY id
+    INSERT INTO {t} ({cols}) SELECT {values} FROM import_stage r
+    WHERE id = ANY(%s) AND {not_deleted} ORDER BY id
     ON CONFLICT (id) DO NOTHING RETURNING id
 )
 SELECT count(*) FROM saved
@@ -434,13 +445,15 @@ _ROW_TYPES = sql.SQL(", ").join(
     sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL("text" if "char" in TYPES[c] else TYPES[c]))
     for c in COLUMNS
 )
-_BATCH = sql.SQL(
-    "batch AS MATERIALIZED (SELECT * FROM json_to_recordset(%(rows)s::json) AS r({}))"
-).format(_ROW_TYPES)
+_BATCH = sql.SQL("""batch AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(rows)s::json) AS r({types})
+    WHERE {not_deleted}
+)""").format(types=_ROW_TYPES, not_deleted=NOT_DELETED)
 _BATCH_MERGED = sql.SQL("""batch AS MATERIALIZED (
     SELECT *, id = ANY(%(partial)s::bigint[]) AS partial
-    FROM json_to_recordset(%(rows)s::json) AS r({})
-)""").format(_ROW_TYPES)
+    FROM json_to_recordset(%(rows)s::json) AS r({types})
+    WHERE {not_deleted}
+)""").format(types=_ROW_TYPES, not_deleted=NOT_DELETED)
 # Dropped with its transaction: behind a pooler the next one may run on another connection
 # to the server.
 STAGE = (

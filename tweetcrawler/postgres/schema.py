@@ -168,10 +168,17 @@ crawl_page = Table(
     Column("refused", JSONB),
     Column("body", LargeBinary),
     Column("number", BigInteger, Identity(always=True), nullable=False),
+    # The segment that keeps the page outside of the database, once it was verified there.
+    Column("segment_id", BigInteger),
 )
 Index("crawl_page_target", crawl_page.c.target_id, crawl_page.c.oldest_id)
 Index("crawl_page_run", crawl_page.c.run_id)
 Index("crawl_page_number", crawl_page.c.number, unique=True)
+Index(
+    "crawl_page_segment",
+    crawl_page.c.segment_id,
+    postgresql_where=text("segment_id IS NOT NULL"),
+)
 # Sums by day read this index alone; the second holds the few pages with posts that were
 # bought before.
 Index(

@@ -1,0 +1,33 @@
+"""Options of the commands that reach a bucket."""
+
+from __future__ import annotations
+
+from tweetcrawler.settings.options import EVERYWHERE, option
+from tweetcrawler.settings.types import text_of
+
+S3_OPTIONS = (
+    option(
+        "--s3-endpoint",
+        metavar="URL",
+        type=text_of,
+        places=EVERYWHERE,
+        help="URL of an S3 server other than AWS",
+        default="AWS",
+    ),
+    option(
+        "--s3-region",
+        metavar="NAME",
+        type=text_of,
+        places=EVERYWHERE,
+        help="region of the bucket",
+        default="that of the AWS configuration",
+    ),
+    option(
+        "--s3-profile",
+        metavar="NAME",
+        type=text_of,
+        places=EVERYWHERE,
+        help="profile of the AWS configuration",
+        default="default",
+    ),
+)

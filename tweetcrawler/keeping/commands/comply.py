@@ -1,0 +1,137 @@
+"""Command `comply`: deletes posts from everything that is kept of them."""
+
+from __future__ import annotations
+
+import getpass
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.settings.commands import DATA, Command
+from tweetcrawler.settings.options import option
+from tweetcrawler.settings.types import BadValue, file_or_dash, one_of, text_of
+
+if TYPE_CHECKING:
+    from tweetcrawler.setup import Setup
+
+
+def _time(text: str) -> datetime:
+    """A day or a time, in UTC where it names no zone."""
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise BadValue("must be a time such as 2026-01-31 or 2026-01-31T12:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Values:
+    """The posts, and why and until when they must go."""
+
+    ids_file: Path | None = Path()
+    on_deleted: Literal["delete", "blank", "mark"] = "delete"
+    by: datetime | None = None
+    reference: str = ""
+    archive_folder: Path = Path("segments")
+
+    def __post_init__(self) -> None:
+        if self.on_deleted == "mark" and not self.reference:
+            raise ConfigurationError(
+                "--on-deleted mark keeps the text: name X's written permission with --reference"
+            )
+
+
+def run(setup: Setup, values: Values) -> int:
+    """Sets the tombstones, sweeps, rewrites segments, and says what was done."""
+    from tweetcrawler.keeping.rewriting import Rewritten, rewrite
+    from tweetcrawler.keeping.sweep import Request, bury, sweep
+    from tweetcrawler.settings.ids import read_ids
+    from tweetcrawler.setup import BadLines, end_in_order_on_sigterm
+
+    setup.log()
+    ids: list[int] = []
+    if values.ids_file != Path():
+        bad = BadLines(values.ids_file or "stdin")
+        ids = list(read_ids(values.ids_file, on_bad=bad))
+    request = Request("deleted", "request", values.by, values.reference or None)
+    done = Rewritten()
+
+    def segments(posts: set[int]) -> dict[str, int]:
+        nonlocal done
+        done = rewrite(session, values.archive_folder, posts)
+        return {"segments": done.segments}
+
+    with (
+        end_in_order_on_sigterm(),
+        setup.database("comply looks into a database") as database,
+        database.session() as session,
+    ):
+        bury(session, ids, request)
+        database.wait_for_writers()
+        counts = sweep(
+            session,
+            database.table,
+            way=values.on_deleted,
+            actor=getpass.getuser(),
+            reference=values.reference or None,
+            beyond=segments,
+        )
+    for name, count in counts.items():
+        setup.front.say(f"{count:,} {name}")
+    if not counts:
+        setup.front.say("nothing was left to do")
+    for sentence in done.faults:
+        setup.front.note(sentence)
+    setup.front.note("exports, CSV folders and backups are yours to search: they are not touched")
+    return 1 if done.faults else 0
+
+
+COMMAND = Command(
+    name="comply",
+    summary="delete posts from rows, pages and segments",
+    group=DATA,
+    about="For posts that were deleted on X, or that their author asks you to delete. Their rows, "
+    "the texts that retweets repeat, counts, and the posts inside stored pages and segments go. "
+    "The other posts of a page stay. No crawl, import or restore stores them again.\n"
+    "If it is interrupted, `tweetcrawler comply` without ids finishes it.",
+    options=(
+        option(
+            "--ids",
+            metavar="FILE",
+            type=file_or_dash,
+            field="ids_file",
+            help="file of ids, one per line; - for standard input",
+            default="posts of interrupted calls",
+        ),
+        option(
+            "--on-deleted",
+            metavar="WHAT",
+            type=one_of("delete", "blank", "mark"),
+            help="their own rows: delete them, blank all columns but the id, or mark: keep them",
+            more="The texts in other rows, pages and segments go in any case",
+        ),
+        option(
+            "--by",
+            metavar="TIME",
+            type=_time,
+            help="time until which they must be gone, in UTC",
+            default="none",
+        ),
+        option(
+            "--reference",
+            metavar="TEXT",
+            type=text_of,
+            help="number of the letter or case, for the audit",
+            default="none",
+        ),
+    ),
+    values=Values,
+    run=run,
+    examples=(
+        ("tweetcrawler comply --ids deleted.txt", "posts of a file"),
+        ("tweetcrawler comply --ids - --by 2026-02-01 --reference 'letter 7'", "a request by mail"),
+    ),
+    price="nothing at X; a bucket bills reading and writing.",
+)

@@ -1,0 +1,134 @@
+"""Tables of the room: tombstones, the audit of deletions, segments and their places.
+
+No table holds a text of a post. None refers to a run or a page, since what is said of a
+deletion outlives both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Identity,
+    Index,
+    Integer,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+
+from tweetcrawler.postgres.schema import METADATA
+
+_ZERO = text("0")
+
+
+def _at(name: str, *, needed: bool = False) -> Column[object]:
+    now = func.clock_timestamp() if needed else None
+    return Column(name, TIMESTAMP(timezone=True), nullable=not needed, server_default=now)
+
+
+def _number() -> Column[int]:
+    return Column("id", BigInteger, Identity(always=True), primary_key=True)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=_ZERO)
+
+
+def _one_of(column: str, *words: str) -> CheckConstraint:
+    listed = ", ".join(f"'{word}'" for word in words)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+def _request() -> list[Column[Any] | CheckConstraint]:
+    """Why something must not be stored, until when it has to be gone, and since when it is."""
+    return [
+        _text("reason"),
+        _text("source"),
+        _at("asked_at", needed=True),
+        _at("by_at"),
+        _at("done_at"),
+        Column("run_id", BigInteger),
+        Column("reference", Text),
+        _one_of("source", "job", "lookup", "request"),
+    ]
+
+
+# Posts that must not be stored. Every statement that writes rows looks here, so the table is as
+# narrow as that look needs. `done_at` is NULL until the sweep has gone through all that is kept.
+crawl_tombstone = Table(
+    "crawl_tombstone",
+    METADATA,
+    Column("tweet_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("user_id", BigInteger),
+    *_request(),
+)
+# The sweep and `status` read the few that are open.
+Index(
+    "crawl_tombstone_open",
+    crawl_tombstone.c.asked_at,
+    postgresql_where=text("done_at IS NULL"),
+)
+# Accounts that must not be stored, with all their posts.
+crawl_tombstone_user = Table(
+    "crawl_tombstone_user",
+    METADATA,
+    Column("user_id", BigInteger, primary_key=True, autoincrement=False),
+    *_request(),
+)
+# What was deleted, when and why: counts and the hash of the list, never an id or a text.
+crawl_audit = Table(
+    "crawl_audit",
+    METADATA,
+    _number(),
+    _at("at", needed=True),
+    _text("actor"),
+    _text("action"),
+    Column("reference", Text),
+    _count("ids_count"),
+    Column("tables", JSONB, nullable=False),
+    _text("ids_sha256"),
+)
+# Segments, as `keeping.archive.Entry` has them.
+crawl_segment = Table(
+    "crawl_segment",
+    METADATA,
+    _number(),
+    Column("name", Text, nullable=False, unique=True),
+    _text("kind"),
+    Column("number", BigInteger, nullable=False),
+    _text("state"),
+    _count("lines"),
+    _count("posts"),
+    Column("lowest_id", BigInteger),
+    Column("highest_id", BigInteger),
+    Column("file_bytes", BigInteger, nullable=False),
+    _text("sha256"),
+    # The folder on the machine that wrote it; the file is there until it is dropped.
+    Column("folder", Text, nullable=False, server_default=text("''")),
+    Column("place", Text, nullable=False, server_default=text("''")),
+    Column("tries", Integer, nullable=False, server_default=_ZERO),
+    Column("position", BigInteger),
+    _at("uploaded_at"),
+    _at("verified_at"),
+    _at("dropped_at"),
+    _one_of("state", "closed", "uploaded", "verified", "dropped"),
+)
+# How the places are reached, for every reader of bodies. Keys come from each reader's machine.
+crawl_place = Table(
+    "crawl_place",
+    METADATA,
+    Column("url", Text, primary_key=True),
+    _text("endpoint"),
+    _text("region"),
+    _text("profile"),
+)
