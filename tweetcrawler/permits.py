@@ -544,8 +544,8 @@ def _verdict(
     if capped_s:
         return CapReached(
             "the posts or credits of every usable account are used up; everything is saved, run "
-            f"again when X counts anew (in {min(capped_s) / 3600:.0f} h at the latest) or credits "
-            "are bought"
+            f"again after X's count resets (in {min(capped_s) / 3600:.0f} h at the latest), or "
+            "buy credits"
         )
     return NoCredentialLeft(
         f"X refuses every credential of the file on {endpoint}: look at them in X's developer "

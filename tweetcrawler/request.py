@@ -44,7 +44,7 @@ Sold = Literal["posts", "users", "nothing"]
 BOTH: tuple[Kind, ...] = ("user", "app")
 APP: tuple[Kind, ...] = ("app",)
 USER: tuple[Kind, ...] = ("user",)
-# X's own count is asked for this number of days: a month and its turn.
+# X's own count is asked for this number of days: one month and its turn.
 USAGE_DAYS = 35
 
 log = logging.getLogger(__name__)

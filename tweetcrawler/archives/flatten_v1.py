@@ -42,8 +42,8 @@ def flatten_statuses(
     gives no row of its own; the retweeted one is looked up for the columns of the outer
     one.
 
-    Numbers: ids are read from the `_str` keys only, since `id` may have been rounded by
-    whoever wrote the archive; a status without `id_str` is refused.
+    Numbers: ids are read from the `_str` keys only, since the program that wrote the
+    archive may have rounded `id`; a status without `id_str` is refused.
 
     Errors: none, as there.
     """

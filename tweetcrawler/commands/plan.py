@@ -75,7 +75,7 @@ def _kept(setup: Setup, values: Values, tariff: Tariff, counted: Mapping[str, in
     from tweetcrawler.look import plan
 
     settings = setup.settings
-    # Without keys the time of the run is not foretold; nobody is asked for them here.
+    # Without keys the time of the run is unknown; nobody is asked for them here.
     keys = setup.credentials() if settings.auth_csv is not None else ()
     processes = settings.threads or dispatch.default_processes(max(1, len(keys)))
     subject = plan.subject_of({**settings.arguments_without_secrets(), "command": values.command})

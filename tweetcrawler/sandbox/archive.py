@@ -15,7 +15,7 @@ from tweetcrawler.sandbox.query import Doc, Query, doc_of
 from tweetcrawler.sandbox.world import Recent, World
 
 PATIENCE = 10_000
-"""So many posts are looked at for one page; then the page ends where it stands, with a token."""
+"""Number of posts that are looked at for one page; then it ends as it is, with a token."""
 
 
 class Archive:

@@ -68,7 +68,7 @@ class SlotCounts:
 class Account:
     """Use of one project: its posts of this month, and its money.
 
-    A post counts once a day and kind of endpoint.
+    A post counts once per day and kind of endpoint.
     """
 
     used: int = 0

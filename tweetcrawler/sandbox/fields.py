@@ -62,7 +62,7 @@ _ALSO_ACCEPTED = {
     "post.fields": ("username", "rest_id"),
 }
 
-# Since August 2026 X speaks of posts to whoever asks with `post.fields`, and of tweets to all
+# Since August 2026 X speaks of posts in answers to `post.fields`, and of tweets in all
 # others; one answer never mixes them.
 _TO_POST = {
     "edit_history_tweet_ids": "edit_history_post_ids",

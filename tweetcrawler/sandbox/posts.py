@@ -21,7 +21,7 @@ SOURCE_LEFT_MS = 1_671_494_400_000
 """20 December 2022: later tweets do not say which program sent them."""
 NOTES_BEGAN_MS = 1_675_900_800_000
 _POPULAR = 32
-"""One in so many posts of a public person is one that others retweet, quote and answer."""
+"""One in this number of posts of a public person is one that others retweet, quote and answer."""
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PAIRS = tuple(a + b for a in _LETTERS for b in _LETTERS)
 

@@ -159,7 +159,7 @@ class Sandbox:
         authorization = request.headers.get("Authorization", "")
         caller = self.keys.caller(request.method, request.host, target, authorization)
         claimed = self.keys.claimed(authorization)
-        # The books count refused keys, too, under the name of whoever holds them.
+        # The books count refused keys, too, under the name of their holder.
         name = "none" if claimed is None else claimed.name
         sent = parse_qsl(target.partition("?")[2], keep_blank_values=True)
         kind = "" if caller is None else caller.kind

@@ -108,8 +108,7 @@ def _overview() -> str:
     lines = [
         "usage: tweetcrawler [command] [words] [options]",
         "",
-        "Collects the posts of X users into PostgreSQL: nothing lost, nothing bought twice, no",
-        "rate limit overrun.",
+        "Collects posts of X into PostgreSQL: nothing lost, nothing bought twice.",
     ]
     for title, commands in by_group():
         lines += ["", title]
@@ -117,8 +116,8 @@ def _overview() -> str:
             remark = " (the default)" if command.name == DEFAULT_COMMAND else ""
             lines.append(f"  {command.name:<12}{command.summary}{remark}")
     lines += ["", "Examples", *(f"  {line:<40}{meaning}" for line, meaning in _EXAMPLES)]
-    lines += ["", "`tweetcrawler help COMMAND` shows a command, `tweetcrawler help options` the"]
-    return "\n".join([*lines, "options of all commands and the exit codes."])
+    more = "`tweetcrawler help COMMAND`: one command. `help options`: options of all, exit codes."
+    return "\n".join([*lines, "", more])
 
 
 def _of_command(command: Command) -> str:
