@@ -455,7 +455,8 @@ def _began_at(path: Path, otherwise: datetime) -> datetime:
 def renamed(manifest: Manifest, **more: object) -> Manifest:
     """The manifest of a file that takes the place of another one, under a new name."""
     stem = manifest.name.rpartition("-")[0]
-    made: Manifest = replace(manifest, name=f"{stem}-{secrets.token_hex(4)}", **more)  # type: ignore[arg-type] # named by the caller
+    new_name = f"{stem}-{secrets.token_hex(4)}"
+    made: Manifest = replace(manifest, name=new_name, **more)  # type: ignore[arg-type] # by the caller
     return made
 
 

@@ -459,8 +459,8 @@ def _searched(call: Call, *, recent: bool) -> Answer:
     hits: list[tuple[int, Person, Doc]] = []
     last = None
     for looked, (id_, person, doc) in enumerate(call.place.archive.search(query, above, place)):
-        # After this number of posts that do not match, the page ends short, or empty, with a token: X
-        # does so with rare words.
+        # After this number of posts that do not match, the page ends short, or empty, with a
+        # token: X does so with rare words.
         if len(hits) == count or looked == PATIENCE:
             last = hits[-1][0] if len(hits) == count else id_ + 1
             break
