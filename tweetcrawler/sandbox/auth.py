@@ -70,6 +70,7 @@ class Keys:
         ]
         self._by_name = {credential.name: credential for credential in self.all}
         self._by_token = {credential.access_token: credential for credential in self.all}
+        # Reversed, so that of the tokens of one app the first stands for its bearer.
         self._by_bearer = {credential.bearer_token: credential for credential in reversed(self.all)}
         self._by_consumer = {
             credential.consumer_key: credential for credential in reversed(self.all)
@@ -151,6 +152,8 @@ class Keys:
         signature = given.pop("oauth_signature", "")
         path, _, query = raw_path.partition("?")
         parameters = [*parse_qsl(query, keep_blank_values=True), *given.items()]
+        # OAuth 1.0a encodes names and values, joins them, and encodes the whole once more; only
+        # the unreserved characters of RFC 3986 stay as they are.
         text = quote(
             "&".join(
                 f"{name}={value}"
@@ -241,6 +244,7 @@ def _credential(seed: str, number: int, shared_app: bool, shared_project: bool) 
         consumer_secret=secret,
         access_token=token,
         access_token_secret=_signs(user, 45),
+        # X hands its bearer tokens out percent-encoded, and takes them only so.
         bearer_token=f"AAAAAAAAAAAAAAAAAAAAA{bearer[:40]}%2B{bearer[40:]}%3D",
         owner=owner,
     )

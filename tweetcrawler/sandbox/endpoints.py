@@ -40,8 +40,10 @@ RECENT_S = 7 * 86_400
 ARCHIVE_DEFAULT_S = 30 * 86_400
 # Without an end of its own a search ends this long before now: X has not indexed what is newer.
 SEARCH_LAG_S = 30
+# X charges for counts and trends by the request, whatever they hold.
 COUNTS_PRICE = {"recent": 0.005, "all": 0.010}
 TRENDS_PRICE = 0.010
+# The world (1) has all trends; each other place lacks a quarter of them, by its number here.
 WOEIDS = {
     1: 0,
     23424977: 1,
@@ -467,6 +469,7 @@ def _searched(call: Call, *, recent: bool) -> Answer:
         if doc is not None:
             hits.append((id_, person, doc))
     if values.get("sort_order") == "relevancy":
+        # X does not tell what makes a post relevant; likes stand for it.
         hits.sort(key=lambda hit: -hit[2].metrics.get("like_count", 0))
     posts = [call.place.world.tweet_of(person, id_) for id_, person, _ in hits]
     return _meta(

@@ -94,6 +94,8 @@ class FastPages:
     def _models(self, asked: Asked, count: int) -> list[_Model]:
         key = (asked, count)
         if key not in self._prepared:
+            # A client asks for a few sets of fields and sizes; the bound is for one that tries
+            # all.
             if len(self._prepared) > 64:
                 self._prepared.clear()
             self._prepared[key] = [self._model(asked, number, count) for number in range(_MODELS)]
@@ -119,6 +121,7 @@ class FastPages:
             + (b"," + orjson.dumps(rest)[1:] if rest else b"}")
         )
         body = body.replace(str(author.id).encode(), b"@@A@@")
+        # With its key, since the bare name may stand in a text.
         body = body.replace(b'"username":"%s"' % author.username.encode(), b'"username":"@@N@@"')
         return _model_of(body, count)
 

@@ -159,6 +159,8 @@ class Limits:
                 "24h", together, endpoint, limit.shared_day, now, self.window_s * DAY_IN_WINDOWS
             )
         counted = [each for each in (window, day, common) if each is not None]
+        # All of them are asked before one is counted: a request that is refused takes from
+        # none.
         is_open = all(each.used < each.limit for each in counted)
         # What X refuses for another reason (400, 403) counts, too; a request beyond the limit
         # does not make it wait longer.
@@ -228,6 +230,7 @@ class Limits:
     ) -> Window:
         key = (
             length,
+            # An app's window is one for all of its credentials; a user's token has its own.
             subject._replace(credential="") if subject.kind == "app" else subject,
             endpoint,
         )

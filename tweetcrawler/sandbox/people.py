@@ -25,8 +25,11 @@ it was today.
 
 _SIGNS = "0123456789abcdefghijklmnopqrstuvwxyz_"
 _BASE = len(_SIGNS)
+# There are 6.8 · 10^18 handles of up to twelve signs, and a bigint ends at 9.2 · 10^18: a
+# thirteenth sign would not fit.
 _LONGEST = 12
 _SHORT_NAMES = sum(_BASE**length for length in range(1, _LONGEST + 1))
+# Beyond 2^53, so that a client that reads ids as floats mixes up people and is found out.
 _FIRST_ID = 10**18
 _LONG_NAMES_FROM = _FIRST_ID + _SHORT_NAMES
 _LONG_NAMES = 2**63 - 1 - _LONG_NAMES_FROM
@@ -75,6 +78,8 @@ class MadePerson(Person):
         )
 
     def ms_of(self, k: int) -> int:
+        # One post somewhere in each gap: the times look uneven, and any post is still found by
+        # a division.
         return k * self.gap_ms + mix(k, self.salt) % self.gap_ms
 
     def id_of(self, k: int) -> int:
@@ -107,6 +112,8 @@ class Census:
         self._seed = seed
         self._newest_ms = newest_ms
         self._posts = posts
+        # Multiplication by a number that is coprime to the modulus permutes: ids look drawn by
+        # lot, and each can be turned back into its handle.
         self._step = _coprime(stamp(seed, "step"), _SHORT_NAMES)
         self._back = pow(self._step, -1, _SHORT_NAMES)
         self._shift = stamp(seed, "shift") % _SHORT_NAMES
@@ -143,6 +150,8 @@ class Census:
             username=_spelled(key, dice),
             state=state,
             salt=salt,
+            # The 22 bits below the milliseconds of an id. All posts of a person have the same,
+            # so that the id of a post tells its author.
             tag=salt >> 7 & 0x3FFFFF,
             public=public,
         )
@@ -168,6 +177,7 @@ class Census:
             return least + mix(dice.wide(), 1) % (most - least + 1)
         if share < 40:
             return 0
+        # More than the 3,200 posts that X shows: only these people meet the limit of depth.
         if share >= 988:
             return 3_201 + dice.below(700)
         if share >= 960:
@@ -200,6 +210,7 @@ def profile(person: MadePerson) -> dict[str, Any]:
         "verified": False,
         "verified_type": "none",
         "verified_followers_count": followers // 60,
+        # X writes the word, not null.
         "subscription_type": "None",
         "receives_your_dm": dice.chance(300),
         "parody": False,

@@ -19,6 +19,7 @@ from tweetcrawler.sandbox.people import MadePerson
 
 SOURCE_LEFT_MS = 1_671_494_400_000
 """20 December 2022: later tweets do not say which program sent them."""
+# 9 February 2023: long posts came to X, as `note_tweet`.
 NOTES_BEGAN_MS = 1_675_900_800_000
 _POPULAR = 32
 """One in this number of posts of a public person is one that others retweet, quote and answer."""
@@ -277,6 +278,7 @@ class _Draft:
 
     def link(self, expanded: str, shown: str, **more: Any) -> None:
         dice = self.dice
+        # The codes of t.co have ten signs. Drawn in pairs they take half as many throws.
         code = "".join([_PAIRS[dice.below(3844)] for _ in range(5)])
         start = self.say("https://t.co/" + code)
         self._urls.append(
@@ -551,6 +553,7 @@ def _retweet(draft: _Draft) -> None:
     note = original.tweet.get("note_tweet", original.tweet)["text"]
     head = f"RT @{person.username}: "
     full = head + note
+    # X cuts a retweet at 140 characters, with its head; only the retweeted post has the whole.
     text = full if len(full) <= 140 else full[:139] + "…"
     draft.say(text)
     draft.lang = original.tweet["lang"]
@@ -578,6 +581,8 @@ def _retweet(draft: _Draft) -> None:
     metrics = original.tweet["public_metrics"]
     draft.extra["public_metrics"] = {
         "retweet_count": metrics["retweet_count"],
+        # Of the original's counts X shows that of retweets at a retweet, and zeros for the
+        # rest.
         "reply_count": 0,
         "like_count": 0,
         "quote_count": 0,
@@ -632,6 +637,7 @@ def _quote(draft: _Draft) -> None:
 def _quote_of_gone(draft: _Draft) -> None:
     draft.words()
     person = draft.someone()
+    # The low bits are not the tag of the person: no post has this id.
     id_ = (person.id_of(person.k_before(draft.id) - 3) >> 22 << 22) + 77
     draft.refs.append(Ref("quoted", id_))
     draft.quote_link(person.username, id_)
@@ -753,6 +759,7 @@ def _edited(draft: _Draft) -> None:
     draft.say("(edited)")
     edits = 1 + draft.dice.below(4)
     draft.versions = (
+        # The plus binds tighter than the shift: each version is 41 s older than the next.
         *(draft.id - ((edits - number) * 41_000 + 17 << 22) for number in range(edits)),
         draft.id,
     )
@@ -820,6 +827,7 @@ _WRITERS: dict[Kind, Callable[[_Draft], None]] = {
 
 
 def _time(ms: int) -> str:
+    # strftime is slow, and thousands of posts share the text of a day.
     day, second = divmod(ms // 1000, 86_400)
     return _day(day) + _MINUTES[second // 60] + _SECONDS[second % 60]
 

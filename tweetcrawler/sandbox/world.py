@@ -89,8 +89,11 @@ class MadeWorld:
         self._floors: dict[str, int] = {}
         self._changes: dict[str, Changes] = {}
         self._renamed: dict[str, str] = {}
+        # A handle that its owner gave up is unknown until another one takes it.
         self._names_left: set[str] = set()
+        # The id of a post tells its author's tag, which several people may share.
         self._by_tag: dict[int, list[str]] = {}
+        # Others quote these people, so their posts are looked up before anybody asked for them.
         for name in self.public_names:
             self._remember(self.person(name))
 
@@ -187,6 +190,7 @@ class MadeWorld:
         """The ids above one id, oldest first."""
         made = self._own(person)
         added, deleted = _added_and_deleted(made, above, 2**63)
+        # pop() takes from the end; taking from the front would move all the others.
         added.reverse()
         k = max(made.first_k, made.k_before(above + 1) + 1)
         while k <= made.last_k:
@@ -231,6 +235,7 @@ class MadeWorld:
         k = self._k_of(made, id_)
         if k is None:
             raise LookupError(f"{id_} is no post of {person.username}")
+        # Not kept: a timeline reads a post once, and would push out those that many refer to.
         return self._posts.get(id_) or write(self, made, k, id_)
 
     def written(self, person: MadePerson, k: int) -> Post:
@@ -248,6 +253,7 @@ class MadeWorld:
                     self.written(person, k) if k >= 0 else write(self, person, k, id_)
                 )
             after = next(self.oldest_first(person, id_), None)
+            # X lets a post be edited for an hour, so its older versions lie within one.
             if after is not None and ms_of_id(after) - ms_of_id(id_) < 3_600_000:
                 post = self.tweet_of(person, after)
                 if id_ in post.versions:
@@ -298,6 +304,7 @@ class MadeWorld:
         """The number-th follower (or followed account), newest first; nobody comes twice."""
         made = self._own(person)
         offset = made.salt + (7 if following else 0)
+        # The sequence repeats after nine million, four times as many as the most followed have.
         sign = (number * 1_103_515_245 + offset) % 36**6
         letters = ""
         for _ in range(6):
@@ -328,6 +335,7 @@ class MadeWorld:
         for number in range(count):
             id_ = lowest_id(now_ms - (count - 1 - number) * 1000) | person.tag
             while self._taken(person, changes, id_):
+                # The next millisecond: the tag in the bits below must stay.
                 id_ += 1 << 22
             ids.append(id_)
             changes.added[id_] = -1 - len(changes.added)
@@ -358,6 +366,7 @@ class MadeWorld:
         key = self.anyone(name).key
         self._people.put(key, self._made(key))
         self._remember(self.person(key))
+        # Everybody's, since posts of others name and quote this person.
         self._profiles.forget()
         self._posts.forget()
         self._floors.pop(key, None)
