@@ -108,6 +108,7 @@ class XError(TweetcrawlerError):
         self, message: str, *, rate: object | None = None, status: int | None = None
     ) -> None:
         super().__init__(message)
+        # `object` and not `windows.Rate`: that module stands above this one.
         self.rate = rate
         self.status = status
 
@@ -134,6 +135,7 @@ class CapReached(XError):
         message: str,
         *,
         reason: str = "cap",
+        # A guess for the case that X does not tell: a cap is tried again once a day.
         for_s: float = DAY_S,
         daily: bool = False,
         rate: object | None = None,
@@ -182,6 +184,7 @@ class XUnavailable(XError):
 
         What it refuses is free, what is lost on its way is not.
         """
+        # None: the connection ended after the request was sent, and X may have answered it.
         return not (self.unsent or self.unsold) and self.status in (None, 200)
 
     @property

@@ -64,6 +64,7 @@ class Lost:
 
     endpoint: str
     posts: int
+    # Whole millionths: sums of floats would drift from those that PostgreSQL keeps.
     micro_usd: int
     why: str
 
@@ -98,6 +99,7 @@ class LookedUp:
 
     state: str
     count: int
+    # Only these are named. Of the others, which may be millions, a number is enough.
     gone: tuple[Outcome, ...] = ()
 
 

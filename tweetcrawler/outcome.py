@@ -155,6 +155,7 @@ class Report(RunReport):
                 {k: int(v) if not isinstance(v, str) else v for k, v in row.items()}
                 for row in self.totals
             ],
+            # JSON has no pairs as keys.
             "refusals": {f"{who}: {what}": n for (who, what), n in self.refusals.items()},
             "counted": [list(pair) for pair in self.counted],
             "notes": list(self.notes),

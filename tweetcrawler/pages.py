@@ -22,6 +22,8 @@ class Bought:
     endpoint: str
     params: Mapping[str, str]
     credential: str
+    # Bytes, not the parsed answer: X adds keys that only a later version of this program will
+    # read, out of the stored pages.
     body: bytes
     posts: int = 0
     users: int = 0
@@ -58,7 +60,10 @@ class Batch:
 
     target: int | None
     bought: Bought
+    # Two writers that lock rows in different orders deadlock, and ON CONFLICT may not touch a
+    # row twice in one statement. Hence the order, and each id once.
     rows: Sequence[Mapping[str, Any]]
+    # A text: what was refused as an id need not be a number.
     refused: Sequence[tuple[str | None, str]] = ()
     covered: Range | None = None
     unreachable: Range | None = None

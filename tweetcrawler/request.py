@@ -111,6 +111,9 @@ class Requests:
                 self._lose(session, purchase, want, error)
             raise
         finally:
+            # After a page the sum stays set aside until the page is saved, in the same
+            # transaction. A process that is killed in between leaves the budget too small,
+            # never too large.
             if not purchase.may_have_cost:
                 budgets.take_back(purchase.id)
 
@@ -164,6 +167,7 @@ class Requests:
                 self._refused(session, permit, name, error, about)
                 continue
             finally:
+                # A refusal has the header Date, too.
                 self.x_ahead_s = client.ahead_s
             self._ledger.settle(session, permit, page.rate)
             return page, name
@@ -199,10 +203,14 @@ class Requests:
                 return
             raise error
         if isinstance(error, RequestRefused):
+            # X counts a 400 against the window. Without headers the permit stays taken until it
+            # turns.
             if rate is not None:
                 self._ledger.settle(session, permit, rate)
             self._tell_refusal(name, error, str(error))
             raise error
+        # The 429 of a monthly cap names no reset, or one that has passed. Only X's own count of
+        # usage tells the day on which the cap turns.
         if isinstance(error, CapReached) and error.reason == "cap" and not error.daily:
             error.for_s = self._until_cycle_turns(session, permit.credential) or error.for_s
         sentence = self._ledger.refused(session, permit, error, again=about in self._troubled)
@@ -226,6 +234,8 @@ class Requests:
     def usage(self, session: Session, number: int) -> Page:
         """X's own count of the posts of one app's project, as a page of the run."""
         credential = self._job.credentials[number]
+        # A ledger of its own, with this credential alone: the count is that of one app's
+        # project, so no other may answer.
         ledger = Ledger([credential], own=0, since=self._job.since)
         permit = ledger.reserve(session, USAGE, APP)
         try:
@@ -297,6 +307,8 @@ class Purchase:
         self.units = units
         self.what = what
         self.tariff = tariff
+        # Made here and not by PostgreSQL: when the answer to a COMMIT is lost, the page is
+        # saved again under the same id, which changes nothing.
         self.id = uuid.uuid4()
         self.credential = ""
         self.may_have_cost = False

@@ -75,6 +75,8 @@ class File(Stream):
         return self.bytes_read - len(self._ahead)
 
     def _read(self) -> bytes:
+        # A read of a pipe blocks until something comes, and Python starts it again after a
+        # signal: an end that was asked for would wait for data.
         while not self.seekable and not select.select([self.file], [], [], 0.2)[0]:
             if self._stopping():
                 raise Stopped
@@ -103,6 +105,7 @@ class _Unpacker(Protocol):
 
 class _Zlib:
     def __init__(self) -> None:
+        # 31: with the header and the checksum of gzip, which zlib then verifies.
         self._inner = zlib.decompressobj(wbits=31)
 
     @property
@@ -118,6 +121,8 @@ class _Zlib:
             piece = self._inner.decompress(data, PIECE_BYTES)
             yield piece
             data = self._inner.unconsumed_tail
+            # A full piece may have been cut off: zlib can hold more although its input is used
+            # up.
             if not data and len(piece) < PIECE_BYTES:
                 return
 
@@ -176,6 +181,7 @@ _PACKINGS: Final = (
     _Packing("gzip", re.compile(rb"\x1f\x8b"), _Zlib),
     _Packing("bzip2", re.compile(rb"BZh[1-9]"), lambda: _Limited(bz2.BZ2Decompressor)),
     _Packing("xz", re.compile(rb"\xfd7zXZ\x00"), lambda: _Limited(lzma.LZMADecompressor)),
+    # Some tools (pzstd) begin with a skippable frame, for which zstd has sixteen marks.
     _Packing("zstd", re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"), _Zstd),
 )
 _MAGIC_BYTES = 6
@@ -204,6 +210,7 @@ def _unpacked(stream: Stream, packing: _Packing) -> Iterator[bytes]:
                 block = block.lstrip(b"\x00")  # filled up to the block of a tape
                 if not block:
                     break
+                # A block may end inside the first bytes of the next stream.
                 if len(block) < _MAGIC_BYTES:
                     block += stream.block()
                 if not packing.begins.match(block):

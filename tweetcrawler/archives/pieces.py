@@ -124,6 +124,8 @@ def _is_plainly_v2(found: dict[str, Any]) -> bool:
     )
 
 
+# Keys that MongoDB, 4CAT, X's errors, Zeeschuimer and X's direct messages put beside those of a
+# post.
 _OF_OTHERS: Final = {"_id", "author_user", "resource_id", "source_platform", "event_type"}
 
 
@@ -147,6 +149,7 @@ def _of_page(found: dict[str, Any]) -> Piece:
     """A page with a post among its data is one of posts; of others the first element tells."""
     data = found["data"]
     elements = data if isinstance(data, list) else [data]
+    # X leaves `data` out of an empty page. Tools that rewrite pages put null or an empty list.
     if data is None or data == []:
         return Piece(PAGE_OF_ERRORS if found.get("errors") else EMPTY_PAGE)
     posts = [each for each in elements if _may_be_a_post(each)]
@@ -187,6 +190,8 @@ _OBJECTS: Final[dict[str, str]] = {
     **{
         name: name.replace("_", " ")
         for name in (
+            # Notices of the streams of v1.1, which stand between the posts wherever a stream
+            # was stored.
             "delete",
             "scrub_geo",
             "limit",
@@ -222,6 +227,7 @@ _PAGES: Final[dict[str, str]] = {
     "event_type": "page of direct messages",
     "username": "page of users",
     "trend_name": TRENDS,
+    # X speaks two vocabularies at the same URL: of tweets, and since 2026 of posts.
     "tweet_count": "page of counts",
     "post_count": "page of counts",
     "value": "page of rules",
@@ -260,6 +266,7 @@ def _by_keys(found: dict[str, Any], kinds: dict[str, str]) -> Piece:
 
 
 def _keys_of(found: dict[str, Any]) -> str:
+    # ascii() shows control characters as escapes, so that no foreign file steers the terminal.
     keys = ", ".join(ascii(key)[1:-1][:30] for key in list(found)[:8])
     return (
         f"it is an object with the keys {keys}, which is nothing that X writes"

@@ -56,6 +56,8 @@ def _begun(session: Session, run: int) -> ImportState:
     """How far an earlier reading came; the beginning when it came to the end."""
 
     def begin(again: bool) -> ImportState:
+        # The version stands where a file has its hash: after an upgrade, whose rules may be
+        # others, the reading begins from the start.
         return session.begin_import(
             run, STORED_PAGES, size=0, fingerprint=__version__, head=__version__, again=again
         )

@@ -325,6 +325,8 @@ def _parsed(lines: Iterator[_Line], name: str) -> Iterator[Document]:
             if type(value) is not int or not _is_length(whole, lines, given_back):
                 yield Document(end, number, value, "", whole, name)
             continue
+        # U+001E begins a text in JSON Text Sequences (RFC 7464); NULs are what some file
+        # systems leave at the end of a file when the power fails.
         bare = whole.strip(b" \t\r,\x00\x1e\xef\xbb\xbf")
         if bare in (b"[", b"]"):
             continue
@@ -339,6 +341,7 @@ def _parsed(lines: Iterator[_Line], name: str) -> Iterator[Document]:
 
 def _is_length(whole: bytes, lines: Iterator[_Line], given_back: deque[_Line]) -> bool:
     """Whether a number is the length of the next line, which is looked at and given back."""
+    # X's streams of v1.1 wrote the length before each post if asked to. An id is longer.
     if len(whole) > 9:
         return False
     if not given_back and (following := next(lines, None)):

@@ -59,6 +59,8 @@ def run(setup: Setup, values: Values) -> int:
         report = opened.run(lookups.work(blocks(ids, endpoints.IDS_A_LOOKUP), refreshing))
         report.bad_lines = bad.count
         if bad.count:
+            # A line that was passed over is a post that is missing, though every request went
+            # well.
             report.exit_code = max(report.exit_code, 1)
         return opened.told(report)
 

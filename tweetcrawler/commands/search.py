@@ -53,6 +53,7 @@ def run(setup: Setup, values: Values) -> int:
     from tweetcrawler.walk import Reach
     from tweetcrawler.work import counts, searches
 
+    # Before the keys are asked for: a fault in the file is told at once.
     queries = read_queries(values.queries, values.queries_file)
     reach = Reach(values.archive, values.bounds)
     with setup.asking_x() as opened:

@@ -85,6 +85,8 @@ def _next_level(setup: Setup, database: Database, values: Values) -> bool:
             setup.front.say(handle)
     elif found:
         level = handles.level_of(file) + 1 if file.exists() else 1
+        # The file is replaced before it is crawled: its first line tells the level, and a run
+        # that is killed goes on with the same handles.
         handles.replace_handles(file, [handle for handle, _ in found], level=level, by=values.by)
         setup.front.say(
             f"level {level}: {len(found):,} handles in {file}; the old ones are in {file.name}.bk"

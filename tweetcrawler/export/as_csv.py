@@ -41,6 +41,8 @@ def write(
     for batch in rows:
         count += len(batch)
         if guards:
+            # By column, as the guard depends on the type: one look at it for a batch and not
+            # for each cell.
             cells = zip(*batch, strict=True)
             guarded = [
                 [None if value is None else guard(value) for value in values]
@@ -71,6 +73,7 @@ def _guard_of(column: Column) -> Callable[[str], str]:
     if column.is_list or column.kind not in ("id", "whole", "number"):
         return _guarded
     if column.kind == "id":
+        # Always for ids: Excel keeps 15 digits of a number, and ids have 19.
         return "'".__add__
     return lambda value: value if SHORT_NUMBER(value) else "'" + value
 

@@ -44,6 +44,8 @@ def write(file: IO[bytes], columns: Sequence[Column], rows: Rows) -> int:
         metadata={"pandas": _for_pandas(columns)},
     )
     count = 0
+    # zstd makes text smaller than Parquet's usual snappy does, and every reader of today has
+    # it.
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         for group in _groups(_arrow_batches(columns, schema, rows)):
             writer.write_table(pa.Table.from_batches(group))
@@ -78,6 +80,8 @@ def _arrow_batches(columns: Sequence[Column], schema: Any, rows: Rows) -> Iterat
         arrays = []
         for column, field, values in zip(columns, schema, zip(*batch, strict=True), strict=True):
             try:
+                # The type is given: left to itself pyarrow takes it from the values, and a
+                # batch of nothing but NULL would get another one than the rest.
                 arrays.append(pa.array(values, type=field.type))
             except pa.ArrowException:
                 raise ConfigurationError(

@@ -106,6 +106,7 @@ def _put_text(sheet: _Sheet, line: int, position: int, value: str) -> bool:
     """Writes text as text; says whether it had to be cut."""
     fits = len(value) <= _CELL_UNITS // 2 or len(value.encode("utf-16-le")) <= 2 * _CELL_UNITS
     if not fits:
+        # A cut through an emoji leaves half of a pair, which `ignore` drops.
         value = value.encode("utf-16-le")[: 2 * _CELL_UNITS].decode("utf-16-le", errors="ignore")
     if value.startswith("<r>") and value.endswith("</r>"):
         # XlsxWriter takes such text for markup of its own and would write it as it stands,

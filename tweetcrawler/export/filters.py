@@ -81,6 +81,7 @@ def _ids(value: str) -> list[int]:
 
 
 def _id(value: str) -> int:
+    # Refused here, since PostgreSQL's message on a bigint that is too large names no option.
     if not _ID.fullmatch(value.strip()) or int(value) > ID_MAX:
         raise _Refusal("an id: digits, below 2^63")
     return int(value)

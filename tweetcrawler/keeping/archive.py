@@ -113,6 +113,8 @@ def entry_of(manifest: Manifest) -> Entry:
 
 def next_step(entry: Entry, *, place: str, now: datetime, keep: timedelta) -> Step | None:
     """What a segment waits for: nothing, or the next step."""
+    # An upload that was not yet verified when the place was changed begins again at the new
+    # one.
     if entry.state == "closed" or (entry.state == "uploaded" and entry.place != place):
         return "upload"
     if entry.state == "uploaded":
@@ -217,6 +219,7 @@ class Archive:
     def _do(self, step: Step, entry: Entry, manifest: Manifest | None) -> None:
         data = self._folder / (entry.name + DATA)
         if step == "drop":
+            # It is gone already when a kill came between this and the note in the ledger.
             data.unlink(missing_ok=True)
             return
         if manifest is None:
@@ -254,6 +257,8 @@ def locked_for_archive(folder: Path) -> Iterator[None]:
     """
     descriptor = os.open(folder / ".archive.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     try:
+        # The kernel frees a flock when its process ends, however it ends. Close-on-exec, since
+        # a child with the descriptor would hold the lock longer than this process.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:

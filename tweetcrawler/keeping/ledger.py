@@ -91,6 +91,8 @@ class SqlLedger:
 
     def record(self, entry: Entry) -> None:
         """See `Ledger`."""
+        # Read before the transaction: it may be run again after a lost connection, and a
+        # segment takes a while to unpack.
         held = self._pages_of(entry) if entry.state == "verified" else []
 
         def work(connection: Any) -> None:

@@ -16,6 +16,8 @@ import orjson
 
 from tweetcrawler.errors import ConfigurationError
 
+# Grows with every new key. An older program takes an unknown key for damage; by this number it
+# can say what is to be done instead.
 FORMAT = 1
 DATA = ".jsonl.zst"
 MANIFEST = ".manifest.json"
@@ -61,6 +63,7 @@ class Manifest:
     last_at: str | None
     raw_bytes: int
     file_bytes: int
+    # Another version of zstd makes other bytes of the same lines, so each has its hash.
     raw_sha256: str
     sha256: str
     position: int | None = None
@@ -70,6 +73,7 @@ class Manifest:
     def to_json(self) -> bytes:
         """The text of the manifest's file."""
         whole = {"what": _MARK, "format": FORMAT, **asdict(self)}
+        # Indented for people: it may be all that tells of a segment when this program is gone.
         return orjson.dumps(whole, option=orjson.OPT_INDENT_2) + b"\n"
 
 
@@ -124,6 +128,8 @@ def chain_faults(manifests: Iterable[Manifest]) -> list[str]:
 
 
 def _faults_of(chain: Sequence[Manifest]) -> list[str]:
+    # A segment names the one before it by the file of that day, which may have been written
+    # again since, without deleted posts.
     known = {one.sha256 for one in chain}.union(*(one.replaces for one in chain))
     faults = [
         f"segment {one.previous.name} is missing, {one.name} follows it: "

@@ -72,6 +72,8 @@ class _Held:
     def __init__(self, source: BinaryIO) -> None:
         self._frames: list[bytes] = []
         self._where: dict[str, int] = {}
+        # The frames stay compressed. Pages come nearly in their order, so that one that is
+        # unpacked serves many.
         self._last: tuple[int, dict[str, bytes]] = (-1, {})
         for at, (frame, raw) in enumerate(whole_frames(source)):
             self._frames.append(frame)

@@ -107,6 +107,8 @@ class Restorer:
     def _restore_block(self, block: Sequence[KeptPage], manifest: Manifest, done: Restored) -> None:
         ids = [UUID(page.id) for page in block]
         stored = {str(one): at for one, at in self._rows(_STORED, {"ids": ids})}
+        # A page that was saved but not yet dated back has the time of the restore: it is saved
+        # again, which changes nothing.
         missing = [page for page in block if stored.get(page.id) != page.fetched_at]
         for page in missing:
             self._save(page, self._run(manifest.node, page))
@@ -156,6 +158,8 @@ class Restorer:
         names = page.params.get("usernames", "").lower().split(",")
         mine = self._session.claim_handles(names, _OWNER)
         found, absent, _ = answers.resolved(page, names)
+        # An absent handle rests from the day on which X was asked, not from that of the
+        # restore.
         asked_s = datetime.now(UTC).timestamp() - page.server_time_s
         self._session.save_users(
             run,

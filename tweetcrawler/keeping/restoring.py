@@ -31,6 +31,7 @@ class Catalog:
         self.faults: list[str] = []
         self.all_manifests = found = list(self._manifests())
         self.faults += chain_faults(found)
+        # A rewriting that was killed leaves the old segment beside its new one.
         replaced = {sha256 for one in found for sha256 in one.replaces}
         self.manifests = sorted(
             (one for one in found if one.sha256 not in replaced),
@@ -55,6 +56,7 @@ class Catalog:
             one
             for one in self.manifests
             if one.kind == kind
+            # Without times nothing tells that it has no line of the span: it is looked through.
             and (since is None or one.last_at is None or _time(one.last_at) >= since)
             and (until is None or one.first_at is None or _time(one.first_at) < until)
         ]
@@ -82,6 +84,7 @@ class Catalog:
             with path.open("rb") as file:
                 yield from lines_of(file)
         finally:
+            # One segment at a time on the disk: a place may hold more than fits.
             path.unlink(missing_ok=True)
 
     def pages(

@@ -64,6 +64,8 @@ def rewrite(session: Doing, folder: Path, posts: Collection[int]) -> Rewritten:
     folders = sorted(one for one in named if one.is_dir())
     with ExitStack() as held:
         for one in folders:
+            # All locks before any work: a call that cannot have one leaves everything as it
+            # was.
             held.enter_context(locked_for_archive(one))
             _close_open(one)
         rows = session.do(lambda connection: connection.execute(_PLACES).fetchall())
@@ -149,6 +151,7 @@ class _Rewriter:
         for manifest in manifests:
             if not (folder / (manifest.name + DATA)).exists():
                 continue
+            # In the folder itself, since a rename is atomic only inside one file system.
             with TemporaryDirectory(dir=folder, prefix=".rewriting-") as name:
                 own = Path(name)
                 shutil.copyfile(folder / (manifest.name + DATA), own / (manifest.name + DATA))

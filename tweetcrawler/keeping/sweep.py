@@ -50,6 +50,7 @@ Way: TypeAlias = Literal["delete", "blank", "mark"]
 
 _DIALECT = dialect_of_psycopg.dialect()  # type: ignore[no-untyped-call] # as in SQLAlchemy
 _IDS: ColumnElement[Any] = bindparam("ids", type_=postgresql.ARRAY(BigInteger))
+# Locked together until their transaction ends, so they are few.
 _PAGES_AT_ONCE = 50
 # Columns of a retweet's row that say nothing of the post that it repeats.
 _OWN = ("id", "tweet_from", "created_at", "origin_device", "retweeted_status_id")
@@ -80,10 +81,13 @@ def bury(session: Doing, ids: Collection[int], request: Request) -> None:
     inserted = postgresql.insert(crawl_tombstone)
     statement = inserted.on_conflict_do_update(
         index_elements=["tweet_id"],
+        # A post that is asked for again is swept again: an import may have brought it back.
         set_={"done_at": null(), "asked_at": func.clock_timestamp()},
     )
 
     def work(connection: Any) -> None:
+        # Only the names are used of this; the values go by executemany, which psycopg
+        # pipelines.
         text, _ = _compiled(statement.values(dict.fromkeys(rows[0])))
         with connection.cursor() as cursor:
             cursor.executemany(text, rows)
@@ -130,6 +134,8 @@ def _statements(posts: str, way: Way) -> Mapping[str, ClauseElement]:
     repeated = {name: null() for name in COLUMNS if name not in _OWN and "count" not in name}
     found: dict[str, ClauseElement] = {
         "texts repeated by other rows": update(own)
+        # PostgreSQL writes a new version of a row even if nothing in it changes. Rows that were
+        # emptied before are therefore left alone.
         .where(own.c.retweeted_status_id == any_(_IDS), own.c.text.is_not(None))
         .values(repeated)
     }
@@ -165,6 +171,7 @@ def _some_pages(
 ) -> tuple[int, tuple[datetime, UUID] | None]:
     chosen = select(_PAGES.c.id, _PAGES.c.fetched_at, _PAGES.c.body)
     chosen = chosen.order_by(_PAGES.c.fetched_at, _PAGES.c.id).limit(_PAGES_AT_ONCE)
+    # A page without a body has it in a segment, which is rewritten apart, or never kept one.
     chosen = chosen.where(_PAGES.c.body.is_not(None)).with_for_update()
     if after is not None:
         chosen = chosen.where(tuple_(_PAGES.c.fetched_at, _PAGES.c.id) > tuple_(*after))
@@ -198,6 +205,7 @@ def _finish(
         reference=reference,
         ids_count=len(ids),
         tables=orjson.dumps(dict(counts)).decode(),
+        # The audit can prove which posts went, and does not keep their ids.
         ids_sha256=hashlib.sha256("\n".join(map(str, ids)).encode()).hexdigest(),
     )
     _run(connection, audit)

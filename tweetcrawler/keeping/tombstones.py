@@ -100,6 +100,8 @@ def blanked(
                     "previous",
                 )
             },
+            # All earlier files, not the last one alone: the next segment of the chain names the
+            # file that stood there when it was closed.
             replaces=(*manifest.replaces, manifest.sha256),
         )
     finally:
@@ -136,6 +138,7 @@ def _changed_line(
         return change(text)
     page = page_of(text)
     body, count = change(page.body)
+    # A line in which nothing was blanked stays byte for byte as it was written.
     if not count:
         return text, 0
     made = KeptPage(page.id, page.fetched_at, page.endpoint, page.facts, page.params, body)

@@ -34,6 +34,7 @@ _SECRET = re.compile(
 _NAME = re.compile(r"[A-Za-z0-9._ -]{1,40}")
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 _SPACE_AT_QUOTE = re.compile(r'(?:(?<=,)|\A)[ \t]+(?=")|(?<=")[ \t]+(?=,|\Z)')
+# Not splitlines(): that ends lines at form feeds and at U+2028, too.
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
@@ -111,6 +112,7 @@ def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
                 f"{path}, line {number}: this is too long for keys; check the file."
             )
         try:
+            # The module csv takes a quote that follows a space for a part of the value.
             cells = next(csv.reader([_SPACE_AT_QUOTE.sub("", line)], strict=True))
         except csv.Error as error:
             unclosed = "unexpected end" in str(error)
@@ -191,6 +193,8 @@ def _merged(
     """
     kept: dict[str, tuple[int, Credential]] = {}
     bearers: dict[Secret, str] = {}
+    # Rows with keys come first, as only they tell whose app a lone bearer token belongs to. The
+    # sort is stable, so the first row of the file still counts.
     for line, each in sorted(found, key=lambda row: row[1].consumer_key is None):
         identity = each.user_fingerprint or each.app_fingerprint
         if each.bearer_token:

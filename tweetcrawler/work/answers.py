@@ -28,6 +28,8 @@ def resolved(page: Page, names: Sequence[str]) -> tuple[list[Found], list[Absent
     found = []
     for user in page.data:
         handle = str(user.get("username") or "").lower()
+        # X answers with the spelling of the owner, whatever was asked, and may give back a user
+        # whom nobody asked for.
         if handle in wanted and str(user.get("id")).isdecimal():
             wanted.discard(handle)
             username = trouble.cleaned(str(user["username"]))
@@ -113,6 +115,8 @@ def metrics(page: Page, ids: set[int]) -> list[Metrics]:
 
 def is_id(text: str) -> bool:
     """Whether a text is an id that PostgreSQL's int8 holds."""
+    # isdecimal() takes the digits of other scripts, as int() does, and int() refuses texts of
+    # more than 4,300 digits: the length is looked at first.
     return text.isdecimal() and len(text) < 20 and 0 < int(text) < 2**63 - 1
 
 
@@ -131,6 +135,7 @@ def _metrics_of(tweet_id: int, counts: object) -> Metrics:
 
 def _count(value: object) -> int | None:
     """A count that PostgreSQL's int8 holds."""
+    # true is an int to Python, and would count as one.
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
         return value
     return None

@@ -73,6 +73,8 @@ def _to_the_end(worker: Worker, counting: Counting, chunk: Chunk) -> Counting:
     endpoint = _endpoint_of(worker)
     with worker.session() as session:
         while True:
+            # Each page is a month of the archive: a query since 2006 takes over two hundred
+            # requests.
             if worker.stopping():
                 raise Stopping
             with worker.requests.buying(
@@ -84,6 +86,8 @@ def _to_the_end(worker: Worker, counting: Counting, chunk: Chunk) -> Counting:
             worker.tell(PageRead(purchase.credential))
             posts = counting.posts + answers.total(page)
             counting = replace(counting, posts=posts, token=page.next_token)
+            # What was counted goes along with the token: an interrupted query is not paid for
+            # twice.
             chunk.at_hand = [counting]
             if counting.token is None:
                 return counting

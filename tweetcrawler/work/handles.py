@@ -92,6 +92,7 @@ def _look_up(
 ) -> list[Target]:
     buying = worker.requests.buying(session, USERS_BY, len(unknown), what="users")
     with buying as purchase:
+        # The budget may pay for fewer users than X would look up at once.
         chunk.postpone(unknown[purchase.units :])
         chunk.at_hand = names = _claimed(worker, session, unknown[: purchase.units], chunk)
         if not names:
@@ -106,6 +107,8 @@ def _look_up(
     session.save_users(worker.job.run, purchase.bought, found, absent, rest_s=worker.rest_s)
     worker.tell(PageRead(purchase.credential))
     if open_:
+        # Claims that were answered went with the users that were saved. These are free again,
+        # so that another process need not wait for their end.
         session.release(worker.owner)
         for handle, why in open_.items():
             chunk.postpone([handle], RETRY_S, why)

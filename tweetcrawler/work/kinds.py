@@ -118,6 +118,8 @@ class Worker:
 
     def _give_back(self) -> None:
         try:
+            # Not waiting for a database that is away: the permits come back by themselves when
+            # their window turns.
             with self.job.sink.session(stopping=lambda: True) as session:
                 self.requests.give_back(session)
         except TweetcrawlerError as error:
@@ -156,6 +158,7 @@ class Chunk:
     def try_again(self, error: XUnavailable) -> None:
         """Leaves the units at hand for later, since X gave no answer for them."""
         if self.at_hand:
+            # A kind that halves its request knows better how often the answer was lost.
             lost = max(error.times_lost, error.is_lost)
             self._later.append(Later(self.at_hand, RETRY_S, str(error), error.moved, lost))
 
@@ -187,6 +190,8 @@ def _in_parts(
     for position, part in enumerate(parts):
         chunk.at_hand = part
         try:
+            # Looked at between units and never inside one: a page that was paid for is saved
+            # first.
             if worker.stopping():
                 raise Stopping
             step(part, chunk)

@@ -57,6 +57,7 @@ __all__ = [
 ]
 
 FORMATS: Final[tuple[Format | Refusal, ...]] = (
+    # Ours comes first: it is known by all of its keys, the others by a few.
     own.FORMAT,
     v2.FOURCAT_ERROR,
     v2.FOURCAT,
@@ -70,6 +71,7 @@ FORMATS: Final[tuple[Format | Refusal, ...]] = (
     apify.FORMAT,
     account.NO_AUTHOR,
     academic.INCLUDES,
+    # Before v1 and v2, whose signs are keys that posts of other sites have as well.
     *foreign.OBJECTS,
     v1.FORMAT,
     v2.FORMAT,

@@ -22,6 +22,7 @@ def _fits(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     inner = value.get("tweet", value)
+    # Newer downloads wrap each tweet in an object. None of them repeats the author in it.
     return isinstance(inner, dict) and "id_str" in inner and "user" not in inner
 
 
@@ -33,6 +34,7 @@ def account_beside(path: str) -> str | None:
 
 def author_of(value: Any) -> Thing | None:
     """The author as v1.1 writes a user, from the value in account.js; None if it has none."""
+    # account.js holds a list with one account in it.
     if isinstance(value, list):
         value = value[0] if value else None
     if not isinstance(value, dict) or not isinstance(at("account.username")(value), str):

@@ -42,6 +42,7 @@ WORDS: Final = Words(
         each("entities.media", "media_url_https"),
         each("media"),
     ),
+    # The entities are X's own, in the words of v1.1; only what stands around them is renamed.
     mention_ids=each("entities.user_mentions", "id_str"),
     mention_names=each("entities.user_mentions", "screen_name"),
     origin_device=at("source"),

@@ -44,6 +44,8 @@ class DatabaseFormat:
         """All posts after an id. **Errors**: TweetcrawlerError if the file is damaged."""
         try:
             with closing(_opened(path)) as database:
+                # By key: with OFFSET SQLite would step over all earlier rows again for each
+                # batch.
                 while found := database.execute(self.query, (after, BATCH)).fetchall():
                     after = found[-1]["id"]
                     yield Batch(self._flattened(found, score), after)
@@ -83,6 +85,8 @@ _TWITTER_TO_SQLITE: Final = """
     LEFT JOIN users original_users ON original_users.id = original.user
     WHERE tweets.id > ? ORDER BY tweets.id LIMIT ?
 """
+# The pictures of a retweet hang on the post that it repeats. They come as JSON, since SQLite
+# has no arrays.
 _MEDIA: Final = """(
                SELECT json_group_array(media.media_url_https)
                FROM media_tweets JOIN media ON media.id = media_tweets.media_id
@@ -130,6 +134,7 @@ DATABASES: Final = (
         _WORDS,
     ),
     DatabaseFormat(
+        # twclient keeps the answers of v1.1 as they came, so these need no table of words.
         "twclient",
         {"tweet": frozenset({"tweet_id", "api_response"})},
         """
@@ -146,6 +151,7 @@ def database_format(path: Path) -> DatabaseFormat | None:
     """Whose database a file is; None for another one, or for no database of SQLite."""
     try:
         with closing(_opened(path)) as database:
+            # SQLite reads nothing when it opens a file. A file of another kind fails only here.
             return next((form for form in DATABASES if _has(database, form.needs)), None)
     except sqlite3.Error:
         return None
@@ -155,6 +161,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     # Nothing of it is changed. Where no log of changes lies beside it, no lock is put there,
     # so that a file in a folder that cannot be written to is read, too.
     still = "" if Path(f"{path}-wal").exists() else "&immutable=1"
+    # quote(), since a ? or # in the path would end it and begin the options of the URI.
     database = sqlite3.connect(f"file:{quote(str(path))}?mode=ro{still}", uri=True)
     database.row_factory = sqlite3.Row
     return database
@@ -162,6 +169,8 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 def _has(database: sqlite3.Connection, needs: dict[str, frozenset[str]]) -> bool:
     for table, columns in needs.items():
+        # As a function the pragma takes a parameter, which the statement does not. For a table
+        # that is not there it gives no rows, and no error.
         found = database.execute("SELECT name FROM pragma_table_info(?)", (table,))
         if not columns <= {name for (name,) in found}:
             return False

@@ -88,6 +88,8 @@ class Words:
         if tweet_id is None:
             raise NotStorable("it has no id")
         original = as_thing(self.retweeted(thing))
+        # X cuts the text and entities of a retweet at 140 characters; the retweeted post has
+        # all.
         whole = thing if original is None or not self._text(original) else original
         names, ids = self._mentions(thing, original if whole is original else None)
         urls = as_list(self.urls(whole))
@@ -119,6 +121,8 @@ class Words:
             "sentiment": None,
         }
         row |= self._nested(original, urls) if original is not None else self._flat(thing)
+        # The sentiment comes from a list of English words. For other languages its number would
+        # mean nothing.
         if score is not None and row["text"] is not None and self.lang(thing) == "en":
             row["sentiment"] = round(score(row["text"]), 4)
         return row

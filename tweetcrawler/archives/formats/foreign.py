@@ -24,6 +24,7 @@ def _is_telegram(value: Thing) -> bool:
 
 def _is_mastodon(value: Thing) -> bool:
     account = value.get("account")
+    # `acct` (name@server) is a key of Mastodon's API alone.
     return isinstance(account, dict) and "acct" in account
 
 
@@ -69,6 +70,8 @@ TABLES: Final = (
 )
 
 _UNPACK = "unpack it first"
+# The marks by which file(1) knows these, too. lz4 has two: that of its frames, and the older
+# one that the Linux kernel uses for its images.
 _HEADS: Final[tuple[tuple[bytes, str, str], ...]] = (
     (b"7z\xbc\xaf\x27\x1c", "7z", f"{_UNPACK}, with 7z x"),
     (b"\x04\x22\x4d\x18", "lz4", f"{_UNPACK}, with lz4 -d"),

@@ -18,6 +18,7 @@ def _retweeted(*names: str) -> Read:
     inner = cell(*names)
 
     def read(thing: Thing) -> str | None:
+        # Hydrator has no such column: there a post in these columns is a retweeted one.
         kind = thing.get("tweet_type", "retweet")
         return inner(thing) if kind == "retweet" else None
 

@@ -120,6 +120,8 @@ _BARE, _QUOTED = r'[^,{}"\\]*[^,{}"\\\s][^,{}"\\]*', r'"(?:[^"\\]|\\.)*+"'
 _LITERAL = re.compile(
     rf"\{{+(?:(?:{_BARE}|{_QUOTED})(?:\}}*,\{{*(?:{_BARE}|{_QUOTED}))*+)?\}}+", re.DOTALL
 ).fullmatch
+# NULL stands for an id that X did not tell, so that the ids and names of mentions keep their
+# places.
 _IDS_LITERAL = re.compile(r"\{(?:(?:[0-9]{1,19}|NULL)(?:,(?:[0-9]{1,19}|NULL))*+)?\}").fullmatch
 
 
@@ -155,6 +157,7 @@ def _number(value: Any) -> float | None:
             number = float(value)
         except ValueError:
             number = float("nan")
+        # NaN compares as false with every number, so it is refused here, too.
         if -1 <= number <= 1:
             return number
     raise NotStorable(f"sentiment is {shown(value)}, which is no number from -1 to 1")

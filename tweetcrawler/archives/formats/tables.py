@@ -50,6 +50,8 @@ class TableFormat:
         return gathered(things, lambda thing: self._row(thing, score), self.words.id)
 
     def _thing(self, header: Sequence[str], record: Cells) -> Thing:
+        # A delimiter that was not quoted shifts all cells behind it. Such a record is refused:
+        # a guess would put one column's values into another.
         if len(record) != len(header):
             return {_TORN: f"it has {len(record)} fields where the header has {len(header)}"}
         blanks = self.blanks
@@ -64,6 +66,7 @@ class TableFormat:
         return self.words.row(thing, score=score)
 
 
+# A NUL stands in no header that is read, so no column has this name.
 _TORN: Final = "\x00torn"
 
 
@@ -125,8 +128,10 @@ def records(lines: Iterable[str], delimiter: str = ",") -> Iterator[Record]:
     """
     field = _field(delimiter)
     waiting = iter(lines)
+    # A stack: the line that is read next is its last one.
     given_back: list[str] = []
     while (line := given_back.pop() if given_back else next(waiting, None)) is not None:
+        # Most lines have no quote, and a plain split is far quicker than the pattern.
         if '"' not in line:
             if line := line.removesuffix("\r"):
                 yield Record(_plain_cells(line, delimiter), 1)
@@ -161,6 +166,8 @@ def _until_quote(waiting: Iterator[str], given_back: list[str], room: int) -> li
 @lru_cache(8)
 def _field(delimiter: str) -> re.Pattern[str]:
     sep = re.escape(delimiter)
+    # The possessive quantifiers (Python 3.11) keep the pattern from going back through a cell
+    # of a megabyte in which a quote is missing.
     return re.compile(rf'(?:"([^"]*+(?:""[^"]*+)*+)"([^{sep}]*+)|(?!")([^{sep}]*+))({sep}|\Z)')
 
 
@@ -201,6 +208,7 @@ def header_of(lines: Sequence[str]) -> Header | None:
     The first line may be Excel's `sep=;`. A table of one column has no delimiter: a comma
     is as good as any.
     """
+    # Excel begins CSV in UTF-8 with a byte order mark.
     lines = [line.removeprefix("\ufeff") for line in lines[:3]]
     said = _SEP(lines[0]) if lines else None
     head = lines[1:2] if said else lines[:1]

@@ -48,6 +48,8 @@ def instant(sent: Any) -> datetime | None:
     if isinstance(sent, dict):
         inner = sent.get("$date")
         if isinstance(inner, dict):
+            # Canonical Extended JSON wraps the milliseconds once more; the relaxed form has a
+            # text.
             inner = inner.get("$numberLong")
         return _of_epoch(inner, 1000.0) if _is_number(inner) else instant_of_text(inner)
     if _is_number(sent):
@@ -77,6 +79,7 @@ def _read(sent: str) -> datetime | None:
         zone = {"Z": "+00:00", "UTC": "+00:00", "GMT": "+00:00"}.get(found["zone"], found["zone"])
         if zone is None:
             return None
+        # datetime ends at microseconds. Some tools write seven or nine digits.
         fraction = (found["fraction"] or "0")[:6].ljust(6, "0")
         clock = found["clock"] if found["clock"].count(":") == 2 else found["clock"] + ":00"
         return datetime.fromisoformat(f"{found['day']}T{clock}.{fraction}{zone}")

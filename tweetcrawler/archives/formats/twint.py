@@ -12,6 +12,7 @@ from tweetcrawler.archives.formats.fields import Read, Thing, Words, at
 from tweetcrawler.archives.formats.kinds import of_words
 from tweetcrawler.archives.formats.tables import TableFormat
 
+# Versions of twint name the counts in two ways.
 _COUNTS = ("likes_count", "retweets_count", "nlikes", "nretweets")
 
 
@@ -43,7 +44,9 @@ def _listed(key: str) -> Read:
     return read
 
 
+# Nearly all lists are plain names in single quotes: no parser need be started for those.
 _NAMES = re.compile(r"\[(?:'[^'\\]*'(?:, '[^'\\]*')*+)?\]").fullmatch
+# Python's parser takes stack for each bracket: a cell made of them could end the process.
 _LIST_MAX = 100_000
 
 
@@ -68,6 +71,7 @@ def _hashtags(thing: Thing) -> list[Any] | None:
 def _media(thing: Thing) -> list[Any] | None:
     photos: list[Any] | None = _listed("photos")(thing)
     thumbnail = thing.get("thumbnail")
+    # twint names no file of a film, only its first frame.
     if not photos and isinstance(thumbnail, str) and thumbnail:
         return [thumbnail]
     return photos

@@ -49,6 +49,7 @@ def problem(post: Any) -> str:
 
 
 def _is_id(value: Any) -> bool:
+    # Not isinstance: true and false are ints to Python.
     if type(value) is int:
         return 0 < value < 2**63
     return isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19
@@ -131,6 +132,8 @@ def _is_error_of_4cat(value: Thing) -> bool:
     # 4CAT makes posts of X's errors, with the moment of the request as their time.
     return "text" in value and (
         value.get("author_id") == "UNKNOWN"
+        # The types of X's errors are URLs. Their host moved from api.twitter.com to api.x.com,
+        # so only the path is looked at.
         or ("resource_id" in value and "/problems/" in str(value.get("type")))
     )
 

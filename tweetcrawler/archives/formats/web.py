@@ -17,6 +17,7 @@ from tweetcrawler.archives.formats.kinds import Format, Refusal, of_words
 from tweetcrawler.archives.formats.tables import TableFormat
 from tweetcrawler.flatten import Flattened, Refused
 
+# Zeeschuimer names the site that a post was taken from. X has had two.
 _SITES: Final = ("twitter.com", "x.com")
 
 
@@ -26,6 +27,8 @@ def _fits(value: Thing) -> bool:
 
 def _result(value: Any) -> Thing | None:
     """The object of the post, out of what was wrapped around it."""
+    # Four layers at most: `data`, `tweet_results`, `result`, and `tweet` around a post of
+    # limited visibility. Foreign JSON that nests deeper is given up here.
     for _depth in range(4):
         if not isinstance(value, dict):
             return None
@@ -57,9 +60,12 @@ def _status(result: Thing, depth: int = 0) -> Thing:
         status["user"] = user
     status.pop("retweeted_status", None)
     retweeted = _result(status.pop("retweeted_status_result", None))
+    # X nests a retweet once. A file made to nest further must not use up Python's stack.
     if retweeted is not None and depth == 0:
         status["retweeted_status"] = _status(retweeted, depth=1)
     note = at("note_tweet.note_tweet_results.result")(result)
+    # `full_text` of a long post ends after 280 characters. The note has the whole, with
+    # entities whose offsets fit that text and no other.
     if isinstance(note, dict) and isinstance(note.get("text"), str) and note["text"]:
         status["full_text"] = note["text"]
         if isinstance(entities := note.get("entity_set"), dict):
@@ -102,6 +108,8 @@ OTHER_SITE: Final = Refusal(
 
 # --- twitter-web-exporter without the raw objects ------------------------------------------------
 
+# Ids have had 15 digits and more since November 2010. A handle has at most 15 characters, and
+# hardly one is all digits.
 _ID = re.compile(r"[0-9]{15,19}").fullmatch
 
 

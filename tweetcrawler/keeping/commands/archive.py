@@ -85,6 +85,8 @@ def _archive(setup: Setup, place: Place, values: Values, database: Database) -> 
 
     folder = values.archive_folder
     with Stop() as stop, database.session() as session:
+        # Noted first: exports on other machines find the bodies by it, and have no such
+        # options.
         know_place(session, place.url, _options(values))
         writer = Writer(folder, PAGES, schema=newest_schema())
         try:
@@ -123,6 +125,7 @@ def _brought(setup: Setup, place: Place, values: Values, session: Session) -> in
 def _pause(stop: Callable[[], int | None]) -> int | None:
     until = time.monotonic() + _LOOKS_S
     while time.monotonic() < until and stop() is None:
+        # Short naps: a signal sets a flag only, and Python takes up an interrupted sleep again.
         time.sleep(0.2)
     return stop()
 

@@ -69,6 +69,8 @@ def run(setup: Setup, values: Values) -> int:
         database.session() as session,
     ):
         bury(session, ids, request)
+        # Pages that were on their way when the tombstones came are waited for. Those that are
+        # saved after that see the tombstones.
         database.wait_for_writers()
         counts = sweep(
             session,
