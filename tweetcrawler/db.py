@@ -127,12 +127,6 @@ class Database:
         config.attributes.update(database=self)
         command.upgrade(config, "head")
 
-    def query(self, statement: LiteralString) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """The column names and rows of a query."""
-        with self.connect() as connection:
-            cursor = connection.execute(statement)
-            return [column.name for column in cursor.description or ()], cursor.fetchall()
-
     @contextmanager
     def read(
         self,

@@ -62,9 +62,16 @@ def run(keep: Path | None, *, say: Say) -> int:
             return crawl.returncode
         for title, query in _QUERIES.items():
             say(f"\n{title}:{query}\n")
-            _say_answer(*Database(url).query(query), say=say)
+            _say_answer(*_answer(Database(url), query), say=say)
     say(_next_steps(keep, folder))
     return 0
+
+
+def _answer(database: Database, query: LiteralString) -> tuple[list[str], list[tuple[object, ...]]]:
+    """The column names and rows of a query."""
+    with database.connect() as connection:
+        cursor = connection.execute(query)
+        return [column.name for column in cursor.description or ()], cursor.fetchall()
 
 
 def _say_answer(names: list[str], rows: list[tuple[object, ...]], *, say: Say) -> None:
