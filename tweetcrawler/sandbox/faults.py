@@ -210,6 +210,14 @@ class Faults:
         return taken
 
 
+_TITLES = {
+    500: "Internal Server Error",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+
+
 def refusal(
     name: str, wanted: dict[str, Any], *, app: str, supported: list[str], token: str, subject: str
 ) -> Refusal:
@@ -219,13 +227,7 @@ def refusal(
         # The proxies before X answer in HTML when X itself is away.
         if wanted.get("html"):
             return Refusal(status, HTML, content_type="text/html; charset=utf-8")
-        titles = {
-            500: "Internal Server Error",
-            502: "Bad Gateway",
-            503: "Service Unavailable",
-            504: "Gateway Timeout",
-        }
-        body = problems.plain(status, titles.get(status, "Error"))
+        body = problems.plain(status, _TITLES.get(status, "Error"))
         return Refusal(status, body | {k: v for k, v in wanted.items() if k in ("title", "detail")})
     if name == "redirect":
         return Refusal(
