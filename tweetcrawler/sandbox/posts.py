@@ -172,17 +172,107 @@ def older_version(post: Post, id_: int) -> Post:
     return Post(id=id_, author=post.author, tweet=tweet, versions=post.versions)
 
 
-class _Draft:
-    """A tweet while it is written: text and entities grow together, so that every offset fits."""
+class _Text:
+    """A text while it is written: its entities grow with it, so that every offset fits."""
 
     __slots__ = (
-        "_annotations",
-        "_at",
-        "_cashtags",
-        "_hashtags",
-        "_mentions",
+        "_dice",
         "_parts",
-        "_urls",
+        "annotations",
+        "cashtags",
+        "end",
+        "hashtags",
+        "mentions",
+        "urls",
+    )
+
+    def __init__(self, dice: Dice) -> None:
+        self._dice = dice
+        self._parts: list[str] = []
+        self.end = 0
+        self.hashtags: list[dict[str, Any]] = []
+        self.cashtags: list[dict[str, Any]] = []
+        self.mentions: list[dict[str, Any]] = []
+        self.urls: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+
+    # X escapes <, > and & in texts, and counts the offsets of entities in code points of the
+    # escaped text, ends exclusive.
+    def say(self, text: str, gap: str = " ") -> int:
+        """Appends text (already escaped) and gives the place where it begins."""
+        if self.end:
+            text = gap + text
+            start = self.end + len(gap)
+        else:
+            start = 0
+        self._parts.append(text)
+        self.end += len(text)
+        return start
+
+    def tag(self, tag: str, gap: str = " ") -> None:
+        start = self.say("#" + tag, gap)
+        self.hashtags.append({"start": start, "end": self.end, "tag": tag})
+
+    def cash(self, tag: str) -> None:
+        start = self.say("$" + tag)
+        self.cashtags.append({"start": start, "end": self.end, "tag": tag})
+
+    def mention(self, person: MadePerson) -> None:
+        start = self.say("@" + person.username)
+        self.mentions.append(
+            {"start": start, "end": self.end, "username": person.username, "id": str(person.id)}
+        )
+
+    def named(self, name: str, kind: str) -> None:
+        start = self.say(name)
+        self.annotations.append(
+            {
+                "start": start,
+                # The only entity whose end is inclusive.
+                "end": self.end - 1,
+                "type": kind,
+                "normalized_text": name,
+                "probability": 0.4 + self._dice.below(6000) / 10000,
+            }
+        )
+
+    def link(self, expanded: str, shown: str, **more: Any) -> None:
+        dice = self._dice
+        # The codes of t.co have ten signs. Drawn in pairs they take half as many throws.
+        code = "".join([_PAIRS[dice.below(3844)] for _ in range(5)])
+        start = self.say("https://t.co/" + code)
+        self.urls.append(
+            {
+                "start": start,
+                "end": self.end,
+                "url": "https://t.co/" + code,
+                "expanded_url": expanded,
+                "display_url": shown,
+                **more,
+            }
+        )
+
+    def entities(self) -> dict[str, Any]:
+        return {
+            name: found
+            for name, found in (
+                ("hashtags", self.hashtags),
+                ("cashtags", self.cashtags),
+                ("mentions", self.mentions),
+                ("urls", self.urls),
+                ("annotations", self.annotations),
+            )
+            if found
+        }
+
+    def __str__(self) -> str:
+        return "".join(self._parts)
+
+
+class _Draft:
+    """A tweet while it is written."""
+
+    __slots__ = (
         "answered",
         "dice",
         "extra",
@@ -200,6 +290,7 @@ class _Draft:
         "refs",
         "shown_from",
         "shown_to",
+        "text",
         "versions",
     )
 
@@ -211,6 +302,7 @@ class _Draft:
         self.kind = kind_of(person, k)
         self.ms = (id_ >> 22) + SNOWFLAKE_EPOCH_MS
         self.dice = Dice(b"%d post %d" % (person.salt, k))
+        self.text = _Text(self.dice)
         self.lang = "en"
         self.extra: dict[str, Any] = {}
         self.refs: list[Ref] = []
@@ -222,79 +314,10 @@ class _Draft:
         self.versions: tuple[int, ...] = ()
         self.shown_from = 0
         self.shown_to: int | None = None
-        self.begin()
-
-    def begin(self) -> None:
-        self._parts: list[str] = []
-        self._at = 0
-        self._hashtags: list[dict[str, Any]] = []
-        self._cashtags: list[dict[str, Any]] = []
-        self._mentions: list[dict[str, Any]] = []
-        self._urls: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
-
-    # -- pieces of text ---------------------------------------------------
-
-    # X escapes <, > and & in texts, and counts the offsets of entities in code points of the
-    # escaped text, ends exclusive.
-    def say(self, text: str, gap: str = " ") -> int:
-        """Appends text (already escaped) and gives the place where it begins."""
-        if self._at:
-            text = gap + text
-            start = self._at + len(gap)
-        else:
-            start = 0
-        self._parts.append(text)
-        self._at += len(text)
-        return start
-
-    def tag(self, tag: str, gap: str = " ") -> None:
-        start = self.say("#" + tag, gap)
-        self._hashtags.append({"start": start, "end": self._at, "tag": tag})
-
-    def cash(self, tag: str) -> None:
-        start = self.say("$" + tag)
-        self._cashtags.append({"start": start, "end": self._at, "tag": tag})
-
-    def mention(self, person: MadePerson) -> None:
-        start = self.say("@" + person.username)
-        self._mentions.append(
-            {"start": start, "end": self._at, "username": person.username, "id": str(person.id)}
-        )
-        self.mentioned.append(person.key)
-
-    def named(self, name: str, kind: str) -> None:
-        start = self.say(name)
-        self._annotations.append(
-            {
-                "start": start,
-                # The only entity whose end is inclusive.
-                "end": self._at - 1,
-                "type": kind,
-                "normalized_text": name,
-                "probability": 0.4 + self.dice.below(6000) / 10000,
-            }
-        )
-
-    def link(self, expanded: str, shown: str, **more: Any) -> None:
-        dice = self.dice
-        # The codes of t.co have ten signs. Drawn in pairs they take half as many throws.
-        code = "".join([_PAIRS[dice.below(3844)] for _ in range(5)])
-        start = self.say("https://t.co/" + code)
-        self._urls.append(
-            {
-                "start": start,
-                "end": self._at,
-                "url": "https://t.co/" + code,
-                "expanded_url": expanded,
-                "display_url": shown,
-                **more,
-            }
-        )
 
     def sentence(self) -> None:
         dice = self.dice
-        self.say(
+        self.text.say(
             f"{dice.pick(wording.OPENERS)} {dice.pick(wording.SUBJECTS)} "
             f"{dice.pick(wording.PREDICATES)}{dice.pick(wording.CLOSERS)}"
         )
@@ -306,46 +329,46 @@ class _Draft:
         if lang == "en":
             self.sentence()
             if dice.chance(220):
-                self.say(dice.pick(wording.SUBJECTS), "\n\n" if dice.chance(400) else " ")
-                self.say(dice.pick(wording.PREDICATES))
+                self.text.say(dice.pick(wording.SUBJECTS), "\n\n" if dice.chance(400) else " ")
+                self.text.say(dice.pick(wording.PREDICATES))
             if dice.chance(180):
-                self.named(*dice.pick(wording.NAMED))
+                self.text.named(*dice.pick(wording.NAMED))
         elif lang == "und":
             # X's codes for texts without a language: media only (qme), very short (qst), no text
             # (zxx), mentions only (qam).
             self.lang = dice.pick(("und", "qme", "qst", "zxx", "qam"))
-            self.say(dice.pick(wording.EMOJI) * (1 + dice.below(3)))
+            self.text.say(dice.pick(wording.EMOJI) * (1 + dice.below(3)))
         else:
             texts = wording.OTHER_LANGUAGES[lang]
-            self.say(dice.pick(texts))
+            self.text.say(dice.pick(texts))
             if dice.chance(500):
-                self.say(dice.pick(texts))
-        self.adornments()
+                self.text.say(dice.pick(texts))
+        self._adornments()
 
-    def adornments(self) -> None:
+    def _adornments(self) -> None:
         dice = self.dice
         fall = dice.below(1000)
         if fall < 280:
-            self.say(dice.pick(wording.EMOJI))
+            self.text.say(dice.pick(wording.EMOJI))
         if fall % 100 < 34:
             for _ in range(1 + (fall % 3) // 2):
-                self.tag(
+                self.text.tag(
                     wording.TAGS[min(dice.below(len(wording.TAGS)), dice.below(len(wording.TAGS)))]
                 )
         if 300 <= fall < 380:
             self.mention(self.someone())
         if 380 <= fall < 395:
-            self.cash(dice.pick(wording.CASHTAGS))
+            self.text.cash(dice.pick(wording.CASHTAGS))
         if 400 <= fall < 520:
             self.web_link()
         if 520 <= fall < 530:
-            self.say(f"No. {self.k % 1000}", "\n")
+            self.text.say(f"No. {self.k % 1000}", "\n")
 
     def web_link(self) -> None:
         host, title = self.dice.pick(wording.SITES)
         path = f"{self.dice.below(9000) + 1000}"
         if self.dice.chance(600):
-            self.link(
+            self.text.link(
                 f"https://{host}/{path}",
                 f"{host}/{path}",
                 status=200,
@@ -360,7 +383,7 @@ class _Draft:
                 ],
             )
         else:
-            self.link(f"https://{host}/{path}", f"{host}/{path}")
+            self.text.link(f"https://{host}/{path}", f"{host}/{path}")
 
     # -- others -----------------------------------------------------------
 
@@ -383,14 +406,20 @@ class _Draft:
                 k -= _POPULAR
         return person, first
 
+    def mention(self, person: MadePerson) -> None:
+        self.text.mention(person)
+        self.mentioned.append(person.key)
+
     def quote(self, person: MadePerson, id_: int, k: int) -> None:
         self.refs.append(Ref("quoted", id_, person.key, k))
         self.quote_link(person.username, id_)
 
     def quote_link(self, username: str, id_: int) -> None:
         # The link of a quote is part of the text, but not of what X shows of it.
-        self.shown_to = self._at
-        self.link(f"https://twitter.com/{username}/status/{id_}", f"twitter.com/{username[:9]}/s…")
+        self.shown_to = self.text.end
+        self.text.link(
+            f"https://twitter.com/{username}/status/{id_}", f"twitter.com/{username[:9]}/s…"
+        )
 
     def answer(self, person: MadePerson, id_: int, k: int) -> None:
         if id_ <= 0:
@@ -446,22 +475,6 @@ class _Draft:
 
     # -- the end ----------------------------------------------------------
 
-    def entities(self) -> dict[str, Any]:
-        return {
-            name: found
-            for name, found in (
-                ("hashtags", self._hashtags),
-                ("cashtags", self._cashtags),
-                ("mentions", self._mentions),
-                ("urls", self._urls),
-                ("annotations", self._annotations),
-            )
-            if found
-        }
-
-    def text(self) -> str:
-        return "".join(self._parts)
-
     def _metrics(self) -> dict[str, int]:
         dice = self.dice
         return {
@@ -479,7 +492,7 @@ class _Draft:
     def finish(self) -> Post:
         dice = self.dice
         rare = dice.below(1000)
-        text = self.text()
+        text = str(self.text)
         id_text = str(self.id)
         ms = self.ms
         created = _time(ms)
@@ -505,7 +518,7 @@ class _Draft:
             ],
         }
         tweet["public_metrics"] = self.extra.pop("public_metrics", None) or self._metrics()
-        if entities := self.entities():
+        if entities := self.text.entities():
             tweet["entities"] = entities
         if ms < SOURCE_LEFT_MS:  # X left the client out of its answers from that day on
             tweet["source"] = dice.pick(wording.SOURCES)
@@ -555,9 +568,9 @@ def _retweet(draft: _Draft) -> None:
     full = head + note
     # X cuts a retweet at 140 characters, with its head; only the retweeted post has the whole.
     text = full if len(full) <= 140 else full[:139] + "…"
-    draft.say(text)
+    draft.text.say(text)
     draft.lang = original.tweet["lang"]
-    draft._mentions.append(
+    draft.text.mentions.append(
         {
             "start": 3,
             "end": 4 + len(person.username),
@@ -568,9 +581,9 @@ def _retweet(draft: _Draft) -> None:
     draft.mentioned.append(person.key)
     moved = len(head)
     for name, kept in (
-        ("hashtags", draft._hashtags),
-        ("mentions", draft._mentions),
-        ("urls", draft._urls),
+        ("hashtags", draft.text.hashtags),
+        ("mentions", draft.text.mentions),
+        ("urls", draft.text.urls),
     ):
         for entity in original.tweet.get("entities", {}).get(name, ()):
             if entity["end"] + moved < len(text):
@@ -668,26 +681,28 @@ def _note(draft: _Draft) -> None:
     dice = draft.dice
     begin = dice.below(len(wording.LONG))
     for number in range(3 + dice.below(6)):
-        draft.say(
+        draft.text.say(
             wording.LONG[(begin + 3 * number) % len(wording.LONG)], "\n\n" if number % 2 else " "
         )
         if number == 1 and dice.chance(700):
-            draft.tag(dice.pick(wording.TAGS))
+            draft.text.tag(dice.pick(wording.TAGS))
     draft.mention(draft.someone())
     draft.web_link()
-    draft.tag(dice.pick(wording.TAGS))
-    note: dict[str, Any] = {"text": draft.text()}
-    entities = {name: found for name, found in draft.entities().items() if name != "annotations"}
+    draft.text.tag(dice.pick(wording.TAGS))
+    note: dict[str, Any] = {"text": str(draft.text)}
+    entities = {
+        name: found for name, found in draft.text.entities().items() if name != "annotations"
+    }
     if entities:
         note["entities"] = entities
     cut = note["text"][:273].rsplit(" ", 1)[0]
     draft.mentioned = [key for key in draft.mentioned if entities["mentions"][0]["end"] <= len(cut)]
-    draft.begin()
-    draft.say(cut + "…")
+    draft.text = _Text(dice)
+    draft.text.say(cut + "…")
     draft.shown_to = len(cut) + 1
-    for name, kept in (("hashtags", draft._hashtags), ("mentions", draft._mentions)):
+    for name, kept in (("hashtags", draft.text.hashtags), ("mentions", draft.text.mentions)):
         kept.extend(entity for entity in entities.get(name, ()) if entity["end"] <= len(cut))
-    draft.link(f"https://twitter.com/i/web/status/{draft.id}", "twitter.com/i/web/status/1…")
+    draft.text.link(f"https://twitter.com/i/web/status/{draft.id}", "twitter.com/i/web/status/1…")
     draft.extra["note_tweet"] = note
 
 
@@ -712,15 +727,15 @@ def _video(draft: _Draft) -> None:
 
 def _media_link(draft: _Draft, keys: list[str], word: str) -> None:
     """One short link stands in the text; the entities name it once for every file."""
-    draft.shown_to = draft._at
-    draft.link(
+    draft.shown_to = draft.text.end
+    draft.text.link(
         f"https://twitter.com/{draft.person.username}/status/{draft.id}/{word}/1",
         "",
         media_key=keys[0],
     )
-    last = draft._urls[-1]
+    last = draft.text.urls[-1]
     last["display_url"] = f"pic.twitter.com/{last['url'][13:]}"
-    draft._urls.extend(last | {"media_key": key} for key in keys[1:])
+    draft.text.urls.extend(last | {"media_key": key} for key in keys[1:])
 
 
 def _poll(draft: _Draft) -> None:
@@ -756,7 +771,7 @@ def _place(draft: _Draft) -> None:
 
 def _edited(draft: _Draft) -> None:
     draft.sentence()
-    draft.say("(edited)")
+    draft.text.say("(edited)")
     edits = 1 + draft.dice.below(4)
     draft.versions = (
         # The plus binds tighter than the shift: each version is 41 s older than the next.
@@ -788,7 +803,9 @@ def _community(draft: _Draft) -> None:
 
 def _article(draft: _Draft) -> None:
     title = draft.dice.pick(wording.ARTICLE_TITLES)
-    draft.link(f"https://x.com/i/article/{draft.id - 500}", f"x.com/i/article/{str(draft.id)[:6]}…")
+    draft.text.link(
+        f"https://x.com/i/article/{draft.id - 500}", f"x.com/i/article/{str(draft.id)[:6]}…"
+    )
     draft.lang = "zxx"
     draft.extra["article"] = {
         "title": title,
