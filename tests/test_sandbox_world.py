@@ -40,7 +40,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def ids_of(world: MadeWorld, name: str) -> list[int]:
-    return list(world.newest_first(world.anyone(name), 0, NO_ID))
+    return list(world.timelines.newest_first(world.people.anyone(name), 0, NO_ID))
 
 
 @given(name=st.from_regex(r"[A-Za-z0-9_]{1,15}", fullmatch=True))
@@ -62,8 +62,8 @@ def test_the_same_seed_makes_the_same_world_and_another_seed_another(world: Made
     again, other = MadeWorld("seed", NOW_MS), MadeWorld("other", NOW_MS)
     assert ids_of(again, "ada") == ids_of(world, "ada")
     assert not set(ids_of(other, "ada")) & set(ids_of(world, "ada"))
-    post = world.tweet_of(world.anyone("ada"), ids_of(world, "ada")[0])
-    assert again.tweet_of(again.anyone("ada"), post.id) == post
+    post = world.posts.tweet_of(world.people.anyone("ada"), ids_of(world, "ada")[0])
+    assert again.posts.tweet_of(again.people.anyone("ada"), post.id) == post
 
 
 def test_history_stays_when_the_server_starts_later(world: MadeWorld) -> None:
@@ -83,12 +83,12 @@ def test_history_stays_when_the_server_starts_later(world: MadeWorld) -> None:
 @settings(max_examples=40, deadline=None)
 def test_ids_tell_the_time_and_fall(name: str) -> None:
     world = MadeWorld("seed", NOW_MS)
-    person = world.anyone(name)
-    ids = list(islice(world.newest_first(person, 0, NO_ID), 300))
+    person = world.people.anyone(name)
+    ids = list(islice(world.timelines.newest_first(person, 0, NO_ID), 300))
     assert ids == sorted(set(ids), reverse=True)
     assert all(2**53 < id_ < 2**63 and ms_of_id(id_) <= NOW_MS for id_ in ids)
     for id_ in ids[:20]:
-        tweet = world.tweet_of(person, id_).tweet
+        tweet = world.posts.tweet_of(person, id_).tweet
         assert tweet["id"] == str(id_)
         created = datetime.fromtimestamp(ms_of_id(id_) // 1000, UTC)
         assert tweet["created_at"] == created.strftime("%Y-%m-%dT%H:%M:%S.000Z")
@@ -98,13 +98,13 @@ def test_ids_tell_the_time_and_fall(name: str) -> None:
 @settings(max_examples=40, deadline=None)
 def test_a_timeline_is_the_same_from_above_and_from_below(name: str, cut: int) -> None:
     world = MadeWorld("seed", NOW_MS, (0, 200))
-    person = world.anyone(name)
-    ids = list(world.newest_first(person, 0, NO_ID))
-    assert list(world.oldest_first(person, 0)) == ids[::-1]
+    person = world.people.anyone(name)
+    ids = list(world.timelines.newest_first(person, 0, NO_ID))
+    assert list(world.timelines.oldest_first(person, 0)) == ids[::-1]
     if cut < len(ids):
-        assert list(world.newest_first(person, 0, ids[cut])) == ids[cut + 1 :]
-        assert list(world.newest_first(person, ids[cut], NO_ID)) == ids[:cut]
-        assert list(world.oldest_first(person, ids[cut])) == ids[:cut][::-1]
+        assert list(world.timelines.newest_first(person, 0, ids[cut])) == ids[cut + 1 :]
+        assert list(world.timelines.newest_first(person, ids[cut], NO_ID)) == ids[:cut]
+        assert list(world.timelines.oldest_first(person, ids[cut])) == ids[:cut][::-1]
 
 
 def test_entities_stand_where_their_offsets_say(world: MadeWorld) -> None:
@@ -153,17 +153,17 @@ def test_references_lead_to_posts_or_to_the_reason_why_not(world: MadeWorld) -> 
     reasons: set[str] = set()
     for post in some_posts(world):
         for ref in post.refs:
-            found = world.referenced(ref)
+            found = world.posts.referenced(ref)
             if isinstance(found, Missing):
                 reasons.add(found.reason)
             else:
                 assert found.id == ref.id < post.id
-                again = world.found(ref.id)
+                again = world.posts.found(ref.id)
                 assert isinstance(again, Post)
                 assert again.tweet == found.tweet
                 if ref.type == "retweeted":
                     assert post.tweet["text"].startswith(
-                        f"RT @{world.person(found.author).username}: "
+                        f"RT @{world.people.person(found.author).username}: "
                     )
                     assert len(post.tweet["text"]) <= 140
     assert reasons >= {"absent", "protected"}
@@ -173,7 +173,7 @@ def test_a_retweet_of_a_quote_refers_to_the_quote_alone(world: MadeWorld) -> Non
     deep = 0
     for post in some_posts(world):
         if post.refs and post.refs[0].type == "retweeted":
-            found = world.referenced(post.refs[0])
+            found = world.posts.referenced(post.refs[0])
             assert len(post.refs) == 1
             assert isinstance(found, Post)
             deep += bool(found.refs and found.refs[0].type == "quoted")
@@ -185,7 +185,7 @@ def test_a_conversation_is_named_after_its_first_post(world: MadeWorld) -> None:
         answered = [ref for ref in post.refs if ref.type == "replied_to"]
         if not answered:
             assert post.tweet["conversation_id"] == post.tweet["id"]
-        elif isinstance(found := world.referenced(answered[0]), Post):
+        elif isinstance(found := world.posts.referenced(answered[0]), Post):
             assert post.tweet["conversation_id"] == found.tweet["conversation_id"]
             assert post.tweet["in_reply_to_user_id"] == found.tweet["author_id"]
 
@@ -196,14 +196,14 @@ def test_an_older_version_of_an_edited_post_is_found(world: MadeWorld) -> None:
     for post in edited[:10]:
         assert post.tweet["edit_history_tweet_ids"] == [str(id_) for id_ in post.versions]
         assert post.versions[-1] == post.id
-        older = world.found(post.versions[0])
+        older = world.posts.found(post.versions[0])
         assert isinstance(older, Post)
         assert older.tweet["id"] == str(post.versions[0])
         assert "(edited)" not in older.tweet["text"]
 
 
 def test_the_default_world_has_empty_ordinary_and_very_long_timelines(world: MadeWorld) -> None:
-    counts = [world.anyone(f"user{number}").count for number in range(1_000)]
+    counts = [world.people.anyone(f"user{number}").count for number in range(1_000)]
     assert 10 < sum(count == 0 for count in counts) < 90
     assert 3 < sum(count > DEPTH for count in counts) < 40
     assert 60 < sorted(counts)[500] < 300
@@ -211,16 +211,18 @@ def test_the_default_world_has_empty_ordinary_and_very_long_timelines(world: Mad
 
 def test_only_the_newest_3200_of_a_timeline_can_be_reached(world: MadeWorld) -> None:
     name = next(
-        name for number in range(1_000) if world.anyone(name := f"user{number}").count > DEPTH
+        name
+        for number in range(1_000)
+        if world.people.anyone(name := f"user{number}").count > DEPTH
     )
-    person = world.anyone(name)
-    assert world.depth_floor(person) == ids_of(world, name)[DEPTH - 1]
+    person = world.people.anyone(name)
+    assert world.timelines.depth_floor(person) == ids_of(world, name)[DEPTH - 1]
 
 
 def test_every_kind_of_post_occurs(world: MadeWorld) -> None:
     seen = {
         kind_of(person, person.last_k - number)
-        for person in map(world.anyone, ("ada", "grace", "maja"))
+        for person in map(world.people.anyone, ("ada", "grace", "maja"))
         for number in range(800)
     }
     assert seen == set(Kind)
@@ -450,15 +452,15 @@ def test_whatever_was_added_and_deleted_a_timeline_reads_the_same_both_ways(
             chosen = sorted(expected)[number::7]
             assert world.delete("hedy", chosen) == len(chosen)
             expected -= set(chosen)
-    person = world.anyone("hedy")
+    person = world.people.anyone("hedy")
     ids = sorted(expected, reverse=True)
     assert ids_of(world, "hedy") == ids
-    assert list(world.oldest_first(person, 0)) == ids[::-1]
-    assert all(world.tweet_of(person, id_).id == id_ for id_ in ids)
+    assert list(world.timelines.oldest_first(person, 0)) == ids[::-1]
+    assert all(world.posts.tweet_of(person, id_).id == id_ for id_ in ids)
     if cut < len(ids):
-        assert list(world.newest_first(person, ids[cut], NO_ID)) == ids[:cut]
-        assert list(world.newest_first(person, 0, ids[cut])) == ids[cut + 1 :]
-        assert list(world.oldest_first(person, ids[cut])) == ids[:cut][::-1]
+        assert list(world.timelines.newest_first(person, ids[cut], NO_ID)) == ids[:cut]
+        assert list(world.timelines.newest_first(person, 0, ids[cut])) == ids[cut + 1 :]
+        assert list(world.timelines.oldest_first(person, ids[cut])) == ids[:cut][::-1]
 
 
 def test_followers_are_listed_once_each_and_page_by_sixteen_sign_tokens(sandbox: Sandbox) -> None:
@@ -592,7 +594,7 @@ def followers(sandbox: Sandbox, name: str) -> int:
 
 def some_posts(world: MadeWorld) -> Iterator[Post]:
     """Two thousand posts of people with long and short histories."""
-    for name in ("ada", "grace", "linus", "maja", "user47", "zed", world.public_names[0]):
-        person = world.anyone(name)
-        for id_ in islice(world.newest_first(person, 0, NO_ID), 600):
-            yield world.tweet_of(person, id_)
+    for name in ("ada", "grace", "linus", "maja", "user47", "zed", world.people.public_names[0]):
+        person = world.people.anyone(name)
+        for id_ in islice(world.timelines.newest_first(person, 0, NO_ID), 600):
+            yield world.posts.tweet_of(person, id_)

@@ -32,28 +32,28 @@ class Archive:
             self._docs.forget()
             self._version = self._world.version
         for id_, person in self._between(self._authors(query), above, below):
-            doc = self._docs.get(id_) or self._docs.put(
-                id_, doc_of(self._world.tweet_of(person, id_), person, self._world.profile(person))
-            )
+            doc = self._docs.get(id_) or self._docs.put(id_, self._doc(person, id_))
             yield id_, person, doc if query.matches(doc) else None
 
     def tags(self, since_ms: int) -> Counter[str]:
         """Number of uses of each hashtag since then, spelled as first seen."""
         counts: Counter[str] = Counter()
         spelled: dict[str, str] = {}
-        for id_, person in self._between(self._world.known(), lowest_id(since_ms), 2**63):
-            for tag in (
-                self._world.tweet_of(person, id_).tweet.get("entities", {}).get("hashtags", ())
-            ):
+        for id_, person in self._between(self._world.people.known(), lowest_id(since_ms), 2**63):
+            tweet = self._world.posts.tweet_of(person, id_).tweet
+            for tag in tweet.get("entities", {}).get("hashtags", ()):
                 counts[spelled.setdefault(tag["tag"].casefold(), tag["tag"])] += 1
         return counts
 
+    def _doc(self, person: Person, id_: int) -> Doc:
+        world = self._world
+        return doc_of(world.posts.tweet_of(person, id_), person, world.people.profile(person))
+
     def _authors(self, query: Query) -> list[Person]:
+        people = self._world.people
         if query.authors is None:
-            return self._world.known()
-        return [
-            person for person in map(self._world.named, sorted(query.authors)) if person is not None
-        ]
+            return people.known()
+        return [person for person in map(people.named, sorted(query.authors)) if person is not None]
 
     def _between(
         self, people: list[Person], above: int, below: int
@@ -68,5 +68,5 @@ class Archive:
         )
 
     def _timeline(self, person: Person, above: int, below: int) -> Iterator[tuple[int, Person]]:
-        for id_ in self._world.newest_first(person, above, below):
+        for id_ in self._world.timelines.newest_first(person, above, below):
             yield id_, person

@@ -72,7 +72,7 @@ class Control:
             case ("GET", "search"):
                 return {"ids": [str(id_) for id_ in self._matching(query)]}
             case ("GET", "handles"):
-                return {"handles": self.world.handles()}
+                return {"handles": self.world.people.handles()}
             case ("POST", "world"):
                 return self._change(sent)
             case ("GET", "credentials"):
@@ -105,25 +105,27 @@ class Control:
     # -- reading ------------------------------------------------------------
 
     def _person(self, name: str) -> Person:
-        return self.world.anyone(name)
+        return self.world.people.anyone(name)
 
     def _reachable(self, person: Person) -> Iterator[int]:
         if person.state in ("absent", "suspended", "protected", "locked"):
             return iter(())
-        return self.world.newest_first(person, self.world.depth_floor(person) - 1, NO_ID)
+        timelines = self.world.timelines
+        return timelines.newest_first(person, timelines.depth_floor(person) - 1, NO_ID)
 
     def _truth(self, person: Person) -> Iterator[bytes]:
         asked = everything()
         for id_ in self._reachable(person):
-            body = of_tweets(self.world, [self.world.tweet_of(person, id_)], asked)
+            body = of_tweets(self.world, [self.world.posts.tweet_of(person, id_)], asked)
             line = {"tweet": body["data"][0], "includes": body.get("includes", {})}
             yield orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
     def _ids(self, person: Person) -> Json:
+        newest_first = self.world.timelines.newest_first(person, 0, NO_ID)
         return {
-            "ids": [str(id_) for id_ in islice(self.world.newest_first(person, 0, NO_ID), 100_000)],
+            "ids": [str(id_) for id_ in islice(newest_first, 100_000)],
             "reachable": [str(id_) for id_ in self._reachable(person)],
-            "user": self.world.profile(person),
+            "user": self.world.people.profile(person),
             "state": person.state,
         }
 
@@ -143,7 +145,7 @@ class Control:
             id_ = (
                 self.fast.id_in_slot(person, slot)
                 if self.fast is not None and isinstance(person, MadePerson)
-                else self.world.id_in_slot(person, slot)
+                else self.world.timelines.id_in_slot(person, slot)
             )
             sales[str(id_)] = count
         return sales

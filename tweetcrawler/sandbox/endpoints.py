@@ -102,12 +102,12 @@ class Endpoint:
 
 
 def _users_by(call: Call) -> Answer:
-    return _looked_up(call, "usernames", call.values["usernames"], call.place.world.named)
+    return _looked_up(call, "usernames", call.values["usernames"], call.place.world.people.named)
 
 
 def _users(call: Call) -> Answer:
     return _looked_up(
-        call, "ids", call.values["ids"], lambda id_: call.place.world.numbered(int(id_))
+        call, "ids", call.values["ids"], lambda id_: call.place.world.people.numbered(int(id_))
     )
 
 
@@ -144,19 +144,19 @@ def _user_named(call: Call) -> Answer:
                 )
             ]
         )
-    return _single(_looked_up(call, "username", [name], call.place.world.named))
+    return _single(_looked_up(call, "username", [name], call.place.world.people.named))
 
 
 def _user_numbered(call: Call) -> Answer:
+    people = call.place.world.people
     return _single(
-        _looked_up(
-            call, "id", [str(_path_id(call))], lambda id_: call.place.world.numbered(int(id_))
-        )
+        _looked_up(call, "id", [str(_path_id(call))], lambda id_: people.numbered(int(id_)))
     )
 
 
 def _me(call: Call) -> Answer:
-    return _single(_looked_up(call, "id", [call.caller.credential.owner], call.place.world.named))
+    owner = call.caller.credential.owner
+    return _single(_looked_up(call, "id", [owner], call.place.world.people.named))
 
 
 def _single(answer: Answer) -> Answer:
@@ -181,7 +181,7 @@ def _path_id(call: Call) -> int:
 def _shown_person(call: Call) -> Person | Answer:
     """The person whose content is asked for, or the answer that says why there is none."""
     id_ = _path_id(call)
-    person = call.place.world.numbered(id_)
+    person = call.place.world.people.numbered(id_)
     if person is None:
         return Answer({"errors": [problems.unknown_user("id", str(id_))]})
     if person.state == "suspended":
@@ -203,25 +203,25 @@ def _timeline(call: Call) -> Answer:
     above, below = _ids_between(call)
     if call.place.fast is not None and isinstance(person, MadePerson):
         return _fast_timeline(call, call.place.fast, person, above, below)
-    above = max(above, world.depth_floor(person) - 1)
+    above = max(above, world.timelines.depth_floor(person) - 1)
     dropped = frozenset(call.values.get("exclude", ()))
     if "replies" in dropped:
-        newest = list(islice(world.newest_first(person, 0, NO_ID), DEPTH_WITHOUT_REPLIES))
+        newest = list(islice(world.timelines.newest_first(person, 0, NO_ID), DEPTH_WITHOUT_REPLIES))
         above = max(above, newest[-1] - 1 if len(newest) == DEPTH_WITHOUT_REPLIES else 0)
     # X shows a locked account without any post: an empty page and no error.
     if person.state == "locked":
         above = NO_ID
 
     def newest_first(below: int) -> Iterator[int]:
-        return world.newest_first(person, above, below)
+        return world.timelines.newest_first(person, above, below)
 
     def oldest_first(at_least: int) -> Iterator[int]:
-        return world.oldest_first(person, max(above, at_least - 1))
+        return world.timelines.oldest_first(person, max(above, at_least - 1))
 
     def kept(id_: int) -> bool:
         if not dropped:
             return True
-        reply, retweet = world.is_kind(person, id_)
+        reply, retweet = world.timelines.is_kind(person, id_)
         # The filter comes after the page was cut, so that pages hold fewer posts than asked for.
         return not ((reply and "replies" in dropped) or (retweet and "retweets" in dropped))
 
@@ -231,7 +231,7 @@ def _timeline(call: Call) -> Answer:
         below,
         newest_first,
         oldest_first,
-        lambda ids: [world.tweet_of(person, id_) for id_ in ids if kept(id_)],
+        lambda ids: [world.posts.tweet_of(person, id_) for id_ in ids if kept(id_)],
     )
 
 
@@ -392,7 +392,7 @@ def _mentions(call: Call) -> Answer:
     ids = [id_ for id_, _ in hits if id_ > above]
 
     def posts_of(page: list[int]) -> list[Post]:
-        return [call.place.world.tweet_of(authors[id_], id_) for id_ in page]
+        return [call.place.world.posts.tweet_of(authors[id_], id_) for id_ in page]
 
     return _page_of_ids(
         call,
@@ -419,7 +419,7 @@ def _tweets_by_id(call: Call, parameter: str, values: list[str]) -> Answer:
     posts: list[Post] = []
     errors = []
     for value in dict.fromkeys(values):
-        found = call.place.world.found(int(value))
+        found = call.place.world.posts.found(int(value))
         if isinstance(found, Post):
             posts.append(found)
         # A protected post and a deleted one are told apart; a post of a suspended user is not
@@ -471,7 +471,7 @@ def _searched(call: Call, *, recent: bool) -> Answer:
     if values.get("sort_order") == "relevancy":
         # X does not tell what makes a post relevant; likes stand for it.
         hits.sort(key=lambda hit: -hit[2].metrics.get("like_count", 0))
-    posts = [call.place.world.tweet_of(person, id_) for id_, person, _ in hits]
+    posts = [call.place.world.posts.tweet_of(person, id_) for id_, person, _ in hits]
     return _meta(
         of_tweets(call.place.world, posts, call.asked), posts, SEARCH, owner, next_place=last
     )
@@ -675,7 +675,7 @@ def _network(call: Call, *, following: bool) -> Answer:
     if isinstance(person, Answer):
         return person
     world = call.place.world
-    total = world.follower_count(person, following)
+    total = world.networks.follower_count(person, following)
     count = call.values.get("max_results", 100)
     token = call.values.get("pagination_token")
     start, back = (
@@ -684,7 +684,7 @@ def _network(call: Call, *, following: bool) -> Answer:
     if back:
         start = max(0, start - count)
     people = [
-        world.follower(person, number, following)
+        world.networks.follower(person, number, following)
         for number in range(start, min(total, start + count))
     ]
     body = of_users(world, people, call.asked)

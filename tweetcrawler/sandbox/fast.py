@@ -102,11 +102,11 @@ class FastPages:
         return self._prepared[key]
 
     def _model(self, asked: Asked, number: int, count: int) -> _Model:
-        author = self._world.person(f"model_{number}")
+        author = self._world.people.person(f"model_{number}")
         tweets, posts = [], []
         for place in range(count):
             k = author.last_k - place
-            post = self._world.written(author, k)
+            post = self._world.posts.written(author, k)
             cut = orjson.dumps(asked.cut_tweet(post.tweet))
             cut = cut.replace(str(post.id).encode(), b"@@I%d@@" % place)
             cut = cut.replace(post.tweet["created_at"].encode(), b"@@T%d@@" % place)

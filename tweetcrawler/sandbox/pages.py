@@ -47,7 +47,7 @@ def of_users(world: World, people: Iterable[Person], asked: Asked) -> dict[str, 
     gathered = _Gathered(world, asked)
     data = []
     for person in people:
-        user = world.profile(person)
+        user = world.people.profile(person)
         data.append(asked.cut_user(user))
         gathered.of_user(user)
     body: dict[str, Any] = {"data": data} if data else {}
@@ -83,10 +83,10 @@ class _Gathered:
     def of_user(self, user: dict[str, Any]) -> None:
         for name in ("pinned_tweet_id", "most_recent_tweet_id"):
             if name in self._asked.expansions and name in user:
-                self._tweet(name, self._world.found(int(user[name])), user[name])
+                self._tweet(name, self._world.posts.found(int(user[name])), user[name])
         if "affiliation.user_id" in self._asked.expansions:
             for id_ in user.get("affiliation", {}).get("user_id", ()):
-                person = self._world.numbered(int(id_))
+                person = self._world.people.numbered(int(id_))
                 if person is not None:
                     self._user(person.key)
 
@@ -137,14 +137,14 @@ class _Gathered:
         for id_ in post.versions:
             # The newest version is the post itself, which is in `data` already.
             if id_ != post.id:
-                self._tweet("edit_history_tweet_ids", self._world.found(id_), str(id_))
+                self._tweet("edit_history_tweet_ids", self._world.posts.found(id_), str(id_))
 
     def _referenced(self, post: Post) -> None:
         for ref in post.refs:
             self._one_referenced(ref)
 
     def _one_referenced(self, ref: Ref) -> None:
-        found = self._world.referenced(ref)
+        found = self._world.posts.referenced(ref)
         self._tweet("referenced_tweets.id", found, str(ref.id))
         if isinstance(found, Post):
             if self._deep_author:
@@ -171,7 +171,7 @@ class _Gathered:
         version = self._world.version
         known = self._asked.recall(key, version)
         if known is None:
-            person = self._world.person(key)
+            person = self._world.people.person(key)
             # One error for a page, though nobody asked about this user: that a post names it is
             # enough.
             if person.state == "suspended":
@@ -185,7 +185,7 @@ class _Gathered:
                 self._error(problems.unknown_user("entities.mentions.username", person.username))
                 return
             known = self._asked.remember(
-                key, self._asked.cut_user(self._world.profile(person)), version
+                key, self._asked.cut_user(self._world.people.profile(person)), version
             )
         self._users[key] = known
 

@@ -90,6 +90,16 @@ class MadePerson(Person):
         k = ((id_ >> 22) + SNOWFLAKE_EPOCH_MS) // self.gap_ms
         return k if self.id_of(k) < id_ else k - 1
 
+    def k_of(self, id_: int) -> int | None:
+        """The k of the post with this id; None when there is none, or it was deleted."""
+        if self.changes is not None:
+            if id_ in self.changes.deleted:
+                return None
+            if id_ in self.changes.added:
+                return self.changes.added[id_]
+        k = self.k_before(id_ + 1)
+        return k if self.first_k <= k <= self.last_k and self.id_of(k) == id_ else None
+
 
 @dataclass(slots=True)
 class Changes:

@@ -141,6 +141,13 @@ class People(Protocol):
 
     def person(self, key: str) -> MadePerson: ...
 
+
+class Others(Protocol):
+    """The posts of other people, which a post may refer to."""
+
+    @property
+    def people(self) -> People: ...
+
     def written(self, person: MadePerson, k: int) -> Post: ...
 
 
@@ -152,9 +159,9 @@ def kind_of(person: MadePerson, k: int) -> Kind:
     )
 
 
-def write(people: People, person: MadePerson, k: int, id_: int) -> Post:
+def write(others: Others, person: MadePerson, k: int, id_: int) -> Post:
     """The k-th post of the person, whose newest version has this id."""
-    draft = _Draft(people, person, k, id_)
+    draft = _Draft(others, person, k, id_)
     _WRITERS[draft.kind](draft)
     return draft.finish()
 
@@ -283,6 +290,7 @@ class _Draft:
         "media",
         "mentioned",
         "ms",
+        "others",
         "people",
         "person",
         "place",
@@ -294,8 +302,9 @@ class _Draft:
         "versions",
     )
 
-    def __init__(self, people: People, person: MadePerson, k: int, id_: int) -> None:
-        self.people = people
+    def __init__(self, others: Others, person: MadePerson, k: int, id_: int) -> None:
+        self.others = others
+        self.people = others.people
         self.person = person
         self.k = k
         self.id = id_
@@ -562,7 +571,7 @@ def _plain(draft: _Draft) -> None:
 def _retweet(draft: _Draft) -> None:
     kinds = (Kind.QUOTE,) if draft.kind is Kind.RETWEET_OF_QUOTE else ()
     person, k = draft.popular(*kinds)
-    original = draft.people.written(person, k)
+    original = draft.others.written(person, k)
     note = original.tweet.get("note_tweet", original.tweet)["text"]
     head = f"RT @{person.username}: "
     full = head + note
@@ -628,7 +637,7 @@ def _thread(draft: _Draft) -> None:
     while kind_of(person, k) is Kind.THREAD:
         k = _before_in_thread(person, k)
     if kind_of(person, k) in REPLIES:
-        root = draft.people.written(person, k)
+        root = draft.others.written(person, k)
         draft.extra["conversation_id"] = root.tweet["conversation_id"]
     else:
         draft.extra["conversation_id"] = str(person.id_of(k))

@@ -120,7 +120,7 @@ class Sandbox:
             else RecordedWorld(options.recorded)
         )
         for name in _handles(options.handles):
-            self.world.named(name)
+            self.world.people.named(name)
         self.place = Place(
             self.world, Archive(self.world), self.clock, self.books, options.short_pages_of_1000
         )
@@ -281,9 +281,8 @@ class Sandbox:
                 if key == "usernames":
                     found.update(value.lower().split(","))
                 elif key == "ids" and endpoint.template.startswith("/2/users"):
-                    people = (
-                        self.world.numbered(int(one)) for one in value.split(",") if one.isdigit()
-                    )
+                    numbered = self.world.people.numbered
+                    people = (numbered(int(one)) for one in value.split(",") if one.isdigit())
                     found.update(
                         name.lower()
                         for person in people

@@ -34,26 +34,54 @@ class Missing:
     reason: str
 
 
+class People(Protocol):
+    """Who there is in a world."""
+
+    def named(self, name: str) -> Person | None: ...
+    def numbered(self, id_: int) -> Person | None: ...
+    def person(self, key: str) -> Person: ...
+    def profile(self, person: Person) -> dict[str, Any]: ...
+    def known(self) -> list[Person]: ...
+
+
+class Timelines(Protocol):
+    """The ids of each person's posts."""
+
+    def newest_first(self, person: Person, above: int, below: int) -> Iterator[int]: ...
+    def oldest_first(self, person: Person, above: int) -> Iterator[int]: ...
+    def depth_floor(self, person: Person) -> int: ...
+    def is_kind(self, person: Person, id_: int) -> tuple[bool, bool]: ...
+
+
+class Posts(Protocol):
+    """Posts by their ids."""
+
+    def tweet_of(self, person: Person, id_: int) -> Post: ...
+    def found(self, id_: int) -> Post | Missing: ...
+    def referenced(self, ref: Ref) -> Post | Missing: ...
+
+
+class Networks(Protocol):
+    """Who follows whom."""
+
+    def follower_count(self, person: Person, following: bool) -> int: ...
+    def follower(self, person: Person, number: int, following: bool) -> Person: ...
+
+
 class World(Protocol):
     """The interface of a world, made or recorded, for the endpoints."""
 
     version: int
     """Grows with every change; what was remembered of an older version is stale."""
 
-    def named(self, name: str) -> Person | None: ...
-    def numbered(self, id_: int) -> Person | None: ...
-    def person(self, key: str) -> Person: ...
-    def profile(self, person: Person) -> dict[str, Any]: ...
-    def newest_first(self, person: Person, above: int, below: int) -> Iterator[int]: ...
-    def oldest_first(self, person: Person, above: int) -> Iterator[int]: ...
-    def depth_floor(self, person: Person) -> int: ...
-    def tweet_of(self, person: Person, id_: int) -> Post: ...
-    def is_kind(self, person: Person, id_: int) -> tuple[bool, bool]: ...
-    def found(self, id_: int) -> Post | Missing: ...
-    def referenced(self, ref: Ref) -> Post | Missing: ...
-    def known(self) -> list[Person]: ...
-    def follower_count(self, person: Person, following: bool) -> int: ...
-    def follower(self, person: Person, number: int, following: bool) -> Person: ...
+    @property
+    def people(self) -> People: ...
+    @property
+    def timelines(self) -> Timelines: ...
+    @property
+    def posts(self) -> Posts: ...
+    @property
+    def networks(self) -> Networks: ...
 
 
 class Recent(Generic[K, V]):
@@ -76,17 +104,83 @@ class Recent(Generic[K, V]):
         self._kept.clear()
 
 
-class MadeWorld:
-    """Follows from the seed. Only what was done to it while it runs is remembered."""
+class MadeTimelines:
+    """The ids of made people's posts, which follow from the person alone."""
 
-    def __init__(self, seed: str, newest_ms: int, posts: tuple[int, int] | None = None) -> None:
-        self.version = 0
-        self._census = Census(seed, newest_ms, posts)
-        self.public_names = self._census.public_names
+    def __init__(self) -> None:
+        self._floors: dict[str, int] = {}
+
+    def newest_first(self, person: Person, above: int, below: int) -> Iterator[int]:
+        """The ids of the person's posts that are above one id and below another, newest first."""
+        made = _own(person)
+        added, deleted = _added_and_deleted(made, above, below)
+        k = min(made.last_k, made.k_before(below)) if below < 2**63 else made.last_k
+        while k >= made.first_k:
+            id_ = made.id_of(k)
+            if id_ <= above:
+                break
+            while added and added[-1] > id_:
+                yield added.pop()
+            if id_ not in deleted:
+                yield id_
+            k -= 1
+        yield from reversed(added)
+
+    def oldest_first(self, person: Person, above: int) -> Iterator[int]:
+        """The ids above one id, oldest first."""
+        made = _own(person)
+        added, deleted = _added_and_deleted(made, above, 2**63)
+        # pop() takes from the end; taking from the front would move all the others.
+        added.reverse()
+        k = max(made.first_k, made.k_before(above + 1) + 1)
+        while k <= made.last_k:
+            id_ = made.id_of(k)
+            while added and added[-1] < id_:
+                yield added.pop()
+            if id_ not in deleted:
+                yield id_
+            k += 1
+        yield from reversed(added)
+
+    def depth_floor(self, person: Person) -> int:
+        """The oldest id of the timeline that X still shows; 0 when all are shown."""
+        made = _own(person)
+        if made.count <= DEPTH:
+            return 0
+        if made.changes is None:
+            return made.id_of(made.last_k - DEPTH + 1)
+        floor = self._floors.get(made.key)
+        if floor is None:
+            floor = self._floors[made.key] = next(
+                islice(self.newest_first(made, 0, 2**63), DEPTH - 1, None), 0
+            )
+        return floor
+
+    def is_kind(self, person: Person, id_: int) -> tuple[bool, bool]:
+        """Whether this post of the person is a reply, and whether it is a retweet."""
+        made = _own(person)
+        kind = kind_of(made, made.k_of(id_) or 0)
+        return kind in REPLIES, kind in RETWEETS
+
+    def id_in_slot(self, person: Person, slot: int) -> int:
+        """The id of the post this many places below the person's newest."""
+        made = _own(person)
+        return made.id_of(made.last_k - slot)
+
+    def forget(self, key: str) -> None:
+        """Forgets what was remembered of a person who has changed."""
+        self._floors.pop(key, None)
+
+
+class MadePeople:
+    """The people of a made world, each by handle, by id, and by the key that stays."""
+
+    def __init__(self, census: Census, timelines: MadeTimelines) -> None:
+        self._census = census
+        self._timelines = timelines
+        self.public_names = census.public_names
         self._people: Recent[str, MadePerson] = Recent(50_000)
         self._profiles: Recent[str, dict[str, Any]] = Recent(5_000)
-        self._posts: Recent[int, Post] = Recent(8_000)
-        self._floors: dict[str, int] = {}
         self._changes: dict[str, Changes] = {}
         self._renamed: dict[str, str] = {}
         # A handle that its owner gave up is unknown until another one takes it.
@@ -96,8 +190,6 @@ class MadeWorld:
         # Others quote these people, so their posts are looked up before anybody asked for them.
         for name in self.public_names:
             self._remember(self.person(name))
-
-    # -- people -----------------------------------------------------------
 
     def named(self, name: str) -> MadePerson | None:
         """The person with this handle now; None without one."""
@@ -131,6 +223,50 @@ class MadeWorld:
         self._remember(person)
         return person
 
+    def profile(self, person: Person) -> dict[str, Any]:
+        found = self._profiles.get(person.key)
+        if found is not None:
+            return found
+        made = _own(person)
+        user = profile(made)
+        newest = next(self._timelines.newest_first(made, 0, 2**63), None)
+        if newest is None:
+            user.pop("most_recent_tweet_id", None)
+            user.pop("pinned_tweet_id", None)
+        else:
+            user["most_recent_tweet_id"] = str(newest)
+        return self._profiles.put(person.key, user)
+
+    def known(self) -> list[Person]:
+        return [self.person(key) for keys in self._by_tag.values() for key in keys]
+
+    def handles(self) -> list[str]:
+        """Handles that were asked for, and the public ones."""
+        return [person.username for person in self.known()]
+
+    def tagged(self, tag: int) -> Iterator[MadePerson]:
+        """The known people whose posts have ids that end in this tag."""
+        return map(self.person, self._by_tag.get(tag, ()))
+
+    def change(self, person: MadePerson) -> Changes:
+        """The person's changes, to be written to; `refresh` makes them seen."""
+        if person.changes is None:
+            person.changes = self._changes.setdefault(person.key, Changes())
+        return person.changes
+
+    def rename(self, person: MadePerson, new_name: str) -> None:
+        self.change(person).username = new_name
+        self._names_left.add(person.username.lower())
+        self._names_left.discard(new_name.lower())
+        self._renamed = {old: key for old, key in self._renamed.items() if key != person.key}
+        self._renamed[new_name.lower()] = person.key
+
+    def refresh(self, key: str) -> None:
+        """Makes the person again after a change, and forgets all profiles."""
+        self._people.put(key, self._made(key))
+        self._remember(self.person(key))
+        self._profiles.forget()
+
     def _made(self, key: str) -> MadePerson:
         person = self._census.make(key)
         if key.startswith("renamed_") and len(key) > 8:
@@ -147,92 +283,19 @@ class MadeWorld:
         if person.key not in keys:
             keys.append(person.key)
 
-    def profile(self, person: Person) -> dict[str, Any]:
-        found = self._profiles.get(person.key)
-        if found is not None:
-            return found
-        made = self._own(person)
-        user = profile(made)
-        newest = next(self.newest_first(made, 0, 2**63), None)
-        if newest is None:
-            user.pop("most_recent_tweet_id", None)
-            user.pop("pinned_tweet_id", None)
-        else:
-            user["most_recent_tweet_id"] = str(newest)
-        return self._profiles.put(person.key, user)
 
-    def known(self) -> list[Person]:
-        return [self.person(key) for keys in self._by_tag.values() for key in keys]
+class MadePosts:
+    """Posts of a made world, written when they are asked for."""
 
-    def handles(self) -> list[str]:
-        """Handles that were asked for, and the public ones."""
-        return [person.username for person in self.known()]
-
-    # -- timelines --------------------------------------------------------
-
-    def newest_first(self, person: Person, above: int, below: int) -> Iterator[int]:
-        """The ids of the person's posts that are above one id and below another, newest first."""
-        made = self._own(person)
-        added, deleted = _added_and_deleted(made, above, below)
-        k = min(made.last_k, made.k_before(below)) if below < 2**63 else made.last_k
-        while k >= made.first_k:
-            id_ = made.id_of(k)
-            if id_ <= above:
-                break
-            while added and added[-1] > id_:
-                yield added.pop()
-            if id_ not in deleted:
-                yield id_
-            k -= 1
-        yield from reversed(added)
-
-    def oldest_first(self, person: Person, above: int) -> Iterator[int]:
-        """The ids above one id, oldest first."""
-        made = self._own(person)
-        added, deleted = _added_and_deleted(made, above, 2**63)
-        # pop() takes from the end; taking from the front would move all the others.
-        added.reverse()
-        k = max(made.first_k, made.k_before(above + 1) + 1)
-        while k <= made.last_k:
-            id_ = made.id_of(k)
-            while added and added[-1] < id_:
-                yield added.pop()
-            if id_ not in deleted:
-                yield id_
-            k += 1
-        yield from reversed(added)
-
-    def depth_floor(self, person: Person) -> int:
-        """The oldest id of the timeline that X still shows; 0 when all are shown."""
-        made = self._own(person)
-        if made.count <= DEPTH:
-            return 0
-        if made.changes is None:
-            return made.id_of(made.last_k - DEPTH + 1)
-        floor = self._floors.get(made.key)
-        if floor is None:
-            floor = self._floors[made.key] = next(
-                islice(self.newest_first(made, 0, 2**63), DEPTH - 1, None), 0
-            )
-        return floor
-
-    def is_kind(self, person: Person, id_: int) -> tuple[bool, bool]:
-        """Whether this post of the person is a reply, and whether it is a retweet."""
-        made = self._own(person)
-        kind = kind_of(made, self._k_of(made, id_) or 0)
-        return kind in REPLIES, kind in RETWEETS
-
-    def id_in_slot(self, person: Person, slot: int) -> int:
-        """The id of the post this many places below the person's newest."""
-        made = self._own(person)
-        return made.id_of(made.last_k - slot)
-
-    # -- posts ------------------------------------------------------------
+    def __init__(self, people: MadePeople, timelines: MadeTimelines) -> None:
+        self.people = people
+        self._timelines = timelines
+        self._posts: Recent[int, Post] = Recent(8_000)
 
     def tweet_of(self, person: Person, id_: int) -> Post:
         """A post that is known to be the person's."""
-        made = self._own(person)
-        k = self._k_of(made, id_)
+        made = _own(person)
+        k = made.k_of(id_)
         if k is None:
             raise LookupError(f"{id_} is no post of {person.username}")
         # Not kept: a timeline reads a post once, and would push out those that many refer to.
@@ -245,26 +308,25 @@ class MadeWorld:
 
     def found(self, id_: int) -> Post | Missing:
         """The post with this id, an older version of it included."""
-        for key in self._by_tag.get(id_ & 0x3FFFFF, ()):
-            person = self.person(key)
-            k = self._k_of(person, id_)
+        for person in self.people.tagged(id_ & 0x3FFFFF):
+            k = person.k_of(id_)
             if k is not None:
-                return self._seen(person) or (
+                return _hidden(person) or (
                     self.written(person, k) if k >= 0 else write(self, person, k, id_)
                 )
-            after = next(self.oldest_first(person, id_), None)
+            after = next(self._timelines.oldest_first(person, id_), None)
             # X lets a post be edited for an hour, so its older versions lie within one.
             if after is not None and ms_of_id(after) - ms_of_id(id_) < 3_600_000:
                 post = self.tweet_of(person, after)
                 if id_ in post.versions:
-                    return self._seen(person) or older_version(post, id_)
+                    return _hidden(person) or older_version(post, id_)
         return Missing("absent")
 
     def referenced(self, ref: Ref) -> Post | Missing:
         if ref.author is None:
             return Missing("absent")
-        person = self.person(ref.author)
-        hidden = self._seen(person)
+        person = self.people.person(ref.author)
+        hidden = _hidden(person)
         if hidden is not None:
             return hidden
         if ref.k < person.first_k or (
@@ -273,36 +335,25 @@ class MadeWorld:
             return Missing("absent")
         return self.written(person, ref.k)
 
-    def _seen(self, person: MadePerson) -> Missing | None:
-        return (
-            Missing(person.state) if person.state in ("absent", "suspended", "protected") else None
-        )
+    def forget(self) -> None:
+        """Forgets the posts that were kept."""
+        self._posts.forget()
 
-    def _k_of(self, person: MadePerson, id_: int) -> int | None:
-        changes = person.changes
-        if changes is not None:
-            if id_ in changes.deleted:
-                return None
-            if id_ in changes.added:
-                return changes.added[id_]
-        k = person.k_before(id_ + 1)
-        return k if person.first_k <= k <= person.last_k and person.id_of(k) == id_ else None
 
-    def _own(self, person: Person) -> MadePerson:
-        if not isinstance(person, MadePerson):
-            raise TypeError(f"{person.username} is of another world")
-        return person
+class MadeNetworks:
+    """Followers of made people."""
 
-    # -- networks ---------------------------------------------------------
+    def __init__(self, people: MadePeople) -> None:
+        self._people = people
 
     def follower_count(self, person: Person, following: bool) -> int:
-        metrics = self.profile(person)["public_metrics"]
+        metrics = self._people.profile(person)["public_metrics"]
         count: int = metrics["following_count" if following else "followers_count"]
         return count
 
     def follower(self, person: Person, number: int, following: bool) -> Person:
         """The number-th follower (or followed account), newest first; nobody comes twice."""
-        made = self._own(person)
+        made = _own(person)
         offset = made.salt + (7 if following else 0)
         # The sequence repeats after nine million, four times as many as the most followed have.
         sign = (number * 1_103_515_245 + offset) % 36**6
@@ -310,31 +361,35 @@ class MadeWorld:
         for _ in range(6):
             sign, letter = divmod(sign, 36)
             letters += "0123456789abcdefghijklmnopqrstuvwxyz"[letter]
-        return self.person(("fan_" if not following else "pal_") + letters)
+        return self._people.person(("fan_" if not following else "pal_") + letters)
 
-    # -- what is done to it -----------------------------------------------
+
+class MadeWorld:
+    """Follows from the seed. Only what was done to it while it runs is remembered."""
+
+    def __init__(self, seed: str, newest_ms: int, posts: tuple[int, int] | None = None) -> None:
+        self.version = 0
+        self.timelines = MadeTimelines()
+        self.people = MadePeople(Census(seed, newest_ms, posts), self.timelines)
+        self.posts = MadePosts(self.people, self.timelines)
+        self.networks = MadeNetworks(self.people)
 
     def set_state(self, name: str, state: str) -> None:
         self._change(name).state = state
         self._changed(name)
 
     def rename(self, name: str, new_name: str) -> None:
-        person = self.anyone(name)
-        self._change(name).username = new_name
-        self._names_left.add(person.username.lower())
-        self._names_left.discard(new_name.lower())
-        self._renamed = {old: key for old, key in self._renamed.items() if key != person.key}
-        self._renamed[new_name.lower()] = person.key
+        self.people.rename(self.people.anyone(name), new_name)
         self._changed(new_name)
 
     def add_posts(self, name: str, count: int, now_ms: int) -> list[int]:
         """New posts, a second apart, the newest at `now_ms`; gives their ids, oldest first."""
-        person = self.anyone(name)
+        person = self.people.anyone(name)
         changes = self._change(name)
         ids: list[int] = []
         for number in range(count):
             id_ = lowest_id(now_ms - (count - 1 - number) * 1000) | person.tag
-            while self._taken(person, changes, id_):
+            while _taken(person, changes, id_):
                 # The next millisecond: the tag in the bits below must stay.
                 id_ += 1 << 22
             ids.append(id_)
@@ -346,31 +401,31 @@ class MadeWorld:
 
     def delete(self, name: str, ids: list[int]) -> int:
         """Deletes those of the ids that are the person's; gives their number."""
-        person = self.anyone(name)
+        person = self.people.anyone(name)
         changes = self._change(name)
-        known = [id_ for id_ in ids if self._k_of(person, id_) is not None]
+        known = [id_ for id_ in ids if person.k_of(id_) is not None]
         changes.deleted.update(known)
         self._changed(name)
         return len(known)
 
-    def _taken(self, person: MadePerson, changes: Changes, id_: int) -> bool:
-        return id_ in changes.added or person.id_of(person.k_before(id_ + 1)) == id_
-
     def _change(self, name: str) -> Changes:
-        person = self.anyone(name)
-        if person.changes is None:
-            person.changes = self._changes.setdefault(person.key, Changes())
-        return person.changes
+        return self.people.change(self.people.anyone(name))
 
     def _changed(self, name: str) -> None:
-        key = self.anyone(name).key
-        self._people.put(key, self._made(key))
-        self._remember(self.person(key))
+        key = self.people.anyone(name).key
+        self.people.refresh(key)
         # Everybody's, since posts of others name and quote this person.
-        self._profiles.forget()
-        self._posts.forget()
-        self._floors.pop(key, None)
+        self.posts.forget()
+        self.timelines.forget(key)
         self.version += 1
+
+
+def _hidden(person: MadePerson) -> Missing | None:
+    return Missing(person.state) if person.state in ("absent", "suspended", "protected") else None
+
+
+def _taken(person: MadePerson, changes: Changes, id_: int) -> bool:
+    return id_ in changes.added or person.id_of(person.k_before(id_ + 1)) == id_
 
 
 def _added_and_deleted(person: MadePerson, above: int, below: int) -> tuple[list[int], set[int]]:
@@ -384,3 +439,9 @@ def _added_and_deleted(person: MadePerson, above: int, below: int) -> tuple[list
     return [
         id_ for id_ in person.changes.added if above < id_ < below and id_ not in deleted
     ], deleted
+
+
+def _own(person: Person) -> MadePerson:
+    if not isinstance(person, MadePerson):
+        raise TypeError(f"{person.username} is of another world")
+    return person
