@@ -52,6 +52,7 @@ def timeline(sandbox: Sandbox, name: str = "ada", **parameters: str) -> requests
         ("forbidden-plan", {}, 403, "Client Forbidden"),
         ("forbidden-auth", {}, 403, "Unsupported Authentication"),
         ("forbidden-spend", {}, 403, "SpendCapReached"),
+        ("user-suspended", {}, 403, "Forbidden"),
         ("window", {}, 429, "Too Many Requests"),
         ("per-second", {}, 429, "Too Many Requests"),
         ("window-with-remaining", {}, 429, "Too Many Requests"),
@@ -101,6 +102,26 @@ def test_pages_of_other_kinds(sandbox: Sandbox) -> None:
     assert (answer.status_code, answer.content) == (404, b"")
     sandbox.fault("forbidden-v1")
     assert timeline(sandbox).json()["errors"][0]["code"] == 453
+
+
+def test_a_200_may_hold_errors_alone(sandbox: Sandbox) -> None:
+    sandbox.fault("protected")
+    answer = timeline(sandbox)
+    (error,) = answer.json()["errors"]
+    assert (answer.status_code, error["title"]) == (200, "Authorization Error")
+    assert "data" not in answer.json()
+    body = {"errors": [{"title": "Internal Error"}]}
+    sandbox.fault("errors-200", body=body)
+    answer = timeline(sandbox)
+    assert (answer.status_code, answer.json()) == (200, body)
+    assert sandbox.books()["posts_sold"] == 0
+
+
+def test_posts_can_be_as_long_as_x_allows_and_longer(sandbox: Sandbox) -> None:
+    for times in (1, 2):
+        sandbox.fault("long-posts", times=times)
+        posts = timeline(sandbox, max_results="5").json()["data"]
+        assert [len(post["note_tweet"]["text"]) for post in posts] == [25_000 * times] * 5
 
 
 def test_a_fault_meets_only_the_endpoint_the_user_and_the_credential_it_names(
