@@ -91,6 +91,62 @@ def test_time_that_is_none_is_that_of_the_id_and_the_view_works(
 # --- one format, one row --------------------------------------------------------------------------
 
 
+OF_TOOLS: tuple[dict[str, Any], ...] = (
+    {
+        "_type": "snscrape.modules.twitter.Tweet",
+        "id": ID + 2,
+        "date": "2022-03-05T10:00:00+00:00",
+        "rawContent": "salt & bread",
+        "user": {"username": "dora_k", "id": 7},
+        "likeCount": 5,
+        "retweetCount": 4,
+    },
+    {
+        "id": ID + 3,
+        "conversation_id": str(ID),
+        "created_at": "2022-03-05 10:00:00 UTC",
+        "username": "dora_k",
+        "tweet": "a walk",
+        "retweets_count": 4,
+        "likes_count": 5,
+        "hashtags": [],
+        "mentions": [],
+        "user_id": 7,
+    },
+    {
+        "id": str(ID + 4),
+        "timestamp_utc": 1646474400,
+        "local_time": "2022-03-05T10:00:00",
+        "text": "a walk",
+        "user_screen_name": "dora_k",
+        "user_id": "7",
+        "like_count": 5,
+        "retweet_count": 4,
+        "collected_via": ["search"],
+    },
+    {
+        "type": "tweet",
+        "id": str(ID + 5),
+        "text": "a walk",
+        "createdAt": "Sat Mar 05 10:00:00 +0000 2022",
+        "likeCount": 5,
+        "retweetCount": 4,
+        "author": {"userName": "dora_k", "id": "7", "name": "Dora"},
+    },
+    {
+        "id": str(ID + 6),
+        "created_at": "2022-03-05 12:00:00 +02:00",
+        "full_text": "a walk",
+        "screen_name": "dora_k",
+        "favorite_count": 5,
+        "retweet_count": 4,
+        "views_count": 9,
+        "media": [],
+    },
+)
+"""A post as snscrape, twint, twitwi, Apify and twitter-web-exporter write it."""
+
+
 def test_objects_of_each_tool_become_rows_with_author_time_and_counts(
     run: Import, dsn: str, tmp_path: Path
 ) -> None:
@@ -109,59 +165,8 @@ def test_objects_of_each_tool_become_rows_with_author_time_and_counts(
         "author_id": "UNKNOWN",
         "created_at": "2026-01-01T00:00:00.000Z",
     }
-    scraped = {
-        "_type": "snscrape.modules.twitter.Tweet",
-        "id": ID + 2,
-        "date": "2022-03-05T10:00:00+00:00",
-        "rawContent": "salt & bread",
-        "user": {"username": "dora_k", "id": 7},
-        "likeCount": 5,
-        "retweetCount": 4,
-    }
-    twint = {
-        "id": ID + 3,
-        "conversation_id": str(ID),
-        "created_at": "2022-03-05 10:00:00 UTC",
-        "username": "dora_k",
-        "tweet": "a walk",
-        "retweets_count": 4,
-        "likes_count": 5,
-        "hashtags": [],
-        "mentions": [],
-        "user_id": 7,
-    }
-    twitwi = {
-        "id": str(ID + 4),
-        "timestamp_utc": 1646474400,
-        "local_time": "2022-03-05T10:00:00",
-        "text": "a walk",
-        "user_screen_name": "dora_k",
-        "user_id": "7",
-        "like_count": 5,
-        "retweet_count": 4,
-        "collected_via": ["search"],
-    }
-    rented = {
-        "type": "tweet",
-        "id": str(ID + 5),
-        "text": "a walk",
-        "createdAt": "Sat Mar 05 10:00:00 +0000 2022",
-        "likeCount": 5,
-        "retweetCount": 4,
-        "author": {"userName": "dora_k", "id": "7", "name": "Dora"},
-    }
-    exported = {
-        "id": str(ID + 6),
-        "created_at": "2022-03-05 12:00:00 +02:00",
-        "full_text": "a walk",
-        "screen_name": "dora_k",
-        "favorite_count": 5,
-        "retweet_count": 4,
-        "views_count": 9,
-        "media": [],
-    }
     put(tmp_path / "all" / "4cat.ndjson", error, cat)
-    for number, each in enumerate((scraped, twint, twitwi, rented, exported)):
+    for number, each in enumerate(OF_TOOLS):
         put(tmp_path / "all" / f"{number}.json", each)
     (tmp_path / "all" / "notes.odt").write_text("x")
     done = run(tmp_path / "all")

@@ -17,6 +17,30 @@ ADA = {"id": "11", "username": "Ada_X", "name": "Ada", "public_metrics": {"tweet
 BO = {"id": "12", "username": "bo", "name": "Bo"}
 OLD, MIDDLE, NEW = "1500000000000000001", "1600000000000000001", "1700000000000000001"
 
+FLAT = {
+    "id": "1710000000000000001",
+    "text": "flat @ada_x",
+    "author_id": "13",
+    "author": {"id": "13", "username": "cy", "name": "Cy"},
+    "__twarc": {},
+    "entities": {
+        "mentions": [{"start": 5, "end": 11, "username": "ada_x", "id": "11", "name": "Ada"}]
+    },
+    "attachments": {
+        "media_keys": ["3_2"],
+        "media": [{"media_key": "3_2", "type": "photo"}, {}],
+    },
+    "referenced_tweets": [
+        {
+            "type": "replied_to",
+            "id": "1650000000000000002",
+            "text": "inner",
+            "author_id": "11",
+            "author": ADA,
+        }
+    ],
+}
+
 
 def page(*tweets: dict[str, Any], **includes: Any) -> dict[str, Any]:
     return {"data": list(tweets), "includes": includes}
@@ -77,35 +101,7 @@ def folder(tmp_path: Path) -> Path:
             )
         )
     )
-    (tmp_path / "flat.jsonl").write_text(
-        json.dumps(
-            {
-                "id": "1710000000000000001",
-                "text": "flat @ada_x",
-                "author_id": "13",
-                "author": {"id": "13", "username": "cy", "name": "Cy"},
-                "__twarc": {},
-                "entities": {
-                    "mentions": [
-                        {"start": 5, "end": 11, "username": "ada_x", "id": "11", "name": "Ada"}
-                    ]
-                },
-                "attachments": {
-                    "media_keys": ["3_2"],
-                    "media": [{"media_key": "3_2", "type": "photo"}, {}],
-                },
-                "referenced_tweets": [
-                    {
-                        "type": "replied_to",
-                        "id": "1650000000000000002",
-                        "text": "inner",
-                        "author_id": "11",
-                        "author": ADA,
-                    }
-                ],
-            }
-        )
-    )
+    (tmp_path / "flat.jsonl").write_text(json.dumps(FLAT))
     (tmp_path / "readme.txt").write_text("not a recording")
     return tmp_path
 
