@@ -80,8 +80,12 @@ def test_every_option_is_taken_with_dashes_and_without_in_any_case(
     samples = {"PLACES": "india", "WHEN": "2024-01-31", "TIME": "2h", "on|off": "off"}
     samples |= {"NUMBER": "17", "CODE": "en", "FORMAT": "csv", "WHAT": "quotes"}
     words = {"search": ["x"], "hydrate": ["1"], "import": ["x"], "db": ["url"]}
+    words |= {"restore": ["file:///tmp/place"]}
+    # Of an option whose metavar another one has for something else.
+    own = {"--on-deleted": "blank", "--by": "2026-02-01"}
     for option in command.options:
-        argument = [] if option.is_switch else [samples.get(option.metavar, "x")]
+        sample = own.get(option.name) or samples.get(option.metavar, "x")
+        argument = [] if option.is_switch else [sample]
         spellings = {option.name, option.name.upper(), folded(option.name)}
         spellings |= {f"--{option.spelled}"}
         results = [

@@ -337,9 +337,9 @@ def test_excel_safe_csv_has_no_formula_and_loses_nothing(
 
 def test_csv_is_exact_unless_it_shall_be_safe(dsn: str, tmp_path: Path) -> None:
     store(dsn, row(7, text="=HYPERLINK(1)"))
-    assert b"\r\n7,=HYPERLINK(1)\r\n" in run(dsn, tmp_path, "--columns", "id,text").stdout
+    assert b"\n7,=HYPERLINK(1)\n" in run(dsn, tmp_path, "--columns", "id,text").stdout
     safe = run(dsn, tmp_path, "--columns", "id,text", "--excel-safe").stdout
-    assert b"\r\n'7,'=HYPERLINK(1)\r\n" in safe
+    assert b"\n'7,'=HYPERLINK(1)\n" in safe
 
 
 # --- json lines ---------------------------------------------------------------------
@@ -620,7 +620,7 @@ def test_rows_go_by_ascending_id(dsn: str, tmp_path: Path) -> None:
 
 def test_columns_come_as_asked(dsn: str, tmp_path: Path) -> None:
     store(dsn, row(1, tweet_from="ada"))
-    assert run(dsn, tmp_path, "--columns", "tweet_from, id").stdout == b"tweet_from,id\r\nada,1\r\n"
+    assert run(dsn, tmp_path, "--columns", "tweet_from, id").stdout == b"tweet_from,id\nada,1\n"
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,6 @@ def test_account_download_takes_its_author_from_the_file_beside() -> None:
             "urls": "{}",
             "user_mentions_id": "{}",
             "user_mentions_name": "{}",
-            "media": "{}",
             "origin_device": "Tea App",
             "favorite_count": 2,
             "retweet_count": 1,

@@ -529,8 +529,8 @@ def time_of_id(tweet_id: int) -> str | None:
     """The time that an id holds, as v2 writes it; None for an id without."""
     if tweet_id < FIRST_DATED_ID:
         return None
-    seconds, ms = divmod(time_ms_of(tweet_id), 1000)
-    return as_v2(datetime.fromtimestamp(seconds, UTC).replace(microsecond=1000 * ms))
+    # X sends the whole second of the id, so a time from either is the same.
+    return as_v2(datetime.fromtimestamp(time_ms_of(tweet_id) // 1000, UTC))
 
 
 def as_v2(at: datetime) -> str:

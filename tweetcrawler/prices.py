@@ -75,7 +75,7 @@ def load(
     tariff = _tariff(str(wanted), given, file)
     return replace(
         tariff,
-        # Rounded once, here: 0.005 USD is no number that a float holds exactly.
+        # Rounded once, here: half a cent is no number that a float holds exactly.
         post=tariff.post if post is None else round(post * MICRO),
         user=tariff.user if user is None else round(user * MICRO),
     )

@@ -305,11 +305,17 @@ def test_A23_answers_without_headers_are_no_news(dsn: str, tmp_path: Path, measu
 # -- A24: one user's trouble -------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "count",
+    # Of several, two may fail in a row before anybody else is answered, and then the endpoint
+    # rests: how long depends on the machine.
+    [1, pytest.param(5, marks=pytest.mark.slow)],
+)
 def test_A24_a_user_who_is_503_for_ever_is_tried_three_times(
-    sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any
+    sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any, count: int
 ) -> None:
     handles = [f"writer_{n}" for n in range(40)]
-    broken = handles[3::8]
+    broken = handles[3::8][:count]
     for handle in broken:
         sandbox.fault("status", status=503, endpoint=TIMELINE, username=handle, for_s=600)
     crawler = Crawler.on(sandbox, tmp_path, dsn, handles)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tweetcrawler.errors import ConfigurationError
-from tweetcrawler.keeping.commands.buckets import S3_OPTIONS
+from tweetcrawler.keeping.commands.buckets import ARCHIVE_FOLDER, S3_OPTIONS
 from tweetcrawler.settings.commands import DATA, Command, Words
 from tweetcrawler.settings.options import EVERYWHERE, option
 from tweetcrawler.settings.types import duration, text_of
@@ -197,13 +197,7 @@ COMMAND = Command(
             places=EVERYWHERE,
             help="s3://bucket/prefix or file:///folder",
         ),
-        option(
-            "--archive-folder",
-            metavar="FOLDER",
-            type=Path,
-            places=EVERYWHERE,
-            help="folder of the segments on this machine",
-        ),
+        ARCHIVE_FOLDER,
         option("--once", help="bring all pages of now, and end"),
         option(
             "--keep-bodies",

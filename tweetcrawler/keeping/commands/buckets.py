@@ -1,10 +1,19 @@
-"""Options of the commands that reach a bucket."""
+"""Options that several commands of the room take."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from tweetcrawler.settings.options import EVERYWHERE, option
 from tweetcrawler.settings.types import text_of
 
+ARCHIVE_FOLDER = option(
+    "--archive-folder",
+    metavar="FOLDER",
+    type=Path,
+    places=EVERYWHERE,
+    help="folder of the segments on this machine",
+)
 S3_OPTIONS = (
     option(
         "--s3-endpoint",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.keeping.commands.buckets import ARCHIVE_FOLDER
 from tweetcrawler.settings.commands import DATA, Command
 from tweetcrawler.settings.options import option
 from tweetcrawler.settings.types import BadValue, file_or_dash, one_of, text_of
@@ -128,11 +129,13 @@ COMMAND = Command(
             help="number of the letter or case, for the audit",
             default="none",
         ),
+        ARCHIVE_FOLDER,
     ),
     values=Values,
     run=run,
     examples=(
         ("tweetcrawler comply --ids deleted.txt", "posts of a file"),
+        ("tweetcrawler comply --ids deleted.txt --on-deleted blank", "rows stay, without a text"),
         ("tweetcrawler comply --ids - --by 2026-02-01 --reference 'letter 7'", "a request by mail"),
     ),
     price="nothing at X; a bucket bills reading and writing.",

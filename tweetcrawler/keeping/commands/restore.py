@@ -83,6 +83,7 @@ COMMAND = Command(
     examples=(
         ("tweetcrawler restore s3://my-bucket/tweets", "a new database from a bucket"),
         ("tweetcrawler restore file:///mnt/disk --dbname new", "from a folder"),
+        ("tweetcrawler restore file:///mnt/disk", "the same, into the private PostgreSQL"),
     ),
     price="nothing at X; a bucket bills reading.",
 )
