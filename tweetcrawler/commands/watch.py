@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tweetcrawler.budget import RUN
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.settings.commands import COLLECT, Command
 from tweetcrawler.settings.options import EVERYWHERE, option
@@ -79,6 +78,8 @@ def _visit(opened: Opened, values: Values, due: list[str]) -> Report:
 
 def _is_final(report: Report) -> bool:
     """Whether another visit makes no sense."""
+    from tweetcrawler.budget import RUN
+
     # Budgets of a day and X's caps come back at midnight; that of the command does not, and a
     # rest of it that is too small for one request stays too small.
     return report.budget == RUN or report.exit_code not in (0, 1, 5)

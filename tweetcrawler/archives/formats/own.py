@@ -26,6 +26,7 @@ from tweetcrawler.flatten import (
     NotStorable,
     as_array,
     as_id_array,
+    as_v2,
     shown,
     stored,
 )
@@ -107,7 +108,7 @@ def value_of(column: str, value: Any) -> Any:
     if column in LISTS:
         return _list(column, value)
     if isinstance(value, datetime):
-        return times.as_v2(value)
+        return as_v2(value)
     if not isinstance(value, str):
         raise NotStorable(f"{column} is {shown(value)}, which is no text")
     if column == "created_at":
@@ -148,7 +149,7 @@ def _literal(value: list[Any]) -> str:
 def _time(value: str) -> str | None:
     """The time as it was exported: the table's stays as it is, the view's in CSV is SQL's."""
     at = times.instant(value) if value[10:11] == " " else None
-    return stored(value) if at is None else times.as_v2(at)
+    return stored(value) if at is None else as_v2(at)
 
 
 def _number(value: Any) -> float | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tweetcrawler.archives.formats import times
 from tweetcrawler.archives.formats.fields import Thing
+from tweetcrawler.flatten import as_v2
 
 _NUMBERS = ("$numberLong", "$numberInt")
 
@@ -46,7 +47,7 @@ def _plain(value: Any) -> Any:
             return int(inner)
         if key == "$date":
             at = times.instant(value)
-            return inner if at is None else times.as_v2(at)
+            return inner if at is None else as_v2(at)
         if key in ("$oid", "$numberDouble", "$numberDecimal", "$symbol"):
             return inner
     return {key: _plain(inner) for key, inner in value.items()}

@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from tweetcrawler.flatten import Flattened
+from tweetcrawler.flatten import Flattened, as_v2
 from tweetcrawler.ids import FIRST_DATED_ID, ID_MAX, time_ms_of
 
 FITS_S: Final = 5.0
@@ -111,12 +111,6 @@ def instant_of_id(tweet_id: int) -> datetime | None:
     if not FIRST_DATED_ID <= tweet_id <= ID_MAX:
         return None
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms_of(tweet_id))
-
-
-def as_v2(at: datetime) -> str:
-    """A moment as API v2 writes it."""
-    at = at.astimezone(UTC)
-    return f"{at.replace(microsecond=0, tzinfo=None).isoformat()}.{at.microsecond // 1000:03d}Z"
 
 
 def created_at(sent: Any, tweet_id: int) -> str | None:

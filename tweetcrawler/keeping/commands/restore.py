@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tweetcrawler.keeping.commands.buckets import S3_OPTIONS
@@ -27,6 +26,8 @@ class Values:
 
 def run(setup: Setup, values: Values) -> int:
     """Restores, and says what came back."""
+    from tempfile import TemporaryDirectory
+
     from tweetcrawler.keeping.ledger import know_place
     from tweetcrawler.keeping.places import place_of, s3_options
     from tweetcrawler.keeping.replay import Restorer
