@@ -26,6 +26,7 @@ from tweetcrawler.archives import containers, pieces, texts
 from tweetcrawler.archives.containers import Archive, identify
 from tweetcrawler.archives.documents import EMPTY, OTHER_FILE, Document, Position
 from tweetcrawler.archives.pieces import recognise
+from tweetcrawler.errors import TweetcrawlerError
 from tweetcrawler.flatten import flatten
 
 ARCHIVES = Path(__file__).parent / "data" / "archives"
@@ -371,13 +372,30 @@ def test_reading_goes_on_at_any_position_as_if_it_had_never_stopped(
 @given(
     st.binary(max_size=300),
     st.sampled_from(
-        [b"", b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"\xff\xfe"]
+        [
+            b"",
+            b"\x1f\x8b\x08",
+            b"BZh9",
+            b"\xfd7zXZ\x00",
+            b"\x28\xb5\x2f\xfd",
+            b"\xff\xfe",
+            b"PAR1",
+            b"PK\x03\x04",
+            b"SQLite format 3\x00",
+            b"WARC/1.0\r\n",
+        ]
     ),
 )
-def test_any_bytes_are_read_without_an_exception(
+def test_any_bytes_are_read_to_their_end_or_fail_with_a_sentence(
     tmp_path: Path, data: bytes, begins: bytes
 ) -> None:
-    for document in read(written(tmp_path, begins + data)):
+    """Parquet fails as a whole file; everything else by line or member."""
+    path = written(tmp_path, begins + data)
+    if (begins + data).startswith(b"PAR1"):
+        with pytest.raises(TweetcrawlerError, match="cannot be read"):
+            read(path)
+        return
+    for document in read(path):
         assert document.problem or recognise(document.value)
 
 

@@ -191,13 +191,8 @@ class Limits:
             window.shown_reset += int(by_s)
 
     def listed(self) -> list[dict[str, object]]:
-        """Every window that is open now."""
-        now = self.clock.steady()
-        return [
-            self._shown(key, window)
-            for key, window in self._windows.items()
-            if window.opened_at + self._length_s(key[0]) > now
-        ]
+        """The newest window of each subject and endpoint, open or over, as `closes_at` tells."""
+        return [self._shown(key, window) for key, window in self._windows.items()]
 
     def forget_past(self) -> None:
         """Begins a new list of windows that turned; open ones stay as they are."""
