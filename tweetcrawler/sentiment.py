@@ -1,8 +1,8 @@
 """The VADER score of a text, to the last digit of vaderSentiment, which only this uses.
 
-VADER's lists of words, emoji and idioms come from the package. Its rules are written anew,
-since it looks at every word of a text through all of them: here a word is read once for all
-texts, and the rules are asked only about the few words that carry a feeling, and about
+VADER's lists of words, emoji and idioms come from the package. Its rules are written
+again here. VADER applies all of them to every word of a text. Here a word is read once for
+all texts, and the rules are asked only about the few words that carry a feeling, and about
 their neighbours. Odd rules are VADER's, and stay as odd as they are there.
 """
 

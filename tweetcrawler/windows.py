@@ -35,8 +35,8 @@ BREAKER_MAX_S = 60.0
 # One failure may be a request's own; from the second in a row on the endpoint is left alone
 # for a while.
 BREAKER_FAILURES = 2
-# A proxy that fails rests at once, since others go on without it. After so many failures in a
-# row, half a minute, a run does not wait for it any more when it is the last way to X.
+# A proxy that fails rests at once, since others go on without it. When it is the last way to
+# X, a run waits for it no more after this number of failures in a row, half a minute.
 PROXY = "proxy"
 PROXY_FIRST_S = 2.0
 PROXY_MAX_S = 300.0

@@ -456,7 +456,7 @@ def renamed(manifest: Manifest, **more: object) -> Manifest:
     """The manifest of a file that takes the place of another one, under a new name."""
     stem = manifest.name.rpartition("-")[0]
     new_name = f"{stem}-{secrets.token_hex(4)}"
-    made: Manifest = replace(manifest, name=new_name, **more)  # type: ignore[arg-type] # by the caller
+    made: Manifest = replace(manifest, name=new_name, **more)  # type: ignore[arg-type]
     return made
 
 

@@ -282,8 +282,8 @@ def _operator(operator: str, value: str) -> _Parsed:
         kind = {"i": "replied_to", "r": "retweeted", "q": "quoted"}[operator[0]]
         test = lambda doc: doc.refs.get(kind) == value  # noqa: E731
     elif operator == "retweets_of":
-        name = value.lstrip("@")
-        test = lambda doc: "retweeted" in doc.refs and doc.text.startswith(f"rt @{name}:")  # noqa: E731
+        begins = f"rt @{value.lstrip('@')}:"
+        test = lambda doc: "retweeted" in doc.refs and doc.text.startswith(begins)  # noqa: E731
     elif operator.startswith("min_"):
         metric = {
             "min_likes": "like_count",

@@ -21,7 +21,7 @@ from tweetcrawler.sandbox.posts import (
 )
 
 DEPTH = 3_200
-"""X shows so many posts of a timeline, counted from the newest, retweets included."""
+"""Posts of a timeline that X shows, counted from the newest, retweets included."""
 
 K = TypeVar("K")
 V = TypeVar("V")
