@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import UTC, datetime
-from hashlib import sha256
 
 from tweetcrawler.ids import id_at
 
@@ -30,14 +29,20 @@ def normalised(query: str) -> str:
 def key_of(query: str) -> str:
     """Identity of a normalised query: itself, or its digest when it is long."""
     encoded = query.encode()
-    return query if len(encoded) <= _KEY_MAX_BYTES else f"sha256:{sha256(encoded).hexdigest()}"
+    return query if len(encoded) <= _KEY_MAX_BYTES else f"sha256:{_digest(query)}"
 
 
 def slug_of(query: str) -> str:
     """A name of letters, digits and dashes that is the query's own, and no user's."""
     plain = unicodedata.normalize("NFKD", query.lower()).encode("ascii", "ignore").decode()
     words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_SLUG_MAX].strip("-")
-    return "-".join(filter(None, ("search", words, sha256(query.encode()).hexdigest()[:8])))
+    return "-".join(filter(None, ("search", words, _digest(query)[:8])))
+
+
+def _digest(query: str) -> str:
+    from hashlib import sha256  # OpenSSL, which `--help` needs not
+
+    return sha256(query.encode()).hexdigest()
 
 
 def from_user(username: str) -> str:

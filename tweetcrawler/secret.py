@@ -11,7 +11,6 @@ import logging
 import re
 import shlex
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 from tweetcrawler.errors import ConfigurationError
@@ -152,6 +151,8 @@ def _read_bytes(path: Path, purpose: str) -> bytes:
 
 
 def _fingerprint(key: Secret | None, *public: Secret | None) -> str:
+    from hashlib import blake2b  # with OpenSSL: a thirtieth of the time of `--help`
+
     secret = key.reveal().encode() if key else b""
     if len(secret) > _LONGEST_KEY:
         secret = blake2b(secret).digest()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tweetcrawler import endpoints
-from tweetcrawler.coverage import Bounds
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.queries import end_id, lowest_id
 from tweetcrawler.settings.commands import COLLECT, Command, Words
@@ -16,6 +15,7 @@ from tweetcrawler.settings.options import option
 from tweetcrawler.settings.types import moment
 
 if TYPE_CHECKING:
+    from tweetcrawler.coverage import Bounds
     from tweetcrawler.outcome import Report
     from tweetcrawler.setup import Setup
 
@@ -44,6 +44,8 @@ class Values:
     @property
     def bounds(self) -> Bounds:
         """The bounds as ids."""
+        from tweetcrawler.coverage import Bounds
+
         return Bounds(self.since or 1, self.until)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tweetcrawler.secret import Secret
+from tweetcrawler.settings import DEFAULT_TABLE, EMBEDDED
 from tweetcrawler.settings.options import EVERYWHERE, NO_COMMAND_LINE, NOT_IN_FILE, Group, option
 from tweetcrawler.settings.types import (
     api_url,
@@ -19,9 +20,7 @@ from tweetcrawler.settings.types import (
 )
 
 DEFAULT_FILE = "tweet.ini"
-DEFAULT_TABLE = "tweet_articles_tweepy"
 DEFAULT_CSV_FOLDER = "tweets"
-EMBEDDED = "embedded"
 _LONGEST_S = 3600.0
 _MOST_USD = 10_000_000
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 import configargparse  # type: ignore[import-untyped]  # ships no types
@@ -198,6 +199,8 @@ class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # the base 
             allow_abbrev=False,
             exit_on_error=False,
             config_file_parser_class=self._file,
+            # Of a fixed width: else argparse asks for that of the terminal with each option.
+            formatter_class=partial(configargparse.HelpFormatter, width=100),
             # Defaults stand in the dataclasses of settings and commands.
             argument_default=configargparse.SUPPRESS,
         )

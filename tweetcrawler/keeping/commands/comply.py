@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +45,8 @@ class Values:
 
 def run(setup: Setup, values: Values) -> int:
     """Sets the tombstones, sweeps, rewrites segments, and says what was done."""
+    import getpass
+
     from tweetcrawler.keeping.rewriting import Rewritten, rewrite
     from tweetcrawler.keeping.sweep import Request, bury, sweep
     from tweetcrawler.settings.ids import read_ids
