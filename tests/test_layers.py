@@ -48,7 +48,16 @@ FLOORS = [
     {"work", "archives"},
     {"crawl"},
     {"keeping", "keeping.s3", "keeping.schema", "keeping.sweep"},
-    {"__main__", "cli", "commands", "keeping.commands", "local", "look.display", "setup"},
+    {
+        "__main__",
+        "cli",
+        "commands",
+        "keeping.commands",
+        "local",
+        "look.display",
+        "look.lines",
+        "setup",
+    },
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 OWNERS = {

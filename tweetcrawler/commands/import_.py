@@ -31,7 +31,7 @@ class Values:
 def run(setup: Setup, values: Values) -> int:
     """Imports the files, and reports."""
     from tweetcrawler.archives import importing
-    from tweetcrawler.look import display
+    from tweetcrawler.look import display, lines
     from tweetcrawler.setup import Stop
 
     settings, front, why = setup.settings, setup.front, "import writes to PostgreSQL"
@@ -43,7 +43,7 @@ def run(setup: Setup, values: Values) -> int:
         setup.database(why) as database,
         # Ctrl-C ends the import in order: the place in each file is saved.
         Stop() as stop,
-        front.display(display.ImportPicture, display.ImportLines) as shown,
+        front.display(display.ImportPicture, lines.ImportLines) as shown,
     ):
         wanted = importing.Wanted(values.files, values.rejects_file, values.again)
         report = importing.import_files(settings, database, wanted, display=shown, stopped=stop)

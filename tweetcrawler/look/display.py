@@ -4,9 +4,8 @@ table at the end.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -15,57 +14,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tweetcrawler.look.lines import duration, import_summary, size, summary
 from tweetcrawler.look.sections import Section
 from tweetcrawler.prices import Tariff, usd
 
 if TYPE_CHECKING:
-    from tweetcrawler.archives.importing import ImportProgress, ImportReport
+    from tweetcrawler.archives.importing import ImportReport
     from tweetcrawler.outcome import Progress, Report
 
-LINE_EVERY_S = 60.0
 REFRESH_S = 0.25
 NAMED_SHOWN = 30
-
-log = logging.getLogger(__name__)
-
-
-class LogLines:
-    """One log line a minute."""
-
-    def __init__(
-        self, *, every_s: float = LINE_EVERY_S, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._every_s = every_s
-        self._clock = clock
-        self._next_at = clock() + every_s
-
-    def __enter__(self) -> LogLines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def update(self, progress: Any) -> None:
-        """Logs when it is time."""
-        now = self._clock()
-        if now >= self._next_at:
-            self._next_at = now + self._every_s
-            log.info("%s", self._line(progress, now))
-
-    def _line(self, progress: Progress, now: float) -> str:
-        waits = "; ".join(
-            f"{reason}, {until - now:.0f} s more"
-            for reason, until in progress.waits.items()
-            if until > now
-        )
-        return _summary(progress, now) + (f"; {waits}" if waits else "")
-
-
-class ImportLines(LogLines):
-    """The same of an import."""
-
-    def _line(self, progress: Any, now: float) -> str:
-        return _import_summary(progress, now)
 
 
 class LivePicture:
@@ -103,11 +61,11 @@ class ImportPicture(LivePicture):
     """The same of an import."""
 
     def _picture(self, progress: Any, now: float) -> RenderableType:
-        lines = [Text(_import_summary(progress, now), "bold")]
+        lines = [Text(import_summary(progress, now), "bold")]
         lines += [
             # As Text, here and below: in a plain string rich reads [brackets] as its own
             # markup, and names and reasons are written by others.
-            Text(f"  {path}: {_size(count)}")
+            Text(f"  {path}: {size(count)}")
             for path, count in list(progress.reading.items())[:20]
         ]
         return Group(*lines)
@@ -115,22 +73,6 @@ class ImportPicture(LivePicture):
 
 _STATES = {"ok": "done", "known": "already stored", "gone": "no longer available"}
 _GOES_ON = "everything read is saved, the same command goes on from here"
-
-
-def _summary(progress: Progress, now: float) -> str:
-    # Never 0, since a rate is divided by it.
-    seconds = max(0.001, now - progress.started_at)
-    total = f" of {progress.handles:,}" if progress.handles else ""
-    eta = ""
-    if progress.handles and 0 < progress.targets_done < progress.handles:
-        left_s = seconds * (progress.handles - progress.targets_done) / progress.targets_done
-        eta = f", about {_duration(left_s)} to go"
-    return (
-        f"{progress.targets_done:,}{total} targets done, {progress.posts:,} posts "
-        f"({progress.posts / seconds:,.0f}/s, {progress.new:,} new), "
-        f"{progress.requests:,} requests, "
-        f"{progress.busy} processes at work{eta}"
-    )
 
 
 def _picture(progress: Progress, now: float) -> Group:
@@ -152,7 +94,7 @@ def _picture(progress: Progress, now: float) -> Group:
             else Text("in use", "green")
         )
         table.add_row(name, f"{progress.by_credential[name]:,}", state)
-    return Group(Text(_summary(progress, now), "bold"), table)
+    return Group(Text(summary(progress, now), "bold"), table)
 
 
 def print_report(report: Report, console: Console, *, tariff: Tariff) -> None:
@@ -177,7 +119,7 @@ def print_report(report: Report, console: Console, *, tariff: Tariff) -> None:
         f"{report.total('new'):,} new rows, {report.total('updated'):,} updated; "
         f"{posts:,} posts and {users:,} users read, about {usd(cost)}"
         + (f" ({again:,} of the posts were stored already)" if again else "")
-        + f"; {_duration(report.seconds)}",
+        + f"; {duration(report.seconds)}",
         # Without these rich colours every number, and breaks lines at 80 columns in a pipe.
         highlight=False,
         soft_wrap=True,
@@ -192,7 +134,7 @@ def print_report(report: Report, console: Console, *, tariff: Tariff) -> None:
         )
     for reason, seconds in sorted(report.waited_s.items()):
         if seconds >= 1.0:
-            console.print(f"waited {_duration(seconds)}: {reason}", highlight=False, soft_wrap=True)
+            console.print(f"waited {duration(seconds)}: {reason}", highlight=False, soft_wrap=True)
     if report.bad_lines:
         console.print(
             f"{report.bad_lines:,} lines of the input file could not be used (logged above)",
@@ -307,22 +249,6 @@ def _print_credentials(report: Report, console: Console) -> None:
     console.print(table)
 
 
-def _import_summary(progress: ImportProgress, now: float) -> str:
-    seconds = max(0.001, now - progress.started_at)
-    of_bytes = f" of {_size(progress.bytes)}" if progress.bytes else ""
-    eta = ""
-    if 0 < progress.bytes_read < progress.bytes:
-        left_s = seconds * (progress.bytes - progress.bytes_read) / progress.bytes_read
-        eta = f", about {_duration(left_s)} to go"
-    rejected = f", {progress.rejected:,} rejected" if progress.rejected else ""
-    return (
-        f"{progress.files_done:,} of {progress.files:,} files done, "
-        f"{_size(progress.bytes_read)}{of_bytes} read, {progress.posts:,} posts "
-        f"({progress.posts / seconds:,.0f}/s, {progress.new:,} new){rejected}, "
-        f"{progress.busy} processes at work{eta}"
-    )
-
-
 def print_import_report(report: ImportReport, console: Console) -> None:
     """The table at the end of an import: files, and what was in them; every line and post
     is in one count.
@@ -351,7 +277,7 @@ def print_import_report(report: ImportReport, console: Console) -> None:
     known = report.posts - report.new - report.updated
     say(
         f"{report.new:,} new rows, {report.updated:,} updated, {known:,} known; "
-        f"{_duration(report.seconds)}"
+        f"{duration(report.seconds)}"
     )
     if report.lacking:
         say("among them: " + ", ".join(f"{n:,} {name}" for name, n in report.lacking.items()))
@@ -369,20 +295,3 @@ def print_import_report(report: ImportReport, console: Console) -> None:
         )
     if report.ended:
         say(f"ended early: {report.ended}; {_GOES_ON}")
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} GB"
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,108 @@
+"""Progress as log lines, for places without a terminal: nothing of rich is loaded for them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tweetcrawler.archives.importing import ImportProgress
+    from tweetcrawler.outcome import Progress
+
+LINE_EVERY_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class LogLines:
+    """One log line a minute."""
+
+    def __init__(
+        self, *, every_s: float = LINE_EVERY_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._every_s = every_s
+        self._clock = clock
+        self._next_at = clock() + every_s
+
+    def __enter__(self) -> LogLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def update(self, progress: Any) -> None:
+        """Logs when it is time."""
+        now = self._clock()
+        if now >= self._next_at:
+            self._next_at = now + self._every_s
+            log.info("%s", self._line(progress, now))
+
+    def _line(self, progress: Progress, now: float) -> str:
+        waits = "; ".join(
+            f"{reason}, {until - now:.0f} s more"
+            for reason, until in progress.waits.items()
+            if until > now
+        )
+        return summary(progress, now) + (f"; {waits}" if waits else "")
+
+
+class ImportLines(LogLines):
+    """The same of an import."""
+
+    def _line(self, progress: Any, now: float) -> str:
+        return import_summary(progress, now)
+
+
+def summary(progress: Progress, now: float) -> str:
+    """Progress of a run on one line."""
+    # Never 0, since a rate is divided by it.
+    seconds = max(0.001, now - progress.started_at)
+    total = f" of {progress.handles:,}" if progress.handles else ""
+    eta = ""
+    if progress.handles and 0 < progress.targets_done < progress.handles:
+        left_s = seconds * (progress.handles - progress.targets_done) / progress.targets_done
+        eta = f", about {duration(left_s)} to go"
+    return (
+        f"{progress.targets_done:,}{total} targets done, {progress.posts:,} posts "
+        f"({progress.posts / seconds:,.0f}/s, {progress.new:,} new), "
+        f"{progress.requests:,} requests, "
+        f"{progress.busy} processes at work{eta}"
+    )
+
+
+def import_summary(progress: ImportProgress, now: float) -> str:
+    """Progress of an import on one line."""
+    seconds = max(0.001, now - progress.started_at)
+    of_bytes = f" of {size(progress.bytes)}" if progress.bytes else ""
+    eta = ""
+    if 0 < progress.bytes_read < progress.bytes:
+        left_s = seconds * (progress.bytes - progress.bytes_read) / progress.bytes_read
+        eta = f", about {duration(left_s)} to go"
+    rejected = f", {progress.rejected:,} rejected" if progress.rejected else ""
+    return (
+        f"{progress.files_done:,} of {progress.files:,} files done, "
+        f"{size(progress.bytes_read)}{of_bytes} read, {progress.posts:,} posts "
+        f"({progress.posts / seconds:,.0f}/s, {progress.new:,} new){rejected}, "
+        f"{progress.busy} processes at work{eta}"
+    )
+
+
+def size(count: float) -> str:
+    """A number of bytes, as people write it."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"
+
+
+def duration(seconds: float) -> str:
+    """A time, as people write it."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
