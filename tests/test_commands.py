@@ -14,7 +14,7 @@ import pytest
 from crawls import PROGRAM, Crawler, truth
 from sandbox_server import Sandbox
 
-from tweetcrawler import crawl, prices, settings
+from tweetcrawler import crawl, prices, rooms, settings
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.prices import MICRO
 from tweetcrawler.settings import help_text
@@ -190,6 +190,28 @@ def test_a_command_file_is_light_to_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "asks"),
+    [
+        ("", True),
+        ("-c tweet.ini", True),
+        ("--quiet crawl ada", True),
+        ("search cats", True),
+        ("-c tweet.ini status", False),
+        ("export posts.csv", False),
+        ("crwal ada", False),
+        ("search --help", False),
+        ("--version", False),
+    ],
+)
+def test_workers_load_early_for_calls_that_ask_x_only(line: str, asks: bool) -> None:
+    assert rooms.may_ask_x(line.split()) is asks
+
+
+def test_every_word_that_asks_x_is_a_command() -> None:
+    assert {word for room in rooms.rooms() for word in room.asks} <= set(all_commands())
 
 
 # --- words and options ----------------------------------------------------------------------------

@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tweetcrawler import settings
+from tweetcrawler import rooms, settings, setup
 from tweetcrawler.errors import TweetcrawlerError
-from tweetcrawler.settings.commands import all_commands
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,12 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
+    if rooms.may_ask_x(argv):
+        # First of all: while the workers' modules load on another core, this process reads the
+        # call and loads its own, which takes about as long.
+        setup.prepare_workers()
     chosen = settings.parse(argv, environ=os.environ, folder=Path.cwd())
-    # After parsing, so that a typo is answered without loading it.
-    from tweetcrawler.setup import Setup
+    from tweetcrawler.settings.commands import all_commands
 
     command = all_commands()[chosen.command]
-    return command.run(Setup(chosen, Terminal(quiet=chosen.quiet)), chosen.values)
+    return command.run(setup.Setup(chosen, Terminal(quiet=chosen.quiet)), chosen.values)
 
 
 def _forget_stdout() -> None:
@@ -102,10 +104,8 @@ class Terminal:
 
     def log_handler(self) -> logging.Handler:
         """Log lines between the live picture, or plain ones with their time."""
-        from tweetcrawler.setup import plain_log_handler
-
         if not self._is_live:
-            return plain_log_handler()
+            return setup.plain_log_handler()
         from rich.logging import RichHandler
 
         return RichHandler(console=_stderr(), show_path=False, markup=False)

@@ -14,7 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from tweetcrawler import prices, run
@@ -69,7 +69,9 @@ def run_work(
         money.prices_file, money.tariff, post=money.price_post, user=money.price_user
     )
     number, since = run.begin(settings, sink, credentials)
-    job = Job(settings, sink, credentials, number, since, work.parameters, tariff)
+    # Workers need no values of the command, and so do not load its file.
+    common = replace(settings, values=None)
+    job = Job(common, sink, credentials, number, since, work.parameters, tariff)
     size = settings.threads or default_processes(len(credentials))
     size = min(size, work.processes or size)
     pool = Pool("tweetcrawler.work.worker:start_worker", job, size=size, farewell=True)

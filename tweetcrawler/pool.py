@@ -27,8 +27,6 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, Literal
 
-from tweetcrawler.news import LogLine
-
 Tell = Callable[[Any], None]
 Handler = Callable[[Any], Any]
 Start = Callable[[int, Callable[[], bool], Tell, Any], Handler]
@@ -249,6 +247,8 @@ class _ToParent(logging.Handler):
         self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
+        from tweetcrawler.news import LogLine  # for workers only, which have it
+
         self._tell(LogLine(record.name, record.levelno, record.getMessage()))
 
 

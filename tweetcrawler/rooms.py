@@ -7,7 +7,7 @@ it: its modules are named as text and loaded only when they are needed.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -16,13 +16,15 @@ class Room:
     """Parts of one room, all named as "module" or "module:NAME".
 
     `commands` are modules with a `COMMAND`, `kinds` are kinds of work, `tables` are modules
-    that add their tables to the schema when they are imported. `bodies` makes, of a connection,
+    that add their tables to the schema when they are imported. `asks` are words of commands
+    that ask X in every call. `bodies` makes, of a connection,
     a function that gives the body of a page which left the database.
     """
 
     commands: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
     bodies: str = ""
 
 
@@ -57,7 +59,9 @@ CORE = Room(
         "tweetcrawler.work.usage:USAGE",
     ),
     tables=("tweetcrawler.postgres.schema",),
+    asks=("crawl", "search", "trending", "snowball", "hydrate", "watch"),
 )
+_HELP = frozenset({"-h", "--help", "--version"})
 # One line for each room, as "tweetcrawler.folder:ROOM".
 ROOMS: tuple[str, ...] = ("tweetcrawler.keeping:ROOM",)
 
@@ -68,3 +72,15 @@ def rooms() -> Iterator[Room]:
     for name in ROOMS:
         room: Room = pkgutil.resolve_name(name)
         yield room
+
+
+def may_ask_x(argv: Sequence[str]) -> bool:
+    """Whether a call that was not read yet looks like one that asks X; a guess."""
+    asking = {word for room in rooms() for word in room.asks}
+    words = {name.rpartition(".")[2] for room in rooms() for name in room.commands}
+    if argv and not argv[0].startswith("-"):
+        word = argv[0]  # a command, or mistyped
+    else:
+        # Without any command a crawl is meant.
+        word = next((word for word in argv if word in words), "crawl")
+    return word in asking and not _HELP & set(argv)

@@ -179,8 +179,6 @@ class Setup:
         `why` says why it needs a database; None: it does not. `before` looks at the
         operator's files when the keys are known and nothing is begun.
         """
-        from tweetcrawler import pool
-
         if why is not None:
             self.needs_database(why)
         # The CSV folder cannot count for several machines.
@@ -192,10 +190,7 @@ class Setup:
         for note in self.settings.notes:
             log.warning("%s", note)
         before()
-        # While the workers' modules load on another core, this process loads its own and
-        # looks at the database.
-        store = "tweetcrawler.db" if self.settings.database else "tweetcrawler.csvfiles"
-        pool.prepare(["tweetcrawler.work.worker", store])
+        prepare_workers()
         with self.sink() as sink, Stop() as stop:
             yield Opened(self, keys, sink, stop)
 
@@ -220,9 +215,9 @@ class Opened:
     def run(self, work: Work) -> Report:
         """Does one run of this work with the settings as they are now."""
         from tweetcrawler.dispatch import run_work
-        from tweetcrawler.look import display
+        from tweetcrawler.look import lines
 
-        with self._setup.front.display(display.LivePicture, display.LogLines) as shown:
+        with self._setup.front.display(_live_picture, lines.LogLines) as shown:
             return run_work(
                 self.settings, self.sink, self.keys, work, display=shown, stopped=self.stop
             )
@@ -277,6 +272,17 @@ class Opened:
         except TweetcrawlerError as error:
             log.debug("the plan cannot be read: %s", error)
             return None
+
+
+def prepare_workers() -> None:
+    """Starts loading the modules that every worker needs, and returns at once.
+
+    Called early it costs this process nothing: they load on another core.
+    """
+    from tweetcrawler import pool
+
+    # Both stores, since it may not be known yet which one will be used.
+    pool.prepare(["tweetcrawler.work.worker", "tweetcrawler.db", "tweetcrawler.csvfiles"])
 
 
 class BadLines:
@@ -347,6 +353,12 @@ def plain_log_handler() -> logging.Handler:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     return handler
+
+
+def _live_picture(console: Console) -> Any:
+    from tweetcrawler.look import display  # loads rich, which log lines do not need
+
+    return display.LivePicture(console)
 
 
 def _as_database(sink: Database | CsvFolder) -> Database:
