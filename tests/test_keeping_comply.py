@@ -102,6 +102,24 @@ def is_not_imported(crawler: Crawler) -> None:
     assert CANARY not in texts_in(crawler.dsn or "")
 
 
+def test_all_of_a_user_goes_the_profile_too(crawler: Crawler) -> None:
+    """The row tells the handle, a page the id; the profile stands in pages alone."""
+    said = crawler.run("comply", "--user", "Nine", "--on-deleted", "delete")
+    assert "1 segments" in said.stdout
+    assert "take @nine out of your lists" in said.stderr
+    is_gone(crawler)
+    texts = texts_in(crawler.dsn or "")
+    files = texts_in_files(crawler.folder / "segments", crawler.folder / "place").decode("latin1")
+    for profile, stays in (('"username":"nine"', False), ('"username":"eight"', True)):
+        assert (profile in texts, profile in files) == (stays, stays)
+    assert crawler.select("SELECT tweet_id, done_at IS NULL FROM crawl_tombstone") == [(1, False)]
+    assert crawler.select("SELECT user_id, done_at IS NULL FROM crawl_tombstone_user") == [
+        (9, False)
+    ]
+    nobody = crawler.run("comply", "--user", "nobody_here", expect=1)
+    assert "nothing is stored of @nobody_here" in nobody.stdout
+
+
 def test_bodies_that_left_the_database_are_read_from_the_new_segment(crawler: Crawler) -> None:
     crawler.run("archive", "--once", "--keep-bodies", "0", "--keep-local", "0")
     crawler.run("comply", "--ids", "ids.txt")

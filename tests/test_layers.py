@@ -47,7 +47,7 @@ FLOORS = [
     {"walk", "dispatch"},
     {"work", "archives"},
     {"crawl"},
-    {"keeping", "keeping.s3", "keeping.schema", "keeping.sweep"},
+    {"keeping", "keeping.authors", "keeping.s3", "keeping.schema", "keeping.sweep"},
     {
         "__main__",
         "cli",
@@ -65,7 +65,7 @@ OWNERS = {
     "requests": {"web"},
     "urllib3": {"web"},
     "psycopg": {"db", "postgres"},
-    "sqlalchemy": {"postgres", "keeping.schema", "keeping.sweep"},
+    "sqlalchemy": {"postgres", "keeping.authors", "keeping.schema", "keeping.sweep"},
     "alembic": {"db"},
     "configargparse": {"settings"},
     "multiprocessing": {"pool"},

@@ -22,6 +22,7 @@ from tweetcrawler.keeping.manifests import DATA, MANIFEST, Manifest, SegmentErro
 from tweetcrawler.keeping.places import Place, place_of, put_once, s3_options, sha256_at
 from tweetcrawler.keeping.restoring import Catalog
 from tweetcrawler.keeping.segments import Writer, read_manifests, sync_folder, write_manifest
+from tweetcrawler.keeping.sweep import Gone
 from tweetcrawler.keeping.tombstones import blanked
 
 _PLACES = """
@@ -48,8 +49,8 @@ class Rewritten:
     faults: list[str] = field(default_factory=list)
 
 
-def rewrite(session: Doing, folder: Path, posts: Collection[int]) -> Rewritten:
-    """Takes posts out of every segment of the ledger's places, of this folder and its folders.
+def rewrite(session: Doing, folder: Path, gone: Gone) -> Rewritten:
+    """Takes posts and users out of every segment of this folder and the ledger's places.
 
     **Errors**: `SegmentError` when another process works in a folder, or a segment is damaged.
     `PlaceError` when a place does not work; the next call goes on.
@@ -70,7 +71,7 @@ def rewrite(session: Doing, folder: Path, posts: Collection[int]) -> Rewritten:
             _close_open(one)
         rows = session.do(lambda connection: connection.execute(_PLACES).fetchall())
         places = [place_of(url, s3_options(*more)) for url, *more in rows]
-        rewriter = _Rewriter(session, folders, places, posts, done)
+        rewriter = _Rewriter(session, folders, places, gone, done)
         rewriter.finish_interrupted()
         for place in places:
             rewriter.at_place(place)
@@ -100,13 +101,13 @@ class _Rewriter:
         session: Doing,
         folders: Collection[Path],
         places: Collection[Place],
-        posts: Collection[int],
+        gone: Gone,
         done: Rewritten,
     ) -> None:
         self._session = session
         self._folders = folders
         self._places = places
-        self._posts = posts
+        self._gone = gone
         self._done = done
 
     def finish_interrupted(self) -> None:
@@ -137,7 +138,7 @@ class _Rewriter:
             with TemporaryDirectory() as name:
                 folder = Path(name)
                 catalog.fetch(manifest, folder)
-                made = blanked(folder, manifest, self._posts, ())
+                made = blanked(folder, manifest, *self._gone)
                 if made is None:
                     continue
                 for ending in (DATA, MANIFEST):
@@ -155,7 +156,7 @@ class _Rewriter:
             with TemporaryDirectory(dir=folder, prefix=".rewriting-") as name:
                 own = Path(name)
                 shutil.copyfile(folder / (manifest.name + DATA), own / (manifest.name + DATA))
-                made = blanked(own, manifest, self._posts, ())
+                made = blanked(own, manifest, *self._gone)
                 if made is None:
                     continue
                 # The manifest first: data without one would look like a segment that is open.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -23,6 +23,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     LargeBinary,
+    Table,
     and_,
     any_,
     bindparam,
@@ -42,7 +43,7 @@ from sqlalchemy.sql.expression import ClauseElement, TableClause
 
 from tweetcrawler.flatten import COLUMNS
 from tweetcrawler.keeping.ledger import Doing
-from tweetcrawler.keeping.schema import crawl_audit, crawl_tombstone
+from tweetcrawler.keeping.schema import crawl_audit, crawl_tombstone, crawl_tombstone_user
 from tweetcrawler.keeping.tombstones import blank
 from tweetcrawler.postgres.pages import compressed
 
@@ -75,25 +76,40 @@ class Request:
     run_id: int | None = None
 
 
-def bury(session: Doing, ids: Collection[int], request: Request) -> None:
-    """Sets a tombstone for each post, or opens the one that it has."""
-    rows = [{"tweet_id": one, **vars(request)} for one in sorted(set(ids))]
-    inserted = postgresql.insert(crawl_tombstone)
-    statement = inserted.on_conflict_do_update(
-        index_elements=["tweet_id"],
-        # A post that is asked for again is swept again: an import may have brought it back.
-        set_={"done_at": null(), "asked_at": func.clock_timestamp()},
-    )
+class Gone(NamedTuple):
+    """Posts and users that must be found nowhere."""
+
+    posts: frozenset[int]
+    users: frozenset[int] = frozenset()
+
+
+def bury(
+    session: Doing, posts: Collection[int], request: Request, users: Collection[int] = ()
+) -> None:
+    """Sets a tombstone for each post and user, or opens the one that it has."""
 
     def work(connection: Any) -> None:
-        # Only the names are used of this; the values go by executemany, which psycopg
-        # pipelines.
-        text, _ = _compiled(statement.values(dict.fromkeys(rows[0])))
-        with connection.cursor() as cursor:
-            cursor.executemany(text, rows)
+        _set_tombstones(connection, crawl_tombstone_user, "user_id", users, request)
+        _set_tombstones(connection, crawl_tombstone, "tweet_id", posts, request)
 
-    if rows:
-        session.do(work)
+    session.do(work)
+
+
+def _set_tombstones(
+    connection: Any, stones: Table, key: str, ids: Collection[int], request: Request
+) -> None:
+    rows = [{key: one, **vars(request)} for one in sorted(set(ids))]
+    if not rows:
+        return
+    statement = postgresql.insert(stones).on_conflict_do_update(
+        index_elements=[key],
+        # What is asked for again is swept again: an import may have brought it back.
+        set_={"done_at": null(), "asked_at": func.clock_timestamp()},
+    )
+    # Only the names are used of this; the values go by executemany, which psycopg pipelines.
+    text, _ = _compiled(statement.values(dict.fromkeys(rows[0])))
+    with connection.cursor() as cursor:
+        cursor.executemany(text, rows)
 
 
 def sweep(
@@ -103,33 +119,37 @@ def sweep(
     way: Way = "delete",
     actor: str = "",
     reference: str | None = None,
-    beyond: Callable[[set[int]], Mapping[str, int]] = lambda _: {},
+    beyond: Callable[[Gone], Mapping[str, int]] = lambda _: {},
 ) -> Mapping[str, int]:
-    """Takes every post whose tombstone is open out of everything, and gives the counts by table.
+    """Takes everything whose tombstone is open out of all that is kept; counts by table.
 
     `posts` is the name of the table of posts. `way` says what becomes of their own rows.
-    `beyond` takes the posts out of what is not in the database, and gives its counts.
+    `beyond` takes them out of what is not in the database, and gives its counts.
     """
-    ids = session.do(_open_ids)
-    if not ids:
+    gone = session.do(_open)
+    if not gone.posts and not gone.users:
         return {}
     counts: Counter[str] = Counter()
     for name, statement in _statements(posts, way).items():
-        counts[name] += session.do(_counting(statement, ids))
-    counts["crawl_page"] = _sweep_pages(session, ids)
-    counts.update(beyond(set(ids)))
-    session.do(lambda connection: _finish(connection, ids, counts, actor, reference))
+        counts[name] += session.do(_counting(statement, sorted(gone.posts)))
+    counts["crawl_page"] = _sweep_pages(session, gone)
+    counts.update(beyond(gone))
+    session.do(lambda connection: _finish(connection, gone, counts, actor, reference))
     return counts
 
 
-def _open_ids(connection: Any) -> list[int]:
-    chosen = select(crawl_tombstone.c.tweet_id).where(crawl_tombstone.c.done_at.is_(None))
-    return sorted(row[0] for row in _run(connection, chosen).fetchall())
+def _open(connection: Any) -> Gone:
+    def ids(column: Any, done_at: Any) -> frozenset[int]:
+        rows = run_composed(connection, select(column).where(done_at.is_(None))).fetchall()
+        return frozenset(number for (number,) in rows)
+
+    posts, users = crawl_tombstone.c, crawl_tombstone_user.c
+    return Gone(ids(posts.tweet_id, posts.done_at), ids(users.user_id, users.done_at))
 
 
 def _statements(posts: str, way: Way) -> Mapping[str, ClauseElement]:
     """What is done to rows, by the name under which it is counted."""
-    own = _table_of(posts)
+    own = table_of(posts)
     emptied = {name: null() for name in COLUMNS if name != "id"}
     repeated = {name: null() for name in COLUMNS if name not in _OWN and "count" not in name}
     found: dict[str, ClauseElement] = {
@@ -150,24 +170,24 @@ def _statements(posts: str, way: Way) -> Mapping[str, ClauseElement]:
 
 
 def _counting(statement: ClauseElement, ids: Sequence[int]) -> Callable[[Any], int]:
-    return lambda connection: int(_run(connection, statement, ids=ids).rowcount)
+    return lambda connection: int(run_composed(connection, statement, ids=ids).rowcount)
 
 
-def _sweep_pages(session: Doing, ids: Sequence[int]) -> int:
-    """Rewrites the pages that hold these posts. In order of time, so that pages that come
+def _sweep_pages(session: Doing, gone: Gone) -> int:
+    """Rewrites the pages that hold any of these. In order of time, so that pages that come
     meanwhile are looked at, too.
     """
-    wanted, count = set(ids), 0
+    count = 0
     after: tuple[datetime, UUID] | None = None
     while True:
-        found, after = session.do(partial(_some_pages, ids=wanted, after=after))
+        found, after = session.do(partial(_some_pages, gone=gone, after=after))
         count += found
         if after is None:
             return count
 
 
 def _some_pages(
-    connection: Any, ids: set[int], after: tuple[datetime, UUID] | None
+    connection: Any, gone: Gone, after: tuple[datetime, UUID] | None
 ) -> tuple[int, tuple[datetime, UUID] | None]:
     chosen = select(_PAGES.c.id, _PAGES.c.fetched_at, _PAGES.c.body)
     chosen = chosen.order_by(_PAGES.c.fetched_at, _PAGES.c.id).limit(_PAGES_AT_ONCE)
@@ -175,43 +195,45 @@ def _some_pages(
     chosen = chosen.where(_PAGES.c.body.is_not(None)).with_for_update()
     if after is not None:
         chosen = chosen.where(tuple_(_PAGES.c.fetched_at, _PAGES.c.id) > tuple_(*after))
-    rows = _run(connection, chosen).fetchall()
+    rows = run_composed(connection, chosen).fetchall()
     changed = 0
     for number, _, body in rows:
-        made, count = blank(zstandard.decompress(body), ids, ())
+        made, count = blank(zstandard.decompress(body), gone.posts, gone.users)
         if count:
             changed += 1
             put = update(_PAGES).where(_PAGES.c.id == number).values(body=compressed(made))
-            _run(connection, put)
+            run_composed(connection, put)
     return changed, (rows[-1][1], rows[-1][0]) if rows else None
 
 
 def _finish(
     connection: Any,
-    ids: Sequence[int],
+    gone: Gone,
     counts: Mapping[str, int],
     actor: str,
     reference: str | None,
 ) -> None:
-    done = (
-        update(crawl_tombstone)
-        .where(crawl_tombstone.c.tweet_id == any_(_IDS))
-        .values(done_at=func.clock_timestamp())
-    )
-    _run(connection, done, ids=ids)
+    for key, ids in (
+        (crawl_tombstone.c.tweet_id, gone.posts),
+        (crawl_tombstone_user.c.user_id, gone.users),
+    ):
+        done = update(key.table).where(key == any_(_IDS)).values(done_at=func.clock_timestamp())
+        run_composed(connection, done, ids=sorted(ids))
+    # The audit can prove what went, and does not keep the ids.
+    listed = "\n".join(map(str, (*sorted(gone.posts), *sorted(gone.users))))
     audit = insert(crawl_audit).values(
         actor=actor,
         action="sweep",
         reference=reference,
-        ids_count=len(ids),
+        ids_count=len(gone.posts) + len(gone.users),
         tables=orjson.dumps(dict(counts)).decode(),
-        # The audit can prove which posts went, and does not keep their ids.
-        ids_sha256=hashlib.sha256("\n".join(map(str, ids)).encode()).hexdigest(),
+        ids_sha256=hashlib.sha256(listed.encode()).hexdigest(),
     )
-    _run(connection, audit)
+    run_composed(connection, audit)
 
 
-def _table_of(name: str) -> TableClause:
+def table_of(name: str) -> TableClause:
+    """The table of posts with its columns, for a statement that is composed."""
     *schema, own = name.split(".")
     return table(own, *map(column, COLUMNS), schema=schema[0] if schema else None)
 
@@ -221,6 +243,7 @@ def _compiled(statement: ClauseElement) -> tuple[bytes, dict[str, Any]]:
     return made.string.encode(), dict(made.params)
 
 
-def _run(connection: Any, statement: ClauseElement, **given: Any) -> Any:
+def run_composed(connection: Any, statement: ClauseElement, **given: Any) -> Any:
+    """The cursor of a composed statement, run through psycopg."""
     text, known = _compiled(statement)
     return connection.execute(text, {**known, **given})

@@ -11,7 +11,7 @@ from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.keeping.commands.buckets import ARCHIVE_FOLDER
 from tweetcrawler.settings.commands import DATA, Command
 from tweetcrawler.settings.options import option
-from tweetcrawler.settings.types import BadValue, file_or_dash, one_of, text_of
+from tweetcrawler.settings.types import BadValue, file_or_dash, handle, one_of, text_of
 
 if TYPE_CHECKING:
     from tweetcrawler.setup import Setup
@@ -31,12 +31,15 @@ class Values:
     """The posts, and why and until when they must go."""
 
     ids_file: Path | None = Path()
+    user: str = ""
     on_deleted: Literal["delete", "blank", "mark"] = "delete"
     by: datetime | None = None
     reference: str = ""
     archive_folder: Path = Path("segments")
 
     def __post_init__(self) -> None:
+        if self.user and self.ids_file != Path():
+            raise ConfigurationError("--ids and --user are two calls: give one of them")
         if self.on_deleted == "mark" and not self.reference:
             raise ConfigurationError(
                 "--on-deleted mark keeps the text: name X's written permission with --reference"
@@ -47,8 +50,9 @@ def run(setup: Setup, values: Values) -> int:
     """Sets the tombstones, sweeps, rewrites segments, and says what was done."""
     import getpass
 
+    from tweetcrawler.keeping.authors import Account, account
     from tweetcrawler.keeping.rewriting import Rewritten, rewrite
-    from tweetcrawler.keeping.sweep import Request, bury, sweep
+    from tweetcrawler.keeping.sweep import Gone, Request, bury, sweep
     from tweetcrawler.settings.ids import read_ids
     from tweetcrawler.setup import BadLines, end_in_order_on_sigterm
 
@@ -60,9 +64,9 @@ def run(setup: Setup, values: Values) -> int:
     request = Request("deleted", "request", values.by, values.reference or None)
     done = Rewritten()
 
-    def segments(posts: set[int]) -> dict[str, int]:
+    def segments(gone: Gone) -> dict[str, int]:
         nonlocal done
-        done = rewrite(session, values.archive_folder, posts)
+        done = rewrite(session, values.archive_folder, gone)
         return {"segments": done.segments}
 
     with (
@@ -70,7 +74,13 @@ def run(setup: Setup, values: Values) -> int:
         setup.database("comply looks into a database") as database,
         database.session() as session,
     ):
-        bury(session, ids, request)
+        asked = Account(frozenset(), frozenset(ids))
+        if values.user:
+            asked = account(database, session, values.user)
+            if not asked.users and not asked.posts:
+                setup.front.say(f"nothing is stored of @{values.user}")
+                return 1
+        bury(session, asked.posts, request, asked.users)
         # Pages that were on their way when the tombstones came are waited for. Those that are
         # saved after that see the tombstones.
         database.wait_for_writers()
@@ -88,6 +98,8 @@ def run(setup: Setup, values: Values) -> int:
         setup.front.say("nothing was left to do")
     for sentence in done.faults:
         setup.front.note(sentence)
+    if values.user:
+        setup.front.note(f"take @{values.user} out of your lists: a crawl buys new posts again")
     setup.front.note("exports, CSV folders and backups are yours to search: they are not touched")
     return 1 if done.faults else 0
 
@@ -108,6 +120,13 @@ COMMAND = Command(
             field="ids_file",
             help="file of ids, one per line; - for standard input",
             default="posts of interrupted calls",
+        ),
+        option(
+            "--user",
+            metavar="HANDLE",
+            type=handle,
+            help="all posts of this user that are stored, and the profile in pages",
+            default="none",
         ),
         option(
             "--on-deleted",
@@ -136,7 +155,7 @@ COMMAND = Command(
     run=run,
     examples=(
         ("tweetcrawler comply --ids deleted.txt", "posts of a file"),
-        ("tweetcrawler comply --ids deleted.txt --on-deleted blank", "rows stay, without a text"),
+        ("tweetcrawler comply --user ada --on-deleted blank", "rows stay, without a text"),
         ("tweetcrawler comply --ids - --by 2026-02-01 --reference 'letter 7'", "a request by mail"),
     ),
     price="nothing at X; a bucket bills reading and writing.",
