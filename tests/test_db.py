@@ -523,7 +523,7 @@ def test_a_connection_that_is_cut_is_made_anew(begun: Any, dsn: str) -> None:
 
 def test_database_of_another_schema_is_refused_in_one_line(dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE crawl_schema SET version_num = '9999'")
     with pytest.raises(DatabaseNotMigrated) as refused:
         Database(dsn).check()
     assert "9999" in str(refused.value)

@@ -70,7 +70,11 @@ def differences(database: Database) -> list[Any]:
     engine = create_engine(
         "postgresql+psycopg://", creator=database.connect, poolclass=pool.NullPool
     )
-    options = {"compare_type": True, "compare_server_default": True}
+    options = {
+        "version_table": "crawl_schema",
+        "compare_type": True,
+        "compare_server_default": True,
+    }
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts=options)
         several: Any = schema.whole(database.table)  # as `target_metadata` may be; its types lag
@@ -104,7 +108,7 @@ def test_the_tables_of_a_configured_name_are_known_too(empty_dsn: str) -> None:
 _SPACE = """
 SELECT relname::text, reloptions FROM pg_class
 WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
-AND relname NOT IN ('alembic_version', 'tweet_articles_tweepy') ORDER BY 1
+AND relname NOT IN ('crawl_schema', 'tweet_articles_tweepy') ORDER BY 1
 """
 
 
@@ -133,7 +137,13 @@ def test_pages_of_before_are_numbered(empty_dsn: str) -> None:
     with psycopg.connect(empty_dsn) as connection:
         rows = connection.execute("SELECT number FROM crawl_page ORDER BY 1").fetchall()
     assert rows == [(1,), (2,), (3,)]
-    alembic("downgrade", "0001", TWEETCRAWLER_DBNAME=empty_dsn)
+    for said in ([], ["-x", "lose=pages"]):
+        refused = alembic(*said, "downgrade", "0001", expect=3, TWEETCRAWLER_DBNAME=empty_dsn)
+        assert "holds 3 pages that were paid for" in refused
+        assert "Traceback" not in refused
+    Database(empty_dsn).check()
+    twice = ["-x", "lose=pages", "-x", "lose=pages"]
+    alembic(*twice, "downgrade", "0001", TWEETCRAWLER_DBNAME=empty_dsn)
 
 
 def test_upgrade_from_nothing_makes_the_imposed_table(empty_dsn: str) -> None:

@@ -39,6 +39,7 @@ from tweetcrawler.postgres.imports import Imports
 from tweetcrawler.postgres.imports import ImportState as ImportState
 from tweetcrawler.postgres.lookups import Lookups
 from tweetcrawler.postgres.runs import Runs
+from tweetcrawler.postgres.state import refuse_encoding, refuse_table, revision_of
 from tweetcrawler.postgres.targets import Targets
 from tweetcrawler.postgres.trends import Trends
 
@@ -68,7 +69,8 @@ class Database:
     def place(self) -> str:
         """Where the database is, for sentences: never the password."""
         known = conninfo_to_dict(self._conninfo)
-        host, port = known.get("host") or "local socket", known.get("port") or "5432"
+        host, port = str(known.get("host") or "local socket"), known.get("port") or "5432"
+        host = f"[{host}]" if ":" in host else host
         return f"database {known.get('dbname') or 'by default'} at {host}:{port}"
 
     @contextmanager
@@ -96,24 +98,20 @@ class Database:
     def check(self) -> None:
         """Raises what keeps a run from starting: no server, no schema, another schema."""
         with self.connect() as connection:
-            schema = _schema_of(connection)
-            # NULL for a table that is not there; a cast to regclass would be an error.
-            table = connection.execute("SELECT to_regclass(%s)", [self.table]).fetchone()
+            refuse_encoding(connection, self.place)
+            schema = revision_of(connection)
+            if schema == newest_schema():
+                refuse_table(connection, self.place, self.table, made=True)
+                return
         if schema is None:
             raise DatabaseNotMigrated(
                 f"the {self.place} has no schema yet: run `tweetcrawler db upgrade`, "
                 "or `alembic upgrade head` in a checkout"
             )
-        if schema != newest_schema():
-            raise DatabaseNotMigrated(
-                f"the {self.place} has schema {schema}, this program needs {newest_schema()}: run "
-                "`alembic upgrade head`, or install the version of tweetcrawler that made it"
-            )
-        if table is None or table[0] is None:
-            raise DatabaseNotMigrated(
-                f"the {self.place} has no table {self.table}: make it with `CREATE TABLE "
-                f"{self.table} (LIKE tweet_articles_tweepy INCLUDING ALL)`, or correct tablename"
-            )
+        raise DatabaseNotMigrated(
+            f"the {self.place} has schema {schema}, this program needs {newest_schema()}: run "
+            "`alembic upgrade head`, or install the version of tweetcrawler that made it"
+        )
 
     def upgrade(self) -> None:
         """Brings the schema to the newest revision, keeping every row."""
@@ -216,7 +214,7 @@ class Database:
 
     def keep_plan(self, subject: str, plan: Mapping[str, Any]) -> None:
         """Remembers a forecast of a kind of run."""
-        with self.connect() as connection:
+        with self._errors(), self.connect() as connection:
             connection.execute(
                 "INSERT INTO crawl_plan (subject, plan) VALUES (%s, %s)",
                 [subject, Jsonb(dict(plan))],
@@ -263,14 +261,6 @@ SELECT set_config(name, value, true) FROM (VALUES
     ('extra_float_digits', '1')
 ) AS s(name, value)
 """
-
-
-def _schema_of(connection: psycopg.Connection[Any]) -> str | None:
-    exists = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
-    if exists is None or exists[0] is None:
-        return None
-    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    return str(row[0]) if row else None
 
 
 @cache

@@ -772,9 +772,9 @@ def test_D10_another_schema_is_refused_in_one_line(
 ) -> None:
     with psycopg.connect(dsn) as connection:
         if revision is None:
-            connection.execute("DROP TABLE alembic_version")
+            connection.execute("DROP TABLE crawl_schema")
         else:
-            connection.execute("UPDATE alembic_version SET version_num = %s", [revision])
+            connection.execute("UPDATE crawl_schema SET version_num = %s", [revision])
         before = connection.execute("SELECT sum(n_tup_ins) FROM pg_stat_user_tables").fetchone()
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     result = crawler.run(expect=3)

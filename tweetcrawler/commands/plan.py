@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tweetcrawler.errors import DatabaseError
 from tweetcrawler.settings import types
 from tweetcrawler.settings.commands import LOOK, Command, Words
 from tweetcrawler.settings.groups import ARCHIVE, PLACES, QUERIES, TRENDS
@@ -86,7 +87,10 @@ def _kept(setup: Setup, values: Values, tariff: Tariff, counted: Mapping[str, in
             plan.timed(made, keys, reader.windows(), tariff, processes=processes)
             plan.noted(made, reader, tariff)
         # Kept even when it is only printed: the report of the next run compares itself to it.
-        database.keep_plan(subject, made.as_plain())
+        try:
+            database.keep_plan(subject, made.as_plain())
+        except DatabaseError as error:  # a standby, or a role that may only read
+            setup.front.note(f"this plan is not kept: {error}")
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -78,8 +79,10 @@ def connect(conninfo: str) -> Connection:
 
 @lru_cache(maxsize=8)
 def _complete(conninfo: str) -> str:
-    # What the operator says of the line wins.
-    return make_conninfo("", **{**_LINE, **conninfo_to_dict(conninfo)})
+    # What the operator says of the line wins. The encoding of texts is the program's own: it
+    # wins over PGCLIENTENCODING, and the server puts it before settings of role and database.
+    said = {**conninfo_to_dict(conninfo), "client_encoding": "UTF8"}
+    return make_conninfo("", **{**_LINE, **said})
 
 
 # Another transaction was in the way: the connection is sound, and the same again will do.
@@ -180,7 +183,8 @@ class Connected:
 def conninfo_of(database: settings.Database) -> str:
     """The settings as a libpq connection string; what they leave open is left to libpq."""
     parts = {
-        "host": database.host,
+        # A URL has an address of IPv6 in brackets, libpq's host has none.
+        "host": re.sub(r"\[([0-9A-Fa-f:.%\w]+)\]", r"\1", database.host or "") or None,
         "port": database.port,
         "dbname": database.name,
         "user": database.user,

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any, LiteralString, NamedTuple
 
 import psycopg
-from psycopg import sql
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -35,6 +34,7 @@ from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.postgres.columns import STORED_AS_TEXT, Column, Condition
 from tweetcrawler.postgres.feed import bodies_of
 from tweetcrawler.postgres.filters import columns_for, predicate
+from tweetcrawler.postgres.names import parts_of, quoted
 from tweetcrawler.postgres.schema import crawl_page, crawl_target
 from tweetcrawler.postgres.statements import TEXTS, compiled
 
@@ -80,8 +80,8 @@ def rows(
     as_text: bool,
 ) -> Iterator[Rows]:
     """The columns and rows of a table or view, as `Database.read` promises them."""
-    parts = tuple(place.split("."))
-    found = _columns_of(connection, parts)
+    parts = parts_of(place)
+    found = _columns_of(connection, place)
     chosen = _choose(found, names, place)
     statement, parameters = compiled(_read(parts, found, chosen, conditions, as_text))
     # A named cursor lives on the server. Without a name libpq would take the whole answer into
@@ -126,14 +126,11 @@ def _targets_of(handles: Sequence[str]) -> Select[Any]:
     return select(func.coalesce(t.same_as, t.id)).where(is_named)
 
 
-def _columns_of(connection: psycopg.Connection[Any], parts: Sequence[str]) -> list[_Found]:
-    name = sql.Identifier(*parts).as_string(connection)
-    rows = connection.execute(_COLUMNS, [name]).fetchall()
+def _columns_of(connection: psycopg.Connection[Any], place: str) -> list[_Found]:
+    rows = connection.execute(_COLUMNS, [quoted(place)]).fetchall()
     if not rows:
         there = ", ".join(row[0] for row in connection.execute(_TABLES).fetchall())
-        raise ConfigurationError(
-            f"the database has no table or view {'.'.join(parts)}; it has {there}"
-        )
+        raise ConfigurationError(f"the database has no table or view {place}; it has {there}")
     return [_found(*row) for row in rows]
 
 
@@ -178,8 +175,6 @@ def _read(
 
 def _source(parts: Sequence[str], found: Sequence[_Found]) -> FromClause:
     """The table or view, with the types that its columns have for a comparison."""
-    # Always quoted: the catalog tells names as they are, and `MyTweets` without quotes is
-    # `mytweets`.
     *schema, name = (quoted_name(part, quote=True) for part in parts)
     columns = [column(quoted_name(one.shown.name, quote=True), _stored_as(one)) for one in found]
     return table(name, *columns, schema=schema[0] if schema else None).alias("r")

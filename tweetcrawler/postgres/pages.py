@@ -25,6 +25,7 @@ from tweetcrawler.pages import Batch, Bought, Saved
 from tweetcrawler.postgres.budgets import spend, spending
 from tweetcrawler.postgres.columns import TYPES
 from tweetcrawler.postgres.connection import Connected, Connection
+from tweetcrawler.postgres.names import table_named as table_named
 from tweetcrawler.targets import LEASE_S, SEARCH
 
 
@@ -90,11 +91,6 @@ class Pages(Connected):
         given = {"ids": sorted(set(ids)), "kind": SEARCH}
         row = self.do(lambda c: c.execute(statement, given).fetchone())
         return int(row[0]) if row else 0
-
-
-def table_named(table: str) -> sql.Identifier:
-    """The table of the posts, which may have a schema before its name."""
-    return sql.Identifier(*table.split("."))
 
 
 def insert_page(connection: psycopg.Connection[Any], run: int, bought: Bought) -> None:

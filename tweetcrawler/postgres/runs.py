@@ -9,6 +9,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from tweetcrawler.errors import DatabaseError
 from tweetcrawler.postgres.connection import Connected
 
 
@@ -18,10 +19,15 @@ class Runs(Connected):
     def begin_run(
         self, *, version: str, arguments: Mapping[str, Any], host: str, credentials: Sequence[Any]
     ) -> tuple[int, float]:
-        """A new run: its number, and when it began in seconds on the database's clock."""
+        """A new run: its number, and when it began in seconds on the database's clock.
+
+        **Errors**: `DatabaseError`, at once, for a server that takes no writes. Later in a run
+        such a one is waited for: it may be a standby that is about to take over.
+        """
 
         def work(connection: psycopg.Connection[Any]) -> tuple[int, float]:
             with connection.transaction():
+                self._refuse_read_only(connection)
                 for c in credentials:
                     connection.execute(_CREDENTIAL, [c.name, c.user_fingerprint, c.app_fingerprint])
                 row = connection.execute(
@@ -33,6 +39,14 @@ class Runs(Connected):
             return row[0], row[1]
 
         return self.do(work)
+
+    def _refuse_read_only(self, connection: psycopg.Connection[Any]) -> None:
+        row = connection.execute("SELECT current_setting('transaction_read_only')").fetchone()
+        if row and row[0] == "on":
+            raise DatabaseError(
+                f"the {self._place} is read-only, a standby perhaps; name the server that takes "
+                "writes"
+            )
 
     def end_run(self, run: int, *, exit_code: int, report: Mapping[str, Any]) -> None:
         """Notes how a run ended."""

@@ -30,12 +30,14 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     func,
+    quoted_name,
     text,
 )
 from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, JSONB, TIMESTAMP
 from sqlalchemy.types import VARCHAR, TypeEngine
 
 from tweetcrawler.postgres.columns import TYPES
+from tweetcrawler.postgres.names import parts_of
 from tweetcrawler.rooms import rooms
 
 METADATA = MetaData()
@@ -53,7 +55,8 @@ _TYPES: dict[str, type[TypeEngine[Any]]] = {
 @lru_cache(maxsize=8)
 def posts(name: str = "tweet_articles_tweepy") -> Table:
     """The table of the posts, by the name that the settings give it."""
-    *schema, table = name.split(".")
+    # Always quoted, as in every other statement.
+    *schema, table = (quoted_name(part, quote=True) for part in parts_of(name))
     columns = [Column(c, _TYPES[type_], primary_key=c == "id") for c, type_ in TYPES.items()]
     # A MetaData of its own: each name is another table, and a program may use several.
     return Table(table, MetaData(), *columns, schema=schema[0] if schema else None)
