@@ -121,9 +121,12 @@ def postgres() -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="tweetcrawler-bench-"))
     folder.chmod(0o755)
     try:
-        with embedded.lend(folder / "data") as dsn:
+        server = embedded.Server(folder / "data")
+        with server.hold():
+            # The role of the crawl may not create databases.
+            dsn = server.superuser_url() or ""
             yield Server(dsn, _postmaster(dsn))
-        embedded.Server(folder / "data").stop()
+        server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

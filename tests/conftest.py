@@ -42,14 +42,18 @@ def server_dsn() -> Iterator[str]:
         yield given
         return
     with server_folder() as folder:
-        with embedded.lend(folder / "data") as url:
+        server = embedded.Server(folder / "data")
+        with server.hold():
+            # The role of the crawl may not create databases.
+            url = server.superuser_url()
+            assert url is not None
             with psycopg.connect(url, autocommit=True) as connection:
                 # A clone passes through the log whole, and to compress it takes longer than
                 # all the rest.
                 connection.execute("ALTER SYSTEM SET wal_compression = off")
                 connection.execute("SELECT pg_reload_conf()")
             yield url
-        embedded.Server(folder / "data").stop()
+        server.stop()
 
 
 @pytest.fixture(scope="session")

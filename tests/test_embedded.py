@@ -175,7 +175,10 @@ def test_new_server_is_durable_and_knows_all_letters(new: Path) -> None:
 
 
 def test_operators_own_settings_win(data: Path) -> None:
-    with lend(data) as url, psycopg.connect(url, autocommit=True) as connection:
+    with (
+        lend(data),
+        psycopg.connect(Server(data).superuser_url() or "", autocommit=True) as connection,
+    ):
         connection.execute("ALTER SYSTEM SET max_connections = 33")
     Server(data).stop()
     with lend(data) as url:

@@ -76,7 +76,7 @@ class OwnServer:
     def __init__(self, folder: Path, binaries: Path | None = None) -> None:
         self._server = embedded.Server(folder, binaries)
         self._cluster = folder / "cluster"
-        self.url = self._server.start()
+        self.url = self._start()
 
     def database(self) -> str:
         """A new database at the newest revision."""
@@ -86,6 +86,12 @@ class OwnServer:
         conninfo = make_conninfo(self.url, dbname=name)
         Database(conninfo).upgrade()
         return conninfo
+
+    def _start(self) -> str:
+        self._server.start()
+        url = self._server.superuser_url()
+        assert url is not None
+        return url
 
     def postmaster(self) -> int:
         return int((self._cluster / "postmaster.pid").read_text().split()[0])
@@ -106,7 +112,7 @@ class OwnServer:
 
     def start(self) -> None:
         before = self.url
-        self.url = self._server.start()
+        self.url = self._start()
         assert self.url == before, "the server must come back at its port"
 
     def with_tls(self, name: str) -> Path:

@@ -3,7 +3,9 @@
 One folder holds one server, which any number of processes share:
 
     cluster/      PostgreSQL's own files; there only once they are complete
-    password      of the only role, 0600
+    password      of the crawl's role, 0600; `pgpass` is the same for libpq
+    superuser-password
+                  of the superuser, 0600
     port          the TCP port of the last start, taken again when it is free
     server.log    what the server says
     pinned        there while an operator wants the server to stay
@@ -34,10 +36,12 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
+from tweetcrawler import files
 from tweetcrawler.errors import DatabaseUnreachable
-from tweetcrawler.local.embedded.binaries import find_binaries
-from tweetcrawler.local.embedded.cluster import DATABASE, HOST, ROLE
+from tweetcrawler.local.embedded.binaries import binaries_for, find_binaries
+from tweetcrawler.local.embedded.cluster import HOST
 from tweetcrawler.local.embedded.folder import (
     EXCLUSIVE,
     PAUSE_S,
@@ -48,6 +52,7 @@ from tweetcrawler.local.embedded.folder import (
     default_folder,
 )
 from tweetcrawler.local.embedded.guardian import halt, send_guardian
+from tweetcrawler.local.embedded.roles import DATABASE, ROLE, SUPERUSER
 from tweetcrawler.local.embedded.system import refuse_windows, tail
 
 __all__ = ["DATABASE", "ROLE", "Server", "Status", "default_folder", "find_binaries", "lend"]
@@ -141,10 +146,33 @@ class Server:
 
     def url(self) -> str | None:
         """URL of the server with its password, or None while it is not running."""
+        return self._url(ROLE, self._folder.password)
+
+    def superuser_url(self) -> str | None:
+        """The same for the superuser, who may change the server's settings."""
+        return self._url(SUPERUSER, self._folder.superuser_password)
+
+    def shown_url(self) -> str | None:
+        """URL of the server without the password, which libpq reads from a file beside the
+        data.
+        """
         server = self._folder.postmaster()
         if server is None or not server.ready:
             return None
-        return f"postgresql://{ROLE}:{self._folder.read_password()}@{HOST}:{server.port}/{DATABASE}"
+        # Any port and database: the port may be another one after a restart.
+        line = f"{HOST}:*:*:{ROLE}:{self._folder.read_password()}\n"
+        files.replace_whole(self._folder.passfile, line.encode(), mode=0o600)
+        return (
+            f"postgresql://{ROLE}@{HOST}:{server.port}/{DATABASE}"
+            f"?passfile={quote(str(self._folder.passfile))}"
+        )
+
+    def _url(self, role: str, password_file: Path) -> str | None:
+        server = self._folder.postmaster()
+        if server is None or not server.ready:
+            return None
+        password = self._folder.read_password(password_file)
+        return f"postgresql://{role}:{password}@{HOST}:{server.port}/{DATABASE}"
 
     def status(self) -> Status:
         server = self._folder.postmaster()
@@ -193,7 +221,7 @@ class Server:
         return not self._folder.pinned.exists() and not self._folder.has_guardian()
 
     def _send_guardian(self) -> None:
-        send_guardian(self._folder, find_binaries(self._binaries))
+        send_guardian(self._folder, binaries_for(self._folder, self._binaries))
 
     def _halt(self) -> None:
         with self._folder.controlling():

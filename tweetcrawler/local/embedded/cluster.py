@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shlex
 import shutil
 import socket
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from tweetcrawler import files
 from tweetcrawler.errors import DatabaseUnreachable
 from tweetcrawler.local.embedded.binaries import (
+    check_account,
     check_major,
     check_passage,
     major_of,
@@ -23,13 +24,19 @@ from tweetcrawler.local.embedded.binaries import (
     server_account,
 )
 from tweetcrawler.local.embedded.folder import INIT_S, PAUSE_S, START_S, Folder
+from tweetcrawler.local.embedded.roles import (
+    DATABASE,
+    ORPHANS_LEFT,
+    ROLE,
+    SUPERUSER,
+    Passwords,
+    SingleUser,
+    part_roles,
+    shared_memory,
+)
 from tweetcrawler.local.embedded.system import Account, call, last_lines, tail, write_private
 
-DATABASE = "tweetcrawler"
-ROLE = "tweetcrawler"
-
 HOST = "127.0.0.1"
-_FIRST_WITH_ITERATIONS = 16  # has the setting scram_iterations
 _RETRY_START_S = 90
 
 # What a start may meet that is gone a moment later: a port taken since it was looked at,
@@ -37,7 +44,6 @@ _RETRY_START_S = 90
 # once, but PostgreSQL's startup process, if it was about to end a recovery, looks for the
 # checkpointer for 60 s.
 _PORT_TAKEN = "could not bind"
-_ORPHANS_LEFT = "is still in use"
 
 # Longest path of a Unix socket is 103 bytes on macOS, 107 on Linux; PostgreSQL adds a name
 # of up to 20.
@@ -48,15 +54,16 @@ _SOCKET_FOLDER_BYTES = 80
 _LOCALES = (["--locale=C.UTF-8"], ["--locale=C", "--lc-ctype=en_US.UTF-8"], ["--locale=C"])
 
 # Written once through ALTER SYSTEM, so that an operator's own ALTER SYSTEM wins over them.
-_FIRST_STATEMENTS = f"""\
-ALTER SYSTEM SET wal_compression = on;
-ALTER SYSTEM SET max_connections = 100;
-ALTER SYSTEM SET jit = off;
-ALTER SYSTEM SET log_checkpoints = off;
-ALTER SYSTEM SET timezone = 'UTC';
-ALTER SYSTEM SET log_timezone = 'UTC';
-CREATE DATABASE {DATABASE};
-"""
+_FIRST_STATEMENTS = (
+    "ALTER SYSTEM SET wal_compression = on",
+    "ALTER SYSTEM SET max_connections = 100",
+    "ALTER SYSTEM SET jit = off",
+    "ALTER SYSTEM SET log_checkpoints = off",
+    "ALTER SYSTEM SET timezone = 'UTC'",
+    "ALTER SYSTEM SET log_timezone = 'UTC'",
+    f"CREATE ROLE {ROLE}",
+    f"CREATE DATABASE {DATABASE} OWNER {ROLE}",
+)
 
 
 def bring_up(folder: Folder, binaries: Path) -> None:
@@ -67,11 +74,16 @@ def bring_up(folder: Folder, binaries: Path) -> None:
     check_passage(folder, account)
     binaries = runnable_binaries(binaries, folder, account)
     major = major_of(binaries, account)
+    backend = SingleUser(folder.cluster, binaries, major, account)
     if not folder.cluster.exists():
-        _create_cluster(folder, binaries, account)
+        check_account(account)
+        _create_cluster(folder, backend)
     check_major(folder, binaries, major)
-    folder.read_password()
+    # Errors first: nothing is changed in a folder whose password was taken away.
+    is_known = folder.read_password() and folder.has_superuser_password()
     folder.disown_stranger()
+    if not is_known:
+        part_roles(folder, backend)
     _prepare_log(folder, account)
     _start(folder, binaries, account)
 
@@ -99,7 +111,8 @@ def _start(folder: Folder, binaries: Path, account: Account | None) -> None:
     port = _free_port(folder.last_port())
     while True:
         before = folder.log.stat().st_size
-        options = shlex.join(["-h", HOST, "-p", str(port), "-k", _socket_folder(folder)])
+        where = ["-h", HOST, "-p", str(port), "-k", _socket_folder(folder)]
+        options = shlex.join([*where, *shared_memory(account)])
         where = ["-D", str(folder.cluster), "-l", str(folder.log)]
         how = ["-w", "-t", str(START_S), "-o", options]
         code, said = call(
@@ -110,7 +123,7 @@ def _start(folder: Folder, binaries: Path, account: Account | None) -> None:
             return
         said_in_log = tail(folder.log, since=before)
         port_taken = _PORT_TAKEN in said_in_log
-        if time.monotonic() > deadline or not (port_taken or _ORPHANS_LEFT in said_in_log):
+        if time.monotonic() > deadline or not (port_taken or ORPHANS_LEFT in said_in_log):
             raise DatabaseUnreachable(
                 f"the private PostgreSQL in {folder.data} does not start; "
                 f"look into {folder.log}:\n{said_in_log or said}"
@@ -152,23 +165,24 @@ def _prepare_log(folder: Folder, account: Account | None) -> None:
         os.close(descriptor)
 
 
-def _create_cluster(folder: Folder, binaries: Path, account: Account | None) -> None:
+def _create_cluster(folder: Folder, backend: SingleUser) -> None:
     """Makes the cluster in a temporary folder and moves it into place when complete."""
+    account = backend.account
     for remains in folder.data.glob("new-*"):
         shutil.rmtree(remains, ignore_errors=True)
     aside = Path(tempfile.mkdtemp(prefix="new-", dir=folder.data))
     try:
-        password = secrets.token_urlsafe(24)
+        passwords = Passwords.made()
         # By file, since command lines are public; a copy of its own, since its reader may
         # be another account.
         for_initdb = aside / "password"
-        write_private(for_initdb, password)
+        write_private(for_initdb, passwords.superuser)
         if account is not None:
             os.chown(for_initdb, account.uid, account.gid)
             os.chown(aside, account.uid, account.gid)
-        _initdb(binaries, aside, account)
-        _first_statements(binaries, aside, account, password)
-        files.replace_whole(folder.password, password.encode(), mode=0o600)
+        _initdb(backend.binaries, aside, account)
+        _first_statements(replace(backend, cluster=aside / "cluster"), passwords)
+        passwords.keep(folder)
         (aside / "cluster").rename(folder.cluster)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -177,7 +191,7 @@ def _create_cluster(folder: Folder, binaries: Path, account: Account | None) -> 
 def _initdb(binaries: Path, aside: Path, account: Account | None) -> None:
     said = ""
     for locale in _LOCALES:
-        access = ["-U", ROLE, "-A", "scram-sha-256", f"--pwfile={aside / 'password'}"]
+        access = ["-U", SUPERUSER, "-A", "scram-sha-256", f"--pwfile={aside / 'password'}"]
         shape = ["-E", "UTF8", *locale, "--data-checksums", "--no-instructions"]
         where = ["-D", str(aside / "cluster")]
         code, said = call([binaries / "initdb", *where, *access, *shape], account, timeout_s=INIT_S)
@@ -191,20 +205,11 @@ def _initdb(binaries: Path, aside: Path, account: Account | None) -> None:
     )
 
 
-def _first_statements(binaries: Path, aside: Path, account: Account | None, password: str) -> None:
-    """Settings and the database, through the single-user backend.
-
-    It needs neither a port nor psql.
-    """
-    words = ["--single", "-D", str(aside / "cluster"), "-c", "exit_on_error=on", "postgres"]
-    text = _FIRST_STATEMENTS
-    if major_of(binaries, account) >= _FIRST_WITH_ITERATIONS:
-        # Hashing many times guards weak passwords; of a random one it only doubles the time
-        # of each connection.
-        text += f"SET scram_iterations = 1;\nALTER ROLE {ROLE} PASSWORD '{password}';\n"
-    code, said = call([binaries / "postgres", *words], account, timeout_s=INIT_S, text=text)
-    if code != 0:
+def _first_statements(backend: SingleUser, passwords: Passwords) -> None:
+    """Settings, the role of the crawl and its database."""
+    said = backend.run([*_FIRST_STATEMENTS, *passwords.statements(backend.major)])
+    if said:
         raise DatabaseUnreachable(
-            f"the new cluster in {aside.parent} cannot be set up; check its free "
-            f"space:\n{last_lines(said)}"
+            f"the new cluster in {backend.cluster.parent} cannot be set up; check its free "
+            f"space:\n{said}"
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tweetcrawler.errors import ConfigurationError, DatabaseUnreachable
 from tweetcrawler.local.embedded.system import (
+    all_pids,
     answers,
     command_line,
     is_number,
@@ -34,7 +35,20 @@ PAUSE_S = 0.02
 
 
 def default_folder() -> Path:
-    """Where the server's files lie when nothing else is said."""
+    """Where the server's files lie when nothing else is said.
+
+    Errors: ConfigurationError for a user without a home.
+    """
+    try:
+        return _in_home()
+    except RuntimeError:  # as Path.home says it
+        raise ConfigurationError(
+            "HOME is not set and this user has no home, so the private PostgreSQL has no folder; "
+            "name one with dataFolder (--data-folder)"
+        ) from None
+
+
+def _in_home() -> Path:
     mac = sys.platform == "darwin"
     if is_root():
         return (
@@ -48,6 +62,11 @@ def default_folder() -> Path:
     # The XDG specification says that a relative path is to be ignored.
     home = base if base.is_absolute() else Path.home() / ".local" / "share"
     return home / "tweetcrawler" / "postgresql"
+
+
+def _secret_in(path: Path) -> str:
+    # A file whose blocks were never written is full of zeros after a crash of the machine.
+    return path.read_text(encoding="utf-8", errors="replace").strip("\0").strip()
 
 
 class TakenError(Exception):
@@ -70,6 +89,8 @@ class Folder:
         self.data = data
         self.cluster = data / "cluster"
         self.password = data / "password"
+        self.superuser_password = data / "superuser-password"
+        self.passfile = data / "pgpass"
         self.port = data / "port"
         self.log = data / "server.log"
         self.pinned = data / "pinned"
@@ -164,6 +185,15 @@ class Folder:
     def runs_as(self, pid: int) -> bool:
         return f"-D {self.cluster} " in command_line(pid) + " "
 
+    def _is_used_by(self, pid: int) -> bool:
+        """Whether a server of this cluster has this process, also one whose first was killed."""
+        if self.runs_as(pid):
+            return True
+        # Each of them has the cluster as its folder.
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{pid}/cwd").readlink() == self.cluster and is_postgres(pid)
+        return False
+
     def disown_stranger(self) -> None:
         """Takes the process id of a dead server out of postmaster.pid.
 
@@ -179,16 +209,20 @@ class Folder:
         data.
         """
         lines = self._pid_lines()
-        if any(answers(path) for path in self.cluster.glob(".s.PGSQL.*")) or (
-            lines and is_number(lines[0]) and is_postgres(abs(int(lines[0])))
-        ):
+        # A crash of the machine may leave it empty, or full of zeros.
+        is_whole = bool(lines) and is_number(lines[0])
+        runs = (
+            is_postgres(abs(int(lines[0]))) if is_whole else any(map(self._is_used_by, all_pids()))
+        )
+        if runs or any(answers(path) for path in self.cluster.glob(".s.PGSQL.*")):
             raise DatabaseUnreachable(
                 f"a PostgreSQL that was not started by this program uses {self.cluster}; stop it "
                 "first"
             )
         for path in self.cluster.glob(".s.PGSQL.*"):
             path.unlink()
-        if not lines:
+        if not is_whole:
+            (self.cluster / "postmaster.pid").unlink(missing_ok=True)
             return
         never_a_pid = 2**31 - 1
         descriptor = os.open(
@@ -197,16 +231,34 @@ class Folder:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write("\n".join([str(never_a_pid), *lines[1:]]) + "\n")
 
-    def read_password(self) -> str:
+    def made_by(self) -> str | None:
+        """The major version that made the cluster; None while there is none."""
         try:
-            return self.password.read_text(encoding="utf-8").strip()
+            return (self.cluster / "PG_VERSION").read_text(encoding="utf-8").strip()
+        except OSError:
+            return None
+
+    def read_password(self, path: Path | None = None) -> str:
+        """The password in a file, of the crawl's role by default; empty when a crash of the
+        machine left none.
+        """
+        path = path or self.password
+        try:
+            return _secret_in(path)
         except FileNotFoundError as error:
             raise ConfigurationError(
-                f"{self.password} is gone, so nobody can log in to the server; put it back from a "
+                f"{path} is gone, so nobody can log in to the server; put it back from a "
                 f"backup, or move {self.cluster} away for a new, empty database"
             ) from error
         except PermissionError as error:
             raise self._foreign() from error
+
+    def has_superuser_password(self) -> bool:
+        """Whether the superuser is a role of its own, with a password that is known."""
+        try:
+            return bool(_secret_in(self.superuser_password))
+        except FileNotFoundError:
+            return False
 
     def last_port(self) -> int | None:
         try:
@@ -217,7 +269,8 @@ class Folder:
 
     def _pid_lines(self) -> list[str]:
         try:
-            return (self.cluster / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+            text = (self.cluster / "postmaster.pid").read_text(encoding="utf-8", errors="replace")
+            return text.splitlines()
         except (FileNotFoundError, NotADirectoryError):
             return []
         except PermissionError as error:

@@ -111,6 +111,14 @@ def command_line(pid: int) -> str:
     return said.strip() if code == 0 else ""
 
 
+def all_pids() -> list[int]:
+    """All processes of this machine, as far as it shows them."""
+    if Path("/proc/self").exists():
+        return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+    code, said = call(["ps", "-axo", "pid="], None, timeout_s=30)
+    return [int(line) for line in said.split() if line.isdecimal()] if code == 0 else []
+
+
 def is_postgres(pid: int) -> bool:
     return re.search(r"(^|/)postgres(:| -D )", command_line(pid)) is not None
 
