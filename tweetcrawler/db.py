@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 
 from tweetcrawler.errors import (
@@ -154,6 +154,32 @@ class Database:
             export.rows(connection, view or self.table, names, conditions, as_text) as read,
         ):
             yield read
+
+    @contextmanager
+    def answer(
+        self, statement: str, *, as_text: bool
+    ) -> Iterator[tuple[list[str], Iterator[list[tuple[Any, ...]]]]]:
+        """The columns and rows of one statement of the operator, in a transaction that reads.
+
+        `as_text` gives every value as PostgreSQL prints it. Without it whole numbers are int,
+        JSON is a `JsonText`, lists are lists, and the rest that JSON does not know is text. No
+        more than a batch is in memory.
+
+        **Errors**: `ConfigurationError` for a statement that is refused. `DatabaseError` when
+        the server goes away.
+        """
+        from tweetcrawler.postgres import asking
+
+        with self._reading() as connection:
+            yield asking.answer(connection, statement, as_text=as_text)
+
+    def for_programs(self) -> tuple[str, dict[str, str]]:
+        """A connection string for a program of libpq, and its environment with the password."""
+        known = conninfo_to_dict(self._conninfo)
+        # libpq has no other way for it, and a command line is read by everybody.
+        known.pop("sslpassword", None)
+        password = known.pop("password", None)
+        return make_conninfo("", **known), {"PGPASSWORD": str(password)} if password else {}
 
     @contextmanager
     def pages(self, handles: Sequence[str] | None = None) -> Iterator[tuple[int, Iterator[bytes]]]:

@@ -43,6 +43,7 @@ CORE = Room(
         "tweetcrawler.commands.import_",
         "tweetcrawler.commands.reflatten",
         "tweetcrawler.commands.db",
+        "tweetcrawler.commands.sql",
         "tweetcrawler.commands.sandbox",
         "tweetcrawler.commands.demo",
         "tweetcrawler.commands.help",

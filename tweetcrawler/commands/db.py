@@ -1,4 +1,4 @@
-"""Command `db`: makes the tables; starts and stops the private server."""
+"""Command `db`: makes the tables, opens psql, starts and stops the private server."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tweetcrawler.errors import ConfigurationError
-from tweetcrawler.settings.commands import SET_UP, Command, Words
+from tweetcrawler.settings.commands import KEEP, Command, Words
+from tweetcrawler.settings.options import option
 from tweetcrawler.settings.types import one_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tweetcrawler import settings
+    from tweetcrawler.db import Database
+    from tweetcrawler.local import embedded
     from tweetcrawler.setup import Setup
 
 ACTIONS = {
-    "url": "print the URL of the private PostgreSQL while it runs",
+    "psql": "open psql on the database, private or your own",
+    "url": "print the URL of the private PostgreSQL while it runs; its password is in a file",
     "start": "start the private PostgreSQL, let it run until `db stop`, and print its URL",
     "stop": "stop it, or let it stop when the last run that uses it ends",
     "upgrade": "make or upgrade the tables, in the private PostgreSQL or in your own",
@@ -26,6 +32,7 @@ class Values:
     """One of `ACTIONS`."""
 
     action: str
+    superuser: bool = False
 
 
 def run(setup: Setup, values: Values) -> int:
@@ -33,6 +40,10 @@ def run(setup: Setup, values: Values) -> int:
     database = setup.settings.database
     if database is None:
         raise ConfigurationError("the settings say CSV: there is no database to work on")
+    if values.superuser and (values.action != "psql" or not database.embedded):
+        raise ConfigurationError("--superuser is for `db psql` on the private server; leave it out")
+    if values.action == "psql":
+        return _psql(setup, database, values)
     if values.action == "upgrade":
         _upgrade(setup, database)
         setup.front.say("the schema is at its newest revision")
@@ -44,6 +55,38 @@ def run(setup: Setup, values: Values) -> int:
     else:
         setup.front.say(_about_private_server(setup, values.action))
     return 0
+
+
+def _psql(setup: Setup, named: settings.Database, values: Values) -> int:
+    from tweetcrawler.db import Database, conninfo_of
+    from tweetcrawler.local import embedded
+
+    program = embedded.find_psql()
+    if not named.embedded:
+        return _run_psql(program, Database(conninfo_of(named)))
+    server = embedded.Server(setup.settings.data_folder)
+    with server.hold() as url:
+        chosen = server.superuser_url() if values.superuser else url
+        return _run_psql(program, Database(chosen or url))
+
+
+def _run_psql(program: Path, database: Database) -> int:
+    """Psql as a child, since the private server runs as long as somebody holds it."""
+    import os
+    import signal
+    import subprocess
+
+    from tweetcrawler.setup import end_in_order_on_sigterm
+
+    words, secret = database.for_programs()
+    # Ctrl-C is for psql, which cancels a statement. Were it ignored here, so would it be there.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        with end_in_order_on_sigterm():
+            done = subprocess.run([program, words], env={**os.environ, **secret}, check=False)  # noqa: S603 - no shell reads it
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return done.returncode if done.returncode >= 0 else 128 - done.returncode
 
 
 def _upgrade(setup: Setup, named: settings.Database) -> None:
@@ -65,11 +108,16 @@ def _about_private_server(setup: Setup, action: str) -> str:
 
     server = embedded.Server(setup.settings.data_folder)
     if action == "start":
-        return server.start()
+        server.start()
+        return _shown_url(server)
     if action == "stop":
         stopped = server.stop()
         return "stopped" if stopped else "in use: it stops when the last run that uses it ends"
-    running_at = server.url()
+    return _shown_url(server)
+
+
+def _shown_url(server: embedded.Server) -> str:
+    running_at = server.shown_url()
     if running_at is None:
         raise ConfigurationError(
             "the private server is not running: `tweetcrawler db start` starts it"
@@ -79,8 +127,8 @@ def _about_private_server(setup: Setup, action: str) -> str:
 
 COMMAND = Command(
     name="db",
-    summary=f"the database: {', '.join(ACTIONS)}",
-    group=SET_UP,
+    summary=", ".join(ACTIONS),
+    group=KEEP,
     about="\n" + "\n".join(f"  {action:<9}{meaning}" for action, meaning in ACTIONS.items()),
     words=Words(
         "|".join(ACTIONS),
@@ -89,12 +137,18 @@ COMMAND = Command(
         several=False,
         needs=f"one of {', '.join(ACTIONS)} after it",
     ),
+    options=(
+        option(
+            "--superuser",
+            help="for psql on the private PostgreSQL: as its superuser, who may change the server",
+        ),
+    ),
     values=Values,
     run=run,
     examples=(
-        ("tweetcrawler db upgrade", "the tables of the private PostgreSQL"),
-        ("tweetcrawler -c tweet.ini db upgrade", "those of the database that tweet.ini names"),
-        ('psql "$(tweetcrawler db url)"', "a session on the private PostgreSQL"),
+        ("tweetcrawler db psql", "a session on the database"),
+        ("tweetcrawler -c tweet.ini db upgrade", "the tables of the database of tweet.ini"),
+        ("tweetcrawler db start", "the private PostgreSQL runs until `tweetcrawler db stop`"),
     ),
     price="nothing.",
 )

@@ -19,9 +19,10 @@ from tweetcrawler.settings.types import text_of
 COLLECT = "Collect"
 LOOK = "Look"
 DATA = "Data"
+KEEP = "Look after the database"
 SET_UP = "Set up"
 # In the order of the help; the group of a room that is not among them comes after these.
-HELP_GROUPS = (COLLECT, LOOK, DATA, SET_UP)
+HELP_GROUPS = (COLLECT, LOOK, DATA, KEEP, SET_UP)
 DEFAULT_COMMAND = "crawl"
 
 

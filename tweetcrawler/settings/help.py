@@ -111,13 +111,29 @@ def _overview() -> str:
         "Collects posts of X into PostgreSQL: nothing lost, nothing bought twice.",
     ]
     for title, commands in by_group():
-        lines += ["", title]
-        for command in commands:
-            remark = " (the default)" if command.name == DEFAULT_COMMAND else ""
-            lines.append(f"  {command.name:<12}{command.summary}{remark}")
+        lines += ["", title, *_in_pairs(map(_in_short, commands))]
     lines += ["", "Examples", *(f"  {line:<40}{meaning}" for line, meaning in _EXAMPLES)]
     more = "`tweetcrawler help COMMAND`: one command. `help options`: options of all, exit codes."
     return "\n".join([*lines, "", more])
+
+
+def _in_short(command: Command) -> str:
+    remark = " (the default)" if command.name == DEFAULT_COMMAND else ""
+    return f"  {command.name + '  ':<12}{command.summary}{remark}"
+
+
+def _in_pairs(entries: Iterable[str]) -> list[str]:
+    """Two short entries share a line: the page shall fit a terminal with all commands."""
+    lines: list[str] = []
+    half, is_open = WIDTH // 2, False
+    for entry in entries:
+        fits = len(entry) <= half
+        if is_open and fits:
+            lines[-1] = f"{lines[-1]:<{half}}{entry}"
+        else:
+            lines.append(entry)
+        is_open = fits and not is_open
+    return lines
 
 
 def _of_command(command: Command) -> str:

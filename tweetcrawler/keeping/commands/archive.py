@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.keeping.commands.buckets import ARCHIVE_FOLDER, S3_OPTIONS
-from tweetcrawler.settings.commands import DATA, Command, Words
+from tweetcrawler.settings.commands import KEEP, Command, Words
 from tweetcrawler.settings.options import EVERYWHERE, option
 from tweetcrawler.settings.types import duration, text_of
 
@@ -179,8 +179,8 @@ def _kept_for(text: str) -> float:
 
 COMMAND = Command(
     name="archive",
-    summary="keep stored pages in a folder or bucket, verified",
-    group=DATA,
+    summary="keep pages in a folder or bucket",
+    group=KEEP,
     about="Pages are written into segments, files of 20,000 posts. A segment is uploaded, read "
     "back and compared by its SHA-256. Only then its local file goes, and with --keep-bodies the "
     "bodies in the database. Without --once it repeats this each minute until it is stopped.\n"

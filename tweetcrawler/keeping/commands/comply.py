@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.keeping.commands.buckets import ARCHIVE_FOLDER
-from tweetcrawler.settings.commands import DATA, Command
+from tweetcrawler.settings.commands import KEEP, Command
 from tweetcrawler.settings.options import option
 from tweetcrawler.settings.types import BadValue, file_or_dash, handle, one_of, text_of
 
@@ -106,8 +106,8 @@ def run(setup: Setup, values: Values) -> int:
 
 COMMAND = Command(
     name="comply",
-    summary="delete posts from rows, pages and segments",
-    group=DATA,
+    summary="delete posts everywhere",
+    group=KEEP,
     about="For posts that were deleted on X, or that their author asks you to delete. Their rows, "
     "the texts that retweets repeat, counts, and the posts inside stored pages and segments go. "
     "The other posts of a page stay. No crawl, import or restore stores them again.\n"

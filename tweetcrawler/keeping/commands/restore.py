@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tweetcrawler.keeping.commands.buckets import S3_OPTIONS
-from tweetcrawler.settings.commands import DATA, Command, Words
+from tweetcrawler.settings.commands import KEEP, Command, Words
 from tweetcrawler.settings.types import text_of
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def run(setup: Setup, values: Values) -> int:
 
 COMMAND = Command(
     name="restore",
-    summary="make rows, pages and coverage again from a place of segments",
-    group=DATA,
+    summary="build the database again from it",
+    group=KEEP,
     about="For a new database. Posts are made from the pages again, and coverage follows from "
     "them by the rule of the crawl. An interrupted restore continues where it was.\n"
     "Only what was bought as pages comes back: not imported posts, counts over time, or the "

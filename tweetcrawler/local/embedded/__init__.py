@@ -40,7 +40,7 @@ from urllib.parse import quote
 
 from tweetcrawler import files
 from tweetcrawler.errors import DatabaseUnreachable
-from tweetcrawler.local.embedded.binaries import binaries_for, find_binaries
+from tweetcrawler.local.embedded.binaries import binaries_for, find_binaries, find_psql
 from tweetcrawler.local.embedded.cluster import HOST
 from tweetcrawler.local.embedded.folder import (
     EXCLUSIVE,
@@ -55,7 +55,16 @@ from tweetcrawler.local.embedded.guardian import halt, send_guardian
 from tweetcrawler.local.embedded.roles import DATABASE, ROLE, SUPERUSER
 from tweetcrawler.local.embedded.system import refuse_windows, tail
 
-__all__ = ["DATABASE", "ROLE", "Server", "Status", "default_folder", "find_binaries", "lend"]
+__all__ = [
+    "DATABASE",
+    "ROLE",
+    "Server",
+    "Status",
+    "default_folder",
+    "find_binaries",
+    "find_psql",
+    "lend",
+]
 
 # How long a guardian that is about to leave is waited for.
 _LEAVING_S = 1.0

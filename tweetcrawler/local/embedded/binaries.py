@@ -66,6 +66,22 @@ def binaries_for(folder: Folder, setting: Path | None = None) -> Path:
     return next((known for known in _known_binaries() if _major_in(known) == made_by), first)
 
 
+def find_psql() -> Path:
+    """PostgreSQL's terminal: that of PATH, else of the binaries.
+
+    Errors: ConfigurationError when there is none.
+    """
+    on_path = shutil.which("psql")
+    if on_path:
+        return Path(on_path)
+    for folder in _known_binaries():
+        if (folder / "psql").is_file():
+            return folder / "psql"
+    raise ConfigurationError(
+        "psql is not installed; install PostgreSQL's client, or ask with `tweetcrawler sql`"
+    )
+
+
 def _known_binaries() -> list[Path]:
     folders = (*_packaged_binaries(), *_debian_binaries(), *_binaries_on_path())
     return [folder for folder in folders if _holds_programs(folder)]
