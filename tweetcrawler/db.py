@@ -32,23 +32,27 @@ from tweetcrawler.postgres.budgets import Budgets
 from tweetcrawler.postgres.columns import Column as Column
 from tweetcrawler.postgres.columns import Condition as Condition
 from tweetcrawler.postgres.columns import Rows as Rows
+from tweetcrawler.postgres.comparison import Comparisons
 from tweetcrawler.postgres.connection import connect, first_line
 from tweetcrawler.postgres.connection import conninfo_of as conninfo_of
 from tweetcrawler.postgres.feed import settled, stored_pages
 from tweetcrawler.postgres.imports import Imports
 from tweetcrawler.postgres.imports import ImportState as ImportState
 from tweetcrawler.postgres.lookups import Lookups
+from tweetcrawler.postgres.refused import Retried as Retried
+from tweetcrawler.postgres.rehearsal import Rehearsals
 from tweetcrawler.postgres.runs import Runs
 from tweetcrawler.postgres.state import refuse_encoding, refuse_table, revision_of
 from tweetcrawler.postgres.targets import Targets
 from tweetcrawler.postgres.trends import Trends
+from tweetcrawler.sentiment import scorer
 
 if TYPE_CHECKING:
     # What only reads is loaded when something is read: it needs SQLAlchemy, which no worker has.
     from tweetcrawler.postgres.books import Reader as Reader
 
 
-class Session(Runs, Targets, Lookups, Trends, Imports, Buckets, Budgets):
+class Session(Runs, Targets, Lookups, Trends, Imports, Buckets, Budgets, Rehearsals, Comparisons):
     """One connection to the database; see `Database.session`.
 
     Each base brings the statements of its tables, and documents them.
@@ -112,6 +116,20 @@ class Database:
             f"the {self.place} has schema {schema}, this program needs {newest_schema()}: run "
             "`alembic upgrade head`, or install the version of tweetcrawler that made it"
         )
+
+    def ready(self, *, scored: bool) -> None:
+        """Looks before a run whether the table takes posts and holds those that are known.
+
+        The rows of pages that it refused before go in, if it takes them now. `scored`: rows
+        have a sentiment.
+
+        **Errors**: `ConfigurationError`, `DatabaseError`; nothing was bought.
+        """
+        with self.session() as session:
+            session.rehearse(scored=scored)
+            session.retry_refused(score=lambda: scorer() if scored else None)
+            session.check_that_pages_go_in()
+            session.compare_table()
 
     def upgrade(self) -> None:
         """Brings the schema to the newest revision, keeping every row."""

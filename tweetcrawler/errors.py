@@ -4,7 +4,8 @@
     ├── ConfigurationError      2  something the operator wrote
     ├── DatabaseError           3
     │   ├── DatabaseUnreachable    it does not answer
-    │   └── DatabaseNotMigrated    its schema is not this program's
+    │   ├── DatabaseNotMigrated    its schema is not this program's
+    │   └── DatabaseRefuses        it does not accept this statement, however often
     ├── NoCredentialLeft        4  X refused every credential
     ├── MustWait                   nothing may be sent yet; says how long
     ├── LeaseLost                  another process walks this target now
@@ -53,6 +54,14 @@ class DatabaseUnreachable(DatabaseError):
 
 class DatabaseNotMigrated(DatabaseError):
     """The schema in the database is not the one this program was written for."""
+
+
+class DatabaseRefuses(DatabaseError):
+    """PostgreSQL does not accept a statement or its values; `said` is its own sentence."""
+
+    def __init__(self, message: str, *, said: str) -> None:
+        super().__init__(message)
+        self.said = said
 
 
 class NoCredentialLeft(TweetcrawlerError):

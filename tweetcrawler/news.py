@@ -39,6 +39,15 @@ class PageRead:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """A page of a target whose rows the table refused: it is bought, and waits for the table."""
+
+    name: str
+    posts: int
+    why: str
+
+
+@dataclass(frozen=True)
 class Refusal:
     """One request brought no page: the name of the error, and its sentence.
 

@@ -7,7 +7,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tweetcrawler.news import Counted, LookedUp, Lost, Note, Noted, Outcome, PageRead, Refusal
+from tweetcrawler.news import (
+    Counted,
+    Kept,
+    LookedUp,
+    Lost,
+    Note,
+    Noted,
+    Outcome,
+    PageRead,
+    Refusal,
+)
 from tweetcrawler.targets import OK
 
 NAMED_MAX = 1_000
@@ -77,6 +87,7 @@ class Report(RunReport):
     the input file that could not be used. `counted` are queries and the number of their
     posts, `notes` sentences for the operator. `lost` are answers that X may charge for and
     that are of no use: their number and the most they can have cost, by endpoint and reason.
+    `kept` are the pages and posts that were bought and that the table refused, by reason.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -87,6 +98,7 @@ class Report(RunReport):
     counted: list[tuple[str, int]] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)
     lost: dict[tuple[str, str], tuple[int, int, int]] = field(default_factory=dict)
+    kept: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def take(self, news: object) -> None:
         """Counts one piece of news."""
@@ -114,6 +126,8 @@ class Report(RunReport):
                 )
             case Note():
                 self.notes[news.sentence] = None
+            case Kept():
+                self._keep(news)
 
     def add(self, outcome: Outcome) -> None:
         """Counts an outcome, and keeps its name when there is something to say of it."""
@@ -133,8 +147,14 @@ class Report(RunReport):
 
     def conclude(self) -> None:
         """Sets the exit code to 1 if anything was not done."""
-        if not self.exit_code and any(not Outcome("", state).done for state in self.outcomes):
+        undone = any(not Outcome("", state).done for state in self.outcomes)
+        if not self.exit_code and (undone or self.kept):
             self.exit_code = 1
+        for why, (pages, posts) in self.kept.items():
+            self.notes[
+                f"the table refused {pages:,} pages with {posts:,} posts ({why}): they are bought "
+                "and kept; once it takes them, `tweetcrawler retry-refused`"
+            ] = None
 
     def total(self, column: str) -> int:
         """The sum of one column of `totals`."""
@@ -163,8 +183,18 @@ class Report(RunReport):
                 {"endpoint": e, "why": why, "answers": n, "posts": posts, "micro_usd": cost}
                 for (e, why), (n, posts, cost) in self.lost.items()
             ],
+            "kept": [
+                {"why": why, "pages": pages, "posts": posts}
+                for why, (pages, posts) in self.kept.items()
+            ],
             "bad_lines": self.bad_lines,
         }
+
+    def _keep(self, news: Kept) -> None:
+        pages, posts = self.kept.get(news.why, (0, 0))
+        if not pages:
+            log.warning("%s: the table refuses a page: %s; it is kept", news.name, news.why)
+        self.kept[news.why] = pages + 1, posts + news.posts
 
     def _end_target(self, outcome: Outcome) -> None:
         self.add(outcome)

@@ -96,12 +96,14 @@ class NoNews:
 @dataclass(frozen=True)
 class Saved:
     """The effect of saving a batch: rows that are new, rows that changed; `leased` says
-    that the lease still holds.
+    that the lease still holds. `refused` says why the table did not take the rows: the page is
+    stored without them.
     """
 
     new: int
     updated: int
     leased: bool
+    refused: str = ""
 
 
 @dataclass(frozen=True)

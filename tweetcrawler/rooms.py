@@ -42,6 +42,7 @@ CORE = Room(
         "tweetcrawler.commands.export",
         "tweetcrawler.commands.import_",
         "tweetcrawler.commands.reflatten",
+        "tweetcrawler.commands.retry_refused",
         "tweetcrawler.commands.db",
         "tweetcrawler.commands.sql",
         "tweetcrawler.commands.sandbox",

@@ -191,6 +191,12 @@ class Sink(Protocol):
     def session(self, *, stopping: Callable[[], bool] = ...) -> AbstractContextManager[Session]: ...
 
 
+class WholeSink(Sink, Protocol):
+    """A sink that looks before a run whether it takes rows and holds those that are known."""
+
+    def ready(self, *, scored: bool) -> None: ...
+
+
 # -- runs ----------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from tweetcrawler.endpoints import SEARCH_MIN
 from tweetcrawler.errors import RequestRefused, XUnavailable
 from tweetcrawler.flatten import flatten
 from tweetcrawler.leases import ChunkLeases, Lease
-from tweetcrawler.news import PageRead
+from tweetcrawler.news import Kept, PageRead
 from tweetcrawler.pages import Batch, Bought
 from tweetcrawler.permits import Kind
 from tweetcrawler.request import Purchase
@@ -203,6 +203,8 @@ def _save(descent: Descent, batch: Batch, purchase: Purchase) -> None:
     if not saved.leased:
         descent.leases.distrust()
     worker.tell(PageRead(batch.bought.credential, batch.bought.posts, saved.new))
+    if saved.refused:
+        worker.tell(Kept(descent.target.name, len(batch.rows), saved.refused))
     if descent.left is not None:
         descent.left -= batch.bought.posts
     descent.username = batch.username or descent.username

@@ -59,6 +59,15 @@ PROMISES: dict[str, tuple[str, str]] = {
     "D9": ("pgbouncer in transaction mode", "works as without it"),
     "D10": ("the schema is older or newer", "one line, and nothing is touched"),
     "D11": ("two at once: D1 with A1, D1 with P1", "as each alone"),
+    "D12": (
+        "the table is emptied, restored, another; a CSV file lost rows",
+        "noticed before the first request; the way back is named, and leads there",
+    ),
+    "D13": (
+        "the table refuses rows",
+        "one sentence before the first request; a page refused later is kept, and bought once",
+    ),
+    "D16": ("rows that the view cannot read", "NULL there, and counted when they are adopted"),
     "P1": ("a worker is killed anywhere", "nothing is missing, at most a page is bought twice"),
     "P2": ("the parent is killed", "no process stays, the next run goes on"),
     "P3": ("a worker is out of memory", "as P1; the others do not stop"),

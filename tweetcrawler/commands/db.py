@@ -24,6 +24,7 @@ ACTIONS = {
     "start": "start the private PostgreSQL, let it run until `db stop`, and print its URL",
     "stop": "stop it, or let it stop when the last run that uses it ends",
     "upgrade": "make or upgrade the tables, in the private PostgreSQL or in your own",
+    "accept": "go on with a table that lacks posts: they are neither missed nor bought again",
 }
 
 
@@ -47,6 +48,10 @@ def run(setup: Setup, values: Values) -> int:
     if values.action == "upgrade":
         _upgrade(setup, database)
         setup.front.say("the schema is at its newest revision")
+    elif values.action == "accept":
+        with setup.database("a table in PostgreSQL is accepted") as chosen, chosen.session() as s:
+            s.accept_table()
+        setup.front.say("the table is taken as it is; later runs compare what is bought from now")
     elif not database.embedded:
         raise ConfigurationError(
             f"db {values.action} is about the private server, but the settings name a database of "

@@ -74,6 +74,10 @@ def of_all(
         "tariff": tariff.title,
         "posts_per_month": tariff.posts_per_month,
         "usage": [_compared(usage, reader, tariff) for usage in reader.usages()],
+        "refused": [
+            {"reason": reason, "pages": pages, "posts": posts}
+            for reason, pages, posts in reader.refused()
+        ],
         "next_run": dict(next_run),
     }
 
@@ -217,8 +221,19 @@ def sections(status: Mapping[str, Any]) -> list[Section]:
             right=frozenset({0, 5, 6, 7}),
         ),
         *([_usage_section(status["usage"])] if status["usage"] else []),
+        *([_refused_section(status["refused"])] if status["refused"] else []),
         _next_section(status["next_run"]),
     ]
+
+
+def _refused_section(refused: Sequence[Mapping[str, Any]]) -> Section:
+    return Section(
+        "refused by the table",
+        ["bought and kept; once the table takes them, `tweetcrawler retry-refused`"],
+        ["reason", "pages", "posts"],
+        [[one["reason"], f"{one['pages']:,}", f"{one['posts']:,}"] for one in refused],
+        frozenset({1, 2}),
+    )
 
 
 def _coverage_section(listed: Sequence[Mapping[str, Any]]) -> Section:

@@ -37,6 +37,7 @@ from tweetcrawler.postgres.schema import (
     api_credential,
     crawl_page,
     crawl_plan,
+    crawl_refused,
     crawl_reserved,
     crawl_run,
     posts,
@@ -70,6 +71,10 @@ class Reader(KnownTargets):
     def reserved(self) -> list[Reserved]:
         """Reservations of requests under way, and of requests whose process was killed."""
         return [Reserved(*row) for row in self._rows(_RESERVED)]
+
+    def refused(self) -> list[tuple[str, int, int]]:
+        """Pages whose rows the table refused, by reason, with their posts; most pages first."""
+        return self._rows(_REFUSED)
 
     def windows(self) -> list[Window]:
         """Every bucket of a known credential that was ever used."""
@@ -244,6 +249,16 @@ _RESERVED = select(
     crawl_reserved.c.posts,
     crawl_reserved.c.micro_usd,
 ).order_by(crawl_reserved.c.reserved_at)
+_REFUSED = (
+    select(
+        crawl_refused.c.reason,
+        func.count().label("pages"),
+        func.sum(_page.post_count).cast(BigInteger),
+    )
+    .select_from(crawl_refused.join(crawl_page, _page.id == crawl_refused.c.page_id))
+    .group_by(crawl_refused.c.reason)
+    .order_by(literal_column("pages DESC, reason"))
+)
 _WINDOWS = _windows()
 _RUNS = select(
     crawl_run.c.id,

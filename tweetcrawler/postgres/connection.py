@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import re
@@ -16,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.waiting import Wait
 
 from tweetcrawler import settings
-from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseUnreachable
+from tweetcrawler.errors import ConfigurationError, DatabaseRefuses, DatabaseUnreachable
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -93,9 +94,13 @@ IN_CONFLICT = (
     # row at once can still meet in another one, such as the key of a target.
     psycopg.errors.UniqueViolation,
 )
+# A key that is still taken after this number of tries was not taken by another process: the
+# table has a constraint of its own.
+KEY_TRIES = 6
 _PASSING = (psycopg.OperationalError, psycopg.InterfaceError, *IN_CONFLICT)
-# Wrong password, no such role or database, no right to connect: waiting does not help.
-_PERMANENT = {"28000", "28P01", "3D000", "42501"}
+# Wrong password, no such role or database, no right to connect, a key that is deferrable:
+# waiting does not help.
+_PERMANENT = {"28000", "28P01", "3D000", "42501", "55000"}
 # Ended by the server because it idled in a transaction or took too long in one; a standby
 # that is not promoted yet.
 _PASSING_STATES = {"25P03", "25P04", "25006"}
@@ -146,29 +151,31 @@ class Connected:
         So the work must be one transaction whose repetition changes nothing: after a broken
         connection nobody knows whether it was committed.
 
-        **Errors**: `DatabaseUnreachable` after `PATIENCE_S`, `DatabaseError` for a refusal.
+        **Errors**: `DatabaseUnreachable` after `PATIENCE_S`, `DatabaseRefuses` for a refusal.
         """
         # A session that waited that long for the server once does not wait for it again to
         # clear up.
         gives_up_at = time.monotonic() + (0.0 if self._gave_up else PATIENCE_S)
         delay_s = 0.05
-        while True:
+        for tries in itertools.count(1):
             try:
                 if self._connection is None:
                     self._connection = connect(self._conninfo)
                 return work(self._connection)
             except psycopg.Error as error:
-                self._judge(error, gives_up_at)
+                self._judge(error, tries, gives_up_at)
             # Half of the pause is random: all workers lost the server in the same moment, and
             # shall not come back to it in the same moment.
             sleep(delay_s * random.uniform(0.5, 1.0), self._stopping)  # noqa: S311 - jitter
             delay_s = min(5.0, delay_s * 2)
+        raise AssertionError("the loop above has no end")
 
-    def _judge(self, error: psycopg.Error, gives_up_at: float) -> None:
+    def _judge(self, error: psycopg.Error, tries: int, gives_up_at: float) -> None:
         """Raises ours for an error after which the same again is no use."""
         said = first_line(error)
-        if not passes(error):
-            raise DatabaseError(f"the {self._place} refuses: {said}") from None
+        is_taken = isinstance(error, psycopg.errors.UniqueViolation) and tries >= KEY_TRIES
+        if is_taken or not passes(error):
+            raise DatabaseRefuses(f"the {self._place} refuses: {said}", said=said) from None
         if not isinstance(error, IN_CONFLICT):
             self.close()
             log.warning("the %s does not work: %s; trying again", self._place, said)

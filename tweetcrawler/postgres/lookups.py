@@ -12,17 +12,18 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
+from tweetcrawler.errors import DatabaseRefuses
 from tweetcrawler.identity import is_gone
 from tweetcrawler.pages import Batch, Gone, Lookup, Metrics, Saved
 from tweetcrawler.postgres.budgets import spend
 from tweetcrawler.postgres.leases import Leases
 from tweetcrawler.postgres.pages import (
-    Pages,
     counts_before_statement,
     partial_of,
     save_parameters,
     table_named,
 )
+from tweetcrawler.postgres.refused import KEPT, RefusedPages, note_kept_ids
 from tweetcrawler.targets import LEASE_S, TIMELINE
 
 _COUNTS = (
@@ -35,7 +36,7 @@ _COUNTS = (
 )
 
 
-class Lookups(Leases, Pages):
+class Lookups(Leases, RefusedPages):
     """The look-ups of a session."""
 
     def claim_ids(
@@ -44,9 +45,10 @@ class Lookups(Leases, Pages):
         """Which of the posts this process is to ask for.
 
         Left out are those that are stored or, with `age_s`, had their counts read in the
-        last `age_s` seconds, and those that X did not give in the last `rest_s` seconds.
+        last `age_s` seconds, those that X did not give in the last `rest_s` seconds, and
+        those of pages that wait for the table.
         """
-        given = {"owner": owner, "lease": LEASE_S, "rest": rest_s, "age": age_s}
+        given = {"owner": owner, "lease": LEASE_S, "rest": rest_s, "age": age_s, "kept": KEPT}
         known = (_IS_STORED if age_s is None else _WAS_COUNTED).format(t=table_named(self.table))
         take, drop = _TAKE.format(known=known), _DROP.format(known=known)
 
@@ -75,21 +77,24 @@ class Lookups(Leases, Pages):
         their leases back.
 
         With `metrics`, their counts at `seen_at` (seconds since 1970) are kept beside those
-        known before.
+        known before. A page whose rows are refused is kept without them, as `save` does.
         """
         given = save_parameters(run, "", batch, keep_body) | partial_of(batch)
         seen = {"ids": [m.id for m in metrics], "kind": TIMELINE}
         counts = [(m.id, seen_at, *[getattr(m, name) for name in _COUNTS]) for m in metrics]
         before = counts_before_statement(self.table)
 
+        def note_rest(connection: psycopg.Connection[Any]) -> None:
+            cursor = connection.cursor()
+            cursor.executemany(_COUNTED, counts)
+            cursor.executemany(_GONE, [(g.id, g.state, g.reason) for g in gone])
+
         def work(connection: psycopg.Connection[Any]) -> Saved:
             with connection.transaction():
                 if metrics:
                     connection.execute(before, seen)
                 row = self._save.run(connection, given).fetchone()
-                cursor = connection.cursor()
-                cursor.executemany(_COUNTED, counts)
-                cursor.executemany(_GONE, [(g.id, g.state, g.reason) for g in gone])
+                note_rest(connection)
                 connection.execute(
                     "DELETE FROM crawl_lookup WHERE tweet_id = ANY(%s)",
                     [[row["id"] for row in batch.rows]],
@@ -98,7 +103,18 @@ class Lookups(Leases, Pages):
             assert row is not None  # noqa: S101 - a SELECT of aggregates gives a row
             return Saved(row[0], row[1], leased=True)
 
-        return self.do(work)
+        try:
+            return self.do(work)
+        except DatabaseRefuses as refusal:
+            if not batch.rows:
+                raise
+            said, ids = refusal.said, [row["id"] for row in batch.rows]
+
+            def note_kept(connection: psycopg.Connection[Any]) -> None:
+                note_rest(connection)
+                note_kept_ids(connection, ids, said)
+
+            return self.keep(run, "", batch, refusal, keep_body=keep_body, also=note_kept)
 
 
 def _ids(answer: psycopg.Cursor[Any]) -> set[int]:
@@ -134,7 +150,8 @@ SET lease_owner = excluded.lease_owner, lease_until = excluded.lease_until
 WHERE (
     l.lease_owner = excluded.lease_owner OR l.lease_until IS NULL
     OR l.lease_until <= clock_timestamp()
-) AND (l.state = 'asked' OR l.seen_at < clock_timestamp() - %(rest)s * interval '1 s')
+) AND l.state <> %(kept)s
+AND (l.state = 'asked' OR l.seen_at < clock_timestamp() - %(rest)s * interval '1 s')
 RETURNING tweet_id
 """)
 # What another process saved while this one took its lease is known all the same.

@@ -28,6 +28,9 @@ from tweetcrawler.postgres.connection import Connected, Connection
 from tweetcrawler.postgres.names import table_named as table_named
 from tweetcrawler.targets import LEASE_S, SEARCH
 
+# The error of `crawl_not_stored`: a row that is neither new nor stored.
+NOT_STORED = "23000"
+
 
 class Pages(Connected):
     """The pages of a session."""
@@ -66,20 +69,33 @@ class Pages(Connected):
         given = save_parameters(run, owner, batch, keep_body)
 
         def work(connection: Connection) -> Saved:
-            with spending(connection, batch.bought):
-                connection.meanwhile = meanwhile
-                if not batch.rows:
-                    return saved_of(save_empty_statement().run(connection, given))
-                first = Saved(0, 0, leased=False)
-                if self._news_come and not batch.searched:
-                    first = saved_of(self._save_new.run(connection, given))
-                    if first.new == len(batch.rows):
-                        return first
-                saved = saved_of(self._save.run(connection, given | partial_of(batch)))
-                self._news_come = first.new + saved.new == len(batch.rows)
-                return replace(saved, new=first.new + saved.new)
+            connection.meanwhile = meanwhile
+            try:
+                return self._saved(connection, batch, given)
+            except psycopg.errors.IntegrityConstraintViolation as error:
+                # Of the class itself: `crawl_not_stored`. Some of the rows may have been saved
+                # by another process in this moment, which the longer statement can tell.
+                if not self._news_come or error.sqlstate != NOT_STORED:
+                    raise
+                self._news_come = False
+                return self._saved(connection, batch, given)
 
         return self.do(work)
+
+    def _saved(
+        self, connection: psycopg.Connection[Any], batch: Batch, given: dict[str, Any]
+    ) -> Saved:
+        with spending(connection, batch.bought):
+            if not batch.rows:
+                return saved_of(save_empty_statement().run(connection, given))
+            first = Saved(0, 0, leased=False)
+            if self._news_come and not batch.searched:
+                first = saved_of(self._save_new.run(connection, given))
+                if first.new == len(batch.rows):
+                    return first
+            saved = saved_of(self._save.run(connection, given | partial_of(batch)))
+            self._news_come = first.new + saved.new == len(batch.rows)
+            return replace(saved, new=first.new + saved.new)
 
     def forget(self, ids: Sequence[int]) -> int:
         """Deletes posts, with their counts and what found them; says how many were stored.
@@ -198,8 +214,7 @@ def save_new_statement(table: str) -> _Numbered:
     """A shorter statement for a page whose posts are all new. Saves nothing if any of them is
     stored.
 
-    Rows that another process writes at the same moment are left to it, so that fewer are
-    counted than there are.
+    Fails with `NOT_STORED` when another process writes some of the rows at the same moment.
     """
     saved = _SAVED_NEW.format(t=table_named(table), cols=_names(COLUMNS), values=_inserted())
     return _page_statement(sql.SQL("{}, {}").format(_BATCH, saved))
@@ -216,9 +231,11 @@ def _page_statement(counted: sql.Composable, *, found: bool = False) -> _Numbere
     it nothing is saved.
 
     With `found` it gives the rows as `batch`, too, and they are noted as found by a search,
-    when it was one.
+    when it was one; those that must be written it gives as `changed`, and it is an error when
+    one of them is not.
     """
-    return _Numbered(_PAGE.format(counted=counted, found=_FOUND if found else sql.SQL("")))
+    found_, whole = (_FOUND, _ALL_CHANGED) if found else (sql.SQL(""), sql.SQL(""))
+    return _Numbered(_PAGE.format(counted=counted, found=found_, whole=whole))
 
 
 def saved_of(answer: psycopg.RawCursor[Any]) -> Saved:
@@ -237,7 +254,8 @@ def counts_before_statement(table: str) -> bytes:
 def load_statement(table: str, *, archived: bool) -> bytes:
     """The rows of the stage into the table: how many were new, and how many others changed."""
     upserted = _upserted(table, archived=archived)
-    return _LOAD.format(upserted=upserted, not_deleted=NOT_DELETED).as_bytes(None)
+    made = _LOAD.format(upserted=upserted, not_deleted=NOT_DELETED, whole=_ALL_CHANGED)
+    return made.as_bytes(None)
 
 
 @cache
@@ -349,7 +367,7 @@ page AS (
     WHERE id = %(target)s::bigint AND EXISTS (SELECT FROM counted)
     RETURNING lease_owner = %(owner)s AS leased
 ){found}
-SELECT new, updated, (SELECT leased FROM target) FROM counted
+SELECT new{whole}, updated, (SELECT leased FROM target) FROM counted
 """)
 _FOUND = sql.SQL(""", found AS (
     INSERT INTO crawl_found (target_id, tweet_id)
@@ -361,8 +379,16 @@ _SAVED_NEW = sql.SQL("""saved AS (
     WHERE NOT EXISTS (SELECT FROM {t} WHERE id = ANY(%(ids)s::bigint[]))
     ORDER BY id ON CONFLICT (id) DO NOTHING RETURNING id
 ), counted AS (
-    SELECT count(*) AS new, 0::bigint AS updated FROM saved HAVING count(*) > 0
+    SELECT count(*) + CASE WHEN count(*) < (SELECT count(*) FROM batch)
+            THEN crawl_not_stored((SELECT count(*) FROM batch) - count(*)) ELSE 0 END AS new,
+        0::bigint AS updated
+    FROM saved HAVING count(*) > 0
 )""")
+# A trigger or rule of the table may leave out a row without a word. An error in the statement
+# takes its page back as well.
+_ALL_CHANGED = sql.SQL("""
+    + CASE WHEN new + updated < (SELECT count(*) FROM changed)
+        THEN crawl_not_stored((SELECT count(*) FROM changed) - new - updated) ELSE 0 END AS new""")
 # Absent is not empty: NULL says nothing of a value. A partial row fills what is not known,
 # and a new row without a list holds an empty one.
 _MERGE_LIST = sql.SQL("""
@@ -418,7 +444,7 @@ _LOAD = sql.SQL("""
 WITH batch AS (
     SELECT *, id IN (SELECT unnest(%s::bigint[])) AS partial FROM import_stage r
     WHERE {not_deleted}
-), {upserted} SELECT new, updated FROM counted
+), {upserted} SELECT new{whole}, updated FROM counted
 """)
 _LOAD_PARTIAL = sql.SQL("""
 WITH saved AS (

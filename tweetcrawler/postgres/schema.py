@@ -335,6 +335,23 @@ crawl_reserved = Table(
     postgresql_with=_room_in_each_page(50),
 )
 Index("crawl_reserved_time", crawl_reserved.c.reserved_at)
+# Pages whose rows the table refused: they are bought, and wait for it to take them.
+crawl_refused = Table(
+    "crawl_refused",
+    METADATA,
+    Column("page_id", Uuid, ForeignKey("crawl_page.id"), primary_key=True),
+    _at("refused_at", default=True),
+    _needed("reason"),
+    _needed("keep_body", Boolean),
+)
+# The table that the coverage is about, as it was seen last; pages up to the number
+# `compared_after` are not compared with it.
+crawl_table = Table(
+    "crawl_table",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    _count("compared_after"),
+)
 crawl_plan = Table(
     "crawl_plan",
     METADATA,

@@ -10,7 +10,7 @@ from tweetcrawler import run
 from tweetcrawler.endpoints import TWEETS
 from tweetcrawler.errors import TweetcrawlerError, XUnavailable
 from tweetcrawler.flatten import flatten
-from tweetcrawler.news import LookedUp, Outcome, PageRead, Result
+from tweetcrawler.news import Kept, LookedUp, Outcome, PageRead, Result
 from tweetcrawler.pages import Batch, Gone
 from tweetcrawler.request import Purchase
 from tweetcrawler.run import Session
@@ -106,10 +106,12 @@ def _saved(
         seen_at=page.server_time_s,
         keep_body=worker.job.settings.raw,
     )
+    if saved.refused:
+        worker.tell(Kept(f"{len(rows)} posts by id", len(rows), saved.refused))
     if open_:
         session.release(worker.owner)
         chunk.postpone([tuple(open_)], RETRY_S, next(iter(open_.values())))
-    return len(stored), gone, saved.new
+    return 0 if saved.refused else len(stored), gone, saved.new
 
 
 LOOK_UP = Kind(
