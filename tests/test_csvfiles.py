@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -792,6 +792,71 @@ def test_a_file_sorted_another_way_is_put_in_order_again(ada: Folder) -> None:
     assert ada.ids() == [100, *range(8, 0, -1)]
     assert read(ada.file)[4]["text"] == "new"
     assert ada.session.totals(ada.run)[0]["new"] == 9
+
+
+def lines_of(ada: Folder) -> list[str]:
+    return ada.file.read_text().splitlines(keepends=True)
+
+
+# What became of the lines of a file: the header, and rows 40, 30, 20, 10.
+LOST: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
+    "cut at the end of a row": (lambda lines: lines[:-1], "1 of its 4 rows"),
+    "an older copy": (lambda lines: [lines[0], *lines[3:]], "2 of its 4 rows"),
+    "only its header": (lambda lines: lines[:1], "4 of its 4 rows"),
+    "rounded ids": (lambda lines: [*lines[:4], "11" + lines[4][2:]], "as a spreadsheet rounds"),
+}
+
+
+@pytest.mark.parametrize("how", LOST)
+def test_a_file_that_lost_rows_is_said_and_left_as_it_is(ada: Folder, how: str) -> None:
+    """Before a walk, and when rows wait for the file; the whole file put back is enough."""
+    ada.save(*(row(number) for number in (10, 20, 30, 40)), covered=(1, 41))
+    ada.finish()
+    whole = lines_of(ada)
+    change, said = LOST[how]
+    ada.file.write_text("".join(change(whole)), newline="")
+    spoiled = ada.file.read_bytes()
+    with pytest.raises(ConfigurationError, match=said):
+        ada.claim()
+    ada.save(row(50))
+    with pytest.raises(ConfigurationError, match="put the whole file back, or delete it"):
+        ada.finish()
+    assert ada.file.read_bytes() == spoiled
+    ada.file.write_text("".join(whole), newline="")
+    ada.claim()
+    ada.finish()
+    assert ada.ids() == [50, 40, 30, 20, 10]
+
+
+def test_rows_that_somebody_adds_and_another_order_are_no_loss(ada: Folder) -> None:
+    """What was added is known from then on, and missed when it is gone."""
+    ada.save(row(10), row(20), covered=(1, 21))
+    ada.finish()
+    header, *rows = lines_of(ada)
+    added = rows[0].replace("20", "15", 1)
+    ada.file.write_text("".join([header, added, *reversed(rows)]), newline="")
+    ada.claim()
+    ada.finish()
+    ada.file.write_text("".join([header, *rows]), newline="")
+    with pytest.raises(ConfigurationError, match="1 of its 3 rows"):
+        ada.claim()
+
+
+def test_a_bookkeeping_of_before_learns_what_files_hold(ada: Folder) -> None:
+    ada.save(row(10), row(20), covered=(1, 21))
+    ada.finish()
+    ada.session.close()
+    with contextlib.closing(sqlite3.connect(ada.folder / BOOKKEEPING)) as connection:
+        for name in ("file_size", "file_time_ns", "file_rows", "file_ids"):
+            connection.execute(f"ALTER TABLE crawl_target DROP COLUMN {name}")
+        connection.execute("PRAGMA user_version = 1")
+    begin(ada.session)
+    ada.claim()
+    ada.save(row(30), covered=(21, 31))
+    ada.finish()
+    ada.file.write_text("".join(lines_of(ada)[:-1]), newline="")
+    with pytest.raises(ConfigurationError, match="1 of its 3 rows"):
+        ada.claim()
 
 
 def test_the_rights_of_a_file_outlive_its_replacement(ada: Folder) -> None:

@@ -244,9 +244,10 @@ class Session:
         """The lease of a target, with what is known of it; None while another process has it.
 
         When its file was deleted, what it held is no longer known, and will be read again.
-        `ConfigurationError` when a file of its name was not made by this program: nothing
-        need be bought to find that out.
+        `ConfigurationError` when a file of its name was not made by this program, or lost
+        rows: nothing need be bought to find that out.
         """
+        changed = self._books.read(lambda c: self._changed_file(c, target, owner))
 
         def work(connection: Connection) -> Claim | None:
             now = time.time()
@@ -266,9 +267,22 @@ class Session:
                 # nothing.
                 merging.check_header(path)
                 books.forget_if_deleted(connection, target, path)
+                if changed is not None:
+                    books.note_file(connection, target, changed)
             return books.take_lease(connection, target, owner, since=since, now=now)
 
         return self._books.write(work)
+
+    def _changed_file(self, connection: Connection, target: int, owner: str) -> books.Seen | None:
+        """What the target's file holds, where somebody else changed it. That may take long, and
+        is done before the transaction of a claim, which others wait for.
+        """
+        row = connection.execute(
+            "SELECT handle, lease_owner, lease_until FROM crawl_target WHERE id = ?", [target]
+        ).fetchone()
+        if row is None or (row[1] == owner and books.lease_runs(row[2], row[1], time.time())):
+            return None
+        return books.check_file(connection, target, self._path(row[0]))
 
     def posts_above(self, target: int, tweet_id: int) -> int:
         """Number of received posts of the target that are not older than this id."""
@@ -532,7 +546,7 @@ class Session:
                 )
                 self._books.write(lambda c: books.settle_counts(c, target, path, tally))
                 fresh.put_in_place()
-                self._books.write(lambda c: books.drop_written(c, target, tally))
+                self._books.write(lambda c: books.drop_written(c, target, path, tally))
         except files.Taken:
             raise DatabaseError(
                 f"{path} is being written by a process that does not end: end it, then run again"

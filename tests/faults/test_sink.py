@@ -426,3 +426,20 @@ def test_D12_posts_that_were_deleted_on_x_are_not_missed(dsn: str) -> None:
         database.ready(scored=False)
     do(dsn, "INSERT INTO crawl_tombstone (tweet_id, reason, source) VALUES (5, 'gone', 'job')")
     database.ready(scored=False)
+
+
+def test_D12_a_csv_file_that_lost_rows_is_noticed_before_it_costs(
+    sandbox: Sandbox, tmp_path: Path, measure: Any
+) -> None:
+    crawler = Crawler.on(sandbox, tmp_path, None, WRITERS[:1], settings="CSVFolder = tweets")
+    crawler.run()
+    file = tmp_path / "tweets" / f"{WRITERS[0]}.csv"
+    whole, bought = file.read_bytes(), sold(sandbox)
+    file.write_bytes(whole[: whole.rindex(b"\r\n", 0, -2) + 2])
+    said = crawler.run(expect=2).stdout
+    assert "1 of its" in said
+    assert "put the whole file back" in said
+    measure("posts bought with a file that lost rows", sold(sandbox) - bought, at_most=0)
+    file.write_bytes(whole)
+    crawler.run()
+    assert file.read_bytes() == whole

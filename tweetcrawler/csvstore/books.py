@@ -13,7 +13,8 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
+from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +23,7 @@ import orjson
 
 from tweetcrawler import coverage
 from tweetcrawler.csvstore import merging
-from tweetcrawler.csvstore.merging import Tally, Waiting, is_missing
+from tweetcrawler.csvstore.merging import Held, Tally, Waiting, held_by, is_missing
 from tweetcrawler.errors import ConfigurationError, DatabaseError, DatabaseNotMigrated
 from tweetcrawler.identity import is_gone
 from tweetcrawler.pages import Batch, Bought
@@ -36,7 +37,7 @@ PATIENCE_S = 60.0
 # How long a single attempt waits for another process, whether or not the run is to end.
 BUSY_S = 5.0
 # The layout of the bookkeeping that this program makes and reads.
-_SCHEMA = 1
+_SCHEMA = 2
 
 Connection = sqlite3.Connection
 Key = tuple[str, str]
@@ -81,6 +82,10 @@ _TABLES = [
         due_at real,
         crawled_at real,
         written integer NOT NULL DEFAULT 0,
+        file_size integer,
+        file_time_ns integer,
+        file_rows integer,
+        file_ids integer,
         UNIQUE (kind, key),
         UNIQUE (kind, handle)
     )
@@ -130,6 +135,14 @@ _TABLES = [
         PRIMARY KEY (subject, endpoint)
     ) WITHOUT ROWID
     """,
+    f"PRAGMA user_version = {_SCHEMA}",
+]
+# What the program last saw of each file; NULL in a bookkeeping of before.
+_SINCE_1 = [
+    *(
+        f"ALTER TABLE crawl_target ADD COLUMN {name} integer"
+        for name in ("file_size", "file_time_ns", "file_rows", "file_ids")
+    ),
     f"PRAGMA user_version = {_SCHEMA}",
 ]
 
@@ -218,17 +231,18 @@ def _make_bookkeeping(folder: Path) -> None:
             "another folder"
         ) from None
     with closing(connection):
-        if _schema_of(connection) == 0:
+        schema = _schema_of(connection)
+        if schema == 0:
             # In WAL mode readers do not wait for the writer. It is a property of the file, so
             # it is set once. https://www.sqlite.org/wal.html
             connection.execute("PRAGMA journal_mode = WAL")
+        if schema in (0, 1):
             _transaction(connection, _make_tables)
 
 
 def _make_tables(connection: Connection) -> None:
-    if _schema_of(connection) == 0:
-        for statement in _TABLES:
-            connection.execute(statement)
+    for statement in {0: _TABLES, 1: _SINCE_1}.get(_schema_of(connection), []):
+        connection.execute(statement)
 
 
 def _open(folder: Path) -> Connection:
@@ -411,7 +425,8 @@ def forget_if_deleted(connection: Connection, target: int, path: Path) -> None:
         """
         UPDATE crawl_target
         SET covered = '{}', unreachable = '{}', unreachable_reason = '', post_count = 0,
-            crawled_at = NULL, written = 0
+            crawled_at = NULL, written = 0, file_size = NULL, file_time_ns = NULL,
+            file_rows = NULL, file_ids = NULL
         WHERE id = ?
         """,
         [target],
@@ -419,6 +434,63 @@ def forget_if_deleted(connection: Connection, target: int, path: Path) -> None:
     # The run keeps its costs; but how deep a walk is in the timeline is counted from its
     # own pages.
     connection.execute("UPDATE crawl_page SET target_id = NULL WHERE target_id = ?", [target])
+
+
+def check_file(connection: Connection, target: int, path: Path) -> Seen | None:
+    """What a file holds, where it is not as it was left; None where it is.
+
+    **Errors**: `ConfigurationError` when rows are missing.
+    """
+    known = _file_of(connection, target)
+    if known is None or is_missing(path):
+        return None
+    stat = path.stat()
+    if (stat.st_size, stat.st_mtime_ns) == (known.size, known.time_ns):
+        return None
+    held = held_by(path)
+    _compare(path, known.held, held)
+    return Seen(stat.st_size, stat.st_mtime_ns, held)
+
+
+def note_file(connection: Connection, target: int, seen: Seen) -> None:
+    """Remembers a file as it is."""
+    connection.execute(
+        "UPDATE crawl_target SET file_size = ?, file_time_ns = ?, file_rows = ?, file_ids = ? "
+        "WHERE id = ?",
+        [seen.size, seen.time_ns, seen.held.rows, seen.held.ids, target],
+    )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A file as it was seen last."""
+
+    size: int
+    time_ns: int
+    held: Held
+
+
+def _file_of(connection: Connection, target: int) -> Seen | None:
+    row = connection.execute(
+        "SELECT file_size, file_time_ns, file_rows, file_ids FROM crawl_target WHERE id = ?",
+        [target],
+    ).fetchone()
+    if row is None or row[0] is None:
+        return None
+    return Seen(row[0], row[1], Held(row[2], row[3]))
+
+
+def _compare(path: Path, known: Held, held: Held) -> None:
+    # More rows were added by somebody, or by a process that was killed before it noted them.
+    if held.rows > known.rows or held == known:
+        return
+    lost = f"{known.rows - held.rows:,} of its {known.rows:,} rows are missing"
+    if held.rows == known.rows:
+        lost = "some of its ids are others now, as a spreadsheet rounds them"
+    raise ConfigurationError(
+        f"{path} was changed: {lost}; put the whole file back, or delete it to have its posts "
+        "bought again"
+    )
 
 
 def less(ranges: str, taken: str) -> str:
@@ -563,6 +635,8 @@ def waiting(connection: Connection, target: int) -> AbstractContextManager[Itera
 
 def settle_counts(connection: Connection, target: int, path: Path, tally: Tally) -> None:
     forget_if_deleted(connection, target, path)
+    if (known := _file_of(connection, target)) is not None:
+        _compare(path, known.held, tally.held)
     for page, again in sorted(tally.again.items()):
         connection.execute(
             """
@@ -577,11 +651,14 @@ def settle_counts(connection: Connection, target: int, path: Path, tally: Tally)
     )
 
 
-def drop_written(connection: Connection, target: int, tally: Tally) -> None:
+def drop_written(connection: Connection, target: int, path: Path, tally: Tally) -> None:
     connection.execute(
         "DELETE FROM csv_pending WHERE target_id = ? AND version <= ?", [target, tally.version]
     )
     connection.execute("UPDATE crawl_target SET written = 1 WHERE id = ?", [target])
+    with suppress(FileNotFoundError):  # somebody deleted it in this moment
+        stat = path.stat()
+        note_file(connection, target, Seen(stat.st_size, stat.st_mtime_ns, tally.holds))
 
 
 # -- buckets ---------------------------------------------------------------------------------------

@@ -34,12 +34,31 @@ WaitingRows = Callable[[], AbstractContextManager[Iterable[Waiting]]]
 
 
 @dataclass
+class Held:
+    """What a file holds: its number of rows, and the sum of their ids, which needs no order."""
+
+    rows: int = 0
+    ids: int = 0
+
+    def counted(self, rows: Iterable[_Row]) -> Iterator[_Row]:
+        """The rows, counted on their way."""
+        for row in rows:
+            self.rows += 1
+            # SQLite keeps whole numbers of 64 bits with their sign.
+            self.ids = (self.ids + row[0]) % 2**62
+            yield row
+
+
+@dataclass
 class Tally:
     """Counts of a merge.
 
-    The last version that it wrote, and by page which rows were in the file already.
+    The last version that it wrote, and by page which rows were in the file already; what the
+    file held, and what it holds now.
     """
 
+    held: Held = field(default_factory=lambda: Held())
+    holds: Held = field(default_factory=lambda: Held())
     version: int = 0
     again: Counter[int] = field(default_factory=Counter)
     updated: Counter[int] = field(default_factory=Counter)
@@ -52,10 +71,13 @@ def write_merged(path: Path, waiting: WaitingRows, fresh: Replacement) -> Tally:
 
     `waiting` gives the rows newest first, and is asked again when the file is out of order.
     """
+    tally = Tally()
     try:
-        return _write_with(_newest_first(_stored(path)), waiting, fresh)
+        stored = _newest_first(tally.held.counted(_stored(path)))
+        return _write_with(stored, waiting, fresh, tally)
     except _OutOfOrder:
-        return _write_with(_sorted(_stored(path)), waiting, fresh)
+        tally = Tally()
+        return _write_with(_sorted(tally.held.counted(_stored(path))), waiting, fresh, tally)
 
 
 def cells_of(row: Mapping[str, Any]) -> list[str]:
@@ -98,12 +120,22 @@ def check_header(path: Path) -> None:
         next(rows, None)
 
 
+def held_by(path: Path) -> Held:
+    """What a file holds now; it is read whole."""
+    held = Held()
+    with closing(_stored(path)) as rows:
+        for _ in held.counted(rows):
+            pass
+    return held
+
+
 class _OutOfOrder(Exception):
     """Somebody has sorted the file another way."""
 
 
-def _write_with(stored: Iterator[_Row], waiting: WaitingRows, fresh: Replacement) -> Tally:
-    tally = Tally()
+def _write_with(
+    stored: Iterator[_Row], waiting: WaitingRows, fresh: Replacement, tally: Tally
+) -> Tally:
     with (
         waiting() as rows,
         fresh.emptied() as file,
@@ -111,18 +143,19 @@ def _write_with(stored: Iterator[_Row], waiting: WaitingRows, fresh: Replacement
     ):
         writer = csv.writer(text)  # its usual dialect is RFC 4180: commas, double quotes, CR LF
         writer.writerow(COLUMNS)
-        writer.writerows(_merged(stored, rows, tally))
+        merged_rows = tally.holds.counted(_merged(stored, rows, tally))
+        writer.writerows(cells for _, cells in merged_rows)
     return tally
 
 
 def _merged(
     stored: Iterator[_Row], waiting: Iterable[tuple[int, str, int, int, int]], tally: Tally
-) -> Iterator[list[str]]:
+) -> Iterator[_Row]:
     """Both, newest first; a row that stands in the file already is replaced."""
     before = next(stored, None)
     for tweet_id, text, page, version, counted in waiting:
         while before is not None and before[0] > tweet_id:
-            yield before[1]
+            yield before
             before = next(stored, None)
         cells = orjson.loads(text)
         tally.version = max(tally.version, version)
@@ -132,12 +165,12 @@ def _merged(
                 tally.again[page] += 1
                 tally.updated[page] += cells != before[1]
             before = next(stored, None)
-            yield cells
+            yield tweet_id, cells
         else:
-            yield _new(cells)
+            yield tweet_id, _new(cells)
     if before is not None:
-        yield before[1]
-        yield from (cells for _, cells in stored)
+        yield before
+        yield from stored
 
 
 def _stored(path: Path) -> Generator[_Row, None, None]:
