@@ -36,6 +36,7 @@ GROUND = [
     "sentiment",
     "rooms",
     "trouble",
+    "evidence",
 ]
 FLOORS = [
     set(GROUND),

@@ -50,6 +50,7 @@ from tweetcrawler.sentiment import scorer
 if TYPE_CHECKING:
     # What only reads is loaded when something is read: it needs SQLAlchemy, which no worker has.
     from tweetcrawler.postgres.books import Reader as Reader
+    from tweetcrawler.postgres.checks import Checker as Checker
 
 
 class Session(Runs, Targets, Lookups, Trends, Imports, Buckets, Budgets, Rehearsals, Comparisons):
@@ -249,6 +250,34 @@ class Database:
 
         with self._reading() as connection:
             yield Reader(connection, self.table)
+
+    def targets_named(self, names: Sequence[str]) -> list[int]:
+        """The numbers of the targets of these names: handles, or queries as they were searched.
+
+        **Errors**: `ConfigurationError` for a name that is none.
+        """
+        found = []
+        with self.reader() as reader:
+            for name in names:
+                known = reader.named(name.strip().removeprefix("@"))
+                if not known:
+                    raise ConfigurationError(
+                        f"the database knows no target {name[:60]!a}: handles as they are listed, "
+                        "queries as they were searched"
+                    )
+                found += [one.id for one in known]
+        return found
+
+    @contextmanager
+    def checker(self) -> Iterator[Checker]:
+        """Coverage, pages and rows as of one moment, to be compared with each other.
+
+        **Errors**: `DatabaseError` when the server refuses or goes away, or a body is damaged.
+        """
+        from tweetcrawler.postgres.checks import Checker
+
+        with self._reading() as connection:
+            yield Checker(connection, self.table)
 
     def has_plans(self) -> bool:
         """Whether any forecast is remembered; most runs have none, and need no reader."""

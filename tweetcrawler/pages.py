@@ -107,6 +107,17 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class Forgotten:
+    """A target that was forgotten: its name, the number of its rows that went, and what was
+    `bought` of it, as (endpoint, requests, posts, users).
+    """
+
+    name: str
+    rows: int
+    bought: Sequence[tuple[str, int, int, int]]
+
+
+@dataclass(frozen=True)
 class Gone:
     """A post that X did not give: "missing", "protected" or "refused", and X's reason."""
 

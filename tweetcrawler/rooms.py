@@ -43,6 +43,8 @@ CORE = Room(
         "tweetcrawler.commands.import_",
         "tweetcrawler.commands.reflatten",
         "tweetcrawler.commands.retry_refused",
+        "tweetcrawler.commands.verify",
+        "tweetcrawler.commands.forget",
         "tweetcrawler.commands.db",
         "tweetcrawler.commands.sql",
         "tweetcrawler.commands.sandbox",

@@ -6,7 +6,7 @@ file, so an interrupted run goes on after its last batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import orjson
 from tweetcrawler import __version__
 from tweetcrawler.archives import pieces
 from tweetcrawler.archives.importing import ROWS_A_BATCH, merged_rows
-from tweetcrawler.flatten import Partial, flatten
+from tweetcrawler.flatten import Flattened, Partial, flatten
 
 if TYPE_CHECKING:
     from tweetcrawler.db import Database, ImportState, Session
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # The name of the reading among those of files; no file has it, since theirs are absolute.
 STORED_PAGES = "stored pages"
+_PUT_BACK = "rows put back"
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,8 @@ def _read(
     rows: dict[int, dict[str, Any]] = {}
     reached, finished = state.position[1], True
     for page in pages:
-        for row in _rows_of(page, score):
-            known = rows.get(row["id"])
-            rows[row["id"]] = row if known is None else merged_rows(known, row)
+        for one in flattened(page.body, score):
+            merge_into(rows, one.rows)
         reached = page.position
         if len(rows) >= ROWS_A_BATCH:
             state, rows = _save(session, state, rows, reached, finished=False), {}
@@ -89,20 +89,32 @@ def _read(
     return Reflattened(state.posts, state.new, state.updated, finished)
 
 
-def _rows_of(page: StoredPage, score: Callable[[str], float] | None) -> list[dict[str, Any]]:
+def flattened(body: bytes, score: Callable[[str], float] | None) -> Iterator[Flattened]:
     """The rows of an answer; none of one that holds users, trends or counts."""
-    return [
-        row
-        for piece in pieces.recognise(orjson.loads(page.body))
-        if piece.kind == pieces.PAGE
-        for row in flatten(piece.thing, score=score).rows
-    ]
+    for piece in pieces.recognise(orjson.loads(body)):
+        if piece.kind == pieces.PAGE:
+            yield flatten(piece.thing, score=score)
+
+
+def merge_into(rows: dict[int, dict[str, Any]], later: Iterable[dict[str, Any]]) -> None:
+    """Merges the rows of a later page into those of earlier ones."""
+    for row in later:
+        known = rows.get(row["id"])
+        rows[row["id"]] = row if known is None else merged_rows(known, row)
+
+
+def put_back(session: Session, run: int, rows: Mapping[int, dict[str, Any]]) -> None:
+    """Saves rows that pages hold and the table lost."""
+    state = session.begin_import(
+        run, _PUT_BACK, size=0, fingerprint=__version__, head=__version__, again=True
+    )
+    _save(session, state, rows, 1, finished=True)
 
 
 def _save(
     session: Session,
     state: ImportState,
-    rows: dict[int, dict[str, Any]],
+    rows: Mapping[int, dict[str, Any]],
     reached: int,
     *,
     finished: bool,

@@ -12,7 +12,7 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
@@ -491,6 +491,13 @@ def _compare(path: Path, known: Held, held: Held) -> None:
         f"{path} was changed: {lost}; put the whole file back, or delete it to have its posts "
         "bought again"
     )
+
+
+def cover(connection: Connection, target: int, ranges: Sequence[coverage.Range]) -> None:
+    """Adds ids to the coverage of a target that its stored pages prove."""
+    [known] = connection.execute("SELECT covered FROM crawl_target WHERE id = ?", [target])
+    covered = coverage.to_text(coverage.union(coverage.from_text(known[0]), ranges))
+    connection.execute("UPDATE crawl_target SET covered = ? WHERE id = ?", [covered, target])
 
 
 def less(ranges: str, taken: str) -> str:

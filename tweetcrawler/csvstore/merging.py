@@ -73,11 +73,11 @@ def write_merged(path: Path, waiting: WaitingRows, fresh: Replacement) -> Tally:
     """
     tally = Tally()
     try:
-        stored = _newest_first(tally.held.counted(_stored(path)))
-        return _write_with(stored, waiting, fresh, tally)
+        known = _newest_first(tally.held.counted(stored(path)))
+        return _write_with(known, waiting, fresh, tally)
     except _OutOfOrder:
         tally = Tally()
-        return _write_with(_sorted(tally.held.counted(_stored(path))), waiting, fresh, tally)
+        return _write_with(_sorted(tally.held.counted(stored(path))), waiting, fresh, tally)
 
 
 def cells_of(row: Mapping[str, Any]) -> list[str]:
@@ -116,14 +116,14 @@ def is_missing(path: Path) -> bool:
 
 def check_header(path: Path) -> None:
     """Refuses a file of this name that was not made by this program."""
-    with closing(_stored(path)) as rows:
+    with closing(stored(path)) as rows:
         next(rows, None)
 
 
 def held_by(path: Path) -> Held:
     """What a file holds now; it is read whole."""
     held = Held()
-    with closing(_stored(path)) as rows:
+    with closing(stored(path)) as rows:
         for _ in held.counted(rows):
             pass
     return held
@@ -173,7 +173,7 @@ def _merged(
         yield from stored
 
 
-def _stored(path: Path) -> Generator[_Row, None, None]:
+def stored(path: Path) -> Generator[_Row, None, None]:
     """The rows of a file as `(id, cells)`, in its order; none when it is missing."""
     csv.field_size_limit(_CSV_FIELD_MAX)
     try:

@@ -18,18 +18,18 @@ from uuid import UUID
 import orjson
 
 from tweetcrawler import coverage
-from tweetcrawler.coverage import DEPTH_LIMIT, Ask, Hole, Learned, Range, Walk
+from tweetcrawler.coverage import DEPTH_LIMIT, Hole, Learned, Range, Walk
 from tweetcrawler.db import Session
 from tweetcrawler.endpoints import (
     RECENT_S,
-    SEARCH_ALL,
     SEARCH_RECENT,
     TWEETS,
     USER_TWEETS,
     USERS_BY,
 )
+from tweetcrawler.evidence import SAVING_S, ask_of
 from tweetcrawler.flatten import flatten
-from tweetcrawler.ids import id_at, time_ms_of
+from tweetcrawler.ids import time_ms_of
 from tweetcrawler.keeping.archive import entry_of
 from tweetcrawler.keeping.lines import KeptPage, page_of, parsed_json
 from tweetcrawler.keeping.manifests import Manifest
@@ -43,8 +43,6 @@ from tweetcrawler.xapi import Page
 
 _OWNER = "restore"
 _AT_ONCE = 50
-# The time of a page is that of its saving. A page is tried to be saved for some minutes.
-_SAVING_S = 300.0
 # A search that began at the edge of the last week began within this time of it.
 _EDGE_S = 600.0
 
@@ -217,7 +215,7 @@ class Restorer:
         limit = DEPTH_LIMIT if page.endpoint == USER_TWEETS else None
         walk = Walk(Hole(ask.since_id, ask.until_id), above, account_posts, depth_limit=limit)
         walk.ask = ask
-        settled_below = coverage.settled_below(page.server_time_s - _SAVING_S)
+        settled_below = coverage.settled_below(page.server_time_s - SAVING_S)
         learned = walk.learn(ids, page.next_token, settled_below_id=settled_below)
         if page.endpoint == SEARCH_RECENT and walk.ask is None and not walk.stalled:
             beyond = self._beyond(target, ask.since_id, page.server_time_s)
@@ -262,18 +260,6 @@ class Restorer:
     def _rows(self, statement: str, given: Mapping[str, Any]) -> list[Any]:
         text: Any = statement
         return self._session.do(lambda c: c.execute(text, given).fetchall())
-
-
-def ask_of(endpoint: str, params: Mapping[str, str]) -> Ask:
-    """The question of a page, as the walk had it."""
-    since = int(params.get("since_id", 0))
-    if endpoint == SEARCH_ALL and "start_time" in params:
-        begin_ms = int(datetime.fromisoformat(params["start_time"]).timestamp() * 1000)
-        # Before the first ids with a time in them the bottom is that of everything.
-        since = max(0, id_at(begin_ms) - 1)
-    until = params.get("until_id")
-    token = params.get("pagination_token") or params.get("next_token")
-    return Ask(since, int(until) if until else None, token)
 
 
 def _name_of(facts: Mapping[str, Any]) -> tuple[str, str]:

@@ -107,14 +107,13 @@ def _as_duration(seconds: float) -> str:
 def _overview() -> str:
     lines = [
         "usage: tweetcrawler [command] [words] [options]",
-        "",
         "Collects posts of X into PostgreSQL: nothing lost, nothing bought twice.",
     ]
     for title, commands in by_group():
         lines += ["", title, *_in_pairs(map(_in_short, commands))]
     lines += ["", "Examples", *(f"  {line:<40}{meaning}" for line, meaning in _EXAMPLES)]
     more = "`tweetcrawler help COMMAND`: one command. `help options`: options of all, exit codes."
-    return "\n".join([*lines, "", more])
+    return "\n".join([*lines, more])
 
 
 def _in_short(command: Command) -> str:
