@@ -656,6 +656,7 @@ COMMAND_LINE_ONLY |= {"query", "queries", "archive", "since", "until", "count"}
 COMMAND_LINE_ONLY |= {"trending", "lang", "timelines", "every"}
 COMMAND_LINE_ONLY |= {"retweeted", "by", "mincount", "limit", "depth", "stdout", "refresh", "age"}
 COMMAND_LINE_ONLY |= {"ids", "ondeleted", "reference"}
+COMMAND_LINE_ONLY |= {"sandbox", "into", "yes", "replace"}
 COMMAND_LINE_ONLY |= {"ask", "json", "handle", "watch", "html", "markdown", "once"}
 
 
@@ -730,7 +731,7 @@ def test_example_with_everything_switched_on_says_the_defaults(tmp_path: Path) -
     switched_on = re.sub(r"^#(?=\w+ *=)", "", EXAMPLE.read_text(), flags=re.MULTILINE)
     assert switched_on != EXAMPLE.read_text()
     record = settings_of(tmp_path, file=switched_on).arguments_without_secrets()
-    short = "authCSV = auth.csv\ndataFolder = postgresql"
+    short = "authCSV = auth.csv\ndataFolder = postgresql\nbudget = 5"
     assert record == settings_of(tmp_path, file=short).arguments_without_secrets()
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tweetcrawler import rooms, settings, setup
-from tweetcrawler.errors import TweetcrawlerError
+from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
+from tweetcrawler.settings.commands import all_commands
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +52,6 @@ def _run(argv: Sequence[str]) -> int:
         # call and loads its own, which takes about as long.
         setup.prepare_workers()
     chosen = settings.parse(argv, environ=os.environ, folder=Path.cwd())
-    from tweetcrawler.settings.commands import all_commands
 
     command = all_commands()[chosen.command]
     return command.run(setup.Setup(chosen, Terminal(quiet=chosen.quiet)), chosen.values)
@@ -74,7 +74,21 @@ class Terminal:
         """The answer, which is not shown while it is typed."""
         import getpass
 
-        return getpass.getpass(question)
+        try:
+            return getpass.getpass(question)
+        except EOFError:
+            print(flush=True)
+        raise ConfigurationError("the answers ended before the questions did; begin again")
+
+    def reply(self, question: str) -> str:
+        """The answer, shown while it is typed; with the keys of a line editor."""
+        import readline  # noqa: F401 - input() uses it when it is loaded
+
+        try:
+            return input(question)
+        except EOFError:
+            print(flush=True)
+        raise ConfigurationError("the answers ended before the questions did; begin again")
 
     def can_ask(self) -> bool:
         """Whether a terminal is there to answer."""

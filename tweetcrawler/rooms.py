@@ -45,6 +45,7 @@ CORE = Room(
         "tweetcrawler.commands.retry_refused",
         "tweetcrawler.commands.verify",
         "tweetcrawler.commands.forget",
+        "tweetcrawler.commands.init",
         "tweetcrawler.commands.db",
         "tweetcrawler.commands.sql",
         "tweetcrawler.commands.sandbox",

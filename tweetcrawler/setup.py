@@ -39,6 +39,9 @@ class Front(Protocol):
     def ask(self, question: str) -> str:
         """The answer to a question, typed without being shown."""
 
+    def reply(self, question: str) -> str:
+        """The answer to a question, shown while it is typed."""
+
     def can_ask(self) -> bool:
         """Whether there is somebody to answer."""
 
@@ -66,6 +69,9 @@ class Silent:
 
     def ask(self, question: str) -> str:
         raise ConfigurationError(f"There is nobody to ask for the {question}")
+
+    def reply(self, question: str) -> str:
+        return self.ask(question)
 
     def can_ask(self) -> bool:
         return False
