@@ -54,7 +54,7 @@ def _run(argv: Sequence[str]) -> int:
     chosen = settings.parse(argv, environ=os.environ, folder=Path.cwd())
 
     command = all_commands()[chosen.command]
-    return command.run(setup.Setup(chosen, Terminal(quiet=chosen.quiet)), chosen.values)
+    return command.run(setup.Setup(chosen, Terminal(quiet=chosen.quiet), argv), chosen.values)
 
 
 def _forget_stdout() -> None:
@@ -101,6 +101,13 @@ class Terminal:
     def note(self, text: str) -> None:
         """Prints a remark on stderr."""
         print(f"tweetcrawler: {text}", file=sys.stderr)
+
+    def wait_for(self, what: str) -> None:
+        """Prints what the next step waits for, on a terminal; elsewhere it is a log line."""
+        if self._is_live:
+            print(f"{what} …", file=sys.stderr, flush=True)
+        else:
+            logging.getLogger("tweetcrawler").info("%s", what)
 
     def output(self) -> BinaryIO:
         """Standard output."""

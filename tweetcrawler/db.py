@@ -27,6 +27,7 @@ from tweetcrawler.errors import (
     DatabaseUnreachable,
 )
 from tweetcrawler.pages import StoredPage
+from tweetcrawler.postgres.advice import unreachable
 from tweetcrawler.postgres.buckets import Buckets
 from tweetcrawler.postgres.budgets import Budgets
 from tweetcrawler.postgres.columns import Column as Column
@@ -36,6 +37,8 @@ from tweetcrawler.postgres.comparison import Comparisons
 from tweetcrawler.postgres.connection import connect, first_line
 from tweetcrawler.postgres.connection import conninfo_of as conninfo_of
 from tweetcrawler.postgres.feed import settled, stored_pages
+from tweetcrawler.postgres.health import Health as Health
+from tweetcrawler.postgres.health import examined
 from tweetcrawler.postgres.imports import Imports
 from tweetcrawler.postgres.imports import ImportState as ImportState
 from tweetcrawler.postgres.lookups import Lookups
@@ -95,10 +98,7 @@ class Database:
         try:
             return connect(self._conninfo)
         except psycopg.OperationalError as error:
-            raise DatabaseUnreachable(
-                f"the {self.place} cannot be used: {first_line(error)}; "
-                "check dbhost, dbname, dbuser and dbpass"
-            ) from None
+            raise unreachable(error, self.place) from None
 
     def check(self) -> None:
         """Raises what keeps a run from starting: no server, no schema, another schema."""
@@ -131,6 +131,14 @@ class Database:
             session.retry_refused(score=lambda: scorer() if scored else None)
             session.check_that_pages_go_in()
             session.compare_table()
+
+    def health(self) -> Health:
+        """The state of the server, and of the role's rights there.
+
+        **Errors**: `DatabaseUnreachable`, `DatabaseError`.
+        """
+        with self._errors(), self.connect() as connection:
+            return examined(connection, self.table)
 
     def upgrade(self) -> None:
         """Brings the schema to the newest revision, keeping every row."""

@@ -49,7 +49,14 @@ class DatabaseError(TweetcrawlerError):
 
 
 class DatabaseUnreachable(DatabaseError):
-    """PostgreSQL does not answer, or stopped answering."""
+    """PostgreSQL does not answer, or stopped answering.
+
+    `about` are the options whose values may be at fault. `wants_password` says that the server
+    asked for a password, and that there was none.
+    """
+
+    about: tuple[str, ...] = ()
+    wants_password = False
 
 
 class DatabaseNotMigrated(DatabaseError):

@@ -36,6 +36,7 @@ CORE = Room(
         "tweetcrawler.commands.snowball",
         "tweetcrawler.commands.hydrate",
         "tweetcrawler.commands.watch",
+        "tweetcrawler.commands.doctor",
         "tweetcrawler.commands.plan",
         "tweetcrawler.commands.status",
         "tweetcrawler.commands.report",

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
-from tweetcrawler.secret import silence_libraries
+from tweetcrawler.errors import ConfigurationError, DatabaseUnreachable, TweetcrawlerError
+from tweetcrawler.secret import Secret, silence_libraries
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +51,9 @@ class Front(Protocol):
     def note(self, text: str) -> None:
         """Shows a remark: a line of standard error."""
 
+    def wait_for(self, what: str) -> None:
+        """Shows at once what the next step waits for."""
+
     def output(self) -> BinaryIO:
         """Standard output, for bytes."""
 
@@ -82,6 +85,9 @@ class Silent:
     def note(self, text: str) -> None:
         log.warning("%s", text)
 
+    def wait_for(self, what: str) -> None:
+        log.info("%s", what)
+
     def output(self) -> BinaryIO:
         raise ConfigurationError("there is no standard output; name a file")
 
@@ -99,9 +105,12 @@ class Silent:
 class Setup:
     """All that a command opens: the sink, the keys, the log, the signals."""
 
-    def __init__(self, settings: Settings, front: Front | None = None) -> None:
+    def __init__(
+        self, settings: Settings, front: Front | None = None, argv: Sequence[str] = ()
+    ) -> None:
         self.settings = settings
         self.front: Front = front or Silent()
+        self._argv = argv
 
     def tariff(self) -> Tariff:
         """Prices that the settings name."""
@@ -137,20 +146,63 @@ class Setup:
             assert chosen.csv_folder is not None  # noqa: S101 - the settings promise it
             yield CsvFolder(chosen.csv_folder)
             return
-        from tweetcrawler.db import Database, conninfo_of
+        from tweetcrawler.db import Database
 
         if not chosen.database.embedded:
-            database = Database(conninfo_of(chosen.database), chosen.database.table)
             # A database of your own is looked at only: its schema is changed by `db upgrade` alone.
-            database.check()
-            yield database
+            yield self.own_database(Database.check)
             return
         from tweetcrawler.local import embedded
 
+        if embedded.Server(chosen.data_folder).url() is None:
+            self.front.wait_for("starting the private PostgreSQL")
         with embedded.lend(chosen.data_folder) as url:
             database = Database(url, chosen.database.table)
             database.upgrade()
             yield database
+
+    def own_database(self, look: Callable[[Database], object]) -> Database:
+        """The database that the settings name, after a first look at it.
+
+        If its server wants a password and none was given, a terminal is asked.
+
+        **Errors**: those of the look; of `DatabaseUnreachable` the sentence names the places
+        where the values at fault were set.
+        """
+        from tweetcrawler.db import Database, conninfo_of
+
+        named = self.settings.database
+        assert named is not None  # noqa: S101 - the caller looked
+        database = Database(conninfo_of(named), named.table)
+        self.front.wait_for(f"connecting to the {database.place}")
+        try:
+            look(database)
+        except DatabaseUnreachable as error:
+            if not (error.wants_password and self.front.can_ask()):
+                raise self.with_origins(error) from None
+        else:
+            return database
+        password = Secret(self.front.ask(f"password for the {database.place}: "))
+        given = dataclasses.replace(named, password=password)
+        self.settings = dataclasses.replace(self.settings, database=given)
+        try:
+            look(database := Database(conninfo_of(given), given.table))
+        except DatabaseUnreachable as error:
+            raise self.with_origins(error) from None
+        return database
+
+    def with_origins(self, error: DatabaseUnreachable) -> DatabaseUnreachable:
+        """The error, with the places where the values at fault were set."""
+        import os
+
+        from tweetcrawler.settings.origins import origin_of
+
+        known = {
+            key: origin_of(key, argv=self._argv, environ=os.environ, file=self.settings.config_file)
+            for key in error.about
+        }
+        shown = "; ".join(f"{key}: {where}" for key, where in known.items())
+        return DatabaseUnreachable(f"{error} ({shown})") if shown else error
 
     def credentials(self) -> tuple[Credential, ...]:
         """The keys of the auth CSV, or of the operator's answers."""
@@ -217,6 +269,10 @@ class Opened:
     def database(self) -> Database:
         """The sink of a command that said why it needs a database."""
         return _as_database(self.sink)
+
+    def wait_for(self, what: str) -> None:
+        """Tells the operator at once what the next step waits for."""
+        self._setup.front.wait_for(what)
 
     def run(self, work: Work) -> Report:
         """Does one run of this work with the settings as they are now."""

@@ -37,10 +37,13 @@ def timelines(opened: Opened, words: tuple[str, ...] = (), *, archive: bool) -> 
 
     settings = opened.settings
     bad = BadLines(settings.handles_file)
+    known = count(settings, words)
+    number = "the" if known is None else f"{known:,}"
+    opened.wait_for(f"looking up {number} handle{'' if known == 1 else 's'}")
     report = crawl.crawl(
         opened.run,
         read(settings, words, bad),
-        handle_count=count(settings, words),
+        handle_count=known,
         archive=archive,
     )
     report.bad_lines = bad.count

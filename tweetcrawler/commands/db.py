@@ -95,11 +95,11 @@ def _run_psql(program: Path, database: Database) -> int:
 
 
 def _upgrade(setup: Setup, named: settings.Database) -> None:
-    from tweetcrawler.db import Database, conninfo_of
+    from tweetcrawler.db import Database
 
     # A database of your own is never created or started here: its owner does that.
     if not named.embedded:
-        Database(conninfo_of(named), named.table).upgrade()
+        setup.own_database(Database.upgrade)
         return
     from tweetcrawler.local import embedded
 

@@ -66,6 +66,7 @@ def written(folder: Path, answers: Answers, *, replace: bool) -> list[str]:
     **Errors**: ConfigurationError before anything is written.
     """
     contents = _contents(folder, answers)
+    contents = {name: text for name, text in contents.items() if not _holds(folder / name, text)}
     taken = [name for name in contents if (folder / name).exists()]
     if taken and not replace:
         raise ConfigurationError(
@@ -139,6 +140,10 @@ def _written(folder: Path, contents: dict[str, str]) -> Iterator[str]:
     for name in (KEYS, HANDLES):
         if name not in contents and (folder / name).exists():
             yield f"{name} is there and stays as it is"
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()
 
 
 def _put_aside(path: Path) -> Path | None:

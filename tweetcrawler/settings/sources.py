@@ -88,7 +88,7 @@ _QUOTED = re.compile(r"(?P<quote>['\"])(?P<value>.*?)(?P=quote)(?=\s*\Z|\s+[#;])
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     line: int
     key: str
     value: str = field(repr=False)
@@ -98,7 +98,7 @@ def read_file(path: Path, grammar: Grammar, paths: PathIn) -> tuple[Texts, tuple
     """Texts of a tweet.ini, with paths under its folder, and notes."""
     found: Texts = {}
     lines: dict[str, int] = {}
-    for entry in _entries(read_text(path, "configuration file"), path):
+    for entry in entries(read_text(path, "configuration file"), path):
         place = f"{path}, line {entry.line}"
         option = _option_of_key(entry.key, place, grammar)
         name = folded(option.name)
@@ -130,7 +130,7 @@ def _option_of_key(key: str, place: str, grammar: Grammar) -> Option:
     return option
 
 
-def _entries(text: str, path: Path) -> Iterator[_Entry]:
+def entries(text: str, path: Path) -> Iterator[Entry]:
     """The `key = value` lines. Sections order the file for its readers only: a key may
     stand in any.
     """
@@ -144,7 +144,7 @@ def _entries(text: str, path: Path) -> Iterator[_Entry]:
                 f"{path}, line {number}: this is neither a [section] nor key = value nor a "
                 "# comment."
             )
-        yield _Entry(
+        yield Entry(
             number, match["key"], _value_in(match["rest"], f"{path}, line {number}: {match['key']}")
         )
 
