@@ -6,10 +6,13 @@ they should be (exit 1 when not).
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import tweetcrawler
 from tweetcrawler.sandbox import __main__ as sandbox
 from tweetcrawler.settings import help as pages
 from tweetcrawler.settings.commands import DEFAULT_COMMAND, Command
@@ -17,6 +20,7 @@ from tweetcrawler.settings.groups import COMMON
 from tweetcrawler.settings.options import NO_COMMAND_LINE, Option
 
 REFERENCE = Path(__file__).parent / "reference.md"
+SCHEMA = Path(tweetcrawler.__file__).with_name("documents.json")
 
 _NOTHING = "-"
 
@@ -118,10 +122,39 @@ def _cells(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+def _documents() -> Iterator[str]:
+    """The documents of `--json`, from their schema: the common keys, then each by its title."""
+    schema = json.loads(SCHEMA.read_text("utf-8"))
+    yield from _keys("every document", schema)
+    for answer in schema["anyOf"]:
+        one = schema["$defs"][answer["$ref"].rpartition("/")[2]]
+        yield from _keys(one["description"], one)
+
+
+def _keys(title: str, schema: Mapping[str, Any]) -> Iterator[str]:
+    yield f"\n**{title[:1].upper()}{title[1:]}**\n"
+    yield "| key | form | means |"
+    yield "|---|---|---|"
+    for name, value in schema["properties"].items():
+        yield _cells(_code(name), _form(value), value.get("description", _NOTHING))
+
+
+def _form(value: Mapping[str, Any]) -> str:
+    if "const" in value:
+        return f"the number {value['const']}"
+    if "$ref" in value:
+        return str(value["$ref"].rpartition("/")[2])
+    if "anyOf" in value:
+        return " or ".join(map(_form, value["anyOf"]))
+    kinds = [value["type"]] if isinstance(value["type"], str) else value["type"]
+    return " or ".join("time" if "format" in value and k == "string" else k for k in kinds)
+
+
 _LISTS: dict[str, Callable[[], Iterator[str]]] = {
     "commands": _commands,
     "options": _options,
     "options of the sandbox": _sandbox_options,
+    "documents": _documents,
 }
 
 if __name__ == "__main__":

@@ -37,6 +37,9 @@ GROUND = [
     "rooms",
     "trouble",
     "evidence",
+    "documents",
+    "journal",
+    "words",
 ]
 FLOORS = [
     set(GROUND),

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,16 @@ def world() -> Iterator[Sandbox]:
         yield running
 
 
+def found_of(crawler: Crawler, handle: str) -> Any:
+    return status_of(crawler, "--handle", handle)["found"]
+
+
+def seconds_of(time: str) -> float:
+    """A time of a document, as seconds since 1970."""
+    assert time.endswith("Z")
+    return datetime.fromisoformat(time).timestamp()
+
+
 def status_of(crawler: Crawler, *arguments: str) -> Any:
     return json.loads(crawler.run("status", "--json", *arguments).stdout)
 
@@ -56,7 +67,8 @@ def test_all_of_it_at_a_glance(world: Sandbox, dsn: str, tmp_path: Path) -> None
     ada = listed[f"@{HANDLES[0]}"]
     assert [hole["why"] for hole in ada["holes"]] == ["newer than the last visit"]
     newest = max(int(i) for i in world.truth_ids(HANDLES[0])["reachable"])
-    assert ada["complete_until"] == pytest.approx(((newest >> 22) + 1288834974657) / 1000, abs=1)
+    covered_s = seconds_of(ada["covered"][-1]["until"])
+    assert covered_s == pytest.approx(((newest >> 22) + 1288834974657) / 1000, abs=1)
     posts = len(crawler.stored_ids())
     assert status["spent"]["today"]["posts"] == status["spent"]["month"]["posts"] == posts
     assert status["spent"]["today"]["usd"] == pytest.approx(posts * 0.005 + 7 * 0.01)
@@ -91,14 +103,14 @@ def test_holes_and_losses_have_times_and_reasons(dsn: str, tmp_path: Path) -> No
     with Sandbox("--posts", "3600-3600", "--credentials", "1") as sandbox:
         crawler = Crawler.on(sandbox, tmp_path, dsn, ["prolific"])
         crawler.run("--max-posts", "700", expect=5)
-        [detail] = status_of(crawler, "--handle", "@Prolific")
+        [detail] = found_of(crawler, "@Prolific")
         assert [hole["why"] for hole in detail["holes"]] == [
             "newer than the last visit",
             "a walk was interrupted here; the next run goes on",
         ]
         assert detail["next_run"]["posts"]["likely"] == pytest.approx(2_500, abs=20)
         crawler.run()
-        [detail] = status_of(crawler, "--handle", "prolific")
+        [detail] = found_of(crawler, "prolific")
         [lost] = detail["unreachable"]
         assert "newest" in lost["why"]
         assert (lost["from"], len(detail["holes"]), detail["posts"]) == (None, 1, 3_200)

@@ -7,16 +7,21 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tweetcrawler import rooms, settings, setup
+from tweetcrawler import documents, journal, rooms, settings, setup
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
 from tweetcrawler.settings.commands import all_commands
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
+
+    from tweetcrawler.setup import Show
 
 # A table in a pipe is not wrapped up to this width.
 _WIDE = 200
@@ -29,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Here and not at exit, where an error could no more become an exit code.
         sys.stdout.flush()
     except TweetcrawlerError as error:
-        print(f"tweetcrawler: {error}", file=sys.stderr)
+        print(journal.line(f"tweetcrawler: {error}"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -41,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _forget_stdout()
         place, reason = error.filename or "the output", error.strerror or error
         with contextlib.suppress(OSError):
-            print(f"tweetcrawler: {place}: {reason}", file=sys.stderr)
+            print(journal.line(f"tweetcrawler: {place}: {reason}"), file=sys.stderr)
         return 1
     return code
 
@@ -54,7 +59,9 @@ def _run(argv: Sequence[str]) -> int:
     chosen = settings.parse(argv, environ=os.environ, folder=Path.cwd())
 
     command = all_commands()[chosen.command]
-    return command.run(setup.Setup(chosen, Terminal(quiet=chosen.quiet), argv), chosen.values)
+    kind = ForPrograms if chosen.json else Quiet if chosen.quiet else Terminal
+    with kind(chosen.command).answering() as front:
+        return command.run(setup.Setup(chosen, front, argv), chosen.values)
 
 
 def _forget_stdout() -> None:
@@ -67,8 +74,14 @@ def _forget_stdout() -> None:
 class Terminal:
     """The front of a command line: asks without an echo, prints, draws where a terminal is."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._is_live = sys.stderr.isatty() and not quiet
+    def __init__(self, command: str) -> None:
+        self._command = command
+        self._is_live = sys.stderr.isatty()
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[Terminal]:
+        """The front, for one command."""
+        yield self
 
     def ask(self, question: str) -> str:
         """The answer, which is not shown while it is typed."""
@@ -100,7 +113,28 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Prints a remark on stderr."""
-        print(f"tweetcrawler: {text}", file=sys.stderr)
+        print(journal.line(f"tweetcrawler: {text}", logging.WARNING), file=sys.stderr)
+
+    def report(
+        self, plain: Mapping[str, Any], show: Show, *, code: int = 0, wide: bool = False
+    ) -> None:
+        """Prints what was done, for a reader."""
+        del code
+        self.answer(plain, show, wide=wide)
+
+    def answer(self, plain: Mapping[str, Any], show: Show, *, wide: bool = False) -> None:
+        """Prints what was asked for, for a reader."""
+        del plain  # for programs
+        if isinstance(show, str):
+            self.say(show)
+        else:
+            self.draw(show, wide=wide)
+
+    def remark(self, plain: Mapping[str, Any], sentences: Sequence[str]) -> None:
+        """Prints remarks on stderr."""
+        del plain
+        for sentence in sentences:
+            self.note(sentence)
 
     def wait_for(self, what: str) -> None:
         """Prints what the next step waits for, on a terminal; elsewhere it is a log line."""
@@ -129,7 +163,89 @@ class Terminal:
             return setup.plain_log_handler()
         from rich.logging import RichHandler
 
-        return RichHandler(console=_stderr(), show_path=False, markup=False)
+        return RichHandler(
+            console=_stderr(), show_path=False, markup=False, log_time_format=_utc_of
+        )
+
+
+class Quiet(Terminal):
+    """A terminal that shows answers, and reports only of what did not go well, on stderr."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(command)
+        self._is_live = False
+
+    def report(
+        self, plain: Mapping[str, Any], show: Show, *, code: int = 0, wide: bool = False
+    ) -> None:
+        """Prints what was done when a person must know of it."""
+        del plain, wide
+        if not code:
+            return
+        if isinstance(show, str):
+            self.note(show)
+        else:
+            show(_stderr())
+
+    def remark(self, plain: Mapping[str, Any], sentences: Sequence[str]) -> None:
+        """Says nothing: no remark tells of a fault."""
+
+
+class ForPrograms(Terminal):
+    """A front whose stdout holds JSON only: a line for each report."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(command)
+        self._lines: list[str] = []
+        self._has_reported = False
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[Terminal]:
+        """The front; an error is a document, too, and so are the lines of other answers."""
+        try:
+            yield self
+        except TweetcrawlerError as error:
+            self._print({"error": str(error)}, error.exit_code)
+            raise
+        if self._lines or not self._has_reported:
+            self._print({"lines": self._lines}, 0)
+
+    def say(self, text: str) -> None:
+        """Keeps the lines for the document at the end."""
+        self._lines += text.splitlines()
+
+    def output(self) -> BinaryIO:
+        """Standard output is taken."""
+        raise ConfigurationError("--json needs stdout for itself; name a file for the rows.")
+
+    def draw(self, show: Callable[[Console], object], *, wide: bool = False) -> None:
+        """Programs look at no tables."""
+
+    def report(
+        self, plain: Mapping[str, Any], show: Show, *, code: int = 0, wide: bool = False
+    ) -> None:
+        """Prints what was done as a document."""
+        del show, wide
+        self._has_reported = True
+        self._print(plain, code)
+
+    def answer(self, plain: Mapping[str, Any], show: Show, *, wide: bool = False) -> None:
+        """Prints what was asked for as a document."""
+        self.report(plain, show, wide=wide)
+
+    def remark(self, plain: Mapping[str, Any], sentences: Sequence[str]) -> None:
+        """Prints what was done as a document."""
+        self.report(plain, "\n".join(sentences))
+
+    def _print(self, plain: Mapping[str, Any], code: int) -> None:
+        line = documents.document(self._command, plain, exit_code=code, now=time.time())
+        print(line, flush=True)
+
+
+def _utc_of(moment: datetime) -> Text:
+    from rich.text import Text
+
+    return Text(f"{moment.astimezone(UTC):%H:%M:%SZ}")
 
 
 @functools.cache

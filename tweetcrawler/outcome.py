@@ -18,6 +18,7 @@ from tweetcrawler.news import (
     PageRead,
     Refusal,
 )
+from tweetcrawler.prices import MICRO, Tariff
 from tweetcrawler.targets import OK
 
 NAMED_MAX = 1_000
@@ -55,7 +56,12 @@ class RunReport:
 
     def as_plain(self) -> dict[str, Any]:
         """The report as JSON can hold it, for the run's record."""
-        return {"seconds": round(self.seconds, 3), "ended": self.ended, "budget": self.budget}
+        return {
+            "seconds": round(self.seconds, 3),
+            "ended": self.ended,
+            "budget": self.budget,
+            "waited_s": {reason: round(seconds, 3) for reason, seconds in self.waited_s.items()},
+        }
 
 
 @dataclass
@@ -166,6 +172,31 @@ class Report(RunReport):
         rows = self.lost.values()
         return sum(row[1] for row in rows), sum(row[2] for row in rows)
 
+    def cost(self, tariff: Tariff) -> int:
+        """The price of what was read, in millionths of a USD."""
+        # About: what X charges once a day is known to the ledger only, see `status`.
+        return sum(
+            tariff.cost(
+                row["endpoint"],
+                requests=int(row["pages"]),
+                posts=int(row["posts"]),
+                users=int(row["users"]),
+            )
+            for row in self.totals
+        )
+
+    def for_programs(self, tariff: Tariff) -> dict[str, Any]:
+        """The report with the names of what was not done, and with its cost in USD."""
+        return {
+            "run": self.run,
+            **self.as_plain(),
+            "usd": self.cost(tariff) / MICRO,
+            "named": [
+                {"name": one.name, "state": one.state, "reason": one.reason} for one in self.named
+            ],
+            "unnamed": self.unnamed,
+        }
+
     def as_plain(self) -> dict[str, Any]:
         """The report as JSON can hold it, for the run's record."""
         return {
@@ -207,8 +238,10 @@ class Report(RunReport):
         self.refusals[key] += 1
         # A closed window and a bad moment of X are everyday; whatever else is refused is not.
         everyday = refusal.error in ("XUnavailable", "WindowClosed")
-        if not everyday or self.refusals[key] <= REFUSALS_LOGGED:
+        if not everyday:
             log.warning("%s", refusal.sentence)
+        elif self.refusals[key] <= REFUSALS_LOGGED:
+            log.info("%s", refusal.sentence)
 
 
 @dataclass

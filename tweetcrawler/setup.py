@@ -11,10 +11,11 @@ import dataclasses
 import logging
 import re
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias
 
+from tweetcrawler import journal
 from tweetcrawler.errors import ConfigurationError, DatabaseUnreachable, TweetcrawlerError
 from tweetcrawler.secret import Secret, silence_libraries
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from tweetcrawler.work.kinds import Work
 
 log = logging.getLogger("tweetcrawler")
+
+# A sentence, or a function that prints tables.
+Show: TypeAlias = "str | Callable[[Console], object]"
 
 
 class Front(Protocol):
@@ -62,6 +66,20 @@ class Front(Protocol):
 
     def draw(self, show: Callable[[Console], object], *, wide: bool = False) -> None:
         """Lets a function print tables on stdout; `wide` does not wrap them in a pipe."""
+
+    def report(
+        self, plain: Mapping[str, Any], show: Show, *, code: int = 0, wide: bool = False
+    ) -> None:
+        """Tells what was done: to programs by plain values, to readers by what `show` prints.
+
+        `code` is the exit code of what was done.
+        """
+
+    def answer(self, plain: Mapping[str, Any], show: Show, *, wide: bool = False) -> None:
+        """Tells what was asked for, in the same two forms."""
+
+    def remark(self, plain: Mapping[str, Any], sentences: Sequence[str]) -> None:
+        """Tells what was done beside stdout, which holds the work itself."""
 
     def log_handler(self) -> logging.Handler:
         """The place of log lines."""
@@ -97,6 +115,17 @@ class Silent:
 
     def draw(self, show: Callable[[Console], object], *, wide: bool = False) -> None:
         """Nobody looks."""
+
+    def report(
+        self, plain: Mapping[str, Any], show: Show, *, code: int = 0, wide: bool = False
+    ) -> None:
+        """Nobody reads it; the run's record holds it."""
+
+    def answer(self, plain: Mapping[str, Any], show: Show, *, wide: bool = False) -> None:
+        """Nobody asked."""
+
+    def remark(self, plain: Mapping[str, Any], sentences: Sequence[str]) -> None:
+        """Nobody reads it."""
 
     def log_handler(self) -> logging.Handler:
         return plain_log_handler()
@@ -224,7 +253,8 @@ class Setup:
         root = logging.getLogger()
         # Libraries that were imported before may have added handlers of their own.
         root.handlers[:] = [handler]
-        root.setLevel(logging.DEBUG if self.settings.log_level == "debug" else logging.INFO)
+        usual = logging.WARNING if self.settings.quiet else logging.INFO
+        root.setLevel(logging.DEBUG if self.settings.log_level == "debug" else usual)
         silence_libraries()
         logging.getLogger("alembic").setLevel(logging.WARNING)
 
@@ -284,29 +314,29 @@ class Opened:
                 self.settings, self.sink, self.keys, work, display=shown, stopped=self.stop
             )
 
-    def told(self, report: Report) -> int:
-        """Shows the report, takes its cost from the command's budget, gives the exit code."""
+    def told(self, report: Report, before: Callable[[Console], object] = lambda _: None) -> int:
+        """Shows the report, takes its cost from the command's budget, gives the exit code.
+
+        `before` prints what stands before the report.
+        """
         from tweetcrawler.look import display
 
-        tariff, draw = self._setup.tariff(), self._setup.front.draw
-        draw(lambda console: display.print_report(report, console, tariff=tariff))
-        if (planned := self._compared_to_plan(report, tariff)) is not None:
-            draw(lambda console: display.print_sections([planned], console))
+        tariff = self._setup.tariff()
+        planned = self._compared_to_plan(report, tariff)
+
+        def show(console: Console) -> None:
+            before(console)
+            display.print_report(report, console, tariff=tariff)
+            display.print_sections([planned] if planned else [], console)
+
+        self._setup.front.report(report.for_programs(tariff), show, code=report.exit_code)
         self._spend(report, tariff)
         return report.exit_code
 
     def _spend(self, report: Report, tariff: Tariff) -> None:
         """Keeps what is left: a budget is the command's, however many runs it makes."""
         money = self.settings.money
-        cost = sum(
-            tariff.cost(
-                total["endpoint"],
-                requests=int(total["pages"]),
-                posts=int(total["posts"]),
-                users=int(total["users"]),
-            )
-            for total in report.totals
-        )
+        cost = report.cost(tariff)
         lost_posts, lost = report.most_lost
         cost += lost
         # Costs are millionths of a USD, so that small prices do not add up rounding errors.
@@ -411,9 +441,9 @@ def end_in_order_on_sigterm() -> Iterator[None]:
 
 
 def plain_log_handler() -> logging.Handler:
-    """Log lines with their time on stderr."""
+    """Log lines on stderr, with their time where nobody else adds it."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(journal.Formatter())
     return handler
 
 

@@ -181,6 +181,11 @@ class ImportReport(RunReport):
             "others": dict(self.others),
         }
 
+    def for_programs(self) -> dict[str, Any]:
+        """The report with the names of files that are not simply done."""
+        named = [{"file": r.path, "state": r.state, "reason": r.reason} for r in self.named]
+        return {"run": self.run, **self.as_plain(), "named": named, "went_on": self.went_on}
+
 
 @dataclass
 class ImportProgress(RunProgress):

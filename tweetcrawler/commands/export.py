@@ -56,11 +56,9 @@ def run(setup: Setup, values: Values) -> int:
     # Before the database is opened: a wrong filter is told without waiting for a server.
     chosen = export.prepared(values)
     with end_in_order_on_sigterm(), setup.database("export reads a database") as database:
-        done = export.write(chosen, database, setup.front.output())
-    if not settings.quiet:
-        for sentence in done:
-            # On stderr, since the rows may be on stdout.
-            setup.front.note(sentence)
+        done = export.write(chosen, database, setup.front.output)
+    # On stderr, since the rows may be on stdout.
+    setup.front.remark({"file": chosen.path, "done": done}, done)
     return 0
 
 

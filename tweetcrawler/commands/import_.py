@@ -47,7 +47,11 @@ def run(setup: Setup, values: Values) -> int:
     ):
         wanted = importing.Wanted(values.files, values.rejects_file, values.again)
         report = importing.import_files(settings, database, wanted, display=shown, stopped=stop)
-    front.draw(lambda console: display.print_import_report(report, console))
+    front.report(
+        report.for_programs(),
+        lambda console: display.print_import_report(report, console),
+        code=report.exit_code,
+    )
     return report.exit_code
 
 

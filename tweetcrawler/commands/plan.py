@@ -38,7 +38,6 @@ class Values:
     max_trends: int = 20
     max_per_trend: int = 500
     ask: bool = False
-    json: bool = False
 
     @property
     def is_search(self) -> bool:
@@ -61,13 +60,10 @@ def run(setup: Setup, values: Values) -> int:
         setup.log()
     counted = _asked(setup, values) if values.ask else {}
     made = _kept(setup, values, tariff, counted)
-    if values.json:
-        import json
-
-        setup.front.say(json.dumps(made.as_plain()))
-    else:
-        sections = plan.sections(made, tariff)
-        setup.front.draw(lambda console: display.print_sections(sections, console), wide=True)
+    sections = plan.sections(made, tariff)
+    setup.front.answer(
+        made.as_plain(), lambda console: display.print_sections(sections, console), wide=True
+    )
     return 0
 
 
@@ -165,7 +161,6 @@ COMMAND = Command(
             "--ask",
             help="ask X first: look up unknown users, count the posts of queries",
         ),
-        option("--json", help="print JSON, for programs"),
     ),
     values=Values,
     run=run,

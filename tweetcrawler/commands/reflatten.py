@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tweetcrawler.settings.commands import DATA, Command
+from tweetcrawler.words import plural
 
 if TYPE_CHECKING:
     from tweetcrawler.setup import Setup
@@ -33,9 +34,11 @@ def run(setup: Setup, _: Values) -> int:
         done = reflatten(database, number, score=score, stopped=lambda: stop() is not None)
         report.exit_code = 0 if done.finished else stop() or 1
         runs.end(database, report)
-    setup.front.say(
-        f"{done.posts:,} posts read: {done.new:,} new rows, {done.updated:,} updated"
-        + ("" if done.finished else "; run again to go on from here")
+    setup.front.report(
+        {"run": number, "posts": done.posts, "new": done.new, "updated": done.updated},
+        f"{plural(done.posts, 'post')} read: {plural(done.new, 'new row')}, "
+        f"{done.updated:,} updated" + ("" if done.finished else "; run again to go on from here"),
+        code=report.exit_code,
     )
     return report.exit_code
 

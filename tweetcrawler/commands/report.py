@@ -37,10 +37,12 @@ def run(setup: Setup, values: Values) -> int:
         database.reader() as reader,
     ):
         findings = report.gather(reader, setup.tariff(), place=database.place)
+    written = []
     for path, made in ((page, report.as_page), (values.markdown, report.as_text)):
         if path is not None:
             _write_whole(path, made(findings))
-            setup.front.say(str(path))
+            written.append(str(path))
+    setup.front.report({"files": written}, "\n".join(written))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from tweetcrawler.settings.options import option
 from tweetcrawler.settings.types import moment
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from tweetcrawler.coverage import Bounds
     from tweetcrawler.outcome import Report
     from tweetcrawler.setup import Setup
@@ -62,19 +65,17 @@ def run(setup: Setup, values: Values) -> int:
         if not values.count:
             return opened.told(opened.run(searches.work(queries, reach)))
         report = opened.run(counts.work(queries, reach))
-        _show_counts(setup, report, archive=values.archive)
-        return opened.told(report)
+        return opened.told(report, _counts(setup, report, archive=values.archive))
 
 
-def _show_counts(setup: Setup, report: Report, *, archive: bool) -> None:
+def _counts(setup: Setup, report: Report, *, archive: bool) -> Callable[[Console], object]:
+    """The table of the counts."""
     from tweetcrawler.look import display
 
     # Full-archive search has larger pages, so the same posts take fewer requests.
     page_size = endpoints.SEARCH_ALL_MAX if archive else endpoints.SEARCH_RECENT_MAX
     tariff = setup.tariff()
-    setup.front.draw(
-        lambda console: display.print_counts(report, console, tariff=tariff, page_size=page_size)
-    )
+    return lambda console: display.print_counts(report, console, tariff=tariff, page_size=page_size)
 
 
 COMMAND = Command(

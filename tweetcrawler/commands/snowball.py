@@ -11,6 +11,7 @@ from tweetcrawler.settings.commands import COLLECT, Command
 from tweetcrawler.settings.groups import ARCHIVE
 from tweetcrawler.settings.options import option
 from tweetcrawler.settings.types import one_of, whole
+from tweetcrawler.words import plural
 
 if TYPE_CHECKING:
     from tweetcrawler.db import Database
@@ -81,21 +82,25 @@ def _next_level(setup: Setup, database: Database, values: Values) -> bool:
         )
     file = setup.settings.handles_file
     if values.stdout:
-        for handle, _ in found:
-            setup.front.say(handle)
+        listed = [handle for handle, _ in found]
+        setup.front.answer({"handles": listed}, "\n".join(listed))
     elif found:
         level = handles.level_of(file) + 1 if file.exists() else 1
         # The file is replaced before it is crawled: its first line tells the level, and a run
         # that is killed goes on with the same handles.
         handles.replace_handles(file, [handle for handle, _ in found], level=level, by=values.by)
-        setup.front.say(
-            f"level {level}: {len(found):,} handles in {file}; the old ones are in {file.name}.bk"
+        setup.front.report(
+            {"level": level, "handle_count": len(found), "file": file},
+            f"level {level}: {plural(len(found), 'handle')} in {file}; "
+            f"the old ones are in {file.name}.bk",
         )
     return bool(found)
 
 
 def _no_next_level(setup: Setup) -> int:
-    setup.front.note("all handles that the stored posts refer to are known already")
+    setup.front.report(
+        {"handle_count": 0}, "all handles that the stored posts refer to are known already"
+    )
     return 0
 
 

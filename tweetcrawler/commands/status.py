@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,6 @@ class Values:
 
     handle: str | None = None
     ask: bool = False
-    json: bool = False
     watch: bool = False
 
 
@@ -51,13 +50,8 @@ def run(setup: Setup, values: Values) -> int:
             setup.front.draw(lambda console: _keep_showing(setup, values, database, console))
             return 0
         state, sections = _looked(setup, values, database, tariff)
-    if values.json:
-        import json
-
-        setup.front.say(json.dumps(state))
-    else:
-        # A pipe gets whole lines: tables are cut to the width of terminals only.
-        setup.front.draw(lambda console: display.print_sections(sections, console), wide=True)
+    # A pipe gets whole lines: tables are cut to the width of terminals only.
+    setup.front.answer(state, lambda console: display.print_sections(sections, console), wide=True)
     return 0
 
 
@@ -86,7 +80,7 @@ def _ask_usage(setup: Setup) -> None:
 
 def _looked(
     setup: Setup, values: Values, database: Database, tariff: Tariff
-) -> tuple[object, Sequence[Section]]:
+) -> tuple[Mapping[str, object], Sequence[Section]]:
     """The state of everything or of one target, as plain values and for readers."""
     from tweetcrawler.look import plan, status
 
@@ -103,7 +97,9 @@ def _looked(
         return everything, status.sections(everything)
 
 
-def _target(name: str, reader: Reader, tariff: Tariff) -> tuple[object, Sequence[Section]]:
+def _target(
+    name: str, reader: Reader, tariff: Tariff
+) -> tuple[Mapping[str, object], Sequence[Section]]:
     from tweetcrawler.look import plan, status
 
     found = reader.named(name.strip().removeprefix("@"))
@@ -116,7 +112,9 @@ def _target(name: str, reader: Reader, tariff: Tariff) -> tuple[object, Sequence
         status.in_detail(reader, known, next_run=plan.of_one(known, reader, tariff).as_plain())
         for known in found
     ]
-    return details, [part for detail in details for part in status.detail_sections(detail)]
+    return {"found": details}, [
+        part for detail in details for part in status.detail_sections(detail)
+    ]
 
 
 COMMAND = Command(
@@ -129,7 +127,6 @@ COMMAND = Command(
             "--handle", metavar="NAME", type=text_of, help="everything about this handle or query"
         ),
         option("--ask", help="let X tell what it has counted itself (free)"),
-        option("--json", help="print JSON, for programs"),
         option("--watch", help="show it again every two seconds"),
     ),
     values=Values,

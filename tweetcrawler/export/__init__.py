@@ -6,7 +6,7 @@ id leaves here as plain digits, as text, or as a 64-bit integer, never as a floa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -85,8 +85,8 @@ def prepared(wanted: Wanted) -> Export:
     )
 
 
-def write(chosen: Export, database: Database, stdout: IO[bytes]) -> list[str]:
-    """Writes the file, or to `stdout`; gives sentences about what was done.
+def write(chosen: Export, database: Database, stdout: Callable[[], IO[bytes]]) -> list[str]:
+    """Writes the file, or to what `stdout` opens; gives sentences about what was done.
 
     A file is in its place when this returns, and as it was when this raises.
 
@@ -94,9 +94,10 @@ def write(chosen: Export, database: Database, stdout: IO[bytes]) -> list[str]:
     `TweetcrawlerError` when it fails later, such as on a full disk.
     """
     if chosen.path is None:
-        sentences = _write_to(stdout, chosen, database)
+        rows = stdout()
+        sentences = _write_to(rows, chosen, database)
         # Here and not at exit, where a full disk could no more become an exit code.
-        stdout.flush()
+        rows.flush()
         return sentences
     with _replacing(chosen.path, chosen.format) as file:
         return _write_to(file, chosen, database)

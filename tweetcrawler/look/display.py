@@ -86,8 +86,7 @@ def _picture(progress: Progress, now: float) -> Group:
         table.add_column(heading, justify="right" if heading == "requests" else "left")
     for name in sorted({*progress.by_credential, *waiting}):
         until, reason = waiting.get(name, (0.0, ""))
-        # The time of day of the operator, who looks at a clock.
-        clock = time.strftime("%H:%M:%S", time.localtime(time.time() + until - now))
+        clock = time.strftime("%H:%M:%S UTC", time.gmtime(time.time() + until - now))
         state = (
             Text(f"{reason.partition(') ')[2] or reason} until {clock}", "yellow")
             if reason
@@ -105,19 +104,9 @@ def print_report(report: Report, console: Console, *, tariff: Tariff) -> None:
     _print_outcomes(report, console)
     _print_credentials(report, console)
     posts, users, again = report.total("posts"), report.total("users"), report.total("again")
-    # About: what X charges once a day is known to the ledger only, see `status`.
-    cost = sum(
-        tariff.cost(
-            row["endpoint"],
-            requests=int(row["pages"]),
-            posts=int(row["posts"]),
-            users=int(row["users"]),
-        )
-        for row in report.totals
-    )
     console.print(
         f"{report.total('new'):,} new rows, {report.total('updated'):,} updated; "
-        f"{posts:,} posts and {users:,} users read, about {usd(cost)}"
+        f"{posts:,} posts and {users:,} users read, about {usd(report.cost(tariff))}"
         + (f" ({again:,} of the posts were stored already)" if again else "")
         + f"; {duration(report.seconds)}",
         # Without these rich colours every number, and breaks lines at 80 columns in a pipe.

@@ -92,6 +92,7 @@ class Settings:
     data_folder: Path | None = None
     log_level: Literal["info", "debug"] = "info"
     quiet: bool = False
+    json: bool = False
     money: Money = field(default_factory=Money)
     notes: tuple[str, ...] = ()
 

@@ -46,7 +46,12 @@ GENERAL = Group(
             places=EVERYWHERE,
             help="info or debug: messages on stderr; debug adds every page",
         ),
-        option("--quiet", places=EVERYWHERE, help="no live display, log lines only"),
+        option(
+            "--quiet",
+            places=EVERYWHERE,
+            help="print nothing on success; what needs a person goes to stderr",
+        ),
+        option("--json", places=NOT_IN_FILE, help="print reports as JSON, one line each"),
     ),
 )
 

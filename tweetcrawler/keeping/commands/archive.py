@@ -14,6 +14,7 @@ from tweetcrawler.keeping.commands.buckets import ARCHIVE_FOLDER, S3_OPTIONS
 from tweetcrawler.settings.commands import KEEP, Command, Words
 from tweetcrawler.settings.options import EVERYWHERE, option
 from tweetcrawler.settings.types import duration, text_of
+from tweetcrawler.words import plural
 
 if TYPE_CHECKING:
     from tweetcrawler.db import Database, Session
@@ -115,9 +116,17 @@ def _brought(setup: Setup, place: Place, values: Values, session: Session) -> in
     if values.keep_bodies is not None:
         moved = ledger.move_bodies(timedelta(seconds=values.keep_bodies))
     if values.once or report.uploaded or report.verified or report.dropped or moved:
-        setup.front.say(
-            f"{report.uploaded:,} segments uploaded, {report.verified:,} verified by reading them "
-            f"back, {report.dropped:,} deleted here; {moved:,} bodies left the database"
+        setup.front.report(
+            {
+                "uploaded": report.uploaded,
+                "verified": report.verified,
+                "dropped": report.dropped,
+                "bodies_moved": moved,
+            },
+            f"{plural(report.uploaded, 'segment')} uploaded, {report.verified:,} verified by "
+            f"reading them back, {report.dropped:,} deleted here; "
+            f"{plural(moved, 'body', 'bodies')} left the database",
+            code=1 if report.faults else 0,
         )
     return 1 if report.faults else 0
 
@@ -133,9 +142,8 @@ def _pause(stop: Callable[[], int | None]) -> int | None:
 def _check(setup: Setup, place: Place) -> int:
     from tweetcrawler.keeping.places import trial
 
-    for sentence in trial(place):
-        setup.front.say(sentence)
-    setup.front.say(f"{place.url} can be used: it stores, gives back, lists and deletes")
+    found = [*trial(place), f"{place.url} can be used: it stores, gives back, lists and deletes"]
+    setup.front.report({"place": place.url, "said": found}, "\n".join(found))
     return 0
 
 
@@ -143,10 +151,15 @@ def _list(setup: Setup, place: Place) -> int:
     from tweetcrawler.keeping.restoring import Catalog
 
     catalog = Catalog(place)
-    for one in catalog.manifests:
-        setup.front.say(
-            f"{one.name}  {one.posts:,} posts  {one.file_bytes:,} bytes  {one.first_at or ''}"
-        )
+    rows = [
+        f"{one.name}  {one.posts:,} posts  {one.file_bytes:,} bytes  {one.first_at or ''}"
+        for one in catalog.manifests
+    ]
+    keys = ("name", "posts", "file_bytes", "first_at")
+    listed = [{key: getattr(one, key) for key in keys} for one in catalog.manifests]
+    setup.front.answer(
+        {"place": place.url, "segments": listed, "faults": catalog.faults}, "\n".join(rows)
+    )
     return _told(setup, catalog.faults)
 
 
@@ -159,11 +172,17 @@ def _verify(setup: Setup, place: Place, names: tuple[str, ...]) -> int:
     if names and not chosen:
         raise ConfigurationError(f"{place.url} has no segment {names[0]}; see `archive list`")
     faults = [fault for one in chosen if (fault := catalog.fault_of(one))]
-    setup.front.say(f"{len(chosen) - len(faults):,} of {len(chosen):,} segments are whole")
     left = [
         f"{name} has no manifest: its upload did not end" for name in catalog.without_manifest()
     ]
-    return _told(setup, [*catalog.faults, *faults, *left])
+    wrong = [*catalog.faults, *faults, *left]
+    whole = len(chosen) - len(faults)
+    setup.front.report(
+        {"place": place.url, "segment_count": len(chosen), "whole": whole, "faults": wrong},
+        f"{whole:,} of {plural(len(chosen), 'segment')} whole",
+        code=1 if wrong else 0,
+    )
+    return _told(setup, wrong)
 
 
 def _told(setup: Setup, faults: list[str]) -> int:

@@ -92,16 +92,18 @@ def run(setup: Setup, values: Values) -> int:
             reference=values.reference or None,
             beyond=segments,
         )
-    for name, count in counts.items():
-        setup.front.say(f"{count:,} {name}")
-    if not counts:
-        setup.front.say("nothing was left to do")
+    code = 1 if done.faults else 0
+    lines = [f"{count:,} {name}" for name, count in counts.items()] or ["nothing was left to do"]
+    setup.front.report({"deleted": counts, "faults": done.faults}, "\n".join(lines), code=code)
     for sentence in done.faults:
         setup.front.note(sentence)
     if values.user:
         setup.front.note(f"take @{values.user} out of your lists: a crawl buys new posts again")
-    setup.front.note("exports, CSV folders and backups are yours to search: they are not touched")
-    return 1 if done.faults else 0
+    if not setup.settings.quiet:
+        setup.front.note(
+            "exports, CSV folders and backups are yours to search: they are not touched"
+        )
+    return code
 
 
 COMMAND = Command(

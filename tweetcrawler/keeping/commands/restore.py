@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tweetcrawler.keeping.commands.buckets import S3_OPTIONS
 from tweetcrawler.settings.commands import KEEP, Command, Words
 from tweetcrawler.settings.types import text_of
+from tweetcrawler.words import plural
 
 if TYPE_CHECKING:
     from tweetcrawler.setup import Setup
@@ -54,13 +55,17 @@ def run(setup: Setup, values: Values) -> int:
         )
         done = restorer.restore(catalog, Path(folder))
         stopped = stop()
-    setup.front.say(
-        f"{done.pages:,} pages with {done.posts:,} posts restored from {done.segments:,} segments; "
-        f"{done.known:,} pages were stored already"
+    code = stopped if stopped is not None else 1 if done.faults else 0
+    counts = {name: getattr(done, name) for name in ("pages", "posts", "segments", "known")}
+    setup.front.report(
+        {**counts, "faults": done.faults},
+        f"{plural(done.pages, 'page')} with {plural(done.posts, 'post')} restored from "
+        f"{plural(done.segments, 'segment')}; {done.known:,} pages were stored already",
+        code=code,
     )
     for sentence in done.faults:
         setup.front.note(sentence)
-    return stopped if stopped is not None else 1 if done.faults else 0
+    return code
 
 
 COMMAND = Command(
