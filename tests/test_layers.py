@@ -19,6 +19,8 @@ GROUND = [
     "ids",
     "endpoints",
     "files",
+    "scratch",
+    "signals",
     "errors",
     "secret",
     "prices",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import pty
+import re
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from busy import Patience, allowed_s
-from crawls import PROGRAM, Crawler, ended, truth, wait_until, workers_of
+from crawls import PROGRAM, Crawler, ended, kill_tree, truth, wait_until, workers_of
 from sandbox_server import Sandbox
 
 HANDLES = [f"writer_{n}" for n in range(20)]
@@ -157,3 +160,71 @@ def test_keys_are_asked_for_on_a_terminal_and_not_shown(
     assert crawler.stored_ids() == truth(sandbox, HANDLES[:1])
     for column in columns:
         assert keys[column].encode() not in terminal.shown
+
+
+# --- from the first millisecond -------------------------------------------------------------------
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for temporary files; a path of pytest is too long for a socket in it."""
+    folder = Path(tempfile.mkdtemp(prefix="tc-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+_SIGINT_BIT = 1 << (signal.SIGINT - 1)
+
+
+def _catches_ctrl_c(pid: int) -> bool:
+    found = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) & _SIGINT_BIT)
+
+
+def begun(crawler: Crawler, folder: Path) -> subprocess.Popen[str]:
+    """A crawl at its first line: Python catches Ctrl-C as it starts, the program lets it go."""
+    process = crawler.start(env=os.environ | {"TMPDIR": str(folder)})
+    wait_until(lambda: _catches_ctrl_c(process.pid), what="Python")
+    wait_until(lambda: not _catches_ctrl_c(process.pid), what="the first line")
+    return process
+
+
+def ends_in_silence(crawler: Crawler, folder: Path, moments: Iterable[float]) -> None:
+    """To all processes of the run, as a terminal and a service manager send it."""
+    for at in moments:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = begun(crawler, folder)
+            time.sleep(at)
+            os.killpg(process.pid, number)
+            done = ended(process, expect=(-number, 128 + number))
+            lines = [line for line in done.stderr.splitlines() if line and line[0] not in "2t"]
+            assert lines == [], f"after {at} s: {done.stderr}"
+            assert list(folder.iterdir()) == [], f"after {at} s"
+
+
+def test_a_signal_at_any_moment_leaves_no_traceback_and_no_file(
+    sandbox: Sandbox, dsn: str, tmp_path: Path, temporary: Path
+) -> None:
+    crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
+    ends_in_silence(crawler, temporary, [0.0, 0.25, 0.5])
+
+
+@pytest.mark.slow
+def test_a_signal_at_a_hundred_moments_leaves_no_traceback_and_no_file(
+    sandbox: Sandbox, dsn: str, tmp_path: Path, temporary: Path
+) -> None:
+    crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
+    ends_in_silence(crawler, temporary, [n / 20 for n in range(50)])
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(
+    sandbox: Sandbox, dsn: str, tmp_path: Path, temporary: Path
+) -> None:
+    crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES[:3])
+    process = begun(crawler, temporary)
+    wait_until(lambda: sandbox.books()["posts_sold"] > 0, what="a crawl under way")
+    kill_tree(process.pid)
+    process.communicate()
+    assert list(temporary.iterdir()) != []
+    ended(crawler.start(env=os.environ | {"TMPDIR": str(temporary)}))
+    assert list(temporary.iterdir()) == []

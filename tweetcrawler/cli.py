@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from tweetcrawler import documents, journal, rooms, settings, setup
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
 from tweetcrawler.settings.commands import all_commands
+from tweetcrawler.signals import INTERRUPTED, TERMINATED, Terminated, unwinding
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,8 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TweetcrawlerError as error:
         print(journal.line(f"tweetcrawler: {error}"), file=sys.stderr)
         return error.exit_code
+    except Terminated:
+        return TERMINATED
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     # The usual end of `tweetcrawler export | head`.
     except BrokenPipeError:
         _forget_stdout()
@@ -60,7 +63,7 @@ def _run(argv: Sequence[str]) -> int:
 
     command = all_commands()[chosen.command]
     kind = ForPrograms if chosen.json else Quiet if chosen.quiet else Terminal
-    with kind(chosen.command).answering() as front:
+    with kind(chosen.command).answering() as front, unwinding():
         return command.run(setup.Setup(chosen, front, argv), chosen.values)
 
 

@@ -21,11 +21,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, Literal
+
+from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.news import LogLine
 
 Tell = Callable[[Any], None]
 Handler = Callable[[Any], Any]
@@ -69,6 +73,7 @@ class Pool:
     def __init__(self, start: str, argument: Any, *, size: int, farewell: bool = False) -> None:
         _no_core_file()
         self._context = multiprocessing.get_context(_method())
+        _need_semaphores(self._context)
         self._start = start
         self._argument = argument
         self._farewell = farewell
@@ -142,7 +147,9 @@ class Pool:
             1, mp_context=self._context, initializer=_begin, initargs=begins_with
         )
         # An executor starts its process with its first task, and this one shall not wait for it.
-        executor.submit(os.getpid)
+        # It ignores Ctrl-C only once it has begun.
+        with _held_back_ctrl_c():
+            executor.submit(os.getpid)
         # Until Python 3.14 an executor has no public way to kill what it started.
         [process] = executor._processes.values()
         theirs.close()
@@ -232,11 +239,34 @@ def prepare(modules: Sequence[str]) -> None:
     # Workers forked from a process that has loaded the modules are ready in half the time.
     forkserver.set_forkserver_preload(list(modules))
     # It ignores Ctrl-C only once it has loaded them.
+    with _held_back_ctrl_c():
+        forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _held_back_ctrl_c() -> Iterator[None]:
+    """Ctrl-C waits until the block ends, and never comes to a process that is begun in it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    # It is begun with the first other process, and lets Ctrl-C through again when it is.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        forkserver.ensure_running()
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _need_semaphores(context: BaseContext) -> None:
+    """Errors: ConfigurationError on a machine where no process can wait for another."""
+    try:
+        context.Lock()
+    except (ImportError, OSError) as error:
+        raise ConfigurationError(
+            f"worker processes need semaphores, and this machine gives none ({error}): mount a "
+            "writable /dev/shm, such as with --tmpfs /dev/shm of docker"
+        ) from None
 
 
 class _ToParent(logging.Handler):
@@ -247,7 +277,6 @@ class _ToParent(logging.Handler):
         self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
-        from tweetcrawler.news import LogLine  # for workers only, which have it
 
         self._tell(LogLine(record.name, record.levelno, record.getMessage()))
 

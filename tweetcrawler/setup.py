@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias
 
-from tweetcrawler import journal
+from tweetcrawler import journal, scratch
 from tweetcrawler.errors import ConfigurationError, DatabaseUnreachable, TweetcrawlerError
 from tweetcrawler.secret import Secret, silence_libraries
+from tweetcrawler.signals import TERMINATED, Terminated, unwinding
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -168,6 +169,7 @@ class Setup:
     @contextlib.contextmanager
     def sink(self) -> Iterator[Database | CsvFolder]:
         """The place of the rows, ready to take them."""
+        scratch.use()
         chosen = self.settings
         if chosen.database is None:
             from tweetcrawler.csvfiles import CsvFolder
@@ -269,6 +271,8 @@ class Setup:
         """
         if why is not None:
             self.needs_database(why)
+        # Before the workers' server, which has its socket there.
+        scratch.use()
         # The CSV folder cannot count for several machines.
         if self.settings.money.is_limited:
             self.needs_database("a budget is kept in a database, for all runs together")
@@ -373,6 +377,8 @@ def prepare_workers() -> None:
     """
     from tweetcrawler import pool
 
+    # First, since the server of the workers has its socket there.
+    scratch.use()
     # Both stores, since it may not be known yet which one will be used.
     pool.prepare(["tweetcrawler.work.worker", "tweetcrawler.db", "tweetcrawler.csvfiles"])
 
@@ -424,20 +430,11 @@ class Stop:
 @contextlib.contextmanager
 def end_in_order_on_sigterm() -> Iterator[None]:
     """SIGTERM unwinds what is under way, as Ctrl-C does, and gives its exit code."""
-
-    class Terminated(KeyboardInterrupt):
-        """Of this kind, since psycopg then cancels the query that it waits for."""
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    except Terminated:
-        raise SystemExit(128 + signal.SIGTERM) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with unwinding():
+        try:
+            yield
+        except Terminated:
+            raise SystemExit(TERMINATED) from None
 
 
 def plain_log_handler() -> logging.Handler:

@@ -11,12 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import LiteralString
 
+from tweetcrawler import scratch
 from tweetcrawler.db import Database
 from tweetcrawler.errors import TweetcrawlerError
 from tweetcrawler.local import embedded
@@ -109,7 +109,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         keep.mkdir(parents=True, exist_ok=True)
         yield keep.resolve()
         return
-    folder = Path(tempfile.mkdtemp(prefix="tweetcrawler-demo-"))
+    folder = scratch.new_folder()
     folder.chmod(0o755)  # root's server runs as somebody else, who has to reach its data in it
     try:
         yield folder

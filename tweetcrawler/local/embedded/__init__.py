@@ -39,7 +39,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tweetcrawler import files
-from tweetcrawler.errors import DatabaseUnreachable
+from tweetcrawler.errors import ConfigurationError, DatabaseUnreachable
 from tweetcrawler.local.embedded.binaries import binaries_for, find_binaries, find_psql
 from tweetcrawler.local.embedded.cluster import HOST
 from tweetcrawler.local.embedded.folder import (
@@ -159,6 +159,11 @@ class Server:
 
     def superuser_url(self) -> str | None:
         """The same for the superuser, who may change the server's settings."""
+        if self.url() and not self._folder.has_superuser_password():
+            raise ConfigurationError(
+                "this server was started by an earlier version, whose only role is the "
+                "superuser; run `tweetcrawler db stop`, then again"
+            )
         return self._url(SUPERUSER, self._folder.superuser_password)
 
     def shown_url(self) -> str | None:

@@ -1,0 +1,48 @@
+"""Ctrl-C and SIGTERM as exceptions that unwind what is under way, without a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+
+TERMINATED = 128 + signal.SIGTERM
+INTERRUPTED = 128 + signal.SIGINT
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM. Of this kind, since psycopg then cancels the query that it waits for."""
+
+
+@contextlib.contextmanager
+def unwinding() -> Iterator[None]:
+    """Both signals unwind the block: Ctrl-C as KeyboardInterrupt, SIGTERM as `Terminated`."""
+    before = {
+        # asyncio replaces Python's own handler, and no other.
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, _terminate),
+    }
+    hook, sys.unraisablehook = sys.unraisablehook, _unraisable
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = hook
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _unraisable(refused: sys.UnraisableHookArgs) -> None:
+    """Ends the program when a signal came where Python lets no exception out: in a callback of
+    an import or of the garbage collector. Python would complain of it and go on.
+    """
+    if isinstance(refused.exc_value, KeyboardInterrupt):
+        is_term = isinstance(refused.exc_value, Terminated)
+        os._exit(TERMINATED if is_term else INTERRUPTED)
+    sys.__unraisablehook__(refused)
