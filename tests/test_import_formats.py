@@ -447,6 +447,21 @@ def test_files_that_are_refused_are_named_with_an_advice(run: Import, tmp_path: 
     assert not (tmp_path / "import-rejects.jsonl").exists()
 
 
+def test_a_zip_that_unpacks_to_gigabytes_is_refused_whatever_its_packing(
+    run: Import, tmp_path: Path
+) -> None:
+    methods = (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+    for method in methods:
+        with (
+            zipfile.ZipFile(tmp_path / f"{method}.zip", "w", method) as book,
+            book.open("posts.jsonl", "w") as member,
+        ):
+            for _ in range(20):
+                member.write(bytes(1_000_000))
+    done = run(*(tmp_path / f"{method}.zip" for method in methods))
+    assert done.stderr.count("it unpacks to more than 300 times its size") == len(methods)
+
+
 def test_links_that_lead_back_end(tmp_path: Path) -> None:
     from tweetcrawler.archives.containers import find
 

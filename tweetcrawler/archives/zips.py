@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
+
+from tweetcrawler.archives.packing import FREE_BYTES, RATIO_MAX
 
 _ENCRYPTED = 0x1
+# Of these zipfile unpacks all that it has read at once, and it reads at least so much.
+_UNPACKED_AT_ONCE = (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_READ_BYTES = 4096
 
 
 class Member(NamedTuple):
@@ -42,12 +48,42 @@ def members(file: IO[bytes]) -> Iterator[dict[str, Member]]:
         }
 
 
+def refuse_bombs(infos: Iterable[zipfile.ZipInfo]) -> None:
+    """**Errors**: BadZipFile for a member that says it unpacks to gigabytes; one that unpacks
+    to more than it says is cut off by zipfile, and its checksum fails.
+    """
+    for info in infos:
+        if info.file_size > max(FREE_BYTES, RATIO_MAX * info.compress_size):
+            raise zipfile.BadZipFile(
+                f"it unpacks to more than {RATIO_MAX} times its size, as posts never do"
+            )
+
+
+class _InSmallReads(io.RawIOBase):
+    """A member of which a read takes little from the file, however much is asked for."""
+
+    def __init__(self, member: IO[bytes]) -> None:
+        self._member = member
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0:
+            return b"".join(iter(lambda: self._member.read(_READ_BYTES), b""))
+        return self._member.read(min(size, _READ_BYTES))
+
+    def close(self) -> None:
+        self._member.close()
+        super().close()
+
+
 def _opener(book: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
     def opened() -> IO[bytes]:
         if info.flag_bits & _ENCRYPTED:
             raise ValueError("it is locked with a password: unpack it first")
         try:
-            return book.open(info)
+            refuse_bombs([info])
+            member = book.open(info)
+            is_greedy = info.compress_type in _UNPACKED_AT_ONCE
+            return cast("IO[bytes]", _InSmallReads(member)) if is_greedy else member
         except (NotImplementedError, zipfile.BadZipFile) as error:
             raise ValueError(f"it cannot be unpacked: {error}") from None
 

@@ -12,6 +12,7 @@ from xml.etree.ElementTree import Element, ParseError, iterparse
 from tweetcrawler.archives.formats import own
 from tweetcrawler.archives.formats.fields import LISTS
 from tweetcrawler.archives.formats.tables import Record
+from tweetcrawler.archives.zips import refuse_bombs
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
 from tweetcrawler.flatten import COLUMNS, Flattened, NotStorable, as_array, as_id_array
 
@@ -120,6 +121,7 @@ def xlsx_records(file: IO[bytes] | Path) -> Iterator[Record]:
     """
     try:
         with zipfile.ZipFile(file) as book:
+            refuse_bombs(book.infolist())
             # By number: as text sheet10 would come before sheet2, and the order must be the
             # same when an import goes on in the middle.
             sheets = sorted(
