@@ -97,8 +97,8 @@ def _next_steps(keep: Path | None, folder: Path) -> str:
         return f"\nTo keep the files and the rows: {program} demo --keep demo\n{own}"
     config = folder / "tweet.ini"
     return (
-        f"\nThe rows and files stay in {folder}. To query them: {program} -c {config} db start, "
-        "then psql with the URL that it prints (and db stop at the end).\nRun the demo again: "
+        f"\nThe rows and files stay in {folder}. To query them: {program} -c {config} db psql.\n"
+        "Run the demo again: "
         f"nothing is bought twice.\n{own}"
     )
 
