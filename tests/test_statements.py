@@ -96,7 +96,14 @@ def test_a_parameter_without_a_value_has_a_type(dsn: str) -> None:
         assert rows(connection, limited, low=None) == [(0,)]
 
 
-@pytest.mark.parametrize("name", ["tweet_articles_tweepy", "archive.my_tweets"])
-def test_the_table_of_posts_has_the_configured_name(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("tweet_articles_tweepy", '"tweet_articles_tweepy"'),
+        ("archive.my_tweets", '"archive"."my_tweets"'),
+        ("user", '"user"'),
+    ],
+)
+def test_the_table_of_posts_has_the_configured_name(name: str, written: str) -> None:
     text, _ = compiled(select(posts(name).c.id))
-    assert name in text.decode()
+    assert f"FROM {written}" in text.decode()
