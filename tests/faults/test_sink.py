@@ -15,6 +15,7 @@ from crawls import Crawler, killed_after_sales, truth
 from databases import made
 from psycopg.conninfo import conninfo_to_dict
 from sandbox_server import Sandbox
+from test_migrations import ORIGINAL
 
 from tweetcrawler.archives.reflattening import reflatten
 from tweetcrawler.db import Database
@@ -443,3 +444,49 @@ def test_D12_a_csv_file_that_lost_rows_is_noticed_before_it_costs(
     file.write_bytes(whole)
     crawler.run()
     assert file.read_bytes() == whole
+
+
+# What an old table may hold in the columns that are lists or times, none of which can be read.
+ODD_TEXTS = [
+    "",
+    "{",
+    "{a,b",
+    "yesterday",
+    "2026-02-30T00:00:00.000Z",
+    "2026-13-01T00:00:00.000Z",
+    "0000-00-00T00:00:00Z",
+    "9999999-01-01T00:00:00.000Z",
+    "2020-01-01T25:61:00.000Z",
+    "[1,2]",
+    "{{1},{2,3}}",
+    "{99999999999999999999}",
+    "a\u0001b",
+]
+TEXTS = "hashtags, urls, user_mentions_id, media, user_mentions_name, retweeted_status_url"
+
+
+def test_D16_adopted_rows_that_cannot_be_read_are_counted_and_never_fail(
+    empty_dsn: str, tmp_path: Path, measure: Any
+) -> None:
+    with psycopg.connect(empty_dsn) as connection:
+        connection.execute(ORIGINAL.encode())
+        for number, odd in enumerate(ODD_TEXTS):
+            connection.execute(
+                f"INSERT INTO {TABLE} (id, created_at, {TEXTS}) VALUES (%s{', %s' * 7})",
+                [number, *[odd] * 7],
+            )
+        connection.execute(
+            f"INSERT INTO {TABLE} (id, created_at) "
+            "SELECT i, '2019-05-01T10:00:00.000Z' FROM generate_series(100, 1099) i"
+        )
+    crawler = Crawler(tmp_path, dsn=empty_dsn)
+    said = crawler.run("db", "upgrade").stdout
+    odds, tables = len(ODD_TEXTS), len(crawler.select(TABLES_ADDED))
+    assert f"{1000 + odds:,} rows kept, {odds} without a readable date, {odds} with a list" in said
+    assert f"{tables} tables added" in said
+    read = crawler.select("SELECT * FROM tweets ORDER BY id")
+    measure("rows that fail", 1000 + odds - len(read), at_most=0)
+    assert "rows kept" not in crawler.run("db", "upgrade").stdout
+
+
+TABLES_ADDED = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ '^(crawl|api)_'"

@@ -46,8 +46,7 @@ def run(setup: Setup, values: Values) -> int:
     if values.action == "psql":
         return _psql(setup, database, values)
     if values.action == "upgrade":
-        _upgrade(setup, database)
-        setup.front.say("the schema is at its newest revision")
+        setup.front.say(_upgrade(setup, database))
     elif values.action == "accept":
         with setup.database("a table in PostgreSQL is accepted") as chosen, chosen.session() as s:
             s.accept_table()
@@ -94,18 +93,19 @@ def _run_psql(program: Path, database: Database) -> int:
     return done.returncode if done.returncode >= 0 else 128 - done.returncode
 
 
-def _upgrade(setup: Setup, named: settings.Database) -> None:
+def _upgrade(setup: Setup, named: settings.Database) -> str:
     from tweetcrawler.db import Database
 
     # A database of your own is never created or started here: its owner does that.
     if not named.embedded:
-        setup.own_database(Database.upgrade)
-        return
+        told: list[str] = []
+        setup.own_database(lambda database: told.append(database.upgrade_told()))
+        return told[0]
     from tweetcrawler.local import embedded
 
     # Held, not started: it stops again when nobody else uses it.
     with embedded.Server(setup.settings.data_folder).hold() as url:
-        Database(url, named.table).upgrade()
+        return Database(url, named.table).upgrade_told()
 
 
 def _about_private_server(setup: Setup, action: str) -> str:
