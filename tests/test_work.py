@@ -28,6 +28,7 @@ VALUES = [
     news.Started("7|here|1|2|3"),
     news.LogLine("tweetcrawler", 20, "a line"),
     news.PageRead("c1", 100, 80),
+    news.Kept("@ada", 100, "a constraint"),
     news.Refusal("c1", "XUnavailable", "X gives no answer"),
     Outcome("@ada", "renamed", "now @bob, followed by its id"),
     news.Noted((news.PageRead("c1"),), (Outcome("@ada", "ok"),)),

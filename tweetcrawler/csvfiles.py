@@ -53,9 +53,6 @@ class CsvFolder:
         """Where the files are, for sentences."""
         return f"CSV folder {self.folder}"
 
-    def ready(self, *, scored: bool) -> None:
-        """Nothing before a run: each file is looked at when its target is claimed."""
-
     @contextmanager
     def session(self, *, stopping: Callable[[], bool] = lambda: False) -> Iterator[Session]:
         """A session; `stopping` ends its patience with other processes."""

@@ -62,6 +62,19 @@ class Session(Runs, Targets, Lookups, Trends, Imports, Buckets, Budgets, Rehears
     Each base brings the statements of its tables, and documents them.
     """
 
+    def ready(self, *, scored: bool) -> None:
+        """Looks before a run whether the table takes posts and holds those that are known.
+
+        The rows of pages that it refused before go in, if it takes them now. `scored`: rows
+        have a sentiment.
+
+        **Errors**: `ConfigurationError`, `DatabaseError`; nothing was bought.
+        """
+        self.rehearse(scored=scored)
+        self.retry_refused(score=lambda: scorer() if scored else None)
+        self.check_that_pages_go_in()
+        self.compare_table()
+
 
 class Database:
     """The address of a PostgreSQL database and the name of the table of tweets in it."""
@@ -117,20 +130,6 @@ class Database:
             f"the {self.place} has schema {schema}, this program needs {newest_schema()}: run "
             "`alembic upgrade head`, or install the version of tweetcrawler that made it"
         )
-
-    def ready(self, *, scored: bool) -> None:
-        """Looks before a run whether the table takes posts and holds those that are known.
-
-        The rows of pages that it refused before go in, if it takes them now. `scored`: rows
-        have a sentiment.
-
-        **Errors**: `ConfigurationError`, `DatabaseError`; nothing was bought.
-        """
-        with self.session() as session:
-            session.rehearse(scored=scored)
-            session.retry_refused(score=lambda: scorer() if scored else None)
-            session.check_that_pages_go_in()
-            session.compare_table()
 
     def health(self) -> Health:
         """The state of the server, and of the role's rights there.

@@ -22,7 +22,7 @@ from tweetcrawler.errors import NothingArrives, TweetcrawlerError
 from tweetcrawler.news import Later, LogLine, Noted, Outcome, PageRead, Refusal, Result, Started
 from tweetcrawler.outcome import Display, Progress, Report, RunProgress, RunReport
 from tweetcrawler.pool import Event, Pool
-from tweetcrawler.run import Job, WholeSink
+from tweetcrawler.run import Job, Sink
 from tweetcrawler.secret import Credential
 from tweetcrawler.settings import Settings
 from tweetcrawler.targets import FAILED, Target
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 def run_work(
     settings: Settings,
-    sink: WholeSink,
+    sink: Sink,
     credentials: Sequence[Credential],
     work: Work,
     *,
@@ -68,8 +68,7 @@ def run_work(
     tariff = prices.load(
         money.prices_file, money.tariff, post=money.price_post, user=money.price_user
     )
-    sink.ready(scored=settings.sentiment)
-    number, since = run.begin(settings, sink, credentials)
+    number, since = run.begin_buying(settings, sink, credentials)
     # Workers need no values of the command, and so do not load its file.
     common = replace(settings, values=None)
     job = Job(common, sink, credentials, number, since, work.parameters, tariff)

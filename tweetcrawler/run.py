@@ -119,6 +119,16 @@ class ClaimsTogether(Protocol):
 
 
 @runtime_checkable
+class LooksFirst(Protocol):
+    """A store that looks before a run whether it takes rows, and holds those that are known.
+
+    A folder of CSV files looks at each file when its target is claimed.
+    """
+
+    def ready(self, *, scored: bool) -> None: ...
+
+
+@runtime_checkable
 class Budgets(Protocol):
     """A store of money that is set aside before it is spent."""
 
@@ -191,12 +201,6 @@ class Sink(Protocol):
     def session(self, *, stopping: Callable[[], bool] = ...) -> AbstractContextManager[Session]: ...
 
 
-class WholeSink(Sink, Protocol):
-    """A sink that looks before a run whether it takes rows and holds those that are known."""
-
-    def ready(self, *, scored: bool) -> None: ...
-
-
 # -- runs ----------------------------------------------------------------------------------------
 
 
@@ -228,12 +232,28 @@ def begin(
 ) -> tuple[int, float]:
     """Begins the record of a run; gives its number and the time, on the clock of the store."""
     with sink.session() as session:
-        return session.begin_run(
-            version=__version__,
-            arguments=settings.arguments_without_secrets(),
-            host=socket.gethostname(),
-            credentials=credentials,
-        )
+        return _begun(settings, session, credentials)
+
+
+def begin_buying(
+    settings: Settings, sink: Recorded, credentials: Sequence[Credential]
+) -> tuple[int, float]:
+    """As `begin`, for a run that asks X: the store looks first whether it takes rows."""
+    with sink.session() as session:
+        if isinstance(session, LooksFirst):
+            session.ready(scored=settings.sentiment)
+        return _begun(settings, session, credentials)
+
+
+def _begun(
+    settings: Settings, session: Runs, credentials: Sequence[Credential]
+) -> tuple[int, float]:
+    return session.begin_run(
+        version=__version__,
+        arguments=settings.arguments_without_secrets(),
+        host=socket.gethostname(),
+        credentials=credentials,
+    )
 
 
 def end(sink: Recorded, report: RunReport) -> None:

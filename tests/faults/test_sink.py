@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import psycopg
 import pytest
 from crawls import Crawler, killed_after_sales, truth
 from databases import made
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sandbox_server import Sandbox
 from test_migrations import ORIGINAL
 
@@ -134,6 +135,12 @@ def do(dsn: str, statement: str) -> None:
         connection.execute(statement.encode())
 
 
+def ready(dsn: str, table: str = TABLE) -> None:
+    """What a run does before its first request."""
+    with Database(dsn, table).session() as session:
+        session.ready(scored=True)
+
+
 def sold(sandbox: Sandbox) -> int:
     return int(sandbox.books()["posts_sold"])
 
@@ -147,18 +154,36 @@ def requests(sandbox: Sandbox) -> int:
 @pytest.mark.parametrize("what", REFUSING)
 def test_D13_a_table_that_does_not_take_posts_is_one_sentence(dsn: str, what: str) -> None:
     """Nothing stays of the rehearsal, in a table that takes posts or does not."""
-    database = Database(dsn)
-    database.ready(scored=True)
+    ready(dsn)
     statement, exit_code, named = REFUSING[what]
     do(dsn, statement)
     with pytest.raises(TweetcrawlerError) as refused:
-        database.ready(scored=True)
+        ready(dsn)
     said = str(refused.value)
     assert (refused.value.exit_code, "\n" in said) == (exit_code, False)
     assert named in said
     with psycopg.connect(dsn) as connection:
         for table in (TABLE, "crawl_page", "crawl_run"):
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("table", [TABLE, "crawl_found"])
+def test_D13_a_role_without_rights_is_told_which_it_needs(dsn: str, table: str) -> None:
+    role = f"reader_{uuid.uuid4().hex[:8]}"
+    do(
+        dsn,
+        f"CREATE ROLE {role}; "
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}; "
+        f"REVOKE INSERT, UPDATE ON {table} FROM {role}",
+    )
+    try:
+        with pytest.raises(DatabaseError) as refused:
+            ready(make_conninfo(dsn, options=f"-c role={role}"))
+        assert f"`GRANT INSERT, UPDATE ON {table} TO {role}`" in str(refused.value)
+        do(dsn, f"GRANT INSERT, UPDATE ON {table} TO {role}")
+        ready(make_conninfo(dsn, options=f"-c role={role}"))
+    finally:
+        do(dsn, f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 # -- pages that are refused ------------------------------------------------------------------
@@ -371,13 +396,13 @@ def test_D12_a_table_made_again_or_restored_is_noticed_and_filled(
     crawled: Crawler, measure: Any, how: str
 ) -> None:
     assert crawled.dsn is not None
-    before, database = crawled.stored_ids(), Database(crawled.dsn)
+    before = crawled.stored_ids()
     do(crawled.dsn, how)
     with pytest.raises(DatabaseError, match="`tweetcrawler reflatten`"):
-        database.ready(scored=False)
+        ready(crawled.dsn)
     reflattened(crawled.dsn)
     measure("posts missing", len(set(before) - set(crawled.stored_ids())), at_most=0)
-    database.ready(scored=False)
+    ready(crawled.dsn)
 
 
 def test_D12_another_table_has_no_share_in_the_coverage(
@@ -391,22 +416,21 @@ def test_D12_another_table_has_no_share_in_the_coverage(
     measure("requests before it is noticed", requests(sandbox) - asked, at_most=0)
     assert "is of the table tweet_articles_tweepy" in said
     reflattened(crawled.dsn, "other")
-    Database(crawled.dsn, "other").ready(scored=False)
+    ready(crawled.dsn, "other")
     rows = crawled.select("SELECT id FROM other ORDER BY id")
     measure("posts missing", len(set(before) - {row[0] for row in rows}), at_most=0)
     do(crawled.dsn, "ALTER TABLE other RENAME TO third")
-    Database(crawled.dsn, "third").ready(scored=False)
+    ready(crawled.dsn, "third")
     assert crawled.select("SELECT name FROM crawl_table") == [("third",)]
 
 
 def test_D12_posts_that_were_deleted_on_purpose_are_accepted(crawled: Crawler) -> None:
     assert crawled.dsn is not None
-    database = Database(crawled.dsn)
     do(crawled.dsn, f"TRUNCATE {TABLE}")
     with pytest.raises(DatabaseError, match="`tweetcrawler db accept`"):
-        database.ready(scored=False)
+        ready(crawled.dsn)
     crawled.run("db", "accept")
-    database.ready(scored=False)
+    ready(crawled.dsn)
 
 
 def test_D12_posts_that_were_deleted_on_x_are_not_missed(dsn: str) -> None:
@@ -424,9 +448,9 @@ def test_D12_posts_that_were_deleted_on_x_are_not_missed(dsn: str) -> None:
         session.save(run, "w", Batch(target, bought, flatten(answer).rows, covered=(1, 20)))
     do(dsn, f"DELETE FROM {TABLE}")
     with pytest.raises(DatabaseError, match="lacks posts"):
-        database.ready(scored=False)
+        ready(dsn)
     do(dsn, "INSERT INTO crawl_tombstone (tweet_id, reason, source) VALUES (5, 'gone', 'job')")
-    database.ready(scored=False)
+    ready(dsn)
 
 
 def test_D12_a_csv_file_that_lost_rows_is_noticed_before_it_costs(

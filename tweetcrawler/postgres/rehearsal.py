@@ -53,8 +53,7 @@ class Rehearsals(Connected):
         self.do(work)
 
     def _check_rights(self, connection: psycopg.Connection[Any]) -> None:
-        # NULL for a table that `check` did not find, too.
-        lacking = connection.execute(_RIGHTS, {"t": quoted(self.table)}).fetchall()
+        lacking = connection.execute(_RIGHTS, {"t": quoted(self.table), "ours": _OURS}).fetchall()
         if lacking:
             name, rights, role = lacking[0]
             raise DatabaseError(
@@ -159,15 +158,30 @@ _RUN: LiteralString = """
 INSERT INTO crawl_run (id, version, arguments, host) OVERRIDING SYSTEM VALUE
 VALUES (%s, 'rehearsal', '{}', '')
 """
-# The table of the posts, and those of the program.
+# The table of the posts, and those of the program that a run writes to.
+_OURS = [
+    "crawl_run",
+    "crawl_target",
+    "crawl_target_count",
+    "crawl_page",
+    "crawl_refused",
+    "crawl_table",
+    "crawl_found",
+    "crawl_trend",
+    "crawl_lookup",
+    "crawl_metrics",
+    "crawl_budget",
+    "crawl_reserved",
+    "api_credential",
+    "api_bucket",
+]
 _RIGHTS: LiteralString = """
 SELECT c.oid::regclass::text, string_agg(r.name, ', ' ORDER BY r.at), quote_ident(current_user)
 FROM pg_class c,
     (VALUES (1, 'SELECT'), (2, 'INSERT'), (3, 'UPDATE'), (4, 'DELETE')) AS r(at, name)
-WHERE c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, r.name) AND (
+WHERE NOT has_table_privilege(c.oid, r.name) AND (
     (c.oid = to_regclass(%(t)s) AND r.name <> 'DELETE')
-    OR (c.relname ~ '^(crawl|api)_' AND pg_table_is_visible(c.oid)
-        AND c.relname NOT IN ('crawl_audit', 'crawl_tombstone', 'crawl_tombstone_user'))
+    OR (c.relname = ANY(%(ours)s) AND pg_table_is_visible(c.oid))
 )
 GROUP BY c.oid ORDER BY 1 LIMIT 1
 """
