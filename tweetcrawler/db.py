@@ -151,12 +151,6 @@ class Database:
         config.attributes.update(database=self)
         command.upgrade(config, "head")
 
-    def upgrade_told(self) -> str:
-        """As `upgrade`; says which rows were adopted and how many tables were added."""
-        from tweetcrawler.postgres.adopting import upgraded
-
-        return upgraded(self.connect, self.table, self.upgrade)
-
     @contextmanager
     def read(
         self,

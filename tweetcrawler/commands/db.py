@@ -99,13 +99,19 @@ def _upgrade(setup: Setup, named: settings.Database) -> str:
     # A database of your own is never created or started here: its owner does that.
     if not named.embedded:
         told: list[str] = []
-        setup.own_database(lambda database: told.append(database.upgrade_told()))
+        setup.own_database(lambda database: told.append(_told(database)))
         return told[0]
     from tweetcrawler.local import embedded
 
     # Held, not started: it stops again when nobody else uses it.
     with embedded.Server(setup.settings.data_folder).hold() as url:
-        return Database(url, named.table).upgrade_told()
+        return _told(Database(url, named.table))
+
+
+def _told(database: Database) -> str:
+    from tweetcrawler.postgres.adopting import upgraded
+
+    return upgraded(database.connect, database.table, database.upgrade)
 
 
 def _about_private_server(setup: Setup, action: str) -> str:

@@ -39,18 +39,19 @@ class Comparisons(Connected):
         **Errors**: `DatabaseError`, whose sentence names the way back.
         """
 
-        def work(connection: psycopg.Connection[Any]) -> tuple[str, int, int]:
+        def work(connection: psycopg.Connection[Any]) -> tuple[str, int, int, int]:
             name, after = self._noted(connection)
             _, lacking = self._looked_up(connection, _NEWEST, after, NEWEST)
-            missing = sum(self._is_missing(connection, page) for page in lacking)
+            missing = [page for page in lacking if self._is_missing(connection, page)]
             sample, old = self._looked_up(connection, _SAMPLE, after, SAMPLE)
             if not missing and 2 * len(old) <= sample and name != self.table:
                 connection.execute(_NOTE, {"name": self.table, "after": after})
-            return name, missing, len(old)
+            without = connection.execute(_WITHOUT_BODY, [missing]).fetchone() or (0,)
+            return name, len(missing), without[0], len(old)
 
-        name, missing, old = self.do(work)
+        name, missing, without, old = self.do(work)
         if missing:
-            raise DatabaseError(self._sentence(name, missing))
+            raise DatabaseError(self._sentence(name, missing, without))
         if old:
             log.warning("%s", self._warning(old))
 
@@ -82,7 +83,7 @@ class Comparisons(Connected):
         found = connection.execute(_LEFT.format(t=table_named(self.table)), [Json(ids)]).fetchone()
         return found is not None and bool(found[0])
 
-    def _sentence(self, name: str, missing: int) -> str:
+    def _sentence(self, name: str, missing: int, without: int) -> str:
         if name and name != self.table:
             return (
                 f"what is known in this database is of the table {name}, and tablename says "
@@ -94,6 +95,7 @@ class Comparisons(Connected):
             "it was emptied, made again, or restored from an older copy; `tweetcrawler reflatten` "
             "puts back what the stored pages hold, free of charge, and `tweetcrawler db accept` "
             "goes on without them"
+            + (f"; {without} of those pages are stored without their body (raw)" * bool(without))
         )
 
     def _warning(self, old: int) -> str:
@@ -133,6 +135,9 @@ _SAMPLE = sql.SQL("""
 # Without any tombstone every row of a page is expected.
 _BODY: LiteralString = """
 SELECT EXISTS (SELECT FROM crawl_tombstone), body, segment_id FROM crawl_page WHERE id = %s
+"""
+_WITHOUT_BODY: LiteralString = """
+SELECT count(*) FROM crawl_page WHERE id = ANY(%s) AND body IS NULL AND segment_id IS NULL
 """
 _LEFT = sql.SQL("""
 SELECT EXISTS (

@@ -102,8 +102,9 @@ class RefusedPages(Pages):
                 saved = saved_of(save_empty_statement().run(connection, given))
                 connection.execute(_KEEP, [batch.bought.id, refusal.said, keep_body])
                 also(connection)
+                ends = takes_nothing(connection)
                 spend(connection, batch.bought)
-                return saved, takes_nothing(connection)
+                return saved, ends
 
         saved, ends = self.do(work)
         if ends:

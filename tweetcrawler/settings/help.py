@@ -135,25 +135,6 @@ def _in_pairs(entries: Iterable[str]) -> list[str]:
     return lines
 
 
-def _in_short(command: Command) -> str:
-    remark = " (the default)" if command.name == DEFAULT_COMMAND else ""
-    return f"  {command.name + '  ':<12}{command.summary}{remark}"
-
-
-def _in_pairs(entries: Iterable[str]) -> list[str]:
-    """Two short entries share a line: the page shall fit a terminal with all commands."""
-    lines: list[str] = []
-    half, is_open = WIDTH // 2, False
-    for entry in entries:
-        fits = len(entry) <= half
-        if is_open and fits:
-            lines[-1] = f"{lines[-1]:<{half}}{entry}"
-        else:
-            lines.append(entry)
-        is_open = fits and not is_open
-    return lines
-
-
 def _of_command(command: Command) -> str:
     about = f"{_sentence(command.summary)} {command.about}"
     parts = [f"usage: {command.usage}", _wrapped(about)]
