@@ -39,6 +39,7 @@ from tweetcrawler.postgres.connection import conninfo_of as conninfo_of
 from tweetcrawler.postgres.feed import settled, stored_pages
 from tweetcrawler.postgres.health import Health as Health
 from tweetcrawler.postgres.health import examined
+from tweetcrawler.postgres.history import History
 from tweetcrawler.postgres.imports import Imports
 from tweetcrawler.postgres.imports import ImportState as ImportState
 from tweetcrawler.postgres.lookups import Lookups
@@ -56,7 +57,9 @@ if TYPE_CHECKING:
     from tweetcrawler.postgres.checks import Checker as Checker
 
 
-class Session(Runs, Targets, Lookups, Trends, Imports, Buckets, Budgets, Rehearsals, Comparisons):
+class Session(
+    Runs, Targets, Lookups, Trends, Imports, Buckets, Budgets, Rehearsals, Comparisons, History
+):
     """One connection to the database; see `Database.session`.
 
     Each base brings the statements of its tables, and documents them.
@@ -338,7 +341,7 @@ class Database:
 _READ_ALIKE: LiteralString = """
 SELECT set_config(name, value, true) FROM (VALUES
     ('TimeZone', 'UTC'), ('DateStyle', 'ISO'), ('client_encoding', 'UTF8'),
-    ('extra_float_digits', '1')
+    ('extra_float_digits', '1'), ('array_nulls', 'on')
 ) AS s(name, value)
 """
 

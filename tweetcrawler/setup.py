@@ -12,6 +12,7 @@ import logging
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
 from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias
 
@@ -298,6 +299,7 @@ class Opened:
         self.sink = sink
         self.stop = stop
         self._setup = setup
+        self._tidied_on: date | None = None
 
     @property
     def database(self) -> Database:
@@ -314,9 +316,33 @@ class Opened:
         from tweetcrawler.look import lines
 
         with self._setup.front.display(_live_picture, lines.LogLines) as shown:
-            return run_work(
+            report = run_work(
                 self.settings, self.sink, self.keys, work, display=shown, stopped=self.stop
             )
+        self._remove_history()
+        return report
+
+    def _remove_history(self) -> None:
+        """Removes old pages without news, once on each UTC day."""
+        from tweetcrawler.db import Database
+        from tweetcrawler.postgres.history import last_day
+
+        now = datetime.now(UTC)
+        if not isinstance(self.sink, Database) or self._tidied_on == now.date():
+            return
+        self._tidied_on = now.date()
+        try:
+            with self.sink.session(stopping=lambda: True) as session:
+                removed = session.remove_history(last_day(now, self.settings.retain_s))
+            if removed.pages or removed.runs:
+                log.info(
+                    "%s pages without news and %s empty runs are older than --retain: only their "
+                    "numbers are kept",
+                    f"{removed.pages:,}",
+                    f"{removed.runs:,}",
+                )
+        except TweetcrawlerError as error:
+            log.warning("old pages without news stay until the next run: %s", error)
 
     def told(self, report: Report, before: Callable[[Console], object] = lambda _: None) -> int:
         """Shows the report, takes its cost from the command's budget, gives the exit code.

@@ -68,6 +68,9 @@ PROMISES: dict[str, tuple[str, str]] = {
         "one sentence before the first request; a page refused later is kept, and bought once",
     ),
     "D16": ("rows that the view cannot read", "NULL there, and counted when they are adopted"),
+    "D19": ("other settings of the database", "the same rows, the same exports"),
+    "D20": ("a backup in the middle of a crawl", "nothing is missing; what came since is bought"),
+    "D21": ("the schema of an older release, with rows", "every row stays, the crawl goes on"),
     "P1": ("a worker is killed anywhere", "nothing is missing, at most a page is bought twice"),
     "P2": ("the parent is killed", "no process stays, the next run goes on"),
     "P3": ("a worker is out of memory", "as P1; the others do not stop"),
@@ -91,6 +94,10 @@ PROMISES: dict[str, tuple[str, str]] = {
     "F6": (
         "a broken file to import",
         "good posts around a bad place are imported; one line a bad place",
+    ),
+    "F9": (
+        "any write, fsync or rename fails, kills, or is lost with the machine",
+        "old or new, never torn; whole after the next run",
     ),
     "S1": ("secrets in any output", "none anywhere"),
 }

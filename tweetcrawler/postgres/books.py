@@ -66,7 +66,9 @@ class Reader(KnownTargets):
             chosen.append(_page.fetched_at >= at(since))
         if until is not None:
             chosen.append(_page.fetched_at < at(until))
-        return [Purchase(*row) for row in self._rows(_purchases(and_(true(), *chosen)))]
+        found = self._rows(_purchases(and_(true(), *chosen)))
+        found += self._connection.execute(_PAST, {"since": since, "until": until, "run": run})
+        return [Purchase(*row) for row in found]
 
     def reserved(self) -> list[Reserved]:
         """Reservations of requests under way, and of requests whose process was killed."""
@@ -288,6 +290,15 @@ SELECT endpoint, params::text FROM (
     FROM (SELECT endpoint, params FROM crawl_page WHERE run_id = ANY(%s) LIMIT 20000) s
 ) d
 ORDER BY 1, 2 LIMIT %s
+"""
+# Requests whose pages went brought nothing. Whole days went.
+_PAST: LiteralString = """
+SELECT run_id, day, credential, endpoint, pages, 0, 0, 0, 0, 0 FROM crawl_past
+WHERE pages > 0 AND (%(run)s::bigint IS NULL OR run_id = %(run)s)
+AND (%(since)s::float8 IS NULL
+    OR day >= (to_timestamp(%(since)s) AT TIME ZONE 'UTC')::date)
+AND (%(until)s::float8 IS NULL OR day < (to_timestamp(%(until)s) AT TIME ZONE 'UTC')::date)
+ORDER BY 1, 2, 3, 4
 """
 # X's last answer to each credential.
 _USAGES: LiteralString = """

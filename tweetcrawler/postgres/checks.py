@@ -185,9 +185,14 @@ WITH told AS (
         AS t(credential text, endpoint text, pages bigint, posts bigint, users bigint)
     WHERE jsonb_typeof(r.report -> 'totals') = 'array'
 ), held AS (
-    SELECT run_id AS run, credential, endpoint, count(*) AS pages, sum(post_count) AS posts,
-        sum(user_count) AS users
-    FROM crawl_page GROUP BY 1, 2, 3
+    SELECT run, credential, endpoint, sum(pages) AS pages, sum(posts) AS posts,
+        sum(users) AS users
+    FROM (
+        SELECT run_id AS run, credential, endpoint, count(*) AS pages, sum(post_count) AS posts,
+            sum(user_count) AS users
+        FROM crawl_page GROUP BY 1, 2, 3
+        UNION ALL SELECT run_id, credential, endpoint, pages, 0, 0 FROM crawl_past
+    ) every GROUP BY 1, 2, 3
 )
 SELECT told.run, told.credential, told.endpoint,
     greatest(0, told.pages - coalesce(held.pages, 0)),

@@ -6,7 +6,7 @@ holds it: another search, another timeline, a page of posts that were bought by 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, LiteralString
 
 import orjson
@@ -22,6 +22,7 @@ from tweetcrawler.postgres.pages import table_named
 from tweetcrawler.targets import NEW, SEARCH, TIMELINE
 
 _PAGES_AT_ONCE = 20
+_ROWS_AT_ONCE = 5_000
 
 
 def forget(
@@ -55,41 +56,55 @@ def _locked(connection: psycopg.Connection[Any], target: int) -> tuple[str, str]
 
 
 def _forget_rows(connection: psycopg.Connection[Any], table: str, target: int, kind: str) -> int:
-    given = {"target": target, "timeline": TIMELINE}
-    t = table_named(table)
-    connection.execute(_STAGE)
-    if kind == SEARCH:
-        connection.execute(_STAGE_FOUND, given)
-    else:
-        connection.execute(_STAGE_AUTHOR.format(t=t), given)
-        for ids in _ids_of(connection, _BODIES, given):
-            connection.execute(_STAGE_IDS, [ids])
-    connection.execute(_UNSTAGE_FOUND, given)
-    connection.execute(_UNSTAGE_COVERED.format(t=t), given)
-    for ids in _ids_of(connection, _LOOSE_BODIES, given):
-        connection.execute(_UNSTAGE_IDS, [ids])
-    for beside in _BESIDE:
-        connection.execute(beside)
-    connection.execute(_FORGET_FOUND, given)
-    return connection.execute(_FORGET_ROWS.format(t=t)).rowcount
+    """Deletes the rows that nothing else holds; says how many."""
+    t, count = table_named(table), 0
+    statement = _FORGET_ROWS.format(t=t)
+    for ids in _ids_of(connection, t, target, kind):
+        mine = sorted(ids - _bought_by_id(connection, ids))
+        given = {"target": target, "timeline": TIMELINE, "ids": mine}
+        row = connection.execute(statement, given).fetchone()
+        count += row[0] if row else 0
+    connection.execute(_FORGET_FOUND, [target])
+    return count
 
 
 def _ids_of(
-    connection: psycopg.Connection[Any], statement: LiteralString, given: dict[str, Any]
-) -> Iterator[list[int]]:
-    """The ids of the posts in bodies, a few pages at a time."""
+    connection: psycopg.Connection[Any], t: sql.Identifier, target: int, kind: str
+) -> Iterator[set[int]]:
+    """The posts of a target, some at a time: those that a search found; those of an author,
+    and those that the pages of the timeline hold, whatever the author was called then.
+    """
+    statement = _FOUND if kind == SEARCH else _AUTHOR.format(t=t)
+    with connection.cursor("rows") as cursor:
+        cursor.execute(statement, [target])
+        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+            yield {row[0] for row in rows}
+    if kind != SEARCH:
+        yield from _posts(connection, _BODIES, {"target": target})
+
+
+def _bought_by_id(connection: psycopg.Connection[Any], ids: set[int]) -> set[int]:
+    """Those of the posts that pages without a target hold."""
+    given = {"lowest": min(ids), "highest": max(ids)}
+    return {one for held in _posts(connection, _LOOSE_BODIES, given) for one in held & ids}
+
+
+def _posts(
+    connection: psycopg.Connection[Any], statement: LiteralString, given: dict[str, int]
+) -> Iterator[set[int]]:
+    """The ids of the posts in bodies, those of a few pages at a time."""
     body_of = bodies_of(connection)
-    with connection.cursor("bodies", binary=True) as cursor:
+    with connection.cursor("bodies_" + "_".join(given), binary=True) as cursor:
         cursor.execute(statement, given)
         while pages := cursor.fetchmany(_PAGES_AT_ONCE):
-            yield list(_ids(body_of(page, body) for page, body in pages))
+            found = {i for page, body in pages for i in _ids(body_of(page, body))}
+            if found:
+                yield found
 
 
-def _ids(bodies: Iterable[bytes]) -> Iterator[int]:
-    for body in bodies:
-        answer = orjson.loads(body)
-        if isinstance(answer, dict):
-            yield from (row["id"] for row in flatten(answer).rows)
+def _ids(body: bytes) -> list[int]:
+    answer = orjson.loads(body)
+    return [row["id"] for row in flatten(answer).rows] if isinstance(answer, dict) else []
 
 
 _LOCKED: LiteralString = """
@@ -102,26 +117,10 @@ _BOUGHT: LiteralString = """
 SELECT endpoint, count(*), sum(post_count), sum(user_count) FROM crawl_page
 WHERE target_id = %s GROUP BY 1 ORDER BY 1
 """
-_STAGE: LiteralString = "CREATE TEMP TABLE forget_stage (id bigint PRIMARY KEY) ON COMMIT DROP"
-_STAGE_FOUND: LiteralString = """
-INSERT INTO forget_stage SELECT tweet_id FROM crawl_found WHERE target_id = %(target)s
-"""
-_STAGE_AUTHOR = sql.SQL("""
-INSERT INTO forget_stage SELECT t.id FROM {t} t JOIN crawl_target k ON k.id = %(target)s
-WHERE lower(t.tweet_from) IN (k.handle, lower(k.username))
-""")
-_STAGE_IDS: LiteralString = """
-INSERT INTO forget_stage SELECT unnest(%s::bigint[]) ON CONFLICT DO NOTHING
-"""
-_UNSTAGE_IDS: LiteralString = "DELETE FROM forget_stage WHERE id = ANY(%s::bigint[])"
-_UNSTAGE_FOUND: LiteralString = """
-DELETE FROM forget_stage s USING crawl_found f
-WHERE f.tweet_id = s.id AND f.target_id <> %(target)s
-"""
-_UNSTAGE_COVERED = sql.SQL("""
-DELETE FROM forget_stage s USING {t} t, crawl_target k
-WHERE t.id = s.id AND k.kind = %(timeline)s AND k.id <> %(target)s
-AND lower(k.username) = lower(t.tweet_from) AND k.covered @> s.id
+_FOUND: LiteralString = "SELECT tweet_id FROM crawl_found WHERE target_id = %s ORDER BY 1"
+_AUTHOR = sql.SQL("""
+SELECT t.id FROM {t} t JOIN crawl_target k ON k.id = %s
+WHERE lower(t.tweet_from) IN (k.handle, lower(k.username)) ORDER BY 1
 """)
 _BODIES: LiteralString = """
 SELECT id, body FROM crawl_page
@@ -130,16 +129,28 @@ WHERE target_id = %(target)s AND post_count > 0 AND (body IS NOT NULL OR segment
 _LOOSE_BODIES: LiteralString = """
 SELECT id, body FROM crawl_page
 WHERE target_id IS NULL AND post_count > 0 AND (body IS NOT NULL OR segment_id IS NOT NULL)
-AND EXISTS (
-    SELECT FROM forget_stage s WHERE s.id BETWEEN crawl_page.oldest_id AND crawl_page.newest_id
-)
+AND oldest_id <= %(highest)s AND newest_id >= %(lowest)s
 """
-_BESIDE: tuple[LiteralString, ...] = (
-    "DELETE FROM crawl_metrics b USING forget_stage s WHERE b.tweet_id = s.id",
-    "DELETE FROM crawl_lookup b USING forget_stage s WHERE b.tweet_id = s.id",
+_FORGET_ROWS = sql.SQL("""
+WITH gone AS (
+    DELETE FROM {t} t WHERE t.id = ANY(%(ids)s::bigint[])
+    AND NOT EXISTS (
+        SELECT FROM crawl_found f WHERE f.tweet_id = t.id AND f.target_id <> %(target)s
+    )
+    AND NOT EXISTS (
+        SELECT FROM crawl_target k WHERE k.kind = %(timeline)s AND k.id <> %(target)s
+        AND k.username IS NOT NULL AND lower(k.username) = lower(t.tweet_from)
+        AND k.covered @> t.id
+    )
+    RETURNING id
+), counts AS (
+    DELETE FROM crawl_metrics m USING gone WHERE m.tweet_id = gone.id
+), looked_up AS (
+    DELETE FROM crawl_lookup l USING gone WHERE l.tweet_id = gone.id
 )
-_FORGET_FOUND: LiteralString = "DELETE FROM crawl_found WHERE target_id = %(target)s"
-_FORGET_ROWS = sql.SQL("DELETE FROM {t} t USING forget_stage s WHERE t.id = s.id")
+SELECT count(*) FROM gone
+""")
+_FORGET_FOUND: LiteralString = "DELETE FROM crawl_found WHERE target_id = %s"
 # The purchases keep their place in every sum. How deep a walk is in a timeline is counted from
 # its own pages, so these are its pages no more.
 _FORGET_PAGES: LiteralString = """

@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     Double,
     ForeignKey,
     Identity,
@@ -351,6 +352,16 @@ crawl_table = Table(
     METADATA,
     Column("name", Text, primary_key=True),
     _count("compared_after"),
+)
+# Requests whose pages went, since they brought nothing. Run 0 stands for runs that went, too.
+crawl_past = Table(
+    "crawl_past",
+    METADATA,
+    Column("run_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("day", Date, primary_key=True),
+    Column("credential", Text, primary_key=True),
+    Column("endpoint", Text, primary_key=True),
+    _needed("pages", BigInteger),
 )
 crawl_plan = Table(
     "crawl_plan",

@@ -89,6 +89,7 @@ class Settings:
     total_timeout_s: float = 60.0
     give_up_after_s: float = 120.0
     recheck_days: int = 7
+    retain_s: float = 90 * 86_400.0
     data_folder: Path | None = None
     log_level: Literal["info", "debug"] = "info"
     quiet: bool = False

@@ -109,6 +109,15 @@ COLLECTING = Group(
             places=EVERYWHERE,
             help="days until a missing, suspended or protected user is tried again",
         ),
+        option(
+            "--retain",
+            metavar="TIME",
+            type=duration,
+            field="retain_s",
+            places=EVERYWHERE,
+            help="time after which requests without news, and runs without any, are only counted",
+            more="The current month is always kept. No sum changes",
+        ),
     ),
 )
 
