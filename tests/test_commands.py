@@ -80,7 +80,7 @@ def test_every_option_is_taken_with_dashes_and_without_in_any_case(
     samples = {"PLACES": "india", "WHEN": "2024-01-31", "TIME": "2h", "on|off": "off"}
     samples |= {"NUMBER": "17", "CODE": "en", "FORMAT": "csv", "WHAT": "quotes"}
     words = {"search": ["x"], "hydrate": ["1"], "import": ["x"], "db": ["url"]}
-    words |= {"restore": ["file:///tmp/place"], "sql": ["SELECT 1"]}
+    words |= {"restore": ["file:///tmp/place"], "sql": ["SELECT 1"], "forget": ["ada"]}
     # Of an option whose metavar another one has for something else.
     own = {"--on-deleted": "blank", "--by": "2026-02-01"} if command.name == "comply" else {}
     for option in command.options:

@@ -90,7 +90,7 @@ def test_old_requests_without_news_are_only_counted_and_no_reader_misses_them(
     assert "run 4" not in crawler.run("verify").stdout
     assert "0 new rows, 0 updated" in crawler.run("reflatten").stdout
     crawler.run("status")
-    crawler.run("report", "--output", "report.html")
+    crawler.run("report", "--markdown", "report.md")
     assert crawler.stored_ids() == rows == sorted({*truth(sandbox, HANDLES), *rows})
 
 

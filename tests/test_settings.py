@@ -656,7 +656,7 @@ COMMAND_LINE_ONLY |= {"query", "queries", "archive", "since", "until", "count"}
 COMMAND_LINE_ONLY |= {"trending", "lang", "timelines", "every"}
 COMMAND_LINE_ONLY |= {"retweeted", "by", "mincount", "limit", "depth", "stdout", "refresh", "age"}
 COMMAND_LINE_ONLY |= {"ids", "ondeleted", "reference"}
-COMMAND_LINE_ONLY |= {"sandbox", "into", "yes", "replace"}
+COMMAND_LINE_ONLY |= {"sandbox", "into", "yes", "replace", "repair", "keeprows", "dryrun"}
 COMMAND_LINE_ONLY |= {"ask", "json", "handle", "watch", "html", "markdown", "once"}
 
 
