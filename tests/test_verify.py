@@ -74,10 +74,7 @@ def content(dsn: str) -> list[Any]:
 def verified(dsn: str, *, repair: bool = False) -> list[Difference]:
     database = Database(dsn)
     with database.session() as session:
-        run = None
-        if repair:
-            run, _ = session.begin_run(version="t", arguments={}, host="h", credentials=())
-        verifier = Verifier(database, session, run=run, score=SCORE, stopped=lambda: False)
+        verifier = Verifier(database, session, mends=repair, score=SCORE, stopped=lambda: False)
         return list(verifier.everything())
 
 

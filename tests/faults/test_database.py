@@ -819,6 +819,11 @@ def test_the_owner_migrates_the_writer_crawls_and_the_reader_reads(
     crawler.run()
     assert missing(crawler, sandbox, HANDLES) == 0
     assert select(roles["reader"], "SELECT count(*) FROM tweets") == [(len(crawler.stored_ids()),)]
+    with psycopg.connect(roles["writer"]) as connection:
+        connection.execute("DELETE FROM tweet_articles_tweepy WHERE id % 3 = 0")
+    assert "all is well" in crawler.run("verify", "--repair").stdout
+    assert "would be forgotten" in crawler.run("forget", HANDLES[0], "--dry-run").stdout
+    assert missing(crawler, sandbox, HANDLES) == 0
     for role, statement in (
         ("writer", "CREATE TABLE mine (id int)"),
         ("writer", "CREATE TEMP TABLE mine (id int)"),

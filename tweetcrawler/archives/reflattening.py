@@ -6,7 +6,7 @@ file, so an interrupted run goes on after its last batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 # The name of the reading among those of files; no file has it, since theirs are absolute.
 STORED_PAGES = "stored pages"
-_PUT_BACK = "rows put back"
 
 
 @dataclass(frozen=True)
@@ -103,18 +102,10 @@ def merge_into(rows: dict[int, dict[str, Any]], later: Iterable[dict[str, Any]])
         rows[row["id"]] = row if known is None else merged_rows(known, row)
 
 
-def put_back(session: Session, run: int, rows: Mapping[int, dict[str, Any]]) -> None:
-    """Saves rows that pages hold and the table lost."""
-    state = session.begin_import(
-        run, _PUT_BACK, size=0, fingerprint=__version__, head=__version__, again=True
-    )
-    _save(session, state, rows, 1, finished=True)
-
-
 def _save(
     session: Session,
     state: ImportState,
-    rows: Mapping[int, dict[str, Any]],
+    rows: dict[int, dict[str, Any]],
     reached: int,
     *,
     finished: bool,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from tweetcrawler.archives.reflattening import flattened, merge_into, put_back
+from tweetcrawler.archives.reflattening import flattened, merge_into
 from tweetcrawler.evidence import (
     FOUND,
     PAGE,
@@ -58,21 +58,21 @@ class Verified:
 
 
 class Verifier:
-    """Verifies a database; `mends` puts back what the pages hold, as a part of `run`."""
+    """Verifies a database; `mends` puts back what the pages hold."""
 
     def __init__(
         self,
         database: Database,
         session: Session,
         *,
-        run: int | None,
+        mends: bool,
         score: Score,
         stopped: Callable[[], object],
     ) -> None:
         self.done = Verified()
         self._database = database
         self._session = session
-        self._run = run
+        self._mends = mends
         self._score = score
         self._stopped = stopped
 
@@ -138,11 +138,11 @@ class Verifier:
 
     def _put_back(self, missing: Sequence[int]) -> set[int]:
         back: set[int] = set()
-        if self._run is None:
+        if not self._mends:
             return back
         for first in range(0, len(missing), ROWS_AT_ONCE):
             rows = self._remade(missing[first : first + ROWS_AT_ONCE])
-            put_back(self._session, self._run, rows)
+            self._session.save_rows(list(rows.values()))
             back |= set(rows)
         return back
 
@@ -160,17 +160,17 @@ class Verifier:
 
     def _found(self, checker: Checker, target: Checked, ids: Sequence[int]) -> Iterator[Difference]:
         unnoted = sorted(checker.not_found(target.id, ids))
-        if self._run is not None and unnoted:
+        if self._mends and unnoted:
             self._session.do(lambda c: note_found(c, target.id, unnoted))
         for tweet_id in unnoted:
             said = f"{target.shown}: that it found {tweet_id} is not noted"
-            yield Difference(FOUND, said, mended=self._run is not None)
+            yield Difference(FOUND, said, mended=self._mends)
 
     def _coverage(self, target: Checked, evidence: Evidence) -> Iterator[Difference]:
         for lost in evidence.lost(target.covered, target.unreachable):
-            if self._run is not None:
+            if self._mends:
                 self._session.cover(target.id, lost)
-            yield of_coverage(target.shown, lost, mended=self._run is not None)
+            yield of_coverage(target.shown, lost, mended=self._mends)
 
     def _counted(self, found: Iterable[Difference]) -> Iterator[Difference]:
         for one in found:

@@ -51,7 +51,7 @@ def _database(setup: Setup, values: Values, database: Database, stop: Stop) -> i
     number = runs.begin(setup.settings, database, [])[0] if values.repair else None
     with database.session() as session:
         verifier = Verifier(
-            database, session, run=number, score=score, stopped=lambda: stop() is not None
+            database, session, mends=values.repair, score=score, stopped=lambda: stop() is not None
         )
         found = verifier.targets(chosen) if values.names else verifier.everything()
         _show(setup, found)
@@ -72,9 +72,12 @@ def _csv(setup: Setup, values: Values) -> int:
 
 
 def _show(setup: Setup, found: Iterator[Difference]) -> None:
-    for number, difference in enumerate(found):
-        if number < _SHOWN:
+    number = 0
+    for number, difference in enumerate(found, start=1):
+        if number <= _SHOWN:
             setup.front.say(difference.sentence + ("; mended" if difference.mended else ""))
+    if number > _SHOWN:
+        setup.front.say(f"{number - _SHOWN:,} more are counted, and not shown")
 
 
 def _ended(setup: Setup, verifier: Verifier, repair: bool) -> int:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from operator import itemgetter
 from typing import Any, LiteralString
 
 import orjson
@@ -96,6 +97,15 @@ class Pages(Connected):
             saved = saved_of(self._save.run(connection, given | partial_of(batch)))
             self._news_come = first.new + saved.new == len(batch.rows)
             return replace(saved, new=first.new + saved.new)
+
+    def save_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Saves rows, each id once, whose pages are stored already."""
+        # Without a table for the time of it: the role that crawls may make none.
+        given = {
+            "rows": Json(sorted(rows, key=itemgetter("id")), dumps=orjson.dumps),
+            "partial": _as_array(row["id"] for row in rows if isinstance(row, Partial)),
+        }
+        self.do(lambda c: rows_statement(self.table).run(c, given))
 
     def forget(self, ids: Sequence[int]) -> int:
         """Deletes posts, with their counts and what found them; says how many were stored.
@@ -218,6 +228,13 @@ def save_new_statement(table: str) -> _Numbered:
     """
     saved = _SAVED_NEW.format(t=table_named(table), cols=_names(COLUMNS), values=_inserted())
     return _page_statement(sql.SQL("{}, {}").format(_BATCH, saved))
+
+
+@cache
+def rows_statement(table: str) -> _Numbered:
+    """The rows of a batch without a page."""
+    statement = sql.SQL("WITH {}, {} SELECT new FROM counted")
+    return _Numbered(statement.format(_BATCH_MERGED, _upserted(table)))
 
 
 @cache
