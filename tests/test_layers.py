@@ -45,11 +45,11 @@ GROUND = [
 ]
 FLOORS = [
     set(GROUND),
-    {"settings", "look.sections", "look.forecast"},
+    {"settings", "machine", "look.sections", "look.forecast"},
     {"run", "pool", "permits", "web", "postgres", "csvstore", "local.embedded"},
     {"db", "csvfiles", "xapi"},
     {"look", "export", "snowball", "leases", "request", "work.answers"},
-    {"work.kinds"},
+    {"work.kinds", "crew"},
     {"walk", "dispatch"},
     {"work", "archives"},
     {"crawl"},

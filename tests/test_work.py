@@ -29,6 +29,7 @@ VALUES = [
     news.LogLine("tweetcrawler", 20, "a line"),
     news.PageRead("c1", 100, 80),
     news.Kept("@ada", 100, "a constraint"),
+    news.Paced("/2/users/:id/tweets", "app", "c1", 11.1),
     news.Refusal("c1", "XUnavailable", "X gives no answer"),
     Outcome("@ada", "renamed", "now @bob, followed by its id"),
     news.Noted((news.PageRead("c1"),), (Outcome("@ada", "ok"),)),

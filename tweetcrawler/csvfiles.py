@@ -62,6 +62,10 @@ class CsvFolder:
         finally:
             session.close()
 
+    def connections_left(self) -> int | None:
+        """None: files allow any number of processes."""
+        return None
+
 
 class Session:
     """One connection to the bookkeeping of a folder; see `CsvFolder.session`.

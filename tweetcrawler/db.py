@@ -116,6 +116,17 @@ class Database:
         except psycopg.OperationalError as error:
             raise unreachable(error, self.place) from None
 
+    def connections_left(self) -> int | None:
+        """The number of connections that the server would still take of this role; 0 while
+        it cannot be asked.
+        """
+        try:
+            with closing(connect(self._conninfo)) as connection:
+                row = connection.execute(_CONNECTIONS_LEFT).fetchone()
+        except psycopg.Error:
+            return 0
+        return int(row[0]) if row else 0
+
     def check(self) -> None:
         """Raises what keeps a run from starting: no server, no schema, another schema."""
         with self.connect() as connection:
@@ -369,3 +380,17 @@ def _migrations() -> Path:
     here = Path(__file__).resolve().parent
     inside = here / "migrations"
     return inside if inside.is_dir() else here.parent / "migrations"
+
+
+# Limits of the server, the database and the role; -1 is none. Backends are counted in
+# pg_stat_database, since pg_stat_activity hides their kind from others.
+_CONNECTIONS_LEFT = """
+SELECT least(
+    current_setting('max_connections')::int
+        - current_setting('superuser_reserved_connections')::int
+        - (SELECT sum(numbackends) FROM pg_stat_database),
+    (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database())
+        - (SELECT numbackends FROM pg_stat_database WHERE datname = current_database()),
+    (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user)
+        - (SELECT count(*) FROM pg_stat_activity WHERE usename = current_user)
+)"""

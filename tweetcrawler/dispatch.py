@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,11 +17,22 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from tweetcrawler import prices, run
+from tweetcrawler.crew import Crew, first_processes
 from tweetcrawler.errors import NothingArrives, TweetcrawlerError
-from tweetcrawler.news import Later, LogLine, Noted, Outcome, PageRead, Refusal, Result, Started
+from tweetcrawler.news import (
+    Later,
+    LogLine,
+    Note,
+    Noted,
+    Outcome,
+    PageRead,
+    Refusal,
+    Result,
+    Started,
+)
 from tweetcrawler.outcome import Display, Progress, Report, RunProgress, RunReport
 from tweetcrawler.pool import Event, Pool
-from tweetcrawler.run import Job, Sink
+from tweetcrawler.run import Job, SharedSink
 from tweetcrawler.secret import Credential
 from tweetcrawler.settings import Settings
 from tweetcrawler.targets import FAILED, Target
@@ -49,7 +59,7 @@ log = logging.getLogger(__name__)
 
 def run_work(
     settings: Settings,
-    sink: Sink,
+    sink: SharedSink,
     credentials: Sequence[Credential],
     work: Work,
     *,
@@ -72,9 +82,13 @@ def run_work(
     # Workers need no values of the command, and so do not load its file.
     common = replace(settings, values=None)
     job = Job(common, sink, credentials, number, since, work.parameters, tariff)
-    size = settings.threads or default_processes(len(credentials))
-    size = min(size, work.processes or size)
+    most = min((n for n in (work.processes, work.total) if n is not None), default=None)
+    size = first_processes(len(credentials)) if settings.threads is None else settings.threads
+    size = max(1, min(size, most if most is not None else size))
     pool = Pool("tweetcrawler.work.worker:start_worker", job, size=size, farewell=True)
+    crew = None
+    if settings.threads is None:
+        crew = Crew(pool, credentials, most=most, connections_left=sink.connections_left)
     report, progress = Report(number), Progress(time.monotonic(), handles=work.total)
     dispatch = Dispatch(
         pool,
@@ -84,21 +98,13 @@ def run_work(
         progress=progress,
         sink=sink,
         silent_s=settings.give_up_after_s,
+        crew=crew,
     )
     dispatch.run(display, stopped)
+    if crew is not None and crew.bound:
+        report.take(Note(crew.sentence))
     run.end(sink, report)
     return report
-
-
-def default_processes(credentials: int) -> int:
-    """The number of processes that use the credentials up, by X's usual limits, within the
-    number that this machine carries.
-
-    A user token allows about one request a second on timelines and an app ten; a request
-    takes about a third of a second. Two processes a core are enough to keep it busy while
-    they wait for X.
-    """
-    return max(1, min(4 * credentials, 2 * (os.cpu_count() or 1)))
 
 
 class Workers(Protocol):
@@ -204,8 +210,10 @@ class Dispatch:
         progress: RunProgress,
         sink: Leased,
         silent_s: float = float("inf"),
+        crew: Crew | None = None,
     ) -> None:
         self._silent_s = silent_s
+        self._crew = crew
         self._pool = pool
         self._kinds = kinds
         self._queues = {name: _Queue(kind, units.get(name, ())) for name, kind in kinds.items()}
@@ -265,6 +273,8 @@ class Dispatch:
                     return
             else:
                 self._hand_out()
+                if self._crew is not None:
+                    self._crew.look(all_busy=self._is_short_of_workers())
                 if self._finished():
                     return
                 self._give_up_silence()
@@ -287,8 +297,18 @@ class Dispatch:
                 if chunk := queue.take(self._pool.size, self._has_killed(queue.kind)):
                     self._feeding += queue.kind.feeds
                     self._doing[worker] = queue.kind.name
+                    if self._crew is not None:
+                        self._crew.begins(worker)
                     self._pool.give(worker, (queue.kind.name, chunk))
                     break
+
+    def _is_short_of_workers(self) -> bool:
+        """Whether more workers would have work; one that waits for a window says that they
+        would not.
+        """
+        if any(True for _ in self._pool.idle):
+            return False
+        return any(queue.waiting and self._wants(queue) for queue in self._queues.values())
 
     def _wants(self, queue: _Queue) -> bool:
         if not queue.kind.feeds:
@@ -326,6 +346,8 @@ class Dispatch:
             self._take_result(event.worker, name, event.value)
 
     def _take_news(self, worker: int, news: object) -> None:
+        if self._crew is not None:
+            self._crew.take(worker, news)
         if isinstance(news, Started):
             self._owners[worker] = news.owner
         elif isinstance(news, LogLine):

@@ -48,6 +48,18 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Paced:
+    """The requests in a second that one bucket of an endpoint allows on average, from X's
+    headers; 0 for one that X refused. `kind` is that of its token: "user" or "app".
+    """
+
+    endpoint: str
+    kind: str
+    bucket: str
+    per_s: float
+
+
+@dataclass(frozen=True)
 class Refusal:
     """One request brought no page: the name of the error, and its sentence.
 

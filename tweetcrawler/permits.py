@@ -184,6 +184,8 @@ class Ledger:
         # Endpoints and proxies that failed: they are tried through the books only, and a good
         # answer is told there.
         self._wary: set[str] = set()
+        # Requests in a second that buckets allow on average, by the last answers.
+        self._paces: dict[Key, float] = {}
 
     def reserve(
         self,
@@ -269,11 +271,18 @@ class Ledger:
 
         days = [permit.day] if rate.app_day is not None else []
         bucket = books.change_buckets([permit.key, *days, *healed], change)
+        self._paces[permit.key] = rate.limit / bucket.window_s
         self._wary -= {permit.endpoint, permit.proxy}
         if block is not None:
             block.ends_at = bucket.reset_at - windows.GREY_S
             if bucket.turn != block.turn:
                 self._blocks.pop(permit.key, None)
+
+    def pace(self, permit: Permit) -> float | None:
+        """The requests in a second that a permit's bucket allows on average; None while no
+        answer told it.
+        """
+        return self._paces.get(permit.key)
 
     def _heal(self, books: Books, permit: Permit, healed: Sequence[Key]) -> None:
         def change(buckets: dict[Key, Bucket], now: float) -> tuple[dict[Key, Bucket], None]:

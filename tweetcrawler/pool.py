@@ -28,6 +28,7 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, Literal
 
+from tweetcrawler import machine
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.news import LogLine
 
@@ -93,6 +94,15 @@ class Pool:
     def busy(self) -> int:
         """The number of workers that hold a task."""
         return sum(worker.busy for worker in self._workers)
+
+    def grow(self, count: int) -> None:
+        """Adds workers."""
+        numbers = range(self.size, self.size + count)
+        self._workers.extend(self._new_worker(number) for number in numbers)
+
+    def memory_of_one(self) -> int | None:
+        """The bytes of one worker with its share of what all have in common."""
+        return machine.memory_of(self._workers[0].process.pid or 0)
 
     def give(self, number: int, task: Any) -> None:
         """Hands a task to an idle worker."""

@@ -19,6 +19,7 @@ from tweetcrawler.errors import (
     BudgetReached,
     CapReached,
     CredentialRefused,
+    EndpointRefused,
     MustWait,
     NoCredentialLeft,
     RequestRefused,
@@ -26,7 +27,7 @@ from tweetcrawler.errors import (
     XError,
     XUnavailable,
 )
-from tweetcrawler.news import Lost, PageRead, Refusal
+from tweetcrawler.news import Lost, Paced, PageRead, Refusal
 from tweetcrawler.pages import Bought
 from tweetcrawler.permits import Kind, Ledger, Permit
 from tweetcrawler.prices import MICRO, Tariff, usd
@@ -67,6 +68,7 @@ class Requests:
         # Subjects of requests that X gave no answer for while it answered others, and those
         # that only the user of a credential may read.
         self._troubled: set[str] = set()
+        self._paces: dict[tuple[str, str], float] = {}
         self._followed: dict[str, tuple[int, TargetRefused]] = {}
         # How far X's clock is ahead of this machine's, by the last answer.
         self.x_ahead_s = 0.0
@@ -170,7 +172,14 @@ class Requests:
                 # A refusal has the header Date, too.
                 self.x_ahead_s = client.ahead_s
             self._ledger.settle(session, permit, page.rate)
+            self._tell_pace(permit, self._ledger.pace(permit))
             return page, name
+
+    def _tell_pace(self, permit: Permit, per_s: float | None) -> None:
+        """Tells the rate of a bucket once: from it follows how many processes are needed."""
+        if per_s is not None and self._paces.get(permit.key) != per_s:
+            self._paces[permit.key] = per_s
+            self._tell(Paced(permit.endpoint, permit.kind, permit.subject, per_s))
 
     def _permit(
         self, session: Session, endpoint: str, kinds: tuple[Kind, ...], about: str
@@ -215,6 +224,8 @@ class Requests:
             error.for_s = self._until_cycle_turns(session, permit.credential) or error.for_s
         sentence = self._ledger.refused(session, permit, error, again=about in self._troubled)
         self._tell_refusal(name, error, sentence)
+        if isinstance(error, CapReached | CredentialRefused | EndpointRefused):
+            self._tell_pace(permit, 0.0)
         if isinstance(error, XUnavailable):
             if about:
                 self._troubled.add(about)

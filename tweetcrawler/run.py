@@ -201,6 +201,12 @@ class Sink(Protocol):
     def session(self, *, stopping: Callable[[], bool] = ...) -> AbstractContextManager[Session]: ...
 
 
+class SharedSink(Sink, Protocol):
+    """A sink that knows how many more processes it takes."""
+
+    def connections_left(self) -> int | None: ...
+
+
 # -- runs ----------------------------------------------------------------------------------------
 
 

@@ -68,13 +68,13 @@ def run(setup: Setup, values: Values) -> int:
 
 
 def _kept(setup: Setup, values: Values, tariff: Tariff, counted: Mapping[str, int]) -> Plan:
-    from tweetcrawler import dispatch
+    from tweetcrawler import crew
     from tweetcrawler.look import plan
 
     settings = setup.settings
     # Without keys the time of the run is unknown; nobody is asked for them here.
     keys = setup.credentials() if settings.auth_csv is not None else ()
-    processes = settings.threads or dispatch.default_processes(max(1, len(keys)))
+    processes = settings.threads or crew.likely_processes(max(1, len(keys)))
     subject = plan.subject_of({**settings.arguments_without_secrets(), "command": values.command})
     with setup.database(_WHY) as database:
         with database.reader() as reader:

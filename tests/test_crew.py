@@ -1,0 +1,202 @@
+"""The number of processes: what the windows need, within the room that the machine has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from busy import window_s
+from crawls import Crawler, ended, wait_until, workers_of
+from sandbox_server import Sandbox
+
+from tweetcrawler import machine
+from tweetcrawler.crew import CONNECTIONS, Crew, Demand
+from tweetcrawler.db import Database
+from tweetcrawler.news import Noted, Paced, PageRead, Started
+from tweetcrawler.secret import Credential, Secret
+
+TIMELINE = "/2/users/:id/tweets"
+
+
+def credential(name: str) -> Credential:
+    keys = (Secret(f"{name} {part}") for part in ("key", "secret", "token", "token secret"))
+    return Credential(name, *keys)
+
+
+def measured(demand: Demand, *, request_s: float, answers: int = 40) -> Demand:
+    """A worker that got an answer every `request_s`."""
+    demand.take(0, Started("owner"), 0.0)
+    for number in range(1, answers + 1):
+        demand.take(0, PageRead("c"), number * request_s)
+    return demand
+
+
+def paced(bucket: str, per_s: float, kind: str = "app") -> Paced:
+    return Paced(TIMELINE, kind, bucket, per_s)
+
+
+class Numbers:
+    """A pool of which only the number counts."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def grow(self, count: int) -> None:
+        """Counts."""
+        self.size += count
+
+    def memory_of_one(self) -> int | None:
+        """A tiny process: memory is never in the way here."""
+        return 1
+
+
+class Second:
+    """A crew of a pool of numbers, with a clock of its own. Windows allow 40 requests a second,
+    and each takes one.
+    """
+
+    def __init__(self, *, most: int | None = None, left: int | None = None) -> None:
+        self.now = 0.0
+        self.pool = Numbers(4)
+        self.crew = Crew(
+            self.pool,
+            [credential("c")],
+            most=most,
+            connections_left=lambda: left,
+            clock=lambda: self.now,
+        )
+        self.crew.take(0, paced("a", 40.0))
+
+    def passes(self, *, all_busy: bool = True) -> int:
+        """Each process has its answer; gives the number of processes after that."""
+        for worker in range(self.pool.size):
+            self.crew.begins(worker)
+        self.now += 1.0
+        for worker in range(self.pool.size):
+            self.crew.take(worker, PageRead("c"))
+        self.crew.look(all_busy=all_busy)
+        return self.pool.size
+
+
+# -- how many are needed ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("per_s", "request_s", "needed"),
+    [(10.0, 0.3, 4), (55.0, 0.3, 21), (55.0, 1.0, 69), (1, 0.05, 1)],
+)
+def test_processes_are_rates_times_the_time_of_a_request(
+    per_s: float, request_s: float, needed: int
+) -> None:
+    demand = measured(Demand([credential("c")]), request_s=request_s)
+    demand.take(0, paced("a", per_s), 0.0)
+    assert demand.processes == needed
+
+
+def test_buckets_without_an_answer_have_the_rate_of_their_kind() -> None:
+    """Few processes use few credentials: the others must be known before they are asked."""
+    demand = measured(Demand([credential(f"c{n}") for n in range(5)]), request_s=1.0)
+    demand.take(0, paced("a", 10.0), 0.0)
+    assert demand.per_s == 50.0
+    demand.take(0, paced("u", 1.0, "user"), 0.0)
+    assert demand.per_s == 55.0
+    demand.take(0, paced("b", 0.0), 0.0)
+    assert demand.per_s == 30.0, "a refused bucket has no rate, and says nothing of the others"
+
+
+def test_walks_noted_together_are_as_many_answers() -> None:
+    demand = Demand([credential("c")])
+    demand.take(0, Started("owner"), 0.0)
+    demand.take(0, Noted((PageRead("c"),) * 20, ()), 4.0)
+    assert demand.request_s == pytest.approx(0.2)
+
+
+# -- how many are added ----------------------------------------------------------------------------
+
+
+def test_it_grows_to_what_is_needed_and_no_further() -> None:
+    second = Second()
+    # 40 a second, each of one second, and a quarter more.
+    assert [second.passes() for _ in range(6)] == [12, 24, 48, 50, 50, 50]
+    assert second.crew.bound == ""
+
+
+def test_no_process_is_added_while_one_waits_for_a_window() -> None:
+    second = Second()
+    assert [second.passes(all_busy=False) for _ in range(3)] == [4, 4, 4]
+
+
+def test_it_stops_at_the_connections_of_the_database_and_says_so() -> None:
+    second = Second(left=14)
+    assert second.passes() == 6
+    assert second.crew.bound == CONNECTIONS
+    assert "the connections that the database allows" in second.crew.sentence
+
+
+def test_it_stops_at_the_number_of_targets() -> None:
+    second = Second(most=5)
+    assert [second.passes() for _ in range(3)] == [5, 5, 5]
+    assert second.crew.bound == ""
+
+
+def test_the_database_tells_how_many_connections_are_left(database: Database) -> None:
+    with database.connect() as connection:
+        row = connection.execute("SHOW max_connections").fetchone()
+    assert row is not None
+    left = database.connections_left()
+    assert left is not None
+    assert 0 < left < int(row[0])
+
+
+def test_the_machine_tells_its_memory() -> None:
+    free, own = machine.free_memory(), machine.memory_of(os.getpid())
+    if free is None or own is None:
+        pytest.skip("not on this system")
+    assert 1 << 20 < own < 1 << 34
+    assert free > 0
+    assert machine.memory_of(2**30) is None
+
+
+# -- through the door ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slow_x() -> Iterator[Sandbox]:
+    """Answers take a second, so that the four processes that a run begins with can send hardly
+    more than half of what two credentials, one of them stronger, may send in a window.
+    """
+    # Longer windows on a busy machine, to a point, with as many requests in a second.
+    seconds = max(8, min(int(window_s(6)), 20))
+    weak = seconds * 7 // 8
+    with Sandbox(
+        *("--credentials", "2", "--posts", "0-120", "--latency-ms", "1000"),
+        *("--window-s", str(seconds), "--limit", f"{TIMELINE}={weak}/{2 * weak}"),
+    ) as sandbox:
+        strong = {"name": "c1", "limit": {TIMELINE: [2 * weak, 2 * weak]}}
+        sandbox.control("POST", "/sandbox/credentials", strong)
+        yield sandbox
+
+
+def past(sandbox: Sandbox) -> list[dict[str, Any]]:
+    return [w for w in sandbox.books()["past_windows"] if w["endpoint"] == TIMELINE]
+
+
+def test_windows_are_used_up_without_a_number_of_processes(
+    slow_x: Sandbox, dsn: str, tmp_path: Path
+) -> None:
+    names = [f"writer_{n}" for n in range(500)]
+    crawler = Crawler.on(slow_x, tmp_path, dsn, names, threads=None)
+    process = crawler.start("--sentiment", "off")
+    # The first window of each bucket has the start in it.
+    wait_until(lambda: process.poll() is not None or len(past(slow_x)) >= 8, timeout_s=90)
+    workers = len(workers_of(process.pid))
+    process.terminate()
+    done = ended(process, expect=143)
+    later = past(slow_x)[4:8]
+    used, limit = sum(w["used"] for w in later), sum(w["limit"] for w in later)
+    assert used >= 0.9 * limit, f"{used} of {limit} by {workers} processes\n{done.stdout}"
+    assert slow_x.books()["closed_window_requests"] == 0
+    assert workers > 4
