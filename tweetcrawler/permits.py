@@ -32,6 +32,9 @@ from tweetcrawler.windows import Bucket, Rate
 
 # Permits of a block: a share of the window, so that a process that dies forfeits little of it.
 BLOCK, BLOCK_MAX, BLOCK_SHARE = 25, 400, 0.01
+# A block is sent within this time, and within this part of what is left of its window: nobody
+# shall hold what others could send in time. A request takes about so long until one was sent.
+BLOCK_S, BLOCK_OF_REST, REQUEST_S = 5.0, 0.25, 0.35
 # A refusal holds for the run; this bounds it for runs that never end.
 REFUSED_S = 7 * DAY_S
 # While another process finds out what an unknown bucket holds, look again this often.
@@ -184,6 +187,8 @@ class Ledger:
         # Endpoints and proxies that failed: they are tried through the books only, and a good
         # answer is told there.
         self._wary: set[str] = set()
+        self._reserved_at = 0.0
+        self._request_s: float | None = None
         # Requests in a second that buckets allow on average, by the last answers.
         self._paces: dict[Key, float] = {}
 
@@ -201,6 +206,7 @@ class Ledger:
         **Errors**: `MustWait` says when the next bucket opens; `CapReached` and
         `NoCredentialLeft` say that none will in this run.
         """
+        self._reserved_at = self._monotonic()
         routes = self._routes_to(endpoint, tuple(kinds))
         if only is not None:
             routes = [route for route in routes if route.credential == only]
@@ -236,6 +242,9 @@ class Ledger:
         An answer without headers of its bucket says only that X answers.
         """
         answered_at = self._monotonic()
+        took_s = answered_at - self._reserved_at
+        before_s = took_s if self._request_s is None else self._request_s
+        self._request_s = before_s + 0.1 * (took_s - before_s)  # about the last ten
         block = self._blocks.get(permit.key)
         healed = self._healed(permit)
         if rate is None:
@@ -442,13 +451,21 @@ class Ledger:
                 return {}, None
         bucket, loan = windows.lend(
             bucket,
-            1 if wary or by_day else _block_of(bucket),
+            1 if wary or by_day else self._block_of(bucket, now),
             now,
             spacing_s=self._spacing_s.get(route.endpoint, 0.0),
         )
         if loan is None:
             return {}, None
         return {**changed, route.key: bucket}, _Borrowed(route, loan, wary, now_here)
+
+    def _block_of(self, bucket: Bucket, now: float) -> int:
+        """The number of permits that this process may hold."""
+        rest_s = bucket.reset_at - now if bucket.reset_at > now else bucket.window_s
+        seconds = min(BLOCK_S, BLOCK_OF_REST * (rest_s - windows.GREY_S))
+        request_s = REQUEST_S if self._request_s is None else self._request_s
+        most = max(BLOCK, min(BLOCK_MAX, int((bucket.limit or 0) * BLOCK_SHARE)))
+        return max(1, min(most, int(seconds / max(request_s, 0.001))))
 
     def _preference(self, route: Permit, bucket: Bucket, now: float) -> tuple[bool, float]:
         return route.credential != self._own, bucket.reset_at if bucket.reset_at > now else float(
@@ -579,10 +596,6 @@ def _waits_s(bucket: Bucket, now: float) -> float:
     if bucket.shut_reason == windows.PROXY:
         until = max(until, bucket.shut_until)
     return max(0.0, until - now)
-
-
-def _block_of(bucket: Bucket) -> int:
-    return max(BLOCK, min(BLOCK_MAX, int((bucket.limit or 0) * BLOCK_SHARE)))
 
 
 def _unique(routes: Iterable[Permit]) -> list[Permit]:
