@@ -11,6 +11,7 @@ import pytest
 from busy import window_s
 from crawls import Crawler, ended, wait_until, workers_of
 from sandbox_server import Sandbox
+from window_cells import PATTERNS, crawled
 
 from tweetcrawler import machine
 from tweetcrawler.crew import CONNECTIONS, Crew, Demand
@@ -200,3 +201,17 @@ def test_windows_are_used_up_without_a_number_of_processes(
     assert used >= 0.9 * limit, f"{used} of {limit} by {workers} processes\n{done.stdout}"
     assert slow_x.books()["closed_window_requests"] == 0
     assert workers > 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("latency_ms", [50, 300, 1_000])
+@pytest.mark.parametrize("credentials", [1, 2, 5, 20])
+def test_the_matrix_of_windows(
+    credentials: int, latency_ms: int, pattern: str, dsn: str, tmp_path: Path
+) -> None:
+    cell = crawled(tmp_path, dsn, credentials=credentials, latency_ms=latency_ms, pattern=pattern)
+    assert cell.closed == 0
+    # A machine without room for more says so.
+    assert cell.used >= 0.97 * cell.limit or cell.bound, cell
