@@ -19,7 +19,7 @@ from tweetcrawler import machine
 from tweetcrawler.news import Noted, Paced, PageRead, Started
 from tweetcrawler.secret import Credential
 
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S, SETTLES_S = 0.5, 2.0
 # By X's usual limits and pace: a user token allows about one request a second on timelines and
 # an app ten, and a request takes about a third of a second. A core carries some 40 a second.
 PROCESSES_OF_ONE, PROCESSES_OF_A_CORE = 4, 14
@@ -30,9 +30,11 @@ SPARE = 1.25
 ENOUGH_ANSWERS = 4
 # With each look at most this number is added, or as many as there are.
 AT_ONCE = 8
+# With this part of what the windows allow on average, none is left over.
+FAST_ENOUGH = 1.1
 # Cores are busy below this idle share. Processes that are added then must bring at least this
 # part of the answers that as many before them did, or it was the last time.
-IDLE, GAIN = 0.05, 0.3
+IDLE, GAIN = 0.05, 0.5
 # Of the free memory the share that a run may take, and what a process takes if nobody knows.
 MEMORY_SHARE, MEMORY_OF_ONE = 0.5, 30 << 20
 # A worker has a connection for its chunk and one for its handle; these stay free for others.
@@ -151,7 +153,6 @@ class Crew:
         self._connections_left = connections_left
         self._clock = clock
         self._cores = machine.Cores()
-        self._looks_at = clock() + LOOK_EVERY_S
         self._looked_at = clock()
         self._answers = 0
         # Answers in a second, and processes, when it grew the last time.
@@ -176,15 +177,18 @@ class Crew:
     def look(self, *, all_busy: bool) -> None:
         """Adds workers if they are needed; `all_busy`: every worker is, and more work waits."""
         now = self._clock()
-        if now < self._looks_at:
+        # Those that were added last shall have an answer before they are judged.
+        settles_s = min(SETTLES_S, self.demand.request_s or 0.0)
+        if now < self._looked_at + max(LOOK_EVERY_S, settles_s):
             return
         per_s = (self.demand.answers - self._answers) / (now - self._looked_at)
         idle = self._cores.idle()
-        self._looks_at, self._looked_at = now + LOOK_EVERY_S, now
-        self._answers = self.demand.answers
+        self._looked_at, self._answers = now, self.demand.answers
         size = self._pool.size
         needed = min(self.demand.processes, self._most)
-        if all_busy and needed > size:
+        # On a busy machine requests take long without any need of more that make it busier.
+        is_fast_enough = per_s >= self.demand.per_s * FAST_ENOUGH
+        if all_busy and needed > size and not is_fast_enough:
             self._grow(needed - size, per_s, idle)
         self.demand.fade()
 
