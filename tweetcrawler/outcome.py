@@ -24,6 +24,8 @@ from tweetcrawler.targets import OK
 NAMED_MAX = 1_000
 # A credential's refusals of one kind are logged up to this number, where X has many of them.
 REFUSALS_LOGGED = 3
+# Refusals that hold for the rest of the run.
+_LASTING = frozenset({"CredentialRefused", "EndpointRefused", "ProxyFailed"})
 
 log = logging.getLogger(__name__)
 
@@ -236,12 +238,25 @@ class Report(RunReport):
     def _refuse(self, refusal: Refusal) -> None:
         key = refusal.credential, refusal.error
         self.refusals[key] += 1
+        if refusal.error in _LASTING:
+            self._note_refused(refusal.sentence)
         # A closed window and a bad moment of X are everyday; whatever else is refused is not.
         everyday = refusal.error in ("XUnavailable", "WindowClosed")
         if not everyday:
             log.warning("%s", refusal.sentence)
         elif self.refusals[key] <= REFUSALS_LOGGED:
             log.info("%s", refusal.sentence)
+
+    def _note_refused(self, sentence: str) -> None:
+        """Notes once that a part of a credential does no work, though others may do all of it."""
+        part, _, said = sentence.partition(": ")
+        # Of a part that is refused everywhere the first endpoint says enough.
+        known = f"could not use {part.partition(' on ')[0]} "
+        if not any(note.startswith(known) for note in self.notes):
+            where = part.partition(" on ")[2]
+            self.notes[f"{known}on {where}: {said}; `tweetcrawler doctor` looks at each part"] = (
+                None
+            )
 
 
 @dataclass

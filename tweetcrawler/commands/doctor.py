@@ -52,7 +52,9 @@ def _findings(setup: Setup) -> Iterator[Finding]:
 
     seen: set[Finding] = set()
     keys, about_keys = _keys(setup)
-    for finding in itertools.chain(about_keys, doctor.examined(list(_checks(setup, keys)))):
+    patience_s = min(doctor.PATIENCE_S, setup.settings.give_up_after_s)
+    examined = doctor.examined(list(_checks(setup, keys)), patience_s=patience_s)
+    for finding in itertools.chain(about_keys, examined):
         if finding not in seen:
             seen.add(finding)
             yield finding

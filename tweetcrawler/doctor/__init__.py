@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tweetcrawler.errors import TweetcrawlerError
+from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
 
 OK, NOTE, WARNING, FAULT = "ok", "note", "warning", "fault"
 # Longest time for all checks together; a request to X has less, see `keys`.
@@ -86,7 +86,8 @@ def _answered(
         late = f"no answer within {patience_s:.0f} s: look at the server and the network"
         return [fault(check.name, late, check.exit_code)]
     if isinstance(found, TweetcrawlerError):
-        return [fault(check.name, str(found), check.exit_code)]
+        code = found.exit_code if isinstance(found, ConfigurationError) else check.exit_code
+        return [fault(check.name, str(found), code)]
     if isinstance(found, BaseException):
         raise found
     return found
