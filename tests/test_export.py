@@ -1156,8 +1156,7 @@ def test_missing_package_is_named_with_the_way_to_it(
     )
     assert done.returncode == 2
     assert (
-        done.stderr
-        == f"tweetcrawler: {form} needs the package {package}: pip install 'tweetcrawler[export]'\n"
+        done.stderr == f"tweetcrawler: {form} needs the package {package}: pip install {package}\n"
     )
     assert list(tmp_path.iterdir()) == []
 

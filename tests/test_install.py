@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,26 @@ def test_the_demo_answers_three_queries_and_kept_it_buys_nothing_twice(open_fold
         assert "Traceback" not in done.stderr
     shows_the_main_job(first.stdout)
     assert "\n0 new rows, 0 updated; 0 posts" in again.stdout
+    # The lines that it prints at its end, typed as they are.
+    cd, server, crawl, _ = re.findall(r"^  (\S.*?)(?:  +#.*)?$", again.stdout, re.MULTILINE)[-4:]
+    assert cd == f"cd {open_folder / 'demo'}"
+    at_end = again_by(shlex.split(server), shlex.split(crawl), open_folder / "demo")
+    assert "\n0 new rows, 0 updated; 0 posts" in at_end
+
+
+def again_by(server: list[str], crawl: list[str], folder: Path) -> str:
+    """The output of a crawl beside a sandbox, in a folder."""
+    environment = clean_environment()
+    with subprocess.Popen(
+        server, stdout=subprocess.PIPE, cwd=folder, text=True, env=environment
+    ) as sandbox:
+        assert sandbox.stdout is not None
+        assert sandbox.stdout.readline().startswith("sandbox listens on ")
+        done = subprocess.run(
+            crawl, capture_output=True, check=False, cwd=folder, text=True, env=environment
+        )
+        sandbox.terminate()
+    return done.stdout + done.stderr
 
 
 def test_the_wheel_works_in_a_clean_environment(open_folder: Path) -> None:

@@ -2,6 +2,7 @@
 
     TweetcrawlerError
     ├── ConfigurationError      2  something the operator wrote
+    │   └── PackageMissing         a package is not installed
     ├── DatabaseError           3
     │   ├── DatabaseUnreachable    it does not answer
     │   ├── DatabaseNotMigrated    its schema is not this program's
@@ -40,6 +41,14 @@ class ConfigurationError(TweetcrawlerError):
     """An option, a file or an input is not usable as it stands."""
 
     exit_code = 2
+
+
+class PackageMissing(ConfigurationError):
+    """A package that one task needs is not installed."""
+
+    def __init__(self, task: str, package: str, more: str = "") -> None:
+        # The package itself and no extra of ours: this project is on no index yet.
+        super().__init__(f"{task} needs the package {package}: pip install {package}{more}")
 
 
 class DatabaseError(TweetcrawlerError):

@@ -46,7 +46,7 @@ from tweetcrawler.archives.formats import (
 from tweetcrawler.archives.formats.fields import Score
 from tweetcrawler.archives.packing import BLOCK_BYTES, File, Stopped, Stream, opened
 from tweetcrawler.archives.text import assignment, loads
-from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.errors import PackageMissing
 from tweetcrawler.flatten import Flattened
 
 __all__ = ["STANDARD_INPUT", "Archive", "Stopped", "documents", "find", "identify"]
@@ -298,9 +298,7 @@ def _warc_documents(stream: Stream, start: Position) -> Iterator[Document]:
         from warcio.archiveiterator import ArchiveIterator
         from warcio.exceptions import ArchiveLoadFailed
     except ModuleNotFoundError:
-        raise ConfigurationError(
-            "WARC needs the package warcio: pip install 'tweetcrawler[warc]'"
-        ) from None
+        raise PackageMissing("WARC", "warcio") from None
     number = -1
     try:
         for record in ArchiveIterator(stream):

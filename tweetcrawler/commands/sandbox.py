@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.errors import PackageMissing
 from tweetcrawler.settings.commands import SET_UP, Command
 
 if TYPE_CHECKING:
@@ -24,10 +24,8 @@ def run(_: Setup, values: Values) -> int:
     try:
         # An extra of the package: a crawler on a server needs no aiohttp.
         from tweetcrawler.sandbox.__main__ import main as sandbox
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"the sandbox needs the package {error.name}: pip install 'tweetcrawler[sandbox]'"
-        ) from None
+    except ModuleNotFoundError:
+        raise PackageMissing("the sandbox", "aiohttp") from None
     return sandbox(list(values.rest))
 
 

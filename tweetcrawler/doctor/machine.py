@@ -44,7 +44,9 @@ def programs() -> Iterator[Finding]:
         if importlib.util.find_spec(module) is None
     ]
     if absent:
-        yield Finding("extras", NOTE, f"not there: {', '.join(absent)}; pip install what you need")
+        yield Finding(
+            "extras", NOTE, f"not installed: {', '.join(absent)}; some commands need them"
+        )
     else:
         yield Finding("extras", OK, f"all there: {', '.join(EXTRAS)}")
     zone, ahead_h = time.strftime("%Z"), time.localtime().tm_gmtoff / 3600

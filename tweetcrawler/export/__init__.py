@@ -15,7 +15,7 @@ from typing import IO, Protocol
 
 from tweetcrawler import files
 from tweetcrawler.db import Condition, Database
-from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
+from tweetcrawler.errors import ConfigurationError, PackageMissing, TweetcrawlerError
 from tweetcrawler.export import as_csv, as_jsonl, as_parquet, as_xlsx, filters
 
 _ENDINGS = {
@@ -152,10 +152,7 @@ def _check_can_write(form: str, output: Path | None) -> None:
         # Now, and not once a long statement has been run.
         import_module(_NEEDS[form])
     except ModuleNotFoundError as error:
-        package = (error.name or _NEEDS[form]).partition(".")[0]
-        raise ConfigurationError(
-            f"{form} needs the package {package}: pip install 'tweetcrawler[export]'"
-        ) from None
+        raise PackageMissing(form, (error.name or _NEEDS[form]).partition(".")[0]) from None
 
 
 def _check_fits_pages(wanted: Wanted) -> None:

@@ -110,8 +110,10 @@ def place_of(url: str, s3: S3Options | None = None) -> Place:
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
         return FilePlace(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc and not parts.query:
-        from tweetcrawler.keeping.s3 import S3Place
-
+        try:
+            from tweetcrawler.keeping.s3 import S3Place
+        except ModuleNotFoundError:
+            raise PlaceRefused("a bucket needs the package boto3: pip install boto3") from None
         return S3Place(parts.netloc, unquote(parts.path).strip("/"), s3 or S3Options())
     raise PlaceRefused(f"{url} is no place: write file:///folder or s3://bucket/prefix")
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tweetcrawler import coverage
 from tweetcrawler.books import Known, Purchase, Run, added_up, summed
-from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.errors import PackageMissing
 from tweetcrawler.ids import FIRST_DATED_ID, time_ms_of
 from tweetcrawler.look.sections import Section, as_markdown, duration, moment
 from tweetcrawler.prices import MICRO, Tariff, usd
@@ -498,10 +498,8 @@ def _figure(spec: Mapping[str, Any], caption: str) -> str:
     try:
         import vl_convert  # an extra: most commands do without it
     except ImportError:
-        raise ConfigurationError(
-            "the pictures of the page need a package more: pip install 'tweetcrawler[report]'; "
-            "--markdown does without"
-        ) from None
+        more = "; --markdown does without"
+        raise PackageMissing("a page with pictures", "vl-convert-python", more) from None
     whole = {"$schema": _SCHEMA, "width": WIDTH, "background": None, "config": _CONFIG, **spec}
     # As SVG here and now: a chart that is drawn by the reader's browser would load a script
     # from somewhere, and show another picture in some years.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.errors import PackageMissing
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,5 @@ def serve(
             run,
         )  # aiohttp is an extra, needed only when the server runs
     except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"the sandbox needs the package {error.name}; pip install 'tweetcrawler[sandbox]'"
-        ) from error
+        raise PackageMissing("the sandbox", "aiohttp") from error
     run(options, ready=ready, stop=stop)

