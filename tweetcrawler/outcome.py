@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+import time
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,6 +25,8 @@ from tweetcrawler.targets import OK
 NAMED_MAX = 1_000
 # A credential's refusals of one kind are logged up to this number, where X has many of them.
 REFUSALS_LOGGED = 3
+# Rates are those of this time.
+RATE_S = 60.0
 # Refusals that hold for the rest of the run.
 _LASTING = frozenset({"CredentialRefused", "EndpointRefused", "ProxyFailed"})
 
@@ -261,7 +264,11 @@ class Report(RunReport):
 
 @dataclass
 class Progress(RunProgress):
-    """A run under way that asks X; counts are of this run, `handles` is their number."""
+    """A run under way that asks X; counts are of this run, `handles` is their number.
+
+    `answered_at` is when each credential got its last answer, on the monotonic clock. `left`
+    is the time to go in seconds, and when that was looked up; None while nobody knows.
+    """
 
     handles: int | None = None
     targets_done: int = 0
@@ -269,6 +276,18 @@ class Progress(RunProgress):
     posts: int = 0
     new: int = 0
     by_credential: Counter[str] = field(default_factory=Counter)
+    credentials: tuple[str, ...] = ()
+    answered_at: dict[str, float] = field(default_factory=dict)
+    left: tuple[float, float] | None = None
+    # (second, posts, requests) of the seconds of the last minute that had any.
+    _recent: deque[list[int]] = field(default_factory=deque)
+
+    def rates(self, now: float) -> tuple[float, float]:
+        """Posts and requests per second over the last minute, or since the run began."""
+        # Never 0, since it divides.
+        seconds = max(1.0, min(RATE_S, now - self.started_at))
+        recent = [each for each in self._recent if now - each[0] <= RATE_S]
+        return sum(e[1] for e in recent) / seconds, sum(e[2] for e in recent) / seconds
 
     def take(self, news: object) -> None:
         """Counts one piece of news."""
@@ -284,10 +303,21 @@ class Progress(RunProgress):
             case LookedUp():
                 self.targets_done += news.count + len(news.gone)
             case Refusal():
-                self.requests += 1
+                self._count_request(0)
+
+    def _count_request(self, posts: int) -> None:
+        self.requests += 1
+        second = int(time.monotonic())
+        if not self._recent or self._recent[-1][0] != second:
+            self._recent.append([second, 0, 0])
+            while second - self._recent[0][0] > RATE_S:
+                self._recent.popleft()
+        self._recent[-1][1] += posts
+        self._recent[-1][2] += 1
 
     def _count_page(self, page: PageRead) -> None:
-        self.requests += 1
+        self._count_request(page.posts)
         self.by_credential[page.credential] += 1
+        self.answered_at[page.credential] = time.monotonic()
         self.posts += page.posts
         self.new += page.new

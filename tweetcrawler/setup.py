@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tweetcrawler.csvfiles import CsvFolder
-    from tweetcrawler.db import Database
+    from tweetcrawler.db import Database, Reader
+    from tweetcrawler.look.pace import Estimate
+    from tweetcrawler.look.plan import Plan
     from tweetcrawler.look.sections import Section
     from tweetcrawler.outcome import Report
     from tweetcrawler.prices import Tariff
@@ -300,6 +302,7 @@ class Opened:
         self.stop = stop
         self._setup = setup
         self._tidied_on: date | None = None
+        self._left: Callable[[Reader, float], Plan] | None = None
 
     @property
     def database(self) -> Database:
@@ -310,17 +313,43 @@ class Opened:
         """Tells the operator at once what the next step waits for."""
         self._setup.front.wait_for(what)
 
+    def plan_left(self, left: Callable[[Reader, float], Plan]) -> None:
+        """Plans what is left of the next runs, for their time to go; see `look.pace`."""
+        self._left = left
+
     def run(self, work: Work) -> Report:
         """Does one run of this work with the settings as they are now."""
         from tweetcrawler.dispatch import run_work
         from tweetcrawler.look import lines
 
-        with self._setup.front.display(_live_picture, lines.LogLines) as shown:
+        with (
+            self._setup.front.display(_live_picture, lines.LogLines) as shown,
+            self._estimate(is_live=not isinstance(shown, lines.LogLines)) as estimate,
+        ):
             report = run_work(
-                self.settings, self.sink, self.keys, work, display=shown, stopped=self.stop
+                self.settings,
+                self.sink,
+                self.keys,
+                work,
+                display=estimate.over(shown),
+                stopped=self.stop,
             )
         self._remove_history()
         return report
+
+    def _estimate(self, *, is_live: bool) -> Estimate:
+        from tweetcrawler import crew
+        from tweetcrawler.db import Database
+        from tweetcrawler.look.pace import Estimate
+
+        return Estimate(
+            self.sink if isinstance(self.sink, Database) else None,
+            self._left,
+            keys=self.keys,
+            tariff=self._setup.tariff(),
+            processes=self.settings.threads or crew.likely_processes(len(self.keys)),
+            is_live=is_live,
+        )
 
     def _remove_history(self) -> None:
         """Removes old pages without news, once on each UTC day."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tweetcrawler.settings import types
@@ -11,9 +13,14 @@ from tweetcrawler.settings.commands import COLLECT, Command, Words
 from tweetcrawler.settings.groups import ARCHIVE
 
 if TYPE_CHECKING:
+    from tweetcrawler.db import Reader
+    from tweetcrawler.look.plan import Plan
     from tweetcrawler.outcome import Report
     from tweetcrawler.settings import Settings
-    from tweetcrawler.setup import BadLines, Opened, Setup
+    from tweetcrawler.setup import Opened, Setup
+
+# Handles of a long list that are looked at for the time to go.
+SAMPLE = 1_000
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ def timelines(opened: Opened, words: tuple[str, ...] = (), *, archive: bool) -> 
     settings = opened.settings
     bad = BadLines(settings.handles_file)
     known = count(settings, words)
+    opened.plan_left(partial(left, settings, words, known))
     number = "the" if known is None else f"{known:,}"
     opened.wait_for(f"looking up {number} handle{'' if known == 1 else 's'}")
     report = crawl.crawl(
@@ -50,7 +58,25 @@ def timelines(opened: Opened, words: tuple[str, ...] = (), *, archive: bool) -> 
     return report
 
 
-def read(settings: Settings, words: tuple[str, ...], bad: BadLines) -> Iterator[str]:
+def left(
+    settings: Settings, words: tuple[str, ...], known: int | None, reader: Reader, since: float
+) -> Plan:
+    """The plan of what a crawl that began at `since` has left; from a sample of a long list."""
+    from tweetcrawler import prices
+    from tweetcrawler.look import plan
+
+    money = settings.money
+    tariff = prices.load(money.prices_file, money.tariff)
+    step = max(1, (known or 0) // SAMPLE)
+    handles = itertools.islice(read(settings, words, lambda *_: None), 0, None, step)
+    made = plan.of_handles(reader, handles, tariff, subject="", done_since=since)
+    made.requests = {where: span.times(step) for where, span in made.requests.items()}
+    return made
+
+
+def read(
+    settings: Settings, words: tuple[str, ...], bad: Callable[[int, str], None]
+) -> Iterator[str]:
     """The handles of the words, or of the handles file."""
     from tweetcrawler.settings import handles
 

@@ -130,7 +130,7 @@ COMMAND = Command(
     examples=(
         ("tweetcrawler doctor", "everything that tweet.ini names"),
         ("tweetcrawler doctor -c tweet.ini --json", "as JSON"),
-        ("tweetcrawler doctor && tweetcrawler", "a crawl, if it can begin"),
+        ("tweetcrawler doctor --dbname tweets --dbuser me", "a database of your own"),
     ),
     price="nothing: X does not charge for these requests.",
 )

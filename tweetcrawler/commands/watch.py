@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tweetcrawler.errors import ConfigurationError
@@ -66,7 +67,9 @@ def run(setup: Setup, values: Values) -> int:
 def _visit(opened: Opened, values: Values, due: list[str]) -> Report:
     """Crawls these handles, and notes when each is due again."""
     from tweetcrawler import crawl
+    from tweetcrawler.commands.crawl import left
 
+    opened.plan_left(partial(left, opened.settings, tuple(due), len(due)))
     report = crawl.crawl(opened.run, iter(due), handle_count=len(due))
     with opened.database.session() as session:
         session.schedule(report.run, least_s=values.watch_min_s, longest_s=values.watch_max_s)

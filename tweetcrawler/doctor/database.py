@@ -12,7 +12,7 @@ from tweetcrawler.db import Database, Health, conninfo_of
 from tweetcrawler.doctor import NOTE, OK, WARNING, Finding, fault
 from tweetcrawler.doctor.machine import room
 from tweetcrawler.errors import DatabaseNotMigrated, DatabaseUnreachable
-from tweetcrawler.local import embedded
+from tweetcrawler.local.embedded import Server, find_binaries
 
 if TYPE_CHECKING:
     from tweetcrawler.settings import Settings
@@ -38,10 +38,10 @@ def examined(
         except DatabaseUnreachable as error:
             yield fault("database", str(explained(error)), _DATABASE)
         return
-    server = embedded.Server(settings.data_folder)
+    server = Server(settings.data_folder)
     state = server.status()
     if not state.created:
-        programs = embedded.find_binaries()
+        programs = find_binaries()
         yield Finding("database", OK, f"private; the first run makes it in {state.data}")
         yield Finding("database programs", OK, str(programs))
         return

@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tweetcrawler.look.lines import duration, import_summary, size, summary
+from tweetcrawler.look import pace
+from tweetcrawler.look.lines import duration, import_summary, size
 from tweetcrawler.look.sections import Section
 from tweetcrawler.prices import Tariff, usd
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 REFRESH_S = 0.25
 NAMED_SHOWN = 30
+CREDENTIALS_SHOWN = 15
 
 
 class LivePicture:
@@ -76,24 +78,17 @@ _GOES_ON = "everything read is saved, the same command goes on from here"
 
 
 def _picture(progress: Progress, now: float) -> Group:
-    waiting: dict[str, tuple[float, str]] = {}
-    for reason, until in progress.waits.items():
-        if until > now:
-            name = reason.partition(" (")[0] if " (" in reason else "X"
-            waiting[name] = max(waiting.get(name, (0.0, "")), (until, reason))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("credential", "requests", "now"):
         table.add_column(heading, justify="right" if heading == "requests" else "left")
-    for name in sorted({*progress.by_credential, *waiting}):
-        until, reason = waiting.get(name, (0.0, ""))
-        clock = time.strftime("%H:%M:%S UTC", time.gmtime(time.time() + until - now))
-        state = (
-            Text(f"{reason.partition(') ')[2] or reason} until {clock}", "yellow")
-            if reason
-            else Text("in use", "green")
-        )
-        table.add_row(name, f"{progress.by_credential[name]:,}", state)
-    return Group(Text(summary(progress, now), "bold"), table)
+    # Those that do something first: a terminal has few lines.
+    shown = sorted(pace.states(progress, now), key=lambda state: state[2] == "idle")
+    for name, requests, state in shown[:CREDENTIALS_SHOWN]:
+        style = {"requesting": "green", "idle": "dim"}.get(state, "yellow")
+        table.add_row(name, f"{requests:,}", Text(state, style))
+    if len(shown) > CREDENTIALS_SHOWN:
+        table.add_row("", "", Text(f"and {len(shown) - CREDENTIALS_SHOWN:,} more", "dim"))
+    return Group(Text(pace.summary(progress, now), "bold"), table)
 
 
 def print_report(report: Report, console: Console, *, tariff: Tariff) -> None:

@@ -45,7 +45,10 @@ class LogLines:
             for reason, until in progress.waits.items()
             if until > now
         )
-        return summary(progress, now) + (f"; {waits}" if waits else "")
+        # Loaded with the first line: a short run writes none.
+        from tweetcrawler.look import pace
+
+        return pace.summary(progress, now) + (f"; {waits}" if waits else "")
 
 
 class ImportLines(LogLines):
@@ -53,23 +56,6 @@ class ImportLines(LogLines):
 
     def _line(self, progress: Any, now: float) -> str:
         return import_summary(progress, now)
-
-
-def summary(progress: Progress, now: float) -> str:
-    """Progress of a run on one line."""
-    # Never 0, since a rate is divided by it.
-    seconds = max(0.001, now - progress.started_at)
-    total = f" of {progress.handles:,}" if progress.handles else ""
-    eta = ""
-    if progress.handles and 0 < progress.targets_done < progress.handles:
-        left_s = seconds * (progress.handles - progress.targets_done) / progress.targets_done
-        eta = f", about {duration(left_s)} to go"
-    return (
-        f"{progress.targets_done:,}{total} targets done, {progress.posts:,} posts "
-        f"({progress.posts / seconds:,.0f}/s, {progress.new:,} new), "
-        f"{progress.requests:,} requests, "
-        f"{progress.busy} processes at work{eta}"
-    )
 
 
 def import_summary(progress: ImportProgress, now: float) -> str:

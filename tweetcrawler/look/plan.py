@@ -119,8 +119,17 @@ def subject_of(arguments: Mapping[str, Any]) -> str:
     return f"crawl {' '.join(words) if words else arguments.get('handles_file')}"
 
 
-def of_handles(reader: Reader, handles: Iterator[str], tariff: Tariff, *, subject: str) -> Plan:
-    """The plan of a crawl of these handles."""
+def of_handles(
+    reader: Reader,
+    handles: Iterator[str],
+    tariff: Tariff,
+    *,
+    subject: str,
+    done_since: float = math.inf,
+) -> Plan:
+    """The plan of a crawl of these handles; those that were crawled from `done_since` on are
+    done.
+    """
     plan = Plan(subject, reader.now())
     typical = typical_posts(reader)
     need = Need()
@@ -130,10 +139,11 @@ def of_handles(reader: Reader, handles: Iterator[str], tariff: Tariff, *, subjec
         plan.targets += len(block)
         plan.known += len(found)
         plan.posts_stored += sum(known.posts for known in found.values())
+        left = [h for h in block if not _is_done(found.get(h), done_since)]
         here = sum(
             (
                 of_timeline(found.get(h), plan.made_at, typical=typical, resting=RESTING)
-                for h in block
+                for h in left
             ),
             Need(),
         )
@@ -153,6 +163,10 @@ def of_handles(reader: Reader, handles: Iterator[str], tariff: Tariff, *, subjec
             f"--ask buys these users (at most {usd(unknown * tariff.user)}) and tells"
         )
     return plan
+
+
+def _is_done(known: Known | None, since: float) -> bool:
+    return known is not None and known.crawled_at is not None and known.crawled_at >= since
 
 
 def of_queries(
