@@ -1,7 +1,8 @@
 # Thin doors; README.md shows the lines behind them.
 PYTHON ?= python3
 VENV := .venv
-PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+# Not quiet: the first install takes a minute, in which something should be seen.
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .PHONY: demo quick test lint slow faults chaos bench lock clean
 

@@ -241,6 +241,22 @@ def test_every_command_has_an_example_in_the_how_to(tmp_path: Path) -> None:
     assert shown >= set(all_commands()) - {"demo", "help", "version"}
 
 
+def test_every_seed_is_a_command_that_exists_or_left_out_with_a_reason() -> None:
+    table = (ROOT / "docs" / "seeds.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([A-Z]+-\d\d) \| (.+?) \| (.+) \|$", table, re.MULTILINE)
+    ids = [number for number, _, _ in rows]
+    assert len(ids) == len(set(ids)) >= 10
+    assert len(ids) == len(re.findall(r"^\| [A-Z]+-", table, re.MULTILINE))
+    for number, _, here in rows:
+        words = {
+            word
+            for call in re.findall(r"`tweetcrawler ([^`]*)`", here)
+            for word in [call.split()[0]]
+        }
+        assert words or here.startswith("left out: "), number
+        assert {w for w in words if not w.startswith("-")} <= set(all_commands()), number
+
+
 def test_command_lines_are_found() -> None:
     """The test above must not pass because nothing was found."""
     lines = {line for _, line in command_lines()}
