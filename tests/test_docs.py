@@ -90,6 +90,11 @@ def test_the_lines_behind_the_two_commands_are_those_of_the_makefile() -> None:
     assert with_uv.splitlines() == lines
 
 
+def test_make_shows_pip_at_work() -> None:
+    [pip] = re.findall(r"^PIP := (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert not re.search(r" (-q+|--quiet)\b", pip)
+
+
 def test_every_make_target_that_a_page_names_exists() -> None:
     named = {
         target

@@ -54,6 +54,7 @@ def run(keep: Path | None, *, say: Say) -> int:
 
     **Errors**: what the parts raise: no binaries of PostgreSQL, no sandbox.
     """
+    say("Starting a private PostgreSQL and a sandbox …")
     with (
         _folder(keep) as folder,
         embedded.lend(start.data_folder(folder)) as url,
