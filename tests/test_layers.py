@@ -48,7 +48,7 @@ FLOORS = [
     {"settings", "machine", "look.sections", "look.forecast"},
     {"run", "pool", "permits", "web", "postgres", "csvstore", "local.embedded"},
     {"db", "csvfiles", "xapi"},
-    {"doctor", "export", "leases", "look", "request", "snowball", "work.answers"},
+    {"doctor", "export", "leases", "look", "notices", "request", "snowball", "work.answers"},
     {"crew", "work.kinds"},
     {"walk", "dispatch"},
     {"work", "archives"},
@@ -83,6 +83,8 @@ OWNERS = {
     "boto3": {"keeping.s3"},
     "pyarrow": {"export", "archives"},
     "vl_convert": {"look"},
+    "prometheus_client": {"look"},
+    "apprise": {"notices"},
     "warcio": {"archives"},
     "xlsxwriter": {"export"},
 }

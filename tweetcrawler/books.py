@@ -217,6 +217,20 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Stale:
+    """Targets that were not visited for too long: their number, and the one that waits longest."""
+
+    count: int = 0
+    name: str = ""
+    since: float = 0.0
+
+    def __add__(self, other: Stale) -> Stale:
+        found = [one for one in (self, other) if one.count]
+        first = min(found, key=lambda one: one.since, default=self)
+        return Stale(self.count + other.count, first.name, first.since)
+
+
+@dataclass(frozen=True)
 class Usage:
     """X's own count of a project's posts, as one of its apps was told at `asked_at`.
 

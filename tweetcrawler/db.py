@@ -43,6 +43,7 @@ from tweetcrawler.postgres.history import History
 from tweetcrawler.postgres.imports import Imports
 from tweetcrawler.postgres.imports import ImportState as ImportState
 from tweetcrawler.postgres.lookups import Lookups
+from tweetcrawler.postgres.notices import Notices
 from tweetcrawler.postgres.refused import Retried as Retried
 from tweetcrawler.postgres.rehearsal import Rehearsals
 from tweetcrawler.postgres.runs import Runs
@@ -58,7 +59,17 @@ if TYPE_CHECKING:
 
 
 class Session(
-    Runs, Targets, Lookups, Trends, Imports, Buckets, Budgets, Rehearsals, Comparisons, History
+    Runs,
+    Targets,
+    Lookups,
+    Trends,
+    Imports,
+    Buckets,
+    Budgets,
+    Rehearsals,
+    Comparisons,
+    History,
+    Notices,
 ):
     """One connection to the database; see `Database.session`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ from tweetcrawler.news import (
     Refusal,
 )
 from tweetcrawler.prices import MICRO, Tariff
-from tweetcrawler.targets import OK
+from tweetcrawler.targets import OK, STATES
 
 NAMED_MAX = 1_000
 # A credential's refusals of one kind are logged up to this number, where X has many of them.
@@ -31,6 +32,21 @@ RATE_S = 60.0
 _LASTING = frozenset({"CredentialRefused", "EndpointRefused", "ProxyFailed"})
 
 log = logging.getLogger(__name__)
+
+
+def needs_person(exit_code: int, outcomes: Mapping[str, int] | None) -> bool:
+    """Whether a run did not go as it should; `outcomes` are those of its targets, if it has any.
+
+    Targets that X does not give, with its reason, are told once and rest: that is no failure.
+    """
+    if exit_code in _IN_ORDER:
+        return False
+    settled = [state for state in STATES.values() if state.done or state.rests]
+    return exit_code != 1 or not outcomes or bool(outcomes.keys() - {s.name for s in settled})
+
+
+# Done, or stopped by somebody.
+_IN_ORDER = (0, 130, 143)
 
 
 @dataclass

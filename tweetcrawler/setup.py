@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import re
+import shutil
 import signal
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias
 
@@ -24,11 +28,15 @@ from tweetcrawler.signals import TERMINATED, Terminated, unwinding
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tweetcrawler.books import Stale
     from tweetcrawler.csvfiles import CsvFolder
     from tweetcrawler.db import Database, Reader
+    from tweetcrawler.look.check import Look
+    from tweetcrawler.look.metrics import Live
     from tweetcrawler.look.pace import Estimate
     from tweetcrawler.look.plan import Plan
     from tweetcrawler.look.sections import Section
+    from tweetcrawler.notices import Address
     from tweetcrawler.outcome import Report
     from tweetcrawler.prices import Tariff
     from tweetcrawler.secret import Credential
@@ -39,6 +47,8 @@ log = logging.getLogger("tweetcrawler")
 
 # A sentence, or a function that prints tables.
 Show: TypeAlias = "str | Callable[[Console], object]"
+# Handles of a file that the database is asked for together.
+_AT_ONCE = 5_000
 
 
 class Front(Protocol):
@@ -238,6 +248,48 @@ class Setup:
         shown = "; ".join(f"{key}: {where}" for key, where in known.items())
         return DatabaseUnreachable(f"{error} ({shown})") if shown else error
 
+    def look(
+        self, database: Database, *, max_age_s: float = 26 * 3600.0, min_free_gb: float = 1.0
+    ) -> Look:
+        """The state of the collection as monitors want it."""
+        from tweetcrawler.look import check, status
+
+        money, tariff = self.settings.money, self.tariff()
+        budgets = {"day": money.budget_per_day, "month": money.budget_per_month}
+        with database.reader() as reader:
+            last = reader.last_runs()
+            return check.Look(
+                status.of_all(reader, tariff, next_run={}, budgets=budgets),
+                last,
+                {run.id: reader.last_sign(run.id) for run in last if run.ended_at is None},
+                self._stale(reader, max_age_s),
+                {str(folder): shutil.disk_usage(folder).free for folder in self._folders()},
+                max_age_s,
+                int(min_free_gb * check.GIGABYTE),
+            )
+
+    def _stale(self, reader: Reader, age_s: float) -> Stale:
+        """Stale targets of the handles file; of all targets where there is no file."""
+        from tweetcrawler.books import Stale
+        from tweetcrawler.settings import handles
+
+        file = self.settings.handles_file
+        if not file.exists():
+            return reader.stale(age_s)
+        listed = handles.read_handles(file, on_bad=BadLines(file))
+        blocks = iter(lambda: list(itertools.islice(listed, _AT_ONCE)), [])
+        return sum((reader.stale(age_s, block) for block in blocks), Stale())
+
+    def _folders(self) -> Iterator[Path]:
+        """Folders of this machine that fill up: those of the files, and of the private server."""
+        yield Path.cwd()
+        named = self.settings.database
+        if named and named.embedded:
+            from tweetcrawler.local import embedded
+
+            folder = self.settings.data_folder or embedded.default_folder()
+            yield from [folder] if folder.exists() else []
+
     def credentials(self) -> tuple[Credential, ...]:
         """The keys of the auth CSV, or of the operator's answers."""
         from tweetcrawler.settings import credentials
@@ -254,7 +306,9 @@ class Setup:
     def log(self, keys: Sequence[Credential] = ()) -> None:
         """Sends log lines to the front, without any of these keys."""
         handler = self.front.log_handler()
-        handler.addFilter(_Redact([secret for key in keys for secret in _secrets_of(key)]))
+        told = self.settings.notify.reveal().split() if self.settings.notify else []
+        secrets = [secret for key in keys for secret in _secrets_of(key)]
+        handler.addFilter(_Redact([*secrets, *told]))
         root = logging.getLogger()
         # Libraries that were imported before may have added handlers of their own.
         root.handlers[:] = [handler]
@@ -279,6 +333,7 @@ class Setup:
         # The CSV folder cannot count for several machines.
         if self.settings.money.is_limited:
             self.needs_database("a budget is kept in a database, for all runs together")
+        addresses = self._addresses()
         # Keys first: a question at the terminal must not wait for a database.
         keys = self.credentials()
         self.log(keys)
@@ -287,15 +342,35 @@ class Setup:
         before()
         prepare_workers()
         with self.sink() as sink, Stop() as stop:
-            yield Opened(self, keys, sink, stop)
+            opened = Opened(self, keys, sink, stop, addresses)
+            try:
+                yield opened
+            except TweetcrawlerError as error:
+                opened.tell_of(error)
+                raise
+
+    def _addresses(self) -> tuple[Address, ...]:
+        """Where notices go, looked at before anything is begun."""
+        if self.settings.notify is None:
+            return ()
+        self.needs_database("notices are remembered in a database")
+        from tweetcrawler.notices import addresses_of
+
+        return addresses_of(self.settings.notify)
 
 
 class Opened:
     """An opened program that asks X: runs work, shows its report, keeps the command's budget."""
 
     def __init__(
-        self, setup: Setup, keys: tuple[Credential, ...], sink: Database | CsvFolder, stop: Stop
+        self,
+        setup: Setup,
+        keys: tuple[Credential, ...],
+        sink: Database | CsvFolder,
+        stop: Stop,
+        addresses: tuple[Address, ...] = (),
     ) -> None:
+        self._addresses = addresses
         self.settings = setup.settings
         self.keys = keys
         self.sink = sink
@@ -303,6 +378,19 @@ class Opened:
         self._setup = setup
         self._tidied_on: date | None = None
         self._left: Callable[[Reader, float], Plan] | None = None
+        self._live: Live | None = None
+
+    @contextlib.contextmanager
+    def measured(self, address: tuple[str, int] | None) -> Iterator[None]:
+        """Serves figures for Prometheus while the command stays; None serves nothing."""
+        if address is None:
+            yield
+            return
+        from tweetcrawler.look import metrics
+
+        self._live = metrics.Live()
+        with metrics.serving(address, lambda: self._setup.look(self.database), self._live):
+            yield
 
     @property
     def database(self) -> Database:
@@ -326,12 +414,13 @@ class Opened:
             self._setup.front.display(_live_picture, lines.LogLines) as shown,
             self._estimate(is_live=not isinstance(shown, lines.LogLines)) as estimate,
         ):
+            counted = self._live.over(shown) if self._live else shown
             report = run_work(
                 self.settings,
                 self.sink,
                 self.keys,
                 work,
-                display=estimate.over(shown),
+                display=estimate.over(counted),
                 stopped=self.stop,
             )
         self._remove_history()
@@ -390,7 +479,22 @@ class Opened:
 
         self._setup.front.report(report.for_programs(tariff), show, code=report.exit_code)
         self._spend(report, tariff)
+        if self._addresses:
+            from tweetcrawler import notices
+
+            always = self.settings.notify_on == "always"
+            here = self.settings.command, report, socket.gethostname()
+            found = list(notices.of_report(*here, always=always))
+            notices.tell(self.database, self._addresses, found)
         return report.exit_code
+
+    def tell_of(self, error: TweetcrawlerError) -> None:
+        """Tells people of an error that ends the command."""
+        if self._addresses:
+            from tweetcrawler import notices
+
+            found = notices.of_error(self.settings.command, error, socket.gethostname())
+            notices.tell(self.database, self._addresses, [found])
 
     def _spend(self, report: Report, tariff: Tariff) -> None:
         """Keeps what is left: a budget is the command's, however many runs it makes."""

@@ -6,17 +6,19 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
 from tweetcrawler.settings.commands import LOOK, Command, Words
 from tweetcrawler.settings.options import option
-from tweetcrawler.settings.types import text_of
+from tweetcrawler.settings.types import duration, number, text_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from tweetcrawler.db import Database, Reader
+    from tweetcrawler.look.check import Look
     from tweetcrawler.look.sections import Section
     from tweetcrawler.prices import Tariff
     from tweetcrawler.setup import Setup
@@ -34,13 +36,19 @@ class Values:
     handle: str | None = None
     ask: bool = False
     watch: bool = False
+    check: bool = False
+    max_age_s: float = 26 * 3600.0
+    min_free: float = 1.0
+    metrics_file: Path | None = None
 
 
 def run(setup: Setup, values: Values) -> int:
-    """Shows the state once, or again and again."""
+    """Shows the state once, or again and again; or says in a line whether it is as it should be."""
     from tweetcrawler.look import display
 
     setup.needs_database(_WHY)
+    if values.check or values.metrics_file:
+        return _checked(setup, values)
     tariff = setup.tariff()
     # Free of charge, but X allows few such requests, so it is asked only on demand.
     if values.ask:
@@ -53,6 +61,41 @@ def run(setup: Setup, values: Values) -> int:
     # A pipe gets whole lines: tables are cut to the width of terminals only.
     setup.front.answer(state, lambda console: display.print_sections(sections, console), wide=True)
     return 0
+
+
+def _checked(setup: Setup, values: Values) -> int:
+    """Prints the line for a monitor, and writes the file of figures."""
+    from tweetcrawler.look import check
+
+    look: check.Look | None = None
+    try:
+        with setup.database(_WHY) as database:
+            look = setup.look(database, max_age_s=values.max_age_s, min_free_gb=values.min_free)
+        found = check.problems(look)
+        code, line = 1 if found else 0, check.line(found, look.status)
+    except TweetcrawlerError as error:
+        found, code = [check.Problem("database", str(error))], error.exit_code
+        line = check.line(found, {})
+    if values.metrics_file:
+        _write_metrics(values.metrics_file, look)
+    if not values.check:
+        return code if look is None else 0
+    plain = [{"kind": one.kind, "text": one.text} for one in found]
+    setup.front.report({"ok": not found, "problems": plain}, line, code=code)
+    return code
+
+
+def _write_metrics(path: Path, look: Look | None) -> None:
+    from tweetcrawler import files
+    from tweetcrawler.look import metrics
+
+    try:
+        # node_exporter runs as another user, and finds the old file or the new one.
+        files.replace_whole(path, metrics.as_text(look), mode=0o644)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be written ({error.strerror}); name another place"
+        ) from None
 
 
 def _keep_showing(setup: Setup, values: Values, database: Database, console: Console) -> None:
@@ -128,13 +171,33 @@ COMMAND = Command(
         ),
         option("--ask", help="let X tell what it has counted itself (free)"),
         option("--watch", help="show it again every two seconds"),
+        option("--check", help="one line for a monitor; exit code 1 when a person should look"),
+        option(
+            "--max-age",
+            metavar="TIME",
+            type=duration,
+            field="max_age_s",
+            help="with --check: longest time since the last visit of a target, as 26h",
+        ),
+        option(
+            "--min-free",
+            metavar="GB",
+            type=number(0, 100_000),
+            help="with --check: least free space of the disk, in GB",
+        ),
+        option(
+            "--metrics-file",
+            metavar="FILE",
+            type=Path,
+            help="write figures for Prometheus, for the textfile collector of node_exporter",
+        ),
     ),
     values=Values,
     run=run,
     examples=(
         ("tweetcrawler status", "everything"),
         ("tweetcrawler status ada", "all that is known of one handle"),
-        ("tweetcrawler status --watch", "on a terminal, while a crawl runs elsewhere"),
+        ("tweetcrawler status --check --max-age 26h", "a line and an exit code for a monitor"),
     ),
     price="nothing.",
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.settings.commands import COLLECT, Command
+from tweetcrawler.settings.groups import METRICS_PORT
 from tweetcrawler.settings.options import EVERYWHERE, option
 from tweetcrawler.settings.types import duration
 
@@ -35,6 +36,7 @@ class Values:
     once: bool = False
     watch_min_s: float = 900.0
     watch_max_s: float = 7 * _DAY_S
+    metrics_address: tuple[str, int] | None = None
 
     def __post_init__(self) -> None:
         if self.watch_min_s > self.watch_max_s:
@@ -46,10 +48,13 @@ def run(setup: Setup, values: Values) -> int:
     from tweetcrawler.settings import handles
 
     file = setup.settings.handles_file
-    with setup.asking_x(
-        why="watch keeps the next visit of each handle in a database",
-        before=lambda: handles.count_lines(file),
-    ) as opened:
+    with (
+        setup.asking_x(
+            why="watch keeps the next visit of each handle in a database",
+            before=lambda: handles.count_lines(file),
+        ) as opened,
+        opened.measured(values.metrics_address),
+    ):
         while True:
             due, next_s = _due(opened)
             report = _visit(opened, values, due) if due else None
@@ -149,6 +154,7 @@ COMMAND = Command(
             )
             for end, which in (("min", "shortest"), ("max", "longest"))
         ),
+        METRICS_PORT,
     ),
     values=Values,
     run=run,

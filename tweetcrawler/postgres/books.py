@@ -45,6 +45,8 @@ from tweetcrawler.postgres.schema import (
 from tweetcrawler.postgres.statements import at, epoch, given, left_until
 
 _page = crawl_page.c
+# A watch makes a run for each visit, a timer one a day.
+RUNS_SEARCHED = 300
 
 
 class Reader(KnownTargets):
@@ -86,6 +88,18 @@ class Reader(KnownTargets):
         """The last runs, the newest first; or one of them."""
         chosen = _RUNS if run is None else _RUNS.where(crawl_run.c.id == run)
         return [Run(*row) for row in self._rows(chosen.limit(limit))]
+
+    def last_runs(self) -> list[Run]:
+        """The newest run of each command, among the last few hundred."""
+        newest: dict[str, Run] = {}
+        for run in self.runs(limit=RUNS_SEARCHED):
+            newest.setdefault(run.command, run)
+        return list(newest.values())
+
+    def last_sign(self, run: int) -> float | None:
+        """The time of the newest page of a run."""
+        [(at,)] = self._rows(_LAST_SIGN, run=run)
+        return None if at is None else float(at)
 
     def plan(self, subject: str, *, before: float) -> tuple[float, Mapping[str, Any]] | None:
         """The last plan of this kind of run that was made before a moment, and when it was
@@ -280,6 +294,9 @@ _PLAN = (
     )
     .order_by(crawl_plan.c.made_at.desc())
     .limit(1)
+)
+_LAST_SIGN = select(epoch(func.max(_page.fetched_at))).where(
+    _page.run_id == given("run", BigInteger)
 )
 _APPS = select(api_credential.c.label, api_credential.c.app_fingerprint)
 # Of the newest pages only: what a run asks for does not change much.

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ClauseElement
 
 from tweetcrawler import coverage, queries
-from tweetcrawler.books import Known
+from tweetcrawler.books import Known, Stale
 from tweetcrawler.postgres import statements
 from tweetcrawler.postgres.schema import crawl_page, crawl_target, crawl_target_count
 from tweetcrawler.postgres.statements import NUMBERS, TEXTS, dicts, epoch, given
@@ -62,6 +62,17 @@ class KnownTargets:
         rows = self._rows(_DUE, handles=list(handles))
         now = [handle for handle, wait_s in rows if wait_s <= 0]
         return now, min((wait_s for _, wait_s in rows if wait_s > 0), default=None)
+
+    def stale(self, age_s: float, handles: Sequence[str] | None = None) -> Stale:
+        """Timelines without a visit for `age_s`, all or those of the handles (folded).
+
+        A target that `watch` visits later, and one that X does not give, are not among them.
+        """
+        chosen = None if handles is None else list(handles)
+        row = self._connection.execute(
+            _STALE, {"handles": chosen, "states": list(CRAWLABLE), "age": age_s}
+        ).fetchone()
+        return Stale(*row) if row else Stale()
 
     def known_searches(self, asked: Sequence[str]) -> dict[str, Known]:
         """The targets of these normalised queries, by query."""
@@ -242,6 +253,22 @@ _FIRST_IDS = select(
     .where(crawl_page.c.target_id == _TARGET)
     .scalar_subquery(),
 )
+# A target that was never visited counts from its first moment on.
+_STALE: LiteralString = """
+SELECT count(*) OVER (), handle, extract(epoch FROM visited_at)::float8
+FROM (
+    SELECT handle, coalesce(crawled_at, state_at) AS visited_at
+    FROM crawl_target
+    WHERE kind = 'timeline' AND same_as IS NULL AND state = ANY(%(states)s)
+        AND (due_at IS NULL OR due_at <= clock_timestamp())
+        AND (%(handles)s::text[] IS NULL OR id IN (
+            SELECT coalesce(same_as, id) FROM crawl_target
+            WHERE kind = 'timeline' AND handle = ANY(%(handles)s)
+        ))
+) s
+WHERE visited_at < clock_timestamp() - %(age)s * interval '1 s'
+ORDER BY visited_at LIMIT 1
+"""
 # What the planner believes; -1 in a table that was never analysed.
 _ABOUT_ALL: LiteralString = """
 SELECT greatest(reltuples, 0)::float8 FROM pg_class WHERE oid = 'crawl_target'::regclass

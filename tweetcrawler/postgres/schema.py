@@ -363,6 +363,19 @@ crawl_past = Table(
     Column("endpoint", Text, primary_key=True),
     _needed("pages", BigInteger),
 )
+# What was told to people, by address; addresses are secrets, and `place` stands for one.
+crawl_notice = Table(
+    "crawl_notice",
+    METADATA,
+    Column("cause", Text, primary_key=True),
+    Column("place", Text, primary_key=True),
+    _needed("said"),
+    _at("noted_at", default=True),
+    Column("is_waiting", Boolean, nullable=False, server_default=text("true")),
+    _at("tried_at"),
+    _at("sent_at"),
+    _count("kept_count"),
+)
 crawl_plan = Table(
     "crawl_plan",
     METADATA,

@@ -94,6 +94,8 @@ class Settings:
     log_level: Literal["info", "debug"] = "info"
     quiet: bool = False
     json: bool = False
+    notify: Secret | None = None
+    notify_on: Literal["problem", "always"] = "problem"
     money: Money = field(default_factory=Money)
     notes: tuple[str, ...] = ()
 

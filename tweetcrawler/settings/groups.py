@@ -8,6 +8,7 @@ from tweetcrawler.secret import Secret
 from tweetcrawler.settings import DEFAULT_TABLE, EMBEDDED
 from tweetcrawler.settings.options import EVERYWHERE, NO_COMMAND_LINE, NOT_IN_FILE, Group, option
 from tweetcrawler.settings.types import (
+    address,
     api_url,
     duration,
     names,
@@ -305,8 +306,31 @@ CSV = Group(
     ),
 )
 
+NOTICES = Group(
+    "notices",
+    (
+        option(
+            # An address holds a token or a password.
+            "--notify",
+            type=Secret,
+            places=NO_COMMAND_LINE,
+            help="addresses for notices, with spaces between: URLs as Apprise writes them",
+            more="It has no option, since everyone on the machine can read a command line",
+        ),
+        option(
+            "--notify-on",
+            metavar="WHEN",
+            type=one_of("problem", "always"),
+            places=EVERYWHERE,
+            help="problem or always: tell of runs that need a person, or of each run",
+        ),
+    ),
+    "A notice goes out at the end of a run that asks X: at most one per cause and hour. "
+    "Addresses stand as notify in the file, or in TWEETCRAWLER_NOTIFY.",
+)
+
 # In the order in which the help and the reference show them.
-COMMON = (COLLECTING, MONEY, X, DATABASE, CSV, GENERAL)
+COMMON = (COLLECTING, MONEY, X, DATABASE, CSV, NOTICES, GENERAL)
 
 # --- options of a few commands, which fill fields of their values ---------------------------------
 
@@ -342,6 +366,16 @@ PLACES = option(
     field="places",
     places=EVERYWHERE,
     help="places with commas between, by name (worldwide, india, london) or number",
+)
+METRICS_PORT = option(
+    "--metrics-port",
+    metavar="[HOST:]PORT",
+    type=address,
+    field="metrics_address",
+    places=EVERYWHERE,
+    help="serve figures for Prometheus under /metrics at this port of the machine itself",
+    more="With a host before it, as in 0.0.0.0:9464, for others, too",
+    default="none",
 )
 TRENDS = (
     option(

@@ -16,7 +16,7 @@ from tweetcrawler.settings.commands import (
     named,
 )
 from tweetcrawler.settings.groups import COMMON, DEFAULT_FILE
-from tweetcrawler.settings.options import Option
+from tweetcrawler.settings.options import NO_COMMAND_LINE, Option
 from tweetcrawler.settings.types import duration
 
 WIDTH = 100
@@ -156,7 +156,7 @@ def _common_options() -> str:
         rows = [
             _entry(_names(option), _with_default(option.help, default_of(option)))
             for option in group.options
-            if option.name != "--dbpass"
+            if option.places != NO_COMMAND_LINE
         ]
         parts.append("\n".join([f"{group.title}:", *rows]))
         if group.about:
@@ -167,7 +167,7 @@ def _common_options() -> str:
 def _names_of_common_options() -> Iterator[str]:
     yield "options of all commands (`tweetcrawler help options` explains them):"
     for group in COMMON:
-        names = " ".join(o.name for o in group.options if o.name != "--dbpass")
+        names = " ".join(o.name for o in group.options if o.places != NO_COMMAND_LINE)
         yield textwrap.fill(
             names,
             WIDTH,

@@ -111,8 +111,8 @@ def read_file(path: Path, grammar: Grammar, paths: PathIn) -> tuple[Texts, tuple
             found[name] = _checked(
                 option, entry.value, paths.under(path.parent), f"{place}: {entry.key}"
             )
-    # Only a file with a password is worth the warning.
-    note = read_by_others(path) if "--dbpass" in found else None
+    # Only a file with a password or a token is worth the warning.
+    note = read_by_others(path) if found.keys() & {"--dbpass", "--notify"} else None
     return found, (note,) if note else ()
 
 

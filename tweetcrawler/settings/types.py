@@ -154,6 +154,15 @@ def handle(text: str) -> str:
     return found
 
 
+def address(text: str) -> tuple[str, int]:
+    """A host and a port; without a host this machine alone."""
+    host, _, port = text_of(text.strip()).rpartition(":")
+    try:
+        return host.strip("[]") or "127.0.0.1", whole(0, 65535)(port)
+    except BadValue:
+        raise BadValue("must be a port such as 9464, or a host and a port") from None
+
+
 def api_url(text: str) -> str:
     from urllib.parse import urlsplit
 
