@@ -261,8 +261,14 @@ def test_wrong_value_in_the_file_is_named_even_if_the_command_line_wins(tmp_path
         (["--dbname", "host=h password=x"], "--dbname has a password in it"),
         (["crawl", "handles.txt"], "A word after `tweetcrawler crawl` must be a handle"),
         (["trending", "london"], "`tweetcrawler trending` takes no further word"),
-        (["db"], "`tweetcrawler db` needs one of url, start, stop, upgrade after it."),
-        (["db", "drop"], "`tweetcrawler db` needs one of url, start, stop, upgrade after it."),
+        (
+            ["db"],
+            "`tweetcrawler db` needs one of psql, url, start, stop, upgrade, accept",
+        ),
+        (
+            ["db", "drop"],
+            "`tweetcrawler db` needs one of psql, url, start, stop, upgrade, accept",
+        ),
         (["db", "url", "now"], "`tweetcrawler db` takes no further word"),
         (["crwal"], "There is no command 'crwal'; did you mean crawl?"),
         (["qqqqqq"], "There is no command 'qqqqqq'; `tweetcrawler --help` lists all."),
@@ -655,7 +661,8 @@ COMMAND_LINE_ONLY |= {"rejects", "again"}
 COMMAND_LINE_ONLY |= {"query", "queries", "archive", "since", "until", "count"}
 COMMAND_LINE_ONLY |= {"trending", "lang", "timelines", "every"}
 COMMAND_LINE_ONLY |= {"retweeted", "by", "mincount", "limit", "depth", "stdout", "refresh", "age"}
-COMMAND_LINE_ONLY |= {"ids", "ondeleted", "reference"}
+COMMAND_LINE_ONLY |= {"ids", "user", "ondeleted", "reference"}
+COMMAND_LINE_ONLY |= {"check", "maxage", "minfree", "metricsfile", "superuser"}
 COMMAND_LINE_ONLY |= {"sandbox", "into", "yes", "replace", "repair", "keeprows", "dryrun"}
 COMMAND_LINE_ONLY |= {"ask", "json", "handle", "watch", "html", "markdown", "once"}
 

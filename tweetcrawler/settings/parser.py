@@ -233,6 +233,12 @@ class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # the base 
         )
         return vars(found), others
 
+    def _get_values(self, action: Any, arg_strings: list[str]) -> Any:
+        # argparse takes this for the end of the options, also where it is a password.
+        if arg_strings == ["--"] and action.option_strings:
+            return self._get_value(action, "--")
+        return super()._get_values(action, arg_strings)
+
     def sentence(self, error: configargparse.ArgumentError) -> str:
         """What was wrong with an option, without the value that stood there."""
         option = self._options[error.argument_name]
