@@ -57,7 +57,7 @@ class Rehearsals(Connected):
         if lacking:
             name, rights, role = lacking[0]
             raise DatabaseError(
-                f"the role {role} lacks rights on {name}: its owner gives them with "
+                f"permission denied for the table {name}: its owner gives the role its rights with "
                 f"`GRANT {rights} ON {name} TO {role}`; nothing was bought"
             )
 
