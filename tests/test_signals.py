@@ -141,7 +141,7 @@ def test_a_terminal_shows_what_each_credential_does(
     Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     terminal = Terminal(tmp_path, "-c", "tweet.ini")
     terminal.read_until("targets done")
-    terminal.read_until("in use")
+    terminal.read_until("requesting")
     terminal.type("\x03")
     terminal.end(10)
 

@@ -146,6 +146,15 @@ class Terminal:
         else:
             logging.getLogger("tweetcrawler").info("%s", what)
 
+    def waiting(self, what: str) -> contextlib.AbstractContextManager[None]:
+        """The same of a step that is mostly short."""
+        from tweetcrawler.setup import logged_if_long
+
+        if not self._is_live:
+            return logged_if_long(what)
+        self.wait_for(what)
+        return contextlib.nullcontext()
+
     def output(self) -> BinaryIO:
         """Standard output."""
         return sys.stdout.buffer

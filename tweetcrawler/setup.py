@@ -14,7 +14,9 @@ import re
 import shutil
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import FrameType
@@ -50,6 +52,8 @@ Show: TypeAlias = "str | Callable[[Console], object]"
 # Handles of a file that the database is asked for together.
 _AT_ONCE = 5_000
 
+_LONG_S = 2.0
+
 
 class Front(Protocol):
     """The side of the program that an operator sees."""
@@ -71,6 +75,9 @@ class Front(Protocol):
 
     def wait_for(self, what: str) -> None:
         """Shows at once what the next step waits for."""
+
+    def waiting(self, what: str) -> AbstractContextManager[None]:
+        """The same for a step that is mostly short: a log gets no line while it is."""
 
     def output(self) -> BinaryIO:
         """Standard output, for bytes."""
@@ -119,6 +126,9 @@ class Silent:
 
     def wait_for(self, what: str) -> None:
         log.info("%s", what)
+
+    def waiting(self, what: str) -> AbstractContextManager[None]:
+        return logged_if_long(what)
 
     def output(self) -> BinaryIO:
         raise ConfigurationError("there is no standard output; name a file")
@@ -218,9 +228,9 @@ class Setup:
         named = self.settings.database
         assert named is not None  # noqa: S101 - the caller looked
         database = Database(conninfo_of(named), named.table)
-        self.front.wait_for(f"connecting to the {database.place}")
         try:
-            look(database)
+            with self.front.waiting(f"connecting to the {database.place}"):
+                look(database)
         except DatabaseUnreachable as error:
             if not (error.wants_password and self.front.can_ask()):
                 raise self.with_origins(error) from None
@@ -594,6 +604,18 @@ def end_in_order_on_sigterm() -> Iterator[None]:
             yield
         except Terminated:
             raise SystemExit(TERMINATED) from None
+
+
+@contextlib.contextmanager
+def logged_if_long(what: str) -> Iterator[None]:
+    """Logs what a step waits for, once it has taken long."""
+    timer = threading.Timer(_LONG_S, log.info, ["%s", what])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def plain_log_handler() -> logging.Handler:
