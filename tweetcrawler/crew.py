@@ -26,6 +26,7 @@ PROCESSES_OF_ONE, PROCESSES_OF_A_CORE = 4, 14
 # Above what the mean of a request's time needs: times differ, and what the start left over is
 # made up for.
 SPARE = 1.25
+SLOWER = 1.002  # with each look: twice in three minutes
 # Fewer answers than this say nothing of the time of a request.
 ENOUGH_ANSWERS = 4
 # With each look at most this number is added, or as many as there are.
@@ -79,6 +80,7 @@ class Demand:
         self._since: dict[int, float] = {}
         self._spent_s = 0.0
         self._answers = 0.0
+        self._least_s = math.inf
         self.answers = 0
 
     def begins(self, worker: int, now: float) -> None:
@@ -106,6 +108,9 @@ class Demand:
 
     def fade(self) -> None:
         """Makes all that was measured count half, so that what comes next says more."""
+        # The shortest mean is X's own time. What our processes add to it while they crowd the
+        # cores needs no more processes; a slower X is believed slowly.
+        self._least_s = min(self.request_s or math.inf, self._least_s * SLOWER)
         if self._answers > ENOUGH_ANSWERS:
             self._answers, self._spent_s = self._answers / 2, self._spent_s / 2
 
@@ -125,8 +130,9 @@ class Demand:
     @property
     def processes(self) -> int:
         """The number of processes that the windows need; 0 while nobody knows."""
-        request_s = self.request_s
-        return 0 if request_s is None else math.ceil(self.per_s * request_s * SPARE)
+        if self.request_s is None:
+            return 0
+        return math.ceil(self.per_s * min(self.request_s, self._least_s) * SPARE)
 
 
 class Crew:

@@ -86,8 +86,8 @@ COLLECTING = Group(
             type=whole(1, 1000),
             key="Threads",
             places=EVERYWHERE,
-            help="number of processes, 1 to 1000",
-            default="as many as the credentials can feed",
+            help="most processes, 1 to 1000",
+            default="as many as the windows need, within memory, cores and connections",
         ),
         option(
             "--raw",
