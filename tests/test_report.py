@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import html.parser
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -130,6 +131,16 @@ def test_markdown_says_the_same_and_needs_no_charts(collected: Crawler) -> None:
     collected.run("report", "--markdown", "report.md")
     text = (collected.folder / "report.md").read_text()
     assert f"# Collection of {len(collected.stored_ids()):,} posts" in text
+    titles = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert titles[:3] == ["what was collected", "completeness", "posts by day"]
+    assert titles[-2:] == ["methods", "parameters of the requests"]
+    assert re.search(
+        r"collected with tweetcrawler \S+ from version 2 of the X API between 20", text
+    )
+    assert not re.search(r"\b(XUnavailable|WindowClosed|\w+Refused|CapReached)\b", text)
+    shown = collected.run("status", "writer_1", "--json").stdout
+    until = json.loads(shown)["found"][0]["complete_until"]
+    assert f"| {until[:10]} {until[11:16]} |" in text, "status and report agree"
     assert "<script>" not in text.replace("\\<script\\>", "")
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         columns = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}

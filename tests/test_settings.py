@@ -747,7 +747,7 @@ def test_example_and_help_know_the_same_options() -> None:
     options = {name.lower() for name in documented()}
     # The file spells two of them by their other name.
     assert options - keys == COMMAND_LINE_ONLY | {"handles", "folder"}
-    assert keys - options == {"dbpass", "handlesfile", "csvfolder"}
+    assert keys - options == {"dbpass", "notify", "handlesfile", "csvfolder"}
 
 
 def test_example_has_every_key_of_the_original_and_a_comment_for_each() -> None:

@@ -5,6 +5,7 @@ targets.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -22,11 +23,15 @@ from typing import Any
 import psycopg
 import pytest
 from crawls import PROGRAM, Crawler
+from rich.console import Console
 from sandbox_server import Sandbox
 
 from tweetcrawler import prices
 from tweetcrawler.books import added_up, until_day_of_month, usage_of
 from tweetcrawler.db import Database
+from tweetcrawler.look import status
+from tweetcrawler.look.display import print_sections
+from tweetcrawler.look.plan import Plan
 
 HANDLES = [f"writer_{n}" for n in range(6)]
 TIMELINE = "/2/users/:id/tweets"
@@ -120,6 +125,33 @@ def test_holes_and_losses_have_times_and_reasons(dsn: str, tmp_path: Path) -> No
         assert "no target" in crawler.run("status", "--handle", "nobody", expect=2).stderr
 
 
+def test_one_part_is_shown_alone_and_no_name_is_cut(
+    world: Sandbox, dsn: str, tmp_path: Path
+) -> None:
+    crawler = Crawler.on(world, tmp_path, dsn, ["a_rather_long_1"])
+    crawler.run()
+    windows = crawler.run("status", "windows").stdout
+    assert windows.startswith("windows now")
+    assert "coverage" not in windows
+    assert crawler.run("status", "runs").stdout.startswith("runs")
+    assert "no target" in crawler.run("status", "@windows", expect=2).stderr
+    console = Console(width=80, record=True, file=io.StringIO())
+    with Database(dsn).reader() as reader:
+        state = status.of_all(
+            reader,
+            prices.load(None, None),
+            next_run=Plan("x", 0.0).as_plain(),
+            budgets={},
+        )
+    print_sections(status.sections(state), console)
+    assert "@a_rather_long_1" in console.export_text()
+
+
+def test_an_empty_list_is_no_success(world: Sandbox, dsn: str, tmp_path: Path) -> None:
+    crawler = Crawler.on(world, tmp_path, dsn, ["# nobody yet"])
+    assert "names no handle" in crawler.run(expect=2).stderr
+
+
 def test_a_picture_that_changes_needs_a_terminal(dsn: str, tmp_path: Path) -> None:
     crawler = Crawler(tmp_path, dsn=dsn)
     assert "draws on a terminal" in crawler.run("status", "--watch", expect=2).stderr
@@ -150,6 +182,8 @@ def test_a_picture_that_changes_needs_a_terminal(dsn: str, tmp_path: Path) -> No
         process.wait()
     os.close(ours)
     assert process.returncode == 130, seen[-2000:]
+    # 1049l leaves the other screen of the terminal.
+    assert b"windows now" in seen.rpartition(b"1049l")[2], "the last picture stays"
 
 
 def test_no_secret_is_shown(world: Sandbox, dsn: str, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tweetcrawler import coverage
 from tweetcrawler.coverage import Hole, Range
 from tweetcrawler.ids import FIRST_DATED_ID, time_ms_of
 from tweetcrawler.prices import Tariff
-from tweetcrawler.targets import TIMELINE
+from tweetcrawler.targets import DONE, TIMELINE
 
 K = TypeVar("K")
 
@@ -174,6 +174,20 @@ class Known:
     def top_id(self) -> int | None:
         """The id up to which everything that X gives is stored; None when there is nothing yet."""
         return self.covered[-1][1] if self.covered else None
+
+    @property
+    def complete_until(self) -> float | None:
+        """The time until which everything that X gives is stored; None when nothing tells.
+
+        After a visit that found the end, nothing was missing up to the minute before it,
+        however old the newest post is.
+        """
+        if self.top_id is None:
+            return None
+        newest = time_ms_of(self.top_id) / 1000 if self.top_id >= FIRST_DATED_ID else None
+        if self.crawled_at is None or self.state not in DONE:
+            return newest
+        return max(newest or 0.0, self.crawled_at - coverage.SETTLING_MS / 1000)
 
     def posts_per_s(self, now: float) -> float | None:
         """Posts per second by its newest pages; None when they tell nothing."""

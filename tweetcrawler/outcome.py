@@ -45,6 +45,22 @@ def needs_person(exit_code: int, outcomes: Mapping[str, int] | None) -> bool:
     return exit_code != 1 or not outcomes or bool(outcomes.keys() - {s.name for s in settled})
 
 
+def refused(error: str) -> str:
+    """A request without a page in words; `error` is the name by which news tell of it."""
+    return _REFUSED.get(error, "another refusal of X")
+
+
+_REFUSED = {
+    "WindowClosed": "the rate limit was used up",
+    "Overloaded": "X asked to go slower",
+    "CapReached": "the posts or credits of the account were used up",
+    "CredentialRefused": "X did not accept the keys",
+    "EndpointRefused": "the keys may not use the endpoint",
+    "RequestRefused": "X did not accept the request",
+    "ProxyFailed": "the proxy did not lead to X",
+    "XUnavailable": "X gave no answer, or none that can be read",
+    "NothingArrives": "no answer of X arrived",
+}
 # Done, or stopped by somebody.
 _IN_ORDER = (0, 130, 143)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.settings import types
 from tweetcrawler.settings.commands import COLLECT, Command, Words
 from tweetcrawler.settings.groups import ARCHIVE
@@ -33,8 +34,20 @@ class Values:
 
 def run(setup: Setup, values: Values) -> int:
     """Crawls the handles of the words, or of the handles file."""
-    with setup.asking_x(before=lambda: count(setup.settings, values.handles)) as opened:
+    with setup.asking_x(before=lambda: _check(setup.settings, values.handles)) as opened:
         return opened.told(timelines(opened, values.handles, archive=values.archive))
+
+
+def _check(settings: Settings, words: tuple[str, ...]) -> None:
+    """Refuses an empty list: a timer that crawls nothing must not look like a success."""
+    from tweetcrawler.setup import BadLines
+
+    if count(settings, words) is not None:
+        bad = BadLines(settings.handles_file)
+        if next(read(settings, words, bad), None) is None:
+            raise ConfigurationError(
+                f"{settings.handles_file} names no handle; write one on each line."
+            )
 
 
 def timelines(opened: Opened, words: tuple[str, ...] = (), *, archive: bool) -> Report:

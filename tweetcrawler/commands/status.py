@@ -99,7 +99,7 @@ def _write_metrics(path: Path, look: Look | None) -> None:
 
 
 def _keep_showing(setup: Setup, values: Values, database: Database, console: Console) -> None:
-    from tweetcrawler.look import display
+    from tweetcrawler.look import display, status
 
     if not console.is_terminal:
         raise ConfigurationError(
@@ -108,7 +108,8 @@ def _keep_showing(setup: Setup, values: Values, database: Database, console: Con
     tariff = setup.tariff()
     with display.Changing(console) as changing:
         while True:
-            changing.show(_looked(setup, values, database, tariff)[1])
+            state, sections = _looked(setup, values, database, tariff)
+            changing.show(status.changing(state) if values.handle is None else sections)
             time.sleep(_EVERY_S)
 
 
@@ -128,7 +129,8 @@ def _looked(
     from tweetcrawler.look import plan, status
 
     with database.reader() as reader:
-        if values.handle is not None:
+        part = values.handle if values.handle in status.PARTS else None
+        if values.handle is not None and not part:
             return _target(values.handle, reader, tariff)
         money = setup.settings.money
         everything = status.of_all(
@@ -137,7 +139,8 @@ def _looked(
             next_run=plan.next_run(reader, tariff).as_plain(),
             budgets={"day": money.budget_per_day, "month": money.budget_per_month},
         )
-        return everything, status.sections(everything)
+        shown = status.chosen(everything, part) if part else status.sections(everything)
+        return everything, shown
 
 
 def _target(
@@ -164,7 +167,8 @@ COMMAND = Command(
     name="status",
     summary="what is stored, spent and open",
     group=LOOK,
-    words=Words("[HANDLE]", "handle", several=False),
+    about="windows, runs, spent, targets: one part alone. A handle of such a name is @windows.",
+    words=Words("[HANDLE|windows|runs|spent|targets]", "handle", several=False),
     options=(
         option(
             "--handle", metavar="NAME", type=text_of, help="everything about this handle or query"

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 REFRESH_S = 0.25
 NAMED_SHOWN = 30
 CREDENTIALS_SHOWN = 15
+# A handle with its @.
+NAME_WIDTH = 16
 
 
 class LivePicture:
@@ -157,11 +159,13 @@ def print_sections(sections: Sequence[Section], console: Console) -> None:
 
 
 class Changing:
-    """Sections on a terminal that are replaced by newer ones in their place."""
+    """Sections on a terminal that are replaced by newer ones; the last ones stay."""
 
     def __init__(self, console: Console) -> None:
         # On the terminal's other screen: at the end it is as it was before.
         self._live = Live(console=console, auto_refresh=False, screen=True)
+        self._console = console
+        self._last: Sequence[Section] = ()
 
     def __enter__(self) -> Changing:
         self._live.start()
@@ -169,9 +173,12 @@ class Changing:
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
+        # The last picture stays, to be read and copied.
+        print_sections(self._last, self._console)
 
     def show(self, sections: Sequence[Section]) -> None:
         """Draws them."""
+        self._last = sections
         self._live.update(Group(*map(_section, sections)), refresh=True)
 
 
@@ -182,7 +189,15 @@ def _section(section: Section) -> Group:
             box=None, padding=(0, 2, 0, 0), header_style="bold", show_header=any(section.headings)
         )
         for number, heading in enumerate(section.headings):
-            table.add_column(Text(heading), justify="right" if number in section.right else "left")
+            names = max(len(row[number]) for row in section.rows)
+            table.add_column(
+                Text(heading),
+                justify="right" if number in section.right else "left",
+                # A narrow terminal breaks a long cell, and never cuts a name or a number.
+                overflow="fold",
+                min_width=min(names, NAME_WIDTH) if number == 0 else None,
+                no_wrap=number in section.right,
+            )
         for row in section.rows:
             table.add_row(*map(Text, row))
         parts.append(table)

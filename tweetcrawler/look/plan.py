@@ -295,7 +295,7 @@ def next_run(reader: Reader, tariff: Tariff) -> Plan:
     targets = sum(
         count for kind, state, count in reader.states() if kind == TIMELINE and state not in RESTING
     )
-    plan = Plan("next run", reader.now(), targets=targets, known=targets)
+    plan = Plan("all stored timelines", reader.now(), targets=targets, known=targets)
     found = [known for known in reader.sampled(SAMPLE) if known.kind == TIMELINE and known.key]
     if not found:
         return priced(plan, tariff)

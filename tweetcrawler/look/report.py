@@ -16,13 +16,14 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from tweetcrawler import coverage
 from tweetcrawler.books import Known, Purchase, Run, added_up, summed
 from tweetcrawler.errors import PackageMissing
 from tweetcrawler.ids import FIRST_DATED_ID, time_ms_of
 from tweetcrawler.look.sections import Section, as_markdown, duration, moment
+from tweetcrawler.outcome import refused
 from tweetcrawler.prices import MICRO, Tariff, usd
 from tweetcrawler.targets import DONE, NEW, OK, RENAMED, SEARCH, TIMELINE
+from tweetcrawler.words import plural
 
 if TYPE_CHECKING:
     from tweetcrawler.db import Reader
@@ -32,6 +33,7 @@ TEMPLATE = Path(__file__).with_name("report.html")
 PICTURED = 120
 RUNS_SHOWN = 50
 QUERIES_SHOWN = 40
+VALUES_SHOWN = 10
 TROUBLE_SHOWN = 200
 WIDTH = 760
 _LABELS = {
@@ -124,13 +126,14 @@ def _lead(findings: Findings) -> str:
 def _sections(findings: Findings) -> list[Section]:
     return [
         _what(findings),
-        _how(findings),
         _completeness(findings),
         _days(findings),
         _outcomes(findings),
         _spent(findings),
         _limits(findings),
         _runs(findings),
+        _how(findings),
+        _parameters(findings),
     ]
 
 
@@ -158,23 +161,56 @@ def _what(findings: Findings) -> Section:
 
 
 def _how(findings: Findings) -> Section:
-    versions = sorted({run.version for run in findings.runs})
-    sentences = [
-        f"with tweetcrawler {', '.join(versions) or 'of unknown version'}, over X's API version 2",
-        "a timeline is read from its newest post down to the last one that X gives",
-        (
-            "what was read is known by id: between the times given below nothing is missing "
-            "that X gave at that time"
-        ),
-        "counts of likes and reposts are those of the day on which a post was read",
-    ]
-    rows = []
+    return Section(
+        "methods",
+        [
+            _methods(findings),
+            "a timeline is read from its newest post down to the last one that X gives",
+            (
+                "what was read is known by id: between the times given above nothing is missing "
+                "that X gave at that time"
+            ),
+            "counts of likes and reposts are those of the day on which a post was read",
+        ],
+    )
+
+
+def _methods(findings: Findings) -> str:
+    """Two sentences for the methods section of a paper, with versions and dates."""
+    versions = ", ".join(sorted({run.version for run in findings.runs})) or "of unknown version"
+    targets = sum(count for _, _, count in findings.states)
+    days = ""
+    if findings.runs:
+        first, last = findings.runs[-1], findings.runs[0]
+        days = f" between {_day(first.started_at)} and {_day(last.ended_at or last.started_at)}"
+    written = ""
+    if findings.by_day:
+        written = f", written from {findings.by_day[0][0]} to {findings.by_day[-1][0]} (UTC)"
+    return (
+        f"Posts were collected with tweetcrawler {versions} from version 2 of the X API{days}. "
+        f"The collection holds {plural(findings.posts, 'post')} of "
+        f"{plural(targets, 'timeline or search', 'timelines and searches')}{written}."
+    )
+
+
+def _day(seconds: float) -> str:
+    return moment(seconds).partition(" ")[0]
+
+
+def _parameters(findings: Findings) -> Section:
+    """What was asked of each endpoint: each parameter once, with all of its values."""
+    given: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for endpoint, text in findings.queries:
-        given: dict[str, Any] = json.loads(text)
-        rows += [
-            [endpoint, name, str(value).replace(",", ", ")] for name, value in sorted(given.items())
-        ]
-    return Section("how", sentences, ["endpoint", "parameter", "value"], rows)
+        for name, value in json.loads(text).items():
+            given[endpoint, name][str(value).replace(",", ", ")] = None
+    rows: list[list[str]] = []
+    for (endpoint, name), values in sorted(given.items()):
+        shown = "; ".join(list(values)[:VALUES_SHOWN])
+        rest = len(values) - VALUES_SHOWN
+        before = rows and any(row[0] == endpoint for row in rows)
+        more = f"; and {rest:,} more" if rest > 0 else ""
+        rows.append(["" if before else endpoint, name, shown + more])
+    return Section("parameters of the requests", [], ["endpoint", "parameter", "value"], rows)
 
 
 def _completeness(findings: Findings) -> Section:
@@ -289,7 +325,7 @@ def _limits(findings: Findings) -> Section:
         for reason, seconds in (run.report.get("waited_s") or {}).items():
             waits[reason] += seconds
         for what, count in (run.report.get("refusals") or {}).items():
-            refusals[what.rpartition(": ")[2]] += count
+            refusals[refused(what.rpartition(": ")[2])] += count
     sentences += [
         f"waited {duration(seconds)}: {reason}"
         for reason, seconds in waits.most_common()
@@ -336,7 +372,11 @@ _EXITS = {
     None: "under way or killed",
     0: "all done",
     1: "some targets not done",
+    2: "wrong configuration",
+    3: "database failed",
+    4: "no usable credential",
     5: "budget or cap reached",
+    6: "no answer arrived",
     130: "interrupted",
     143: "terminated",
 }
@@ -360,8 +400,7 @@ def _pictured(findings: Findings) -> list[Known]:
 def _spans(findings: Findings, known: Known) -> Iterator[tuple[float, float, str]]:
     """From when to when what is known of a target, oldest first; times in seconds since 1970.
 
-    A target without a bottom begins with its first post. After a visit that found its end
-    nothing was missing up to the minute before it.
+    A target without a bottom begins with its first post.
     """
     first = findings.first_ids.get(known.id)
     if first is None or first < FIRST_DATED_ID:
@@ -376,9 +415,8 @@ def _spans(findings: Findings, known: Known) -> Iterator[tuple[float, float, str
     ):
         for lower, upper in ranges:
             end = _time(upper)
-            if upper == top and label == "complete" and known.crawled_at and known.state in DONE:
-                # The last post is older than the visit that found nothing after it.
-                end = max(end, known.crawled_at - coverage.SETTLING_MS / 1000)
+            if upper == top and label == "complete":
+                end = known.complete_until or end
             start = (
                 _time(lower)
                 if lower >= FIRST_DATED_ID

@@ -161,7 +161,7 @@ def of_target(known: Known) -> Json:
         "reason": known.reason,
         "since": known.state_at,
         "covered": [_times(one) for one in known.covered],
-        "complete_until": _time(known.top_id),
+        "complete_until": known.complete_until,
         "holes": [
             {**_times((hole.since_id + 1, hole.until_id)), "why": why_open(known, hole.until_id)}
             for hole in known.holes
@@ -199,31 +199,56 @@ _RUN_HEADINGS = ["run", "command", "began (UTC)", "took", "ended", "requests", "
 
 def sections(status: Mapping[str, Any]) -> list[Section]:
     """The result of `of_all` as sections."""
-    return [
-        Section(
+    return list(parts(status).values())
+
+
+def parts(status: Mapping[str, Any]) -> dict[str, Section]:
+    """The sections by name. `PARTS` may be asked for by themselves; `CHANGING` change in a run."""
+    return {
+        "targets": Section(
             "targets",
             headings=["kind", "state", "targets"],
             rows=[[t["kind"], t["state"], f"{t['count']:,}"] for t in status["targets"]],
             right=frozenset({2}),
         ),
-        _coverage_section(status["listed"]),
-        Section(
+        "coverage": _coverage_section(status["listed"]),
+        "windows": Section(
             "windows now",
             headings=["credential", "as", "endpoint", "left", "of", "resets in", "blocked for"],
             rows=[_window_row(window) for window in status["windows"]],
             right=frozenset({3, 4}),
         ),
-        _spent_section(status),
-        Section(
+        "spent": _spent_section(status),
+        "runs": Section(
             "runs",
             headings=_RUN_HEADINGS,
             rows=[_run_row(run, status["at"]) for run in status["spent"]["by_run"]],
             right=frozenset({0, 5, 6, 7}),
         ),
-        *([_usage_section(status["usage"])] if status["usage"] else []),
-        *([_refused_section(status["refused"])] if status["refused"] else []),
-        _next_section(status["next_run"]),
-    ]
+        **({"usage": _usage_section(status["usage"])} if status["usage"] else {}),
+        **({"refused": _refused_section(status["refused"])} if status["refused"] else {}),
+        "next": _next_section(
+            status["next_run"], "the next run", "of one more crawl of all stored timelines"
+        ),
+    }
+
+
+def chosen(status: Mapping[str, Any], part: str) -> list[Section]:
+    """The sections of one of `PARTS`."""
+    found = parts(status)
+    beside = {"targets": ("targets", "coverage"), "spent": ("spent", "usage")}
+    return [found[name] for name in beside.get(part, (part,)) if name in found]
+
+
+def changing(status: Mapping[str, Any]) -> list[Section]:
+    """The sections for a picture that is drawn again: those that change stand first."""
+    found = parts(status)
+    names = dict.fromkeys((*CHANGING, *found))
+    return [found[name] for name in names if name in found]
+
+
+PARTS = ("windows", "runs", "spent", "targets")
+CHANGING = ("runs", "windows", "spent")
 
 
 def _refused_section(refused: Sequence[Mapping[str, Any]]) -> Section:
@@ -283,7 +308,7 @@ def detail_sections(detail: Mapping[str, Any]) -> list[Section]:
             pages,
             frozenset({0, 4, 5}),
         ),
-        _next_section(detail["next_run"]),
+        _next_section(detail["next_run"], "the next run"),
     ]
 
 
@@ -511,9 +536,11 @@ def _run_row(run: Mapping[str, Any], now: float) -> list[str]:
 _ENDS = {
     0: "all done",
     1: "some targets not done",
+    2: "configuration",
     3: "database failed",
     4: "no usable credential",
     5: "budget or cap",
+    6: "no answer arrived",
     130: "interrupted",
     143: "terminated",
 }
@@ -557,7 +584,7 @@ def _usage_section(usages: Sequence[Mapping[str, Any]]) -> Section:
     )
 
 
-def _next_section(plan: Mapping[str, Any]) -> Section:
+def _next_section(plan: Mapping[str, Any], of: str, *about: str) -> Section:
     rows = []
     for name, key in (("requests", "requests_total"), ("posts", "posts"), ("users", "users")):
         span = plan[key]
@@ -581,8 +608,8 @@ def _next_section(plan: Mapping[str, Any]) -> Section:
         ]
     )
     return Section(
-        "the next run would take",
-        plan["notes"],
+        f"{of} would take",
+        [*about, *plan["notes"]],
         ["", "likely", "at least", "at most"],
         rows,
         frozenset({1, 2, 3}),
