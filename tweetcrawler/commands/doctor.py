@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.settings.commands import LOOK, Command
-from tweetcrawler.settings.options import option
 
 if TYPE_CHECKING:
     from tweetcrawler.doctor import Check, Finding
@@ -21,28 +20,22 @@ _CONFIGURATION, _DATABASE, _NO_CREDENTIAL = 2, 3, 4
 
 @dataclass(frozen=True)
 class Values:
-    """The form of the answer."""
-
-    json: bool = False
+    """Nothing: the settings say what there is to look at."""
 
 
 def run(setup: Setup, values: Values) -> int:
     """Shows each finding when it is there; the exit code is that of the first fault."""
     from tweetcrawler import doctor
 
+    del values  # none
     setup.front.wait_for("looking at this machine, the database and X")
     found: list[Finding] = []
     for finding in _findings(setup):
         found.append(finding)
-        if not values.json:
+        if not setup.settings.json:
             setup.front.say(f"{finding.state:<8} {finding.check}: {finding.sentence}")
     code = doctor.exit_code(found)
-    if values.json:
-        import json
-
-        setup.front.say(json.dumps(_plain(found, code)))
-    else:
-        setup.front.say(_verdict(found, code))
+    setup.front.report(_plain(found), _verdict(found, code), code=code)
     return code
 
 
@@ -99,11 +92,11 @@ def _checks(setup: Setup, credentials: Sequence[Credential]) -> Iterator[Check]:
         yield Check(credential.name, keys.examined(credential, settings, as_app=as_app), 0)
 
 
-def _plain(found: Sequence[Finding], code: int) -> dict[str, Any]:
+def _plain(found: Sequence[Finding]) -> dict[str, Any]:
     checks = [
         {"check": each.check, "state": each.state, "sentence": each.sentence} for each in found
     ]
-    return {"exit_code": code, "checks": checks}
+    return {"checks": checks}
 
 
 def _verdict(found: Sequence[Finding], code: int) -> str:
@@ -124,7 +117,7 @@ COMMAND = Command(
     "database, and at each credential, as app and as user: plan, archive, rate limits, proxy, "
     "clock. Exit codes: 0 a run can begin (warnings do not count), 2 settings or files, 3 the "
     "database, 4 no usable credential.",
-    options=(option("--json", help="print JSON, for programs"),),
+    options=(),
     values=Values,
     run=run,
     examples=(

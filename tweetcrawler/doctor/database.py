@@ -58,7 +58,9 @@ def _of(database: Database, *, is_private: bool) -> Iterator[Finding]:
     what = "the private PostgreSQL" if is_private else f"the {database.place}"
     yield Finding("database", OK, f"{what}, {health.size_bytes / 1e6:,.0f} MB")
     yield from _server(health)
-    yield from _schema(database, health, is_private)
+    # Where posts cannot be kept at all, no schema is looked for.
+    if health.encoding == "UTF8":
+        yield from _schema(database, health, is_private)
     if abs(ahead_s) > _CLOCK_S:
         away = f"{abs(ahead_s):,.0f} s {'ahead of' if ahead_s > 0 else 'behind'} this machine"
         yield Finding("database clock", WARNING, f"{away}: set both by NTP")

@@ -25,6 +25,8 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "export": {"pyarrow": "pyarrow", "xlsxwriter": "xlsxwriter"},
     "report": {"vl_convert": "vl-convert-python"},
     "s3": {"boto3": "boto3"},
+    "metrics": {"prometheus_client": "prometheus-client"},
+    "notify": {"apprise": "apprise"},
     "sandbox": {"aiohttp": "aiohttp"},
     "warc": {"warcio": "warcio"},
 }
