@@ -707,7 +707,7 @@ def test_view_of_any_type_is_exported_in_every_format(dsn: str, tmp_path: Path) 
 
 def test_view_that_is_not_there_is_named_with_those_that_are(kinds: str, tmp_path: Path) -> None:
     sentence = refusal(kinds, tmp_path, "--view", "nonsense")
-    assert "has no table or view nonsense; it has crawl_schema, api_bucket" in sentence
+    assert "has no table or view nonsense; it has api_bucket, api_credential" in sentence
     assert "tweets" in sentence
 
 

@@ -39,7 +39,7 @@ def test_segments_go_to_the_bucket_and_then_locally(dsn: str, tmp_path: Path) ->
         assert data_files(tmp_path / "segments") == []
         assert len(server.objects("x/")) == 6
         assert run(tmp_path, "list").count("1 posts") == 3
-        assert "3 of 3 segments are whole" in run(tmp_path, "verify")
+        assert "3 of 3 segments whole" in run(tmp_path, "verify")
         assert "can be used: it stores, gives" in run(tmp_path, "check")
         (tmp_path / "tweet.ini").write_text(ini.replace(BUCKET, "no-bucket"))
         assert "there is no such bucket" in run(tmp_path, "list", expect=2)
@@ -54,10 +54,10 @@ def test_damage_at_the_place_is_named(dsn: str, tmp_path: Path) -> None:
     assert len(data_files(tmp_path / "segments")) == 2
     first.write_bytes(b"rot")
     said = run(tmp_path, "verify", *where, expect=1)
-    assert "1 of 2 segments are whole" in said
+    assert "1 of 2 segments whole" in said
     assert f"{first.name} is not what its manifest tells" in said
     name = second.name.removesuffix(".jsonl.zst")
-    assert "1 of 1 segments are whole" in run(tmp_path, "verify", name, *where)
+    assert "1 of 1 segment whole" in run(tmp_path, "verify", name, *where)
     assert "has no segment nobody" in run(tmp_path, "verify", "nobody", *where, expect=2)
 
 

@@ -43,10 +43,9 @@ def _forget(connection: Connection, *, target: Known, rows: bool, dry: bool) -> 
     count = sum(row[-1] for row in bought) if rows else 0
     if not dry:
         connection.execute(_FORGET_TARGET, {"id": target.id, "new": NEW, "now": time.time()})
-        connection.execute(
-            "UPDATE crawl_page SET target_id = NULL WHERE target_id = ?", [target.id]
-        )
+        connection.execute(_FORGET_PAGES, [target.id])
         if rows:
+            connection.execute(_FORGET_FILE, [target.id])
             connection.execute("DELETE FROM csv_pending WHERE target_id = ?", [target.id])
     return Forgotten(target.shown, rows=count, bought=[row[:4] for row in bought])
 
@@ -65,6 +64,10 @@ SELECT endpoint, count(*), sum(post_count), sum(user_count), sum(new_count) FROM
 WHERE target_id = ? GROUP BY 1 ORDER BY 1
 """
 _FORGET_PAGES = "UPDATE crawl_page SET target_id = NULL WHERE target_id = ?"
+_FORGET_FILE = """
+UPDATE crawl_target SET file_size = NULL, file_time_ns = NULL, file_rows = NULL, file_ids = NULL
+WHERE id = ?
+"""
 _FORGET_TARGET = """
 UPDATE crawl_target SET covered = '{}', unreachable = '{}', unreachable_reason = '',
     state = :new, state_reason = '', state_at = :now, account_posts = NULL, post_count = 0,
