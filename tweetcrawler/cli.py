@@ -55,16 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    if rooms.may_ask_x(argv):
-        # First of all: while the workers' modules load on another core, this process reads the
-        # call and loads its own, which takes about as long.
-        setup.prepare_workers()
-    chosen = settings.parse(argv, environ=os.environ, folder=Path.cwd())
-
-    command = all_commands()[chosen.command]
-    kind = ForPrograms if chosen.json else Quiet if chosen.quiet else Terminal
-    with kind(chosen.command).answering() as front, unwinding():
-        return command.run(setup.Setup(chosen, front, argv), chosen.values)
+    # From here on a signal unwinds: the temporary folder of the workers' server must go.
+    with unwinding():
+        if rooms.may_ask_x(argv):
+            # First of all: while the workers' modules load on another core, this process reads
+            # the call and loads its own, which takes about as long.
+            setup.prepare_workers()
+        chosen = settings.parse(argv, environ=os.environ, folder=Path.cwd())
+        command = all_commands()[chosen.command]
+        kind = ForPrograms if chosen.json else Quiet if chosen.quiet else Terminal
+        with kind(chosen.command).answering() as front:
+            return command.run(setup.Setup(chosen, front, argv), chosen.values)
 
 
 def _forget_stdout() -> None:

@@ -84,6 +84,7 @@ class Session(
 
         **Errors**: `ConfigurationError`, `DatabaseError`; nothing was bought.
         """
+        self.refuse_read_only()
         self.rehearse(scored=scored)
         self.retry_refused(score=lambda: scorer() if scored else None)
         self.check_that_pages_go_in()

@@ -591,9 +591,7 @@ class Stop:
             raise KeyboardInterrupt
         if self._code is None:
             self._code = 128 + number
-            log.warning(
-                "stopping: pages under way are finished and saved; Ctrl-C again ends at once"
-            )
+            log.warning("stopping: open pages are saved; Ctrl-C again ends at once")
 
 
 @contextlib.contextmanager

@@ -98,8 +98,8 @@ def _next_level(setup: Setup, database: Database, values: Values) -> bool:
 
 
 def _no_next_level(setup: Setup) -> int:
-    setup.front.report(
-        {"handle_count": 0}, "all handles that the stored posts refer to are known already"
+    setup.front.remark(
+        {"handle_count": 0}, ["all handles that the stored posts refer to are known already"]
     )
     return 0
 

@@ -40,6 +40,10 @@ class Runs(Connected):
 
         return self.do(work)
 
+    def refuse_read_only(self) -> None:
+        """Ends a run at once when the server takes no writes. **Errors**: `DatabaseError`."""
+        self.do(self._refuse_read_only)
+
     def _refuse_read_only(self, connection: psycopg.Connection[Any]) -> None:
         row = connection.execute("SELECT current_setting('transaction_read_only')").fetchone()
         if row and row[0] == "on":
