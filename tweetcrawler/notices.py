@@ -16,7 +16,7 @@ from typing import Any
 
 from tweetcrawler.db import Database
 from tweetcrawler.documents import iso
-from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
+from tweetcrawler.errors import ConfigurationError, PackageMissing, TweetcrawlerError
 from tweetcrawler.outcome import Report, needs_person
 from tweetcrawler.secret import Secret
 from tweetcrawler.words import plural
@@ -144,9 +144,7 @@ def _library() -> Any:
     try:
         import apprise
     except ImportError:
-        raise ConfigurationError(
-            "notices need a package more: pip install 'tweetcrawler[notify]'"
-        ) from None
+        raise PackageMissing("notify", "apprise") from None
     # It logs addresses and answers, and an address holds a token.
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     return apprise

@@ -206,7 +206,9 @@ def columns(dsn: str) -> dict[str, list[str]]:
             "WHERE c.relkind = 'r' AND pg_table_is_visible(c.oid) "
             "AND c.relnamespace = 'public'::regnamespace GROUP BY 1 ORDER BY 1"
         ).fetchall()
-    return {name: list(names) for name, names in rows if "version" not in name}
+    return {
+        name: list(names) for name, names in rows if name not in {"alembic_version", "crawl_schema"}
+    }
 
 
 def copied(source: str, target: str) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tweetcrawler import __version__
-from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
+from tweetcrawler.errors import ConfigurationError, PackageMissing, TweetcrawlerError
 from tweetcrawler.look import check
 from tweetcrawler.look.check import Look
 from tweetcrawler.outcome import Display, Progress
@@ -164,9 +164,7 @@ def _client() -> Any:
     try:
         import prometheus_client
     except ImportError:
-        raise ConfigurationError(
-            "metrics need a package more: pip install 'tweetcrawler[metrics]'"
-        ) from None
+        raise PackageMissing("--metrics-port", "prometheus-client") from None
     return prometheus_client
 
 
