@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from busy import allowed_s
 from crawls import PROGRAM, Crawler, ended, kill_tree
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
@@ -60,9 +61,10 @@ def test_a_line_says_at_once_what_a_run_waits_for(
 
 
 def assert_cheap(pid: int) -> None:
-    # Of the program alone: on a busy machine the time of day says nothing.
+    # Of the program alone: on a busy machine the time of day says nothing, and even its own
+    # time grows when others use the caches.
     used = psutil.Process(pid).cpu_times()
-    assert used.user + used.system < CPU_S
+    assert used.user + used.system < allowed_s(CPU_S)
 
 
 def test_the_picture_tells_windows_credentials_and_the_time_to_go(
