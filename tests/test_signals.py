@@ -173,24 +173,31 @@ def temporary() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-_SIGINT_BIT = 1 << (signal.SIGINT - 1)
-
-
-def _catches_ctrl_c(pid: int) -> bool:
+def _catches(pid: int, number: int) -> bool:
     found = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    return found is not None and bool(int(found[1], 16) & _SIGINT_BIT)
+    return found is not None and bool(int(found[1], 16) & 1 << (number - 1))
 
 
 def begun(crawler: Crawler, folder: Path) -> subprocess.Popen[str]:
-    """A crawl at its first line: Python catches Ctrl-C as it starts, the program lets it go."""
+    """A crawl at its first line or a little later.
+
+    Python catches Ctrl-C as it starts, the program's first line lets it go, and from its
+    second moment on it catches SIGTERM, too.
+    """
     process = crawler.start(env=os.environ | {"TMPDIR": str(folder)})
-    wait_until(lambda: _catches_ctrl_c(process.pid), what="Python")
-    wait_until(lambda: not _catches_ctrl_c(process.pid), what="the first line")
+    wait_until(lambda: _catches(process.pid, signal.SIGINT), what="Python")
+    wait_until(
+        lambda: not _catches(process.pid, signal.SIGINT) or _catches(process.pid, signal.SIGTERM),
+        what="the first line",
+    )
     return process
 
 
-def ends_in_silence(crawler: Crawler, folder: Path, moments: Iterable[float]) -> None:
+def ends_in_silence(
+    sandbox: Sandbox, crawler: Crawler, folder: Path, moments: Iterable[float]
+) -> None:
     """To all processes of the run, as a terminal and a service manager send it."""
+    sandbox.fault("delay", delay_s=0.5)  # there is work left at each moment
     for at in moments:
         for number in (signal.SIGINT, signal.SIGTERM):
             process = begun(crawler, folder)
@@ -199,14 +206,14 @@ def ends_in_silence(crawler: Crawler, folder: Path, moments: Iterable[float]) ->
             done = ended(process, expect=(-number, 128 + number))
             lines = [line for line in done.stderr.splitlines() if line and line[0] not in "2t"]
             assert lines == [], f"after {at} s: {done.stderr}"
-            assert list(folder.iterdir()) == [], f"after {at} s"
+            assert list(folder.rglob("*")) == [], f"signal {number} after {at} s: {done.stderr}"
 
 
 def test_a_signal_at_any_moment_leaves_no_traceback_and_no_file(
     sandbox: Sandbox, dsn: str, tmp_path: Path, temporary: Path
 ) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
-    ends_in_silence(crawler, temporary, [0.0, 0.25, 0.5])
+    ends_in_silence(sandbox, crawler, temporary, [0.0, 0.25, 0.5])
 
 
 @pytest.mark.slow
@@ -214,17 +221,19 @@ def test_a_signal_at_a_hundred_moments_leaves_no_traceback_and_no_file(
     sandbox: Sandbox, dsn: str, tmp_path: Path, temporary: Path
 ) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
-    ends_in_silence(crawler, temporary, [n / 20 for n in range(50)])
+    ends_in_silence(sandbox, crawler, temporary, [n / 20 for n in range(50)])
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(
     sandbox: Sandbox, dsn: str, tmp_path: Path, temporary: Path
 ) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES[:3])
+    sandbox.fault("delay", delay_s=0.5)
     process = begun(crawler, temporary)
     wait_until(lambda: sandbox.books()["posts_sold"] > 0, what="a crawl under way")
     kill_tree(process.pid)
     process.communicate()
+    sandbox.control("DELETE", "/sandbox/faults")
     assert list(temporary.iterdir()) != []
     ended(crawler.start(env=os.environ | {"TMPDIR": str(temporary)}))
     assert list(temporary.iterdir()) == []

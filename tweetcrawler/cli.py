@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from tweetcrawler import documents, journal, rooms, settings, setup
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
 from tweetcrawler.settings.commands import all_commands
-from tweetcrawler.signals import INTERRUPTED, TERMINATED, Terminated, unwinding
+from tweetcrawler.signals import INTERRUPTED, TERMINATED, Terminated, end_at_once, unwinding
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     # From here on a signal unwinds: the temporary folder of the workers' server must go.
-    with unwinding():
+    with unwinding(then=end_at_once):
         if rooms.may_ask_x(argv):
             # First of all: while the workers' modules load on another core, this process reads
             # the call and loads its own, which takes about as long.

@@ -157,8 +157,8 @@ class Pool:
             1, mp_context=self._context, initializer=_begin, initargs=begins_with
         )
         # An executor starts its process with its first task, and this one shall not wait for it.
-        # It ignores Ctrl-C only once it has begun.
-        with _held_back_ctrl_c():
+        # It has its own answers to signals only once it has begun.
+        with _held_back_signals():
             executor.submit(os.getpid)
         # Until Python 3.14 an executor has no public way to kill what it started.
         [process] = executor._processes.values()
@@ -248,20 +248,22 @@ def prepare(modules: Sequence[str]) -> None:
     _no_core_file()
     # Workers forked from a process that has loaded the modules are ready in half the time.
     forkserver.set_forkserver_preload(list(modules))
-    # It ignores Ctrl-C only once it has loaded them.
-    with _held_back_ctrl_c():
+    # It ignores Ctrl-C only once it has loaded them, and SIGTERM would always end it.
+    with _held_back_signals():
         forkserver.ensure_running()
 
 
 @contextlib.contextmanager
-def _held_back_ctrl_c() -> Iterator[None]:
-    """Ctrl-C waits until the block ends, and never comes to a process that is begun in it."""
+def _held_back_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block ends, and for good in a process that is begun
+    in it: terminals and service managers send them to all processes of a program.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    # It is begun with the first other process, and lets Ctrl-C through again when it is.
+    # It is begun with the first other process, and lets signals through again when it is.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
@@ -318,6 +320,8 @@ class _Serving:
         # Ctrl-C goes to the whole terminal; only the parent decides what it means.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._on_signal)
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         threading.Thread(target=self._end_with_parent, daemon=True).start()
         with _failure_ends_it():
             made: Handler = pkgutil.resolve_name(start)(number, self.stopping, self.tell, argument)

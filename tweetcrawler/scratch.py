@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -35,14 +36,15 @@ def use() -> None:
 def new_folder() -> Path:
     """A new folder that only this user enters. It goes at the end of the process."""
     base = Path(tempfile.gettempdir())
-    if len(os.fsencode(base)) > _LONGEST and Path("/tmp").is_dir():  # noqa: S108 - see mkdtemp
+    if len(os.fsencode(base)) > _LONGEST and Path("/tmp").is_dir():  # noqa: S108 - a folder of our own in it
         base = Path("/tmp")  # noqa: S108
     _tidy(base)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+    folder = base / f"{_PREFIX}{secrets.token_hex(8)}"
+    _made.append(folder)  # before its making: a signal may come between the two
+    folder.mkdir(0o700)
     if sys.platform != "win32":
         # Open until the process ends, and closed in programs that it starts.
         fcntl.flock(os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX)
-    _made.append(folder)
     return folder
 
 
@@ -52,7 +54,8 @@ _made: list[Path] = []
 # At import, which is before that of multiprocessing: what is registered first is called last,
 # and multiprocessing removes a folder of its own in ours.
 @atexit.register
-def _remove() -> None:
+def remove() -> None:
+    """Removes the temporary folders of this process."""
     for folder in _made:
         shutil.rmtree(folder, ignore_errors=True)
 

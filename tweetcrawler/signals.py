@@ -6,11 +6,16 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import TypeAlias
+
+from tweetcrawler import scratch
 
 TERMINATED = 128 + signal.SIGTERM
 INTERRUPTED = 128 + signal.SIGINT
+
+Handler: TypeAlias = Callable[[int, FrameType | None], None]
 
 
 class Terminated(KeyboardInterrupt):
@@ -18,8 +23,11 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def unwinding() -> Iterator[None]:
-    """Both signals unwind the block: Ctrl-C as KeyboardInterrupt, SIGTERM as `Terminated`."""
+def unwinding(*, then: Handler | None = None) -> Iterator[None]:
+    """Both signals unwind the block: Ctrl-C as KeyboardInterrupt, SIGTERM as `Terminated`.
+
+    After it they have `then` as their handler, or those of before.
+    """
     before = {
         # asyncio replaces Python's own handler, and no other.
         signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
@@ -30,8 +38,14 @@ def unwinding() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, then or handler)
         sys.unraisablehook = hook
+
+
+def end_at_once(number: int, _frame: FrameType | None) -> None:
+    """A handler for a program that has nothing left to do: ends it, and leaves no folder."""
+    scratch.remove()
+    os._exit(128 + number)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -44,5 +58,5 @@ def _unraisable(refused: sys.UnraisableHookArgs) -> None:
     """
     if isinstance(refused.exc_value, KeyboardInterrupt):
         is_term = isinstance(refused.exc_value, Terminated)
-        os._exit(TERMINATED if is_term else INTERRUPTED)
+        end_at_once(signal.SIGTERM if is_term else signal.SIGINT, None)
     sys.__unraisablehook__(refused)

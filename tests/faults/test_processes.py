@@ -87,8 +87,8 @@ POINTS: dict[str, tuple[bytes, Literal["before", "answer"]]] = {
 
 def test_P1_a_worker_killed_at_each_named_point(dsn: str, tmp_path: Path, measure: Any) -> None:
     # So many that no handle is at hand at three of the points: it would be taken for the
-    # reason; and so slow that there is work left at the last one.
-    handles = [f"writer_{n}" for n in range(40)]
+    # reason; and X so slow that there is work left at the last one.
+    handles = [f"writer_{n}" for n in range(60)]
     recoveries = []
     with (
         # Limits of which permits come in small blocks, so that the ledger is changed often.
@@ -97,13 +97,12 @@ def test_P1_a_worker_killed_at_each_named_point(dsn: str, tmp_path: Path, measur
             "2",
             "--posts",
             "200-500",
-            "--latency-ms",
-            "50",
             "--limit",
             "/2/users/:id/tweets=900/900",
         ) as sandbox,
         before_database(dsn) as proxy,
     ):
+        sandbox.fault("delay", delay_s=0.3)
         crawler = Crawler.on(sandbox, tmp_path, dsn, handles)
         behind = Crawler.on(sandbox, tmp_path / "behind", through(dsn, proxy), handles)
         traps = [Trap(pattern, moment, "hold") for pattern, moment in POINTS.values()]
@@ -126,7 +125,9 @@ def test_P1_a_worker_killed_at_each_named_point(dsn: str, tmp_path: Path, measur
                 what="a new worker and more pages",
             )
             recoveries.append(time.monotonic() - killed_at)
+            assert process.poll() is None, "there is work left"
         assert process is not None
+        sandbox.control("DELETE", "/sandbox/faults")
         ended(process)
         print({name: f"{s:.2f} s" for name, s in zip(POINTS, recoveries, strict=True)})
         measure("posts missing", missing(crawler, sandbox, handles), at_most=0)
