@@ -7,6 +7,7 @@ are fitted in by psycopg.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, LiteralString
 
 import psycopg
@@ -19,7 +20,6 @@ from tweetcrawler.postgres.leases import Leases
 from tweetcrawler.postgres.pages import (
     Pages,
     counts_before_statement,
-    partial_of,
     save_parameters,
     table_named,
 )
@@ -77,7 +77,7 @@ class Lookups(Leases, Pages):
         With `metrics`, their counts at `seen_at` (seconds since 1970) are kept beside those
         known before.
         """
-        given = save_parameters(run, "", batch, keep_body) | partial_of(batch)
+        given = save_parameters(run, "", batch, keep_body)
         seen = {"ids": [m.id for m in metrics], "kind": TIMELINE}
         counts = [(m.id, seen_at, *[getattr(m, name) for name in _COUNTS]) for m in metrics]
         before = counts_before_statement(self.table)
@@ -86,7 +86,7 @@ class Lookups(Leases, Pages):
             with connection.transaction():
                 if metrics:
                     connection.execute(before, seen)
-                row = self._save.run(connection, given).fetchone()
+                saved = self._merge(connection, given, batch)
                 cursor = connection.cursor()
                 cursor.executemany(_COUNTED, counts)
                 cursor.executemany(_GONE, [(g.id, g.state, g.reason) for g in gone])
@@ -95,8 +95,7 @@ class Lookups(Leases, Pages):
                     [[row["id"] for row in batch.rows]],
                 )
                 spend(connection, batch.bought)
-            assert row is not None  # noqa: S101 - a SELECT of aggregates gives a row
-            return Saved(row[0], row[1], leased=True)
+            return replace(saved, leased=True)
 
         return self.do(work)
 
