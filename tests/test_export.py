@@ -479,6 +479,31 @@ def test_pandas_reads_every_id_exactly(dsn: str, tmp_path: Path) -> None:
     assert str(frame["created_at"].dtype) == "datetime64[us, UTC]"
 
 
+def test_each_reader_keeps_the_ids_of_csv_by_its_line_in_the_docs(dsn: str, tmp_path: Path) -> None:
+    import duckdb
+    import pandas
+    import polars
+
+    store(dsn, row(1), row(LARGEST, retweeted_status_id=LARGEST - 2, text="a\nb, c"))
+    run(dsn, tmp_path, "--output", "posts.csv")
+    page = (Path(__file__).parent.parent / "docs" / "how-to.md").read_text()
+    path = str(tmp_path / "posts.csv")
+    lines = {
+        name: re.sub(r"(['\"])posts\.csv", rf"\1{path}", line)
+        for name, line in re.findall(r"\*\*(\w+)\*\*: .*?From CSV:\s+`([^`]+)`", page, re.DOTALL)
+    }
+    frames = [
+        eval(lines[name], {name: module})
+        for name, module in (("pandas", pandas), ("polars", polars))
+    ]
+    for frame in frames:
+        assert frame["id"].to_list() == [1, LARGEST]
+        assert frame["retweeted_status_id"].to_list()[1] == LARGEST - 2
+    found = duckdb.sql(f"SELECT id, retweeted_status_id FROM ({lines['DuckDB']})")
+    assert found is not None
+    assert found.fetchall() == [(1, None), (LARGEST, LARGEST - 2)]
+
+
 def test_lines_on_stdout_end_as_programs_of_a_pipe_take_them(dsn: str, tmp_path: Path) -> None:
     store(dsn, row(1), row(2))
     piped = run(dsn, tmp_path, "--columns", "id,text").stdout
