@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks import stage
 from benchmarks.stage import POSTS_OF_A_USER, Cost, Sandbox
+from tweetcrawler.export.twarc import NEWER_FIELDS
 
 HOME = Path(tempfile.gettempdir()) / "tweetcrawler-bench-twarc"
 _WRAPPER = """\
@@ -49,30 +50,6 @@ def install() -> Path:
     return HOME / "bin/python"
 
 
-_UNKNOWN_TO_TWARC = (
-    "article.plain_text",
-    "article.preview_text",
-    "article.title",
-    "author.is_identity_verified",
-    "author.most_recent_tweet_id",
-    "author.parody",
-    "author.profile_banner_url",
-    "author.public_metrics.like_count",
-    "author.public_metrics.media_count",
-    "author.subscription_type",
-    "author.verified_followers_count",
-    "card_uri",
-    "community_id",
-    "display_text_range",
-    "geo.contained_within",
-    "note_tweet.entities.hashtags",
-    "note_tweet.entities.mentions",
-    "note_tweet.entities.urls",
-    "note_tweet.text",
-    "scopes.followers",
-)
-
-
 def csv_command(pages: Path, made: Path) -> list[str | Path]:
     """The command that makes a CSV file of pages.
 
@@ -85,7 +62,7 @@ def csv_command(pages: Path, made: Path) -> list[str | Path]:
         "csv",
         "--hide-progress",
         "--extra-input-columns",
-        ",".join(_UNKNOWN_TO_TWARC),
+        ",".join(NEWER_FIELDS),
         pages,
         made,
     ]

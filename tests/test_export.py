@@ -9,6 +9,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -342,6 +343,15 @@ def test_csv_is_exact_unless_it_shall_be_safe(dsn: str, tmp_path: Path) -> None:
     assert b"\n'7,'=HYPERLINK(1)\n" in safe
 
 
+def test_delimiter_of_csv_is_chosen_and_named_to_excel(dsn: str, tmp_path: Path) -> None:
+    store(dsn, row(7, text="a;b,c|d"), row(8, text="plain"))
+    columns = ("--columns", "id,text", "--delimiter")
+    assert run(dsn, tmp_path, *columns, ";").stdout == b'id;text\n7;"a;b,c|d"\n8;plain\n'
+    assert run(dsn, tmp_path, *columns, "tab").stdout == b"id\ttext\n7\ta;b,c|d\n8\tplain\n"
+    named = run(dsn, tmp_path, *columns, "sep=;", "--excel-safe").stdout
+    assert named == b"\xef\xbb\xbfsep=;\nid;text\n'7;\"a;b,c|d\"\n'8;plain\n"
+
+
 # --- json lines ---------------------------------------------------------------------
 
 
@@ -467,6 +477,31 @@ def test_pandas_reads_every_id_exactly(dsn: str, tmp_path: Path) -> None:
     assert frame["retweeted_status_id"].to_list() == [pd.NA, LARGEST - 2]
     assert frame["id"].to_list() == [1, LARGEST]
     assert str(frame["created_at"].dtype) == "datetime64[us, UTC]"
+
+
+def test_each_reader_keeps_the_ids_of_csv_by_its_line_in_the_docs(dsn: str, tmp_path: Path) -> None:
+    import duckdb
+    import pandas
+    import polars
+
+    store(dsn, row(1), row(LARGEST, retweeted_status_id=LARGEST - 2, text="a\nb, c"))
+    run(dsn, tmp_path, "--output", "posts.csv")
+    page = (Path(__file__).parent.parent / "docs" / "how-to.md").read_text()
+    path = str(tmp_path / "posts.csv")
+    lines = {
+        name: re.sub(r"(['\"])posts\.csv", rf"\1{path}", line)
+        for name, line in re.findall(r"\*\*(\w+)\*\*: .*?From CSV:\s+`([^`]+)`", page, re.DOTALL)
+    }
+    frames = [
+        eval(lines[name], {name: module})
+        for name, module in (("pandas", pandas), ("polars", polars))
+    ]
+    for frame in frames:
+        assert frame["id"].to_list() == [1, LARGEST]
+        assert frame["retweeted_status_id"].to_list()[1] == LARGEST - 2
+    found = duckdb.sql(f"SELECT id, retweeted_status_id FROM ({lines['DuckDB']})")
+    assert found is not None
+    assert found.fetchall() == [(1, None), (LARGEST, LARGEST - 2)]
 
 
 def test_lines_on_stdout_end_as_programs_of_a_pipe_take_them(dsn: str, tmp_path: Path) -> None:
@@ -1092,6 +1127,11 @@ def test_reader_that_goes_away_ends_the_export_quietly(large: str, tmp_path: Pat
             "--excel-safe is for csv and xlsx; leave it out for jsonl",
         ),
         (
+            ["--delimiter", ";", "--output", "a.xlsx"],
+            "--delimiter is for csv; leave it out for xlsx",
+        ),
+        (["--delimiter", "x"], "--delimiter must be one of ,, ;, |, tab, sep=,, sep=;."),
+        (
             ["--raw", "--columns", "id"],
             "--raw writes X's own JSON, one page per line: leave out --columns",
         ),
@@ -1361,7 +1401,7 @@ def test_twarc2_reads_the_pages_of_a_crawl(dsn: str, tmp_path: Path, readers: Pa
             cwd=tmp_path,
             env=environment(dsn),
         )
-    run(dsn, tmp_path, "--raw", "--output", "pages.jsonl")
+    said = run(dsn, tmp_path, "--raw", "--output", "pages.jsonl").stderr.decode()
     stored = [
         str(number) for (number,) in select(dsn, "SELECT id FROM tweet_articles_tweepy ORDER BY id")
     ]
@@ -1370,30 +1410,22 @@ def test_twarc2_reads_the_pages_of_a_crawl(dsn: str, tmp_path: Path, readers: Pa
     home = os.environ | {"HOME": str(tmp_path)}
     command = [*twarc, "flatten", "pages.jsonl", "flat.jsonl"]
     subprocess.run(command, capture_output=True, cwd=tmp_path, env=home, check=True)
-    # The CSV plugin leaves out all tweets of a batch in which one has a field that is newer
-    # than itself, and says how to name those fields.
-    fields: list[str] = []
-    for _ in range(10):
-        command = [
-            *twarc,
-            "csv",
-            "--extra-input-columns",
-            ",".join(fields),
-            "pages.jsonl",
-            "posts.csv",
-        ]
-        done = subprocess.run(
-            command, capture_output=True, text=True, cwd=tmp_path, env=home, check=True
-        )
-        unknown = re.findall(r'--extra-input-columns "([^"]+)"', done.stdout + done.stderr)
-        if not unknown:
-            break
-        fields += {field for found in unknown for field in found.split(",")} - set(fields)
+    line = re.search(r"twarc2 reads it with: twarc2 (csv .*)", said)
+    assert line
+    done = subprocess.run(
+        [*twarc, *shlex.split(line[1])],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=home,
+        check=True,
+    )
+    assert "--extra-input-columns" not in done.stdout + done.stderr
     flat = [json.loads(line) for line in (tmp_path / "flat.jsonl").read_text().splitlines()]
     assert sorted({tweet["id"] for tweet in flat}, key=int) == stored
     assert all(tweet["author"]["username"] for tweet in flat)
     csv.field_size_limit(2**24)
-    with (tmp_path / "posts.csv").open(newline="") as file:
+    with (tmp_path / "pages.csv").open(newline="") as file:
         assert (
             sorted({line["id"] for line in csv.DictReader(file)} & set(stored), key=int) == stored
         )

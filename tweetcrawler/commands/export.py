@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tweetcrawler.setup import Setup
 
 _FORMATS = ("csv", "jsonl", "parquet", "xlsx")
+# Where a comma is the sign before decimals, a spreadsheet expects semicolons between cells.
+_DELIMITERS = (",", ";", "|", "tab", "sep=,", "sep=;")
 _FILTERS = """\
   handle= reply_to= retweet_of= mentions= hashtag=   names with commas between, in any case
   since= until=             2024-01-31 or 2024-01-31T12:00:00Z, UTC; until itself is not in
@@ -39,6 +41,7 @@ class Values:
     where: tuple[str, ...] = ()
     view: str | None = None
     excel_safe: bool = False
+    delimiter: str | None = None
     pages: bool = False
 
 
@@ -111,6 +114,14 @@ COMMAND = Command(
             "--excel-safe",
             help="for csv that a spreadsheet opens: an apostrophe before ids and formulas",
             more="The file type xlsx is safe without it",
+        ),
+        option(
+            "--delimiter",
+            metavar="SIGN",
+            type=one_of(*_DELIMITERS),
+            help="the sign between cells of csv: a comma, ; or | or tab",
+            more="sep=; also names it to Excel in a first line",
+            default="a comma",
         ),
         option(
             "--pages",

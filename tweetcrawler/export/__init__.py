@@ -16,7 +16,7 @@ from typing import IO, Protocol
 from tweetcrawler import files
 from tweetcrawler.db import Condition, Database
 from tweetcrawler.errors import ConfigurationError, PackageMissing, TweetcrawlerError
-from tweetcrawler.export import as_csv, as_jsonl, as_parquet, as_xlsx, filters
+from tweetcrawler.export import as_csv, as_jsonl, as_parquet, as_xlsx, filters, twarc
 
 _ENDINGS = {
     ".csv": "csv",
@@ -45,6 +45,8 @@ class Wanted(Protocol):
     @property
     def excel_safe(self) -> bool: ...
     @property
+    def delimiter(self) -> str | None: ...
+    @property
     def pages(self) -> bool: ...
 
 
@@ -58,6 +60,7 @@ class Export:
     columns: tuple[str, ...]
     conditions: tuple[Condition, ...]
     excel_safe: bool
+    delimiter: str
     pages: bool
 
 
@@ -74,6 +77,8 @@ def prepared(wanted: Wanted) -> Export:
         _check_can_write(form, wanted.output)
     if wanted.excel_safe and form in ("jsonl", "parquet"):
         raise ConfigurationError(f"--excel-safe is for csv and xlsx; leave it out for {form}")
+    if wanted.delimiter and form != "csv":
+        raise ConfigurationError(f"--delimiter is for csv; leave it out for {form}")
     return Export(
         format=form,
         path=wanted.output,
@@ -81,6 +86,7 @@ def prepared(wanted: Wanted) -> Export:
         columns=wanted.columns,
         conditions=tuple(map(filters.condition, wanted.where)),
         excel_safe=wanted.excel_safe,
+        delimiter=wanted.delimiter or ",",
         pages=wanted.pages,
     )
 
@@ -118,10 +124,8 @@ def _write_to(file: IO[bytes], chosen: Export, database: Database) -> list[str]:
         if chosen.format == "csv":
             # Programs of a pipe take a carriage return for a part of the last cell.
             piped = chosen.path is None or (chosen.path.exists() and not chosen.path.is_file())
-            line_end = "\n" if piped else "\r\n"
-            count = as_csv.write(
-                file, columns, rows, excel_safe=chosen.excel_safe, line_end=line_end
-            )
+            form = as_csv.Form(chosen.delimiter, "\n" if piped else "\r\n", chosen.excel_safe)
+            count = as_csv.write(file, columns, rows, form)
         elif chosen.format == "jsonl":
             count = as_jsonl.write(file, columns, rows)
         elif chosen.format == "parquet":
@@ -136,6 +140,8 @@ def _write_pages_to(file: IO[bytes], chosen: Export, database: Database, place: 
     with database.pages(handles) as (without_body, bodies):
         count = as_jsonl.write_pages(file, bodies)
     sentences = [f"{count:,} pages to {place}"]
+    if chosen.path is not None:
+        sentences.append("twarc2 reads it with: " + twarc.csv_command(chosen.path))
     if without_body:
         sentences.append(
             f"{without_body:,} pages are not in it: they were stored without X's answer"
@@ -160,6 +166,7 @@ def _check_fits_pages(wanted: Wanted) -> None:
         ("--columns", wanted.columns),
         ("--view", wanted.view),
         ("--excel-safe", wanted.excel_safe),
+        ("--delimiter", wanted.delimiter),
         ("this --format", wanted.format not in (None, "jsonl")),
         (
             "this ending of the output file",

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import IO
+from typing import IO, NamedTuple
 
 from tweetcrawler.db import Column, Rows
 
-_PLAIN = re.compile(r'[^",\r\n]+').fullmatch
 # What a spreadsheet takes for a formula, also behind white space and invisible signs, and
 # in full width. The apostrophe is among them so that taking one off every cell that begins
 # with one gives the text back.
@@ -19,23 +18,35 @@ _FORMULA = re.compile(
 SHORT_NUMBER = re.compile(r"-?[0-9]{1,15}|-?[0-9]{1,9}\.[0-9]{1,9}").fullmatch
 
 
-def write(
-    file: IO[bytes], columns: Sequence[Column], rows: Rows, *, excel_safe: bool, line_end: str
-) -> int:
+class Form(NamedTuple):
+    """How cells become lines. `sep=` before the delimiter names it in a first line.
+
+    With `excel_safe` a spreadsheet changes no id, and runs no cell.
+    """
+
+    delimiter: str
+    line_end: str
+    excel_safe: bool
+
+
+def write(file: IO[bytes], columns: Sequence[Column], rows: Rows, form: Form) -> int:
     """RFC 4180 in UTF-8. NULL is an empty field and the empty text is `""`, as PostgreSQL's
     COPY has it.
     """
-    cells_of = _line_of_one if len(columns) == 1 else _line
+    delimiter = "\t" if form.delimiter == "tab" else form.delimiter.removeprefix("sep=")
+    cells_of = _line_of_one if len(columns) == 1 else _lines(delimiter)
 
     def line(values: tuple[str | None, ...]) -> str:
-        return cells_of(values) + line_end
+        return cells_of(values) + form.line_end
 
     header = tuple(column.name for column in columns)
     guards: list[Callable[[str], str]] = []
-    if excel_safe:
+    if form.excel_safe:
         header = tuple(map(_guarded, header))
         guards = [_guard_of(column) for column in columns]
         file.write(b"\xef\xbb\xbf")  # else Excel reads the local 8-bit code
+    if form.delimiter.startswith("sep="):
+        file.write((form.delimiter + form.line_end).encode())
     file.write(line(header).encode())
     count = 0
     for batch in rows:
@@ -54,10 +65,15 @@ def write(
     return count
 
 
-def _line(values: tuple[str | None, ...]) -> str:
-    return ",".join(
-        ["" if value is None else value if _PLAIN(value) else _quoted(value) for value in values]
-    )
+def _lines(delimiter: str) -> Callable[[tuple[str | None, ...]], str]:
+    plain = re.compile(rf'[^"\r\n{re.escape(delimiter)}]+').fullmatch
+
+    def line(values: tuple[str | None, ...]) -> str:
+        return delimiter.join(
+            ["" if value is None else value if plain(value) else _quoted(value) for value in values]
+        )
+
+    return line
 
 
 def _line_of_one(values: tuple[str | None, ...]) -> str:

@@ -15,6 +15,7 @@ from tweetcrawler.postgres.connection import Connected
 from tweetcrawler.postgres.pages import (
     STAGE,
     STAGE_COPY,
+    UNSTAGE_DELETED,
     counts_before_statement,
     load_partial_statement,
     load_statement,
@@ -126,6 +127,7 @@ class Imports(Connected):
         with connection.cursor() as cursor, cursor.copy(STAGE_COPY) as copy:
             for value in values:
                 copy.write_row(value)
+        connection.execute(UNSTAGE_DELETED)
         t = table_named(self.table)
         times = {"kind": TIMELINE, "ids": [each.id for each in seen]}
         if seen:
@@ -210,7 +212,7 @@ INSERT INTO crawl_metrics (tweet_id, seen_at, like_count, retweet_count)
 SELECT id, to_timestamp(seen_at), likes, retweets
 FROM unnest(%s::bigint[], %s::float8[], %s::bigint[], %s::bigint[])
     AS o (id, seen_at, likes, retweets)
-WHERE likes IS NOT NULL OR retweets IS NOT NULL
+WHERE (likes IS NOT NULL OR retweets IS NOT NULL) AND id IN (SELECT id FROM import_stage)
 ON CONFLICT DO NOTHING
 """
 # A stored row is never set back to counts that are older than those it has.

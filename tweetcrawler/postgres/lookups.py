@@ -7,6 +7,7 @@ are fitted in by psycopg.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, LiteralString
 
 import psycopg
@@ -19,7 +20,6 @@ from tweetcrawler.postgres.budgets import spend
 from tweetcrawler.postgres.leases import Leases
 from tweetcrawler.postgres.pages import (
     counts_before_statement,
-    partial_of,
     save_parameters,
     table_named,
 )
@@ -79,9 +79,9 @@ class Lookups(Leases, RefusedPages):
         With `metrics`, their counts at `seen_at` (seconds since 1970) are kept beside those
         known before. A page whose rows are refused is kept without them, as `save` does.
         """
-        given = save_parameters(run, "", batch, keep_body) | partial_of(batch)
+        given = save_parameters(run, "", batch, keep_body)
         seen = {"ids": [m.id for m in metrics], "kind": TIMELINE}
-        counts = [(m.id, seen_at, *[getattr(m, name) for name in _COUNTS]) for m in metrics]
+        counts = [(m.id, seen_at, *[getattr(m, name) for name in _COUNTS], m.id) for m in metrics]
         before = counts_before_statement(self.table)
 
         def note_rest(connection: psycopg.Connection[Any]) -> None:
@@ -93,15 +93,14 @@ class Lookups(Leases, RefusedPages):
             with connection.transaction():
                 if metrics:
                     connection.execute(before, seen)
-                row = self._save.run(connection, given).fetchone()
+                saved = self._merge(connection, given, batch)
                 note_rest(connection)
                 connection.execute(
                     "DELETE FROM crawl_lookup WHERE tweet_id = ANY(%s)",
                     [[row["id"] for row in batch.rows]],
                 )
                 spend(connection, batch.bought)
-            assert row is not None  # noqa: S101 - a SELECT of aggregates gives a row
-            return Saved(row[0], row[1], leased=True)
+            return replace(saved, leased=True)
 
         try:
             return self.do(work)
@@ -166,7 +165,9 @@ SELECT tweet_id FROM crawl_lookup
 WHERE tweet_id = ANY(%s) AND lease_owner <> %s AND lease_until > clock_timestamp()
 """
 _COUNTED: LiteralString = """
-INSERT INTO crawl_metrics VALUES (%s, to_timestamp(%s), %s, %s, %s, %s, %s, %s)
+INSERT INTO crawl_metrics SELECT %s, to_timestamp(%s), %s::bigint, %s::bigint, %s::bigint,
+    %s::bigint, %s::bigint, %s::bigint
+WHERE NOT EXISTS (SELECT FROM crawl_tombstone WHERE tweet_id = %s)
 ON CONFLICT DO NOTHING
 """
 _GONE: LiteralString = """

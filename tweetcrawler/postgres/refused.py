@@ -24,10 +24,8 @@ from tweetcrawler.postgres.connection import Connection
 from tweetcrawler.postgres.feed import bodies_of
 from tweetcrawler.postgres.pages import (
     Pages,
-    partial_of,
-    save_empty_statement,
     save_parameters,
-    saved_of,
+    save_without_rows,
 )
 from tweetcrawler.targets import SEARCH
 
@@ -99,7 +97,7 @@ class RefusedPages(Pages):
 
         def work(connection: Connection) -> tuple[Saved, bool]:
             with connection.transaction():
-                saved = saved_of(save_empty_statement().run(connection, given))
+                saved = save_without_rows(connection, given)
                 connection.execute(_KEEP, [batch.bought.id, refusal.said, keep_body])
                 also(connection)
                 ends = takes_nothing(connection)
@@ -149,8 +147,8 @@ class RefusedPages(Pages):
                 if gone is None:
                     return None
                 batch, run = _batch_of(connection, page, score)
-                given = save_parameters(run, "", batch, keep_body=True) | partial_of(batch)
-                saved = saved_of(self._save.run(connection, given))
+                given = save_parameters(run, "", batch, keep_body=True)
+                saved = self._merge(connection, given, batch)
                 ids = [row["id"] for row in batch.rows]
                 refused = [{"id": i, "reason": reason} for i, reason in batch.refused]
                 connection.execute(

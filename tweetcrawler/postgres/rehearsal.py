@@ -19,7 +19,6 @@ from tweetcrawler.ids import id_at
 from tweetcrawler.pages import Batch, Bought
 from tweetcrawler.postgres.connection import Connected, first_line, passes
 from tweetcrawler.postgres.pages import (
-    partial_of,
     save_new_statement,
     save_parameters,
     save_statement,
@@ -110,12 +109,12 @@ def _rehearsed(connection: psycopg.Connection[Any], table: str, scored: bool) ->
     with connection.transaction(force_rollback=True):
         connection.execute(_RUN, [run])
         first = saved_of(new_.run(connection, save_parameters(run, "", batch, keep_body=True)))
-        given = save_parameters(run, "", changed, keep_body=True) | partial_of(changed)
-        saved_of(merge.run(connection, given))
+        merge.run(connection, save_parameters(run, "", changed, keep_body=True))
         # What would be checked at the end of the transaction is checked now.
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         found = connection.execute(stored, [[row["id"] for row in rows]]).fetchone()
-    return first.new == len(rows) and found is not None and found[0] == len(rows)
+    is_new = first is not None and first.new == len(rows)
+    return is_new and found is not None and found[0] == len(rows)
 
 
 def _answer(newest: int) -> Mapping[str, Any]:

@@ -123,7 +123,8 @@ _LITERAL = re.compile(
 ).fullmatch
 # NULL stands for an id that X did not tell, so that the ids and names of mentions keep their
 # places.
-_IDS_LITERAL = re.compile(r"\{(?:(?:[0-9]{1,19}|NULL)(?:,(?:[0-9]{1,19}|NULL))*+)?\}").fullmatch
+_ID = r'(?:[0-9]{1,19}|"[0-9]{1,19}"|NULL)'
+_IDS_LITERAL = re.compile(rf"\{{(?:{_ID}(?:,{_ID})*+)?\}}").fullmatch
 
 
 def _list(column: str, value: Any) -> str:
