@@ -257,6 +257,57 @@ def test_what_runs_without_a_budget_bought_counts_in_the_days_budget(database: D
         assert granted.units == 10
 
 
+def test_each_page_of_a_run_without_a_budget_is_in_the_sums_at_once(database: Database) -> None:
+    """Not when they are counted again, a minute later."""
+    tariff, limits = prices.load(None, None), Limits(day=100 * POST, month=100 * POST)
+    with database.session() as session, database.session() as other:
+        run, _ = session.begin_run(version="0", arguments={}, host="h", credentials=[])
+
+        def left() -> int | None:
+            page = uuid.uuid4()
+            granted = session.set_aside(run, "o", page, want(), limits, tariff)
+            session.take_back(page)
+            return granted.units
+
+        assert left() == 100
+        free, _ = other.begin_run(version="0", arguments={}, host="h", credentials=[])
+        rows = [
+            {"id": number, "text": "t", "retweeted_status_id": None} for number in range(10, 20)
+        ]
+        batch = Batch(None, Bought(TIMELINE, {}, "c", b"{}", posts=10, cost=10 * POST), rows)
+        other.save(free, "o", batch)
+        assert left() == 90
+        other.save(free, "o", batch)
+        assert left() == 90, "the same page again"
+        again = Bought(TIMELINE, {}, "c", b"{}", posts=10, cost=10 * POST)
+        other.save(free, "o", Batch(None, again, rows, searched=False))
+        assert left() == 80, "rows that are stored"
+        other.save_page(free, Bought("/2/tweets/counts/all", {}, "c", b"{}", cost=2 * POST))
+        assert left() == 78
+        user = Bought("/2/users/by", {}, "c", b"{}", users=1, cost=2 * POST)
+        for _ in range(2):
+            other.save_users(free, user, [], [], rest_s=1.0)
+        assert left() == 76
+        posts = Bought("/2/tweets", {}, "c", b"{}", posts=1, cost=POST)
+        for _ in range(2):
+            other.save_looked_up(free, Batch(None, posts, rows[:1]), [], [], seen_at=1.0)
+        assert left() == 75
+        assert session.gone_of(free, tariff) == (21, 21 * POST + 10_000 + 10_000)
+
+
+def test_lost_and_open_requests_of_a_run_are_gone_for_the_next_of_its_command(
+    database: Database,
+) -> None:
+    tariff, limits = prices.load(None, None), Limits(run_posts=1_000)
+    with database.session() as session:
+        run, _ = session.begin_run(version="0", arguments={}, host="h", credentials=[])
+        session.set_aside(run, "a process elsewhere", uuid.uuid4(), want(30), limits, tariff)
+        session.set_aside(run, "", uuid.uuid4(), want(20), limits, tariff)
+        session.note_lost(run, uuid.uuid4(), TIMELINE, 7, 7 * POST, why="cut")
+        session.save(run, "o", Batch(None, Bought(TIMELINE, {}, "c", b"{}", posts=3), []))
+        assert session.gone_of(run, tariff) == (60, 60 * POST)
+
+
 # -- through the door ----------------------------------------------------------------
 
 
@@ -321,6 +372,22 @@ def test_two_runs_share_the_budget_of_the_day(sandbox: Sandbox, dsn: str, tmp_pa
         "the budget of the day ($6.50) is used up; a new one begins at midnight UTC" in done.stdout
     )
     assert sandbox.books()["posts_sold"] == books["posts_sold"]
+
+
+def test_a_run_without_a_budget_leaves_less_for_one_of_the_day(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
+    crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES, settings="budgetPerDay = 2")
+    crawler.run("crawl", HANDLES[0], "--max-posts", "50", expect=5)
+    (crawler.folder / "other.ini").write_text(
+        (crawler.folder / "tweet.ini").read_text().replace("budgetPerDay = 2", "")
+    )
+    crawler.run("-c", "other.ini", "crawl", *HANDLES[1:8])
+    before = sandbox.books()["posts_sold"]
+    assert before * POST > 2_000_000, "more than the budget of the day"
+    done = crawler.run("crawl", *HANDLES[8:], expect=5)
+    assert "the budget of the day ($2.00) is used up" in done.stdout
+    assert sandbox.books()["posts_sold"] == before
 
 
 def test_kills_under_a_budget_leave_the_books_equal(dsn: str, tmp_path: Path) -> None:

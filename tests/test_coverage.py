@@ -183,6 +183,64 @@ def test_a_page_of_the_last_minute_alone_covers_nothing_and_the_walk_goes_on() -
     assert walk.learn([80], None, settled_below_id=90).covered == (1, 90)
 
 
+def test_posts_of_the_last_minute_are_noted_one_by_one_at_the_end_of_a_walk() -> None:
+    walk = Walk(Hole(0, None))
+    assert walk.learn([99, 95], "t", settled_below_id=90).young == ()
+    learned = walk.learn([92, 80], None, settled_below_id=90)
+    assert (learned.covered, learned.young) == ((1, 90), (92, 95, 99))
+
+
+def test_only_gaps_that_are_over_a_minute_old_are_asked_for_and_many_of_them_at_once() -> None:
+    covered = [(1, 90), (92, 93), (95, 96), (99, 100)]
+    gaps = coverage.gaps(covered)
+    assert gaps == [Hole(95, 99), Hole(92, 95), Hole(89, 92)]
+    assert coverage.complete(covered) == [(1, 90)]
+    assert coverage.settled_gaps(gaps, 95) == [Hole(92, 95), Hole(89, 92)]
+    assert coverage.gaps([(1, 90)]) == coverage.gaps([]) == []
+    many = coverage.gaps([(1, 90), *((i, i + 1) for i in range(100, 150, 2))])
+    assert coverage.settled_gaps(many, 1_000) == [Hole(89, 148)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 59)), max_size=40),
+    st.lists(st.integers(1, 90), max_size=12),
+    st.integers(1, 5),
+)
+def test_posts_that_turn_up_late_are_found_and_none_is_bought_twice(
+    posts: list[tuple[int, int]], pauses: list[int], page: int
+) -> None:
+    """Posts written at a second of a day, each in X's answers some seconds later, and visits
+    at any times.
+    """
+    base_ms = 1_700_000_000_000
+    turns_up = {
+        ids.id_at(base_ms + 1_000 * second) + number: second + late
+        for number, (second, late) in enumerate(posts)
+    }
+    known: list[coverage.Range] = []
+    x = Timeline(set(), page=page)
+    now = 0
+    for pause in [*pauses, 400, 61]:
+        now += pause
+        x.ids = {post for post, at in turns_up.items() if at <= now}
+        known = _visit(x, known, settled=ids.id_at(base_ms + 1_000 * (now - 60)))
+    assert set(x.sold) == set(turns_up)
+    if len(posts) <= coverage.GAPS_MAX:
+        assert len(x.sold) == len(set(x.sold))
+
+
+def _visit(x: Timeline, known: list[coverage.Range], *, settled: int) -> list[coverage.Range]:
+    gaps = coverage.gaps(known)
+    found = [hole for hole in coverage.holes(known) if hole not in gaps]
+    for hole in [*found, *coverage.settled_gaps(gaps, settled)]:
+        walk = Walk(hole, account_posts=len(x.ids))
+        while walk.ask is not None:
+            learned = walk.learn(*x.answer(walk.ask), settled_below_id=settled)
+            single = [(post, post + 1) for post in learned.young]
+            known = coverage.union(known, single, [learned.covered] if learned.covered else [])
+    return known
+
+
 def test_depth_limit_leaves_the_rest_unreachable_and_never_asked_again() -> None:
     x = Timeline(set(range(1, 4_001)), page=100)
     walk = Walk(Hole(0, None), account_posts=4_000)

@@ -200,6 +200,31 @@ def test_whoever_is_not_simply_done_is_named_with_the_reason(
     assert "asked again in 7 days" in done.stdout
 
 
+def test_who_takes_the_handle_of_a_renamed_user_is_followed_as_well(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
+    """The posts of both are stored once, each under the user who wrote them."""
+    crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES[:1])
+    crawler.run()
+    old = sandbox.id_of(HANDLES[0])
+    change = {"user": HANDLES[0], "rename_to": "new_name", "add_posts": 2, "age_s": 120}
+    sandbox.control("POST", "/sandbox/world", change)
+    new = sandbox.id_of("somebody_else")
+    sandbox.control("POST", "/sandbox/world", {"user": "somebody_else", "rename_to": HANDLES[0]})
+    assert "now @new_name, followed by its id" in crawler.run().stderr
+    users = sandbox.books()["users_sold"]
+    done = crawler.run()
+    assert "another user's now; @new_name, the user of that name before, is" in done.stdout
+    assert sandbox.books()["users_sold"] == users + 1
+    crawler.run()
+    books = sandbox.books()
+    assert books["users_sold"] == users + 1
+    rows = crawler.select("SELECT key, handle, formerly, state FROM crawl_target ORDER BY id")
+    assert rows == [(old, "new_name", HANDLES[0], "ok"), (new, HANDLES[0], None, "ok")]
+    assert crawler.stored_ids() == truth(sandbox, ["new_name", HANDLES[0]])
+    assert books["posts_sold"] == books["posts_distinct"] == len(crawler.stored_ids())
+
+
 def test_a_renamed_account_is_followed_by_its_id(
     sandbox: Sandbox, dsn: str, tmp_path: Path
 ) -> None:

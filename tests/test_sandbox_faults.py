@@ -350,6 +350,13 @@ def test_a_page_can_be_short_and_headers_can_be_missing(sandbox: Sandbox) -> Non
     assert not [name for name in answer.headers if "rate-limit" in name]
 
 
+def test_a_page_of_counts_can_end_early(sandbox: Sandbox) -> None:
+    asked = {"query": "from:ada", "granularity": "day", "start_time": "2020-01-01T00:00:00Z"}
+    assert "next_token" in sandbox.get("/2/tweets/counts/all", asked).json()["meta"]
+    sandbox.fault("early-end")
+    assert "next_token" not in sandbox.get("/2/tweets/counts/all", asked).json()["meta"]
+
+
 def test_every_fault_has_a_test() -> None:
     text = Path(__file__).read_text()
     assert not [name for name in NAMES if f'"{name}"' not in text]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import random
+import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,30 @@ def test_a_wrong_query_fails_with_the_reason_of_x_and_the_others_are_done(
         assert len(is_exact(crawler, sandbox, query)) > 20
     states = dict(crawler.select("SELECT username, state FROM crawl_target"))
     assert states == {"#opendata": "ok", "is:reply": "failed", "coffee": "ok"}
+
+
+def test_a_count_goes_on_where_it_stopped_and_after_an_early_end(
+    sandbox: Sandbox, dsn: str, tmp_path: Path
+) -> None:
+    """Twelve months are twelve requests, whatever comes in between."""
+    crawler = Crawler.on(sandbox, tmp_path, dsn, [])
+    since = datetime.fromtimestamp(now_of(sandbox) - 12 * 31 * 86_400 + 7_200, UTC)
+    asked = ("search", "-q", "from:ada", "--archive", "--since", f"{since:%Y-%m-%d}")
+    lowest = id_at(int(datetime.fromisoformat(f"{since:%Y-%m-%d}T00:00:00Z").timestamp() * 1000))
+    count = len(matching(sandbox, "from:ada", lowest - 1))
+    first = crawler.run(*asked, "--count", "--budget", "0.05", expect=5)
+    assert "from:ada (only from" in first.stdout
+    sandbox.fault("early-end", endpoint="/2/tweets/counts/all", count=1)
+    done = crawler.run(*asked, "--count")
+    assert "goes on" in done.stdout + done.stderr
+    [counted] = re.findall(r"from:ada\W+([\d,]+) ", done.stdout)
+    assert abs(int(counted.replace(",", "")) - count) <= 2
+    [(requests, left)] = crawler.select(
+        "SELECT count(*)::int, (SELECT count(*) FROM crawl_count WHERE done_at IS NULL)::int "
+        "FROM crawl_page"
+    )
+    assert 12 <= requests <= 13
+    assert left == 0
 
 
 def test_counting_buys_no_posts_and_tells_what_they_would_cost(

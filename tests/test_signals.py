@@ -105,7 +105,7 @@ def test_sigterm_finishes_the_pages_under_way_and_reports(
 
 def test_ctrl_c_once_saves_and_reports(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
-    terminal = Terminal(tmp_path, "-c", "tweet.ini")
+    terminal = Terminal(tmp_path, "-c", "tweet.ini", "--yes")
     wait_until(lambda: sandbox.books()["posts_sold"] > 500, what="a crawl under way")
     terminal.type("\x03")
     assert terminal.end(10) == 130
@@ -119,7 +119,7 @@ def test_ctrl_c_twice_ends_at_once_and_leaves_no_process(
 ) -> None:
     sandbox.fault("black-hole", for_s=60)
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
-    terminal = Terminal(tmp_path, "-c", "tweet.ini")
+    terminal = Terminal(tmp_path, "-c", "tweet.ini", "--yes")
     wait_until(lambda: len(workers_of(terminal.process.pid)) >= 2, what="workers")
     time.sleep(1.0)
     family = workers_of(terminal.process.pid)
@@ -139,7 +139,7 @@ def test_a_terminal_shows_what_each_credential_does(
     sandbox: Sandbox, dsn: str, tmp_path: Path
 ) -> None:
     Crawler.on(sandbox, tmp_path, dsn, HANDLES)
-    terminal = Terminal(tmp_path, "-c", "tweet.ini")
+    terminal = Terminal(tmp_path, "-c", "tweet.ini", "--yes")
     terminal.read_until("targets done")
     terminal.read_until("requesting")
     terminal.type("\x03")
@@ -150,7 +150,7 @@ def test_keys_are_asked_for_on_a_terminal_and_not_shown(
     sandbox: Sandbox, dsn: str, tmp_path: Path
 ) -> None:
     crawler = Crawler(tmp_path, dsn=dsn, api_url=sandbox.url, handles=HANDLES[:1], threads=1)
-    terminal = Terminal(tmp_path, "-c", "tweet.ini")
+    terminal = Terminal(tmp_path, "-c", "tweet.ini", "--yes")
     keys = sandbox.credentials[0]
     columns = ("consumer_key", "consumer_secret", "access_token", "access_token_secret")
     for column in columns:

@@ -12,8 +12,10 @@ from pathlib import Path
 import psycopg
 import pytest
 from busy import allowed_s
-from crawls import Crawler, ended, truth, wait_until
+from crawls import Crawler, ended, truth, wait_until, workers_of
 from sandbox_server import Sandbox
+
+from tweetcrawler.coverage import from_text
 
 BUSY, QUIET = "busy_one", "quiet_one"
 HANDLES = [BUSY, QUIET, "silent_one", "gone_one"]
@@ -146,7 +148,97 @@ def test_the_budget_of_a_day_does_not_end_it(sandbox: Sandbox, dsn: str, tmp_pat
         assert (budget, process.poll()) == ("day", None)
     finally:
         process.terminate()
-    ended(process, expect=143)
+    said = ended(process, expect=143).stderr
+    assert "the budget of the day ($0.163) is used up" in said
+    assert "watch goes on in" in said
+
+
+def test_what_a_killed_process_may_have_bought_is_gone_for_later_visits(
+    dsn: str, tmp_path: Path
+) -> None:
+    """And the watch ends when its own budget is met."""
+    with Sandbox("--credentials", "1", "--posts", "300-300", "--latency-ms", "150") as sandbox:
+        every_s = "watchMin = 1s\nwatchMax = 1s"
+        crawler = Crawler.on(sandbox, tmp_path, dsn, [BUSY, QUIET], threads=2, settings=every_s)
+        process = crawler.start("watch", "--max-posts", "800")
+        try:
+            _kill_one_that_waits_for_posts(crawler, process.pid)
+            wait_until(
+                lambda: crawler.select("SELECT FROM crawl_run WHERE ended_at IS NOT NULL"),
+                what="the end of a visit",
+            )
+            more = {"user": QUIET, "add_posts": 400, "age_s": 120}
+            sandbox.control("POST", "/sandbox/world", more)
+            ended(process, expect=5)
+        finally:
+            process.kill()
+        [(stored, lost)] = crawler.select(
+            "SELECT (SELECT sum(post_count) FROM crawl_page)::int, "
+            "(SELECT sum(posts) FROM crawl_reserved)::int"
+        )
+        assert lost >= 5
+        assert 700 < stored + lost <= 800
+        assert stored <= sandbox.books()["posts_sold"] <= stored + lost
+
+
+def _kill_one_that_waits_for_posts(crawler: Crawler, pid: int) -> None:
+    """Until its request is without an answer for good."""
+
+    def killed() -> bool:
+        for worker in workers_of(pid):
+            worker.suspend()
+            held = crawler.select(
+                "SELECT split_part(owner, '|', 3)::int FROM crawl_reserved WHERE posts > 0"
+            )
+            if (worker.pid,) in held:
+                worker.kill()
+                return True
+            worker.resume()
+        return False
+
+    wait_until(killed, timeout_s=60, what="a request under way")
+
+
+@pytest.mark.parametrize("sink", ["database", "csv"])
+def test_posts_of_the_last_minute_are_bought_once_and_late_ones_are_found(
+    sink: str, dsn: str, tmp_path: Path
+) -> None:
+    """Each visit is a command of its own: what is stored tells what the last minute holds."""
+    with Sandbox("--credentials", "1", "--posts", "20-20", "--short-pages", "0") as sandbox:
+        crawler = Crawler.on(sandbox, tmp_path, dsn if sink == "database" else None, [BUSY])
+        more = () if sink == "database" else ("--csv",)
+
+        def visit(*, sold: int, requests: int) -> None:
+            before = sandbox.books()["posts_sold"], requests_of(sandbox)
+            crawler.run("crawl", *more)
+            books = sandbox.books()
+            assert books["posts_sold"] - before[0] == sold
+            assert requests_of(sandbox) - before[1] == requests
+            assert books["posts_sold"] == books["posts_distinct"]
+
+        def write(count: int, *, age_s: float) -> None:
+            told = {"user": BUSY, "add_posts": count, "age_s": age_s}
+            sandbox.control("POST", "/sandbox/world", told)
+
+        sandbox.control("POST", "/sandbox/clock", {"stop": True})
+        write(3, age_s=1)
+        # The user, and its timeline.
+        visit(sold=23, requests=2)
+        visit(sold=0, requests=1)
+        write(2, age_s=20)  # they are older than what is stored, and turn up now
+        sandbox.control("POST", "/sandbox/clock", {"pass_s": 5})
+        write(1, age_s=1)
+        visit(sold=1, requests=1)
+        sandbox.control("POST", "/sandbox/clock", {"pass_s": 120})
+        # Four gaps, one of them with two posts, and what is newer.
+        visit(sold=2, requests=5)
+        visit(sold=0, requests=1)
+        reachable = truth(sandbox, [BUSY])
+        assert len(reachable) == sandbox.books()["posts_distinct"] == 26
+        if sink == "database":
+            assert crawler.stored_ids() == reachable
+            [(covered,)] = crawler.select("SELECT covered::text FROM crawl_target")
+            assert len(from_text(covered)) == 1
 
 
 def test_it_goes_on_until_it_is_told_to_end(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:

@@ -170,8 +170,8 @@ def grant(want: Want, rooms: Sequence[Room]) -> Grant:
     if found is not None:
         return Grant(found)
     # Full for good, unless it would fit if all requests under way brought nothing: then it
-    # waits.
-    for room in rooms:
+    # waits. The run's own limit is named first, since no midnight makes it larger.
+    for room in sorted(rooms, key=lambda each: each.scope != RUN):
         if _fit(want, [room.units(want, when_all_is_back=True)]) is None:
             return Grant(None, room.scope)
     return Grant(None)

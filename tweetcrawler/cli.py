@@ -111,6 +111,11 @@ class Terminal:
         """Whether a terminal is there to answer."""
         return sys.stdin.isatty()
 
+    def agrees(self, question: str) -> bool:
+        """Whether the answer to a question begins with y."""
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower().startswith("y")
+
     def say(self, text: str) -> None:
         """Prints a result at once: the next step may take long."""
         print(text, flush=True)
@@ -218,7 +223,8 @@ class ForPrograms(Terminal):
         try:
             yield self
         except TweetcrawlerError as error:
-            self._print({"error": str(error)}, error.exit_code)
+            if error.exit_code:
+                self._print({"error": str(error)}, error.exit_code)
             raise
         if self._lines or not self._has_reported:
             self._print({"lines": self._lines}, 0)

@@ -23,6 +23,11 @@ DEPTH_MET = 3_000
 # Ids are only roughly in order of appearance: what is younger than this is not called
 # complete yet.
 SETTLING_MS = 60_000
+# Posts of the last minute are noted one by one, up to this number, so that they are not bought
+# again. What may still turn up between them is asked for when the minute is over: of up to
+# `GAPS_MAX` gaps each by itself, which brings nothing at most times; of more in one request.
+YOUNG_MAX = 100
+GAPS_MAX = 20
 # Empty pages in a row that still carry a token, after which a walk is given up for this run.
 EMPTY_PAGES_MAX = 50
 
@@ -44,6 +49,30 @@ def union(*coverages: Iterable[Range]) -> list[Range]:
         else:
             merged.append((lower, upper))
     return merged
+
+
+def complete(covered: Sequence[Range]) -> list[Range]:
+    """A coverage without the single posts of the last minute, above which nothing is complete."""
+    known = union(covered)
+    while known and known[-1][1] == known[-1][0] + 1:
+        known.pop()
+    return known
+
+
+def gaps(covered: Sequence[Range]) -> list[Hole]:
+    """The holes between the single posts of the last minute, newest first."""
+    known = union(covered)
+    settled = len(complete(known))
+    pairs = zip(known[settled - 1 :], known[settled:], strict=False) if settled else ()
+    return [Hole(below[1] - 1, post[0]) for below, post in pairs][::-1]
+
+
+def settled_gaps(open_gaps: Sequence[Hole], settled_below_id: int) -> list[Hole]:
+    """Those of the gaps to be asked for: nothing new can turn up in them any more."""
+    found = [gap for gap in open_gaps if (gap.until_id or 0) <= settled_below_id]
+    if len(found) > GAPS_MAX:
+        return [Hole(found[-1].since_id, found[0].until_id)]
+    return found
 
 
 def difference(ranges: Iterable[Range], taken: Iterable[Range]) -> list[Range]:
@@ -143,11 +172,16 @@ class Ask:
 
 @dataclass(frozen=True)
 class Learned:
-    """Ids that one answer covers, and ids that X will never give, with the reason."""
+    """Ids that one answer covers, and ids that X will never give, with the reason.
+
+    `young` are posts of a walk that has ended which are younger than a minute: each is known,
+    and what lies between them is not.
+    """
 
     covered: Range | None = None
     unreachable: Range | None = None
     reason: str = ""
+    young: tuple[int, ...] = ()
 
 
 @dataclass
@@ -171,6 +205,7 @@ class Walk:
     ask: Ask | None = field(init=False)
     stalled: bool = field(init=False, default=False)
     _fruitless: int = field(init=False, default=0)
+    _young: set[int] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self.ask = Ask(self.hole.since_id, self.hole.until_id)
@@ -192,6 +227,7 @@ class Walk:
             return self._learn_nothing_new(until, next_token, settled_below_id)
         self._fruitless = 0
         self.posts_above += len(set(fresh))
+        self._young.update(i for i in fresh if i >= settled_below_id)
         oldest = min(fresh)
         top = min(until if until is not None else max(fresh) + 1, settled_below_id)
         if next_token is None or oldest == self.hole.since_id + 1:
@@ -235,7 +271,9 @@ class Walk:
                 unreachable=_range(bottom, oldest),
                 reason=f"X gives only about the {self.depth_limit} newest posts of an account",
             )
-        return Learned(covered=_range(bottom, top))
+        # An interrupted walk has read not all that is below them, and notes none.
+        young = tuple(sorted(self._young)) if len(self._young) <= YOUNG_MAX else ()
+        return Learned(covered=_range(bottom, top), young=young)
 
     def _met_depth_limit(self) -> bool:
         if self.depth_limit is None:

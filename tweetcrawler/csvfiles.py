@@ -448,7 +448,7 @@ class Session:
             ).fetchone()
             connection.execute(
                 "UPDATE crawl_target SET unreachable = ?, unreachable_reason = ? WHERE id = ?",
-                [books.less(books.with_range(known, unreachable), covered), reason, target],
+                [books.less(books.with_ranges(known, [unreachable]), covered), reason, target],
             )
 
         self._books.write(work)

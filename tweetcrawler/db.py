@@ -36,7 +36,9 @@ from tweetcrawler.postgres.columns import Rows as Rows
 from tweetcrawler.postgres.comparison import Comparisons
 from tweetcrawler.postgres.connection import connect, first_line
 from tweetcrawler.postgres.connection import conninfo_of as conninfo_of
+from tweetcrawler.postgres.counts import Counts
 from tweetcrawler.postgres.feed import settled, stored_pages
+from tweetcrawler.postgres.handovers import Handovers
 from tweetcrawler.postgres.health import Health as Health
 from tweetcrawler.postgres.health import examined
 from tweetcrawler.postgres.history import History
@@ -66,6 +68,8 @@ class Session(
     Imports,
     Buckets,
     Budgets,
+    Counts,
+    Handovers,
     Rehearsals,
     Comparisons,
     History,

@@ -7,6 +7,8 @@
     │   ├── DatabaseUnreachable    it does not answer
     │   ├── DatabaseNotMigrated    its schema is not this program's
     │   └── DatabaseRefuses        it does not accept this statement, however often
+    ├── NotAgreed               1  the operator does not want to pay for it
+    ├── OnlyPlanned             0  a dry run has shown its plan
     ├── NoCredentialLeft        4  X refused every credential
     ├── MustWait                   nothing may be sent yet; says how long
     ├── LeaseLost                  another process walks this target now
@@ -49,6 +51,16 @@ class PackageMissing(ConfigurationError):
     def __init__(self, task: str, package: str, more: str = "") -> None:
         # The package itself and no extra of ours: this project is on no index yet.
         super().__init__(f"{task} needs the package {package}: pip install {package}{more}")
+
+
+class NotAgreed(TweetcrawlerError):
+    """Nothing was bought; run again with --yes, or with a --budget."""
+
+
+class OnlyPlanned(TweetcrawlerError):
+    """Nothing was bought in this dry run; run again without --dry-run."""
+
+    exit_code = 0
 
 
 class DatabaseError(TweetcrawlerError):

@@ -126,10 +126,13 @@ class LookedUp:
 
 @dataclass(frozen=True)
 class Counted:
-    """The number of a query's posts, as X counts them."""
+    """The number of a query's posts, as X counts them; with `down_to`, only of those from this
+    moment on up to now (seconds since 1970): the count goes on.
+    """
 
     query: str
     posts: int
+    down_to: float | None = None
 
 
 @dataclass(frozen=True)

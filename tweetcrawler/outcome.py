@@ -128,9 +128,11 @@ class Report(RunReport):
     `refusals` count requests without a page by (credential, error). `named` are the
     outcomes that were not simply done, at most `NAMED_MAX` of them; `bad_lines` are lines of
     the input file that could not be used. `counted` are queries and the number of their
-    posts, `notes` sentences for the operator. `lost` are answers that X may charge for and
-    that are of no use: their number and the most they can have cost, by endpoint and reason.
-    `kept` are the pages and posts that were bought and that the table refused, by reason.
+    posts, `counted_in_part` those whose count was interrupted, with the moment (seconds since
+    1970) from which on it holds. `notes` are sentences for the operator. `lost` are answers
+    that X may charge for and that are of no use: their number and the most they can have cost,
+    by endpoint and reason. `kept` are the pages and posts that were bought and that the table
+    refused, by reason.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -139,6 +141,7 @@ class Report(RunReport):
     bad_lines: int = 0
     refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
     counted: list[tuple[str, int]] = field(default_factory=list)
+    counted_in_part: dict[str, tuple[int, float]] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
     lost: dict[tuple[str, str], tuple[int, int, int]] = field(default_factory=dict)
     kept: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -159,7 +162,7 @@ class Report(RunReport):
             case Refusal():
                 self._refuse(news)
             case Counted():
-                self.counted.append((news.query, news.posts))
+                self._count(news)
             case Lost():
                 count, posts, cost = self.lost.get((news.endpoint, news.why), (0, 0, 0))
                 self.lost[news.endpoint, news.why] = (
@@ -203,12 +206,6 @@ class Report(RunReport):
         """The sum of one column of `totals`."""
         return sum(int(row[column]) for row in self.totals)
 
-    @property
-    def most_lost(self) -> tuple[int, int]:
-        """The most posts and money (millionths of a USD) of all lost answers."""
-        rows = self.lost.values()
-        return sum(row[1] for row in rows), sum(row[2] for row in rows)
-
     def cost(self, tariff: Tariff) -> int:
         """The price of what was read, in millionths of a USD."""
         # About: what X charges once a day is known to the ledger only, see `status`.
@@ -246,6 +243,7 @@ class Report(RunReport):
             # JSON has no pairs as keys.
             "refusals": {f"{who}: {what}": n for (who, what), n in self.refusals.items()},
             "counted": [list(pair) for pair in self.counted],
+            "counted_in_part": [[q, *part] for q, part in self.counted_in_part.items()],
             "notes": list(self.notes),
             "lost": [
                 {"endpoint": e, "why": why, "answers": n, "posts": posts, "micro_usd": cost}
@@ -263,6 +261,13 @@ class Report(RunReport):
         if not pages:
             log.warning("%s: the table refuses a page: %s; it is kept", news.name, news.why)
         self.kept[news.why] = pages + 1, posts + news.posts
+
+    def _count(self, counted: Counted) -> None:
+        if counted.down_to is not None:
+            self.counted_in_part[counted.query] = counted.posts, counted.down_to
+        else:
+            self.counted_in_part.pop(counted.query, None)
+            self.counted.append((counted.query, counted.posts))
 
     def _end_target(self, outcome: Outcome) -> None:
         self.add(outcome)

@@ -15,8 +15,8 @@ from tweetcrawler.targets import Target
 class Bought:
     """One answer of X as it was paid for; `body` is the answer's JSON as received.
 
-    `cost` is what it takes from the budgets, in millionths of a USD; None where nothing was
-    set aside for it.
+    `cost` is its price in millionths of a USD, which budgets of all runs learn; None where
+    prices are not known. `reserved`: a budget set it aside before.
     """
 
     endpoint: str
@@ -29,6 +29,7 @@ class Bought:
     users: int = 0
     id: uuid.UUID = field(default_factory=uuid.uuid4)
     cost: int | None = None
+    reserved: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,10 @@ class Batch:
     """The rows of one page of a target, and what the page makes known of it.
 
     `rows` are keyed by `flatten.COLUMNS`, ascending by id and unique; `refused` are `(id,
-    reason)` of the posts that gave no row. `username` and `account_posts` are news of the
-    user, None where the page told nothing. `searched` says that a search found the posts:
-    the store remembers which. Posts that were looked up by id belong to no target.
+    reason)` of the posts that gave no row. `covered` and `young` are those of
+    `coverage.Learned`. `username` and `account_posts` are news of the user, None where the
+    page told nothing. `searched` says that a search found the posts: the store remembers
+    which. Posts that were looked up by id belong to no target.
     """
 
     target: int | None
@@ -66,6 +68,7 @@ class Batch:
     # A text: what was refused as an id need not be a number.
     refused: Sequence[tuple[str | None, str]] = ()
     covered: Range | None = None
+    young: Sequence[int] = ()
     unreachable: Range | None = None
     unreachable_reason: str = ""
     username: str | None = None
@@ -73,11 +76,17 @@ class Batch:
     searched: bool = False
 
     @property
+    def known(self) -> list[Range]:
+        """All ids that the page makes known, as ranges."""
+        single = [(post, post + 1) for post in self.young]
+        return [self.covered, *single] if self.covered else single
+
+    @property
     def is_empty(self) -> bool:
         """True if losing it would cost nothing: no post was paid for, and nothing was learned."""
         bought = self.rows or self.refused or self.bought.posts
         learned = self.covered or self.unreachable or self.username
-        counted = self.account_posts is not None or self.bought.cost is not None
+        counted = self.account_posts is not None or self.bought.reserved or self.bought.cost
         return not (bought or learned or counted)
 
 
@@ -96,14 +105,15 @@ class NoNews:
 @dataclass(frozen=True)
 class Saved:
     """The effect of saving a batch: rows that are new, rows that changed; `leased` says
-    that the lease still holds. `refused` says why the table did not take the rows: the page is
-    stored without them.
+    that the lease still holds, `again` that the page was stored before. `refused` says why the
+    table did not take the rows: the page is stored without them.
     """
 
     new: int
     updated: int
     leased: bool
     refused: str = ""
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,6 +156,22 @@ class Observed(NamedTuple):
     seen_at: float
     like_count: int | None
     retweet_count: int | None
+
+
+@dataclass(frozen=True)
+class PartCount:
+    """The number of posts of a query from `begins_at` on, in seconds since 1970, in a count from
+    `since_id` to `until_id` (exclusive; None: to the present) that began at `ends_at`.
+    """
+
+    query: str
+    endpoint: str
+    since_id: int
+    until_id: int | None
+    posts: int = 0
+    begins_at: float | None = None
+    ends_at: float | None = None
+    is_done: bool = False
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,8 @@ class Requests:
         """
         ask = partial(self._page, session, endpoint, kinds=kinds, about=about)
         tariff = self._job.tariff
+        purchase = Purchase(ask, most, what, tariff)
         if self._limits is None or tariff is None:
-            purchase = Purchase(ask, most, what)
             try:
                 yield purchase
             except XUnavailable as error:
@@ -103,7 +103,6 @@ class Requests:
                 raise
             return
         budgets = run.budgets(session)
-        purchase = Purchase(ask, most, what, tariff)
         want = _want(purchase, endpoint, fewest, tariff)
         purchase.units = self._set_aside(budgets, purchase, want)
         try:
@@ -145,6 +144,7 @@ class Requests:
             self._job.run, self._owner, purchase.id, want, self._limits, tariff
         )
         if granted.units is not None:
+            purchase.reserved = True
             return granted.units
         if granted.full is None:
             raise MustWait(
@@ -304,8 +304,7 @@ class Requests:
 class Purchase:
     """One page on its way: it may bring `units` posts or users.
 
-    `id` is that of the page, under which its cost was set aside. Without a `tariff` nothing
-    was.
+    `id` is that of the page, under which its cost was set aside, if it was `reserved`.
     """
 
     def __init__(
@@ -322,7 +321,7 @@ class Purchase:
         # saved again under the same id, which changes nothing.
         self.id = uuid.uuid4()
         self.credential = ""
-        self.may_have_cost = False
+        self.may_have_cost = self.reserved = False
         self._send = send
         self._page: Page | None = None
 
@@ -360,6 +359,7 @@ class Purchase:
             users=users,
             id=self.id,
             cost=cost,
+            reserved=self.reserved,
         )
 
     def forget(self) -> None:

@@ -22,7 +22,7 @@ from tweetcrawler.budget import Grant, Limits, Want
 from tweetcrawler.coverage import Range
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
 from tweetcrawler.outcome import RunReport
-from tweetcrawler.pages import Batch, Bought, Gone, Lookup, Metrics, NoNews, Saved
+from tweetcrawler.pages import Batch, Bought, Gone, Lookup, Metrics, NoNews, PartCount, Saved
 from tweetcrawler.prices import Tariff
 from tweetcrawler.secret import Credential
 from tweetcrawler.settings import Settings
@@ -158,6 +158,25 @@ class Lookups(Protocol):
         seen_at: float,
         keep_body: bool = True,
     ) -> Saved: ...
+
+
+@runtime_checkable
+class Counts(Protocol):
+    """A store of counts that were interrupted."""
+
+    def open_count(self, asked: PartCount) -> PartCount: ...
+    def save_count(self, run: int, bought: Bought, count: PartCount) -> None: ...
+
+
+@runtime_checkable
+class Names(Protocol):
+    """A store of handles that changed hands."""
+
+    def left_names(self, handles: Sequence[str], *, rest_s: float) -> list[str]: ...
+    def save_names(
+        self, run: int, bought: Bought, asked: Sequence[str], found: Sequence[Found]
+    ) -> None: ...
+    def formerly(self, handles: Sequence[str]) -> list[Target]: ...
 
 
 @runtime_checkable

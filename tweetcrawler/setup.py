@@ -18,12 +18,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
+from inspect import cleandoc
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Protocol, TypeAlias
 
 from tweetcrawler import journal, scratch
-from tweetcrawler.errors import ConfigurationError, DatabaseUnreachable, TweetcrawlerError
+from tweetcrawler.errors import (
+    ConfigurationError,
+    DatabaseUnreachable,
+    NotAgreed,
+    OnlyPlanned,
+    TweetcrawlerError,
+)
 from tweetcrawler.secret import Secret, silence_libraries
 from tweetcrawler.signals import TERMINATED, Terminated, unwinding
 
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
     from tweetcrawler.books import Stale
     from tweetcrawler.csvfiles import CsvFolder
     from tweetcrawler.db import Database, Reader
+    from tweetcrawler.look.ahead import Forecast
     from tweetcrawler.look.check import Look
     from tweetcrawler.look.metrics import Live
     from tweetcrawler.look.pace import Estimate
@@ -66,6 +74,9 @@ class Front(Protocol):
 
     def can_ask(self) -> bool:
         """Whether there is somebody to answer."""
+
+    def agrees(self, question: str) -> bool:
+        """Whether the operator says yes."""
 
     def say(self, text: str) -> None:
         """Shows a result: a line of standard output."""
@@ -117,6 +128,9 @@ class Silent:
 
     def can_ask(self) -> bool:
         return False
+
+    def agrees(self, question: str) -> bool:
+        raise ConfigurationError(f"There is nobody to answer: {question}")
 
     def say(self, text: str) -> None:
         log.info("%s", text)
@@ -329,12 +343,20 @@ class Setup:
 
     @contextlib.contextmanager
     def asking_x(
-        self, *, why: str | None = None, before: Callable[[], object] = lambda: None
+        self,
+        *,
+        why: str | None = None,
+        before: Callable[[], object] = lambda: None,
+        forecast: Forecast | None = None,
     ) -> Iterator[Opened]:
         """Opens all that a command needs to ask X.
 
         `why` says why it needs a database; None: it does not. `before` looks at the
-        operator's files when the keys are known and nothing is begun.
+        operator's files when the keys are known and nothing is begun. `forecast` tells what
+        the first run may cost.
+
+        **Errors**: `NotAgreed` if that is too much for the operator, `OnlyPlanned` after a dry
+        run.
         """
         if why is not None:
             self.needs_database(why)
@@ -343,6 +365,8 @@ class Setup:
         # The CSV folder cannot count for several machines.
         if self.settings.money.is_limited:
             self.needs_database("a budget is kept in a database, for all runs together")
+        if forecast is not None and self.settings.money.dry_run:
+            self._dry_run(forecast)
         addresses = self._addresses()
         # Keys first: a question at the terminal must not wait for a database.
         keys = self.credentials()
@@ -354,6 +378,8 @@ class Setup:
         with self.sink() as sink, Stop() as stop:
             opened = Opened(self, keys, sink, stop, addresses)
             try:
+                if forecast is not None:
+                    opened.agree(forecast)
                 yield opened
             except TweetcrawlerError as error:
                 opened.tell_of(error)
@@ -367,6 +393,16 @@ class Setup:
         from tweetcrawler.notices import addresses_of
 
         return addresses_of(self.settings.notify)
+
+    def _dry_run(self, forecast: Forecast) -> NoReturn:
+        from tweetcrawler.look import ahead
+
+        self.log()
+        tariff, budget = self.tariff(), self.settings.money.budget
+        with self.sink() as sink:
+            made = _foreseen(sink, forecast, tariff)
+        self.front.answer(made.as_plain(), "\n".join(ahead.lines(made, tariff, budget)))
+        raise OnlyPlanned(cleandoc(OnlyPlanned.__doc__ or ""))
 
 
 class Opened:
@@ -435,6 +471,26 @@ class Opened:
             )
         self._remove_history()
         return report
+
+    def agree(self, forecast: Forecast) -> None:
+        """Asks the operator at a terminal before a run that may cost more than `ask_above`.
+
+        **Errors**: `NotAgreed`.
+        """
+        from tweetcrawler.look import ahead
+
+        money, front = self.settings.money, self._setup.front
+        asks = front.can_ask() and not money.yes
+        if not (asks or forecast.is_told):
+            return
+        tariff = self._setup.tariff()
+        made = _foreseen(self.sink, forecast, tariff)
+        is_dear = asks and ahead.most(made, money.budget) > money.ask_above
+        if is_dear or forecast.is_told:
+            for line in ahead.lines(made, tariff, money.budget):
+                front.note(line)
+        if is_dear and not front.agrees("go on?"):
+            raise NotAgreed(cleandoc(NotAgreed.__doc__ or ""))
 
     def _estimate(self, *, is_live: bool) -> Estimate:
         from tweetcrawler import crew
@@ -509,16 +565,13 @@ class Opened:
     def _spend(self, report: Report, tariff: Tariff) -> None:
         """Keeps what is left: a budget is the command's, however many runs it makes."""
         money = self.settings.money
-        cost = report.cost(tariff)
-        lost_posts, lost = report.most_lost
-        cost += lost
+        if money.budget is None and money.max_posts is None:
+            return
+        with self.database.session() as session:
+            gone_posts, cost = session.gone_of(report.run, tariff)
         # Costs are millionths of a USD, so that small prices do not add up rounding errors.
         budget = None if money.budget is None else max(0.0, money.budget - cost / 1_000_000)
-        posts = (
-            None
-            if money.max_posts is None
-            else max(0, money.max_posts - report.total("posts") - lost_posts)
-        )
+        posts = None if money.max_posts is None else max(0, money.max_posts - gone_posts)
         left = dataclasses.replace(money, budget=budget, max_posts=posts)
         self.settings = dataclasses.replace(self.settings, money=left)
 
@@ -627,6 +680,16 @@ def _live_picture(console: Console) -> Any:
     from tweetcrawler.look import display  # loads rich, which log lines do not need
 
     return display.LivePicture(console)
+
+
+def _foreseen(sink: Database | CsvFolder, forecast: Forecast, tariff: Tariff) -> Plan:
+    from tweetcrawler.db import Database
+    from tweetcrawler.look import ahead
+
+    if not isinstance(sink, Database):
+        return ahead.made(forecast, ahead.NothingStored(), tariff)
+    with sink.reader() as reader:
+        return ahead.made(forecast, reader, tariff)
 
 
 def _as_database(sink: Database | CsvFolder) -> Database:

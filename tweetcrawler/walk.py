@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tweetcrawler import coverage
-from tweetcrawler.coverage import EVERYTHING, Ask, Bounds, Range, Walk
+from tweetcrawler.coverage import EVERYTHING, Ask, Bounds, Hole, Range, Walk
 from tweetcrawler.endpoints import SEARCH_MIN
 from tweetcrawler.errors import RequestRefused, XUnavailable
 from tweetcrawler.flatten import flatten
@@ -25,7 +25,7 @@ from tweetcrawler.pages import Batch, Bought
 from tweetcrawler.permits import Kind
 from tweetcrawler.request import Purchase
 from tweetcrawler.run import Session
-from tweetcrawler.targets import SEARCH, Target
+from tweetcrawler.targets import SEARCH, Claim, Target
 from tweetcrawler.work.answers import is_id, news_of_user
 from tweetcrawler.work.kinds import Stopping, Worker
 
@@ -100,6 +100,25 @@ class Descent:
     def may_buy(self) -> bool:
         """Whether there is something left of the cap."""
         return self.left is None or self.left > 0
+
+
+def chosen_holes(
+    descent: Descent, holes: Sequence[Hole], claim: Claim, *, top_last: bool = False
+) -> Iterator[Hole]:
+    """The holes to be asked for now, newest first: gaps between the posts of the last minute
+    are left for a later visit.
+    """
+    gaps = coverage.gaps(claim.covered)
+
+    def settled() -> list[Hole]:
+        x_now_s = time.time() + descent.worker.requests.x_ahead_s
+        return coverage.settled_gaps(gaps, coverage.settled_below(x_now_s))
+
+    first = [*(hole for hole in holes if hole not in gaps), *settled()]
+    first.sort(key=lambda hole: (top_last and hole.until_id is None, -hole.since_id))
+    yield from first
+    # X's answers have told what time it is: by this machine's clock some may have been too young.
+    yield from (hole for hole in settled() if hole not in first)
 
 
 def descend(descent: Descent, walk: Walk, *, until_s: float = float("inf")) -> None:
@@ -179,6 +198,7 @@ def _batch(descent: Descent, walk: Walk, purchase: Purchase) -> Batch:
         rows=flattened.rows,
         refused=[(r.tweet_id, r.reason) for r in flattened.refused],
         covered=learned.covered,
+        young=learned.young,
         unreachable=unreachable,
         unreachable_reason=reason,
         username=username,

@@ -23,6 +23,7 @@ from requests_oauthlib import OAuth1
 from tweetcrawler import __version__, flatten, trouble
 from tweetcrawler.endpoints import (
     COUNTS_ALL,
+    FIRST_POST_S,
     SEARCH_ALL,
     SEARCH_ALL_MAX,
     SEARCH_RECENT,
@@ -32,6 +33,7 @@ from tweetcrawler.endpoints import (
     USAGE,
     USER_TWEETS,
     USERS_BY,
+    counted_from_s,
 )
 from tweetcrawler.errors import CredentialRefused, ProxyFailed, XUnavailable
 from tweetcrawler.ids import DAY_S, FIRST_DATED_ID, id_at, time_ms_of
@@ -43,7 +45,6 @@ __all__ = ["ANSWER_MAX_BYTES", "CLOCK_TOLERANCE_S", "Page", "Timeouts", "X"]
 
 # Without a lower bound the archive looks back from the upper one by 30 days only.
 _ARCHIVE_DEFAULT_MS = 29 * DAY_S * 1000
-_FIRST_POST = "2006-03-21T00:00:00Z"
 
 # An answer of 100 usual posts has about 250 kB. A post may have 25,000 characters of up to
 # 4 bytes, though not 100 of them on every page: what is far beyond that is no answer of X.
@@ -202,16 +203,27 @@ class X:
         return _whole(self._page(SEARCH_ALL, answered))
 
     def counts(
-        self, endpoint: str, query: str, *, since_id: int, until_id: int | None, token: str | None
+        self,
+        endpoint: str,
+        query: str,
+        *,
+        since_id: int,
+        until_id: int | None,
+        token: str | None = None,
+        end_s: float | None = None,
     ) -> Page:
-        """Number of matching posts per day, up to a month of days; no post is bought."""
+        """Number of matching posts per day, up to a month of days; no post is bought.
+
+        `end_s`: only posts of the archive before this second, instead of `until_id`.
+        """
         params: dict[str, Any] = {"query": query, "granularity": "day"}
-        if until_id is not None:
-            params["until_id"] = until_id
-        if endpoint == COUNTS_ALL:
-            params |= _archive_bottom(since_id, until_id)
+        if end_s is not None:
+            # X takes no id of the bottom beside a time of the top.
+            params |= {"start_time": _second(counted_from_s(since_id)), "end_time": _second(end_s)}
         else:
-            params["since_id"] = since_id
+            bottom = {"since_id": since_id}
+            params |= _archive_bottom(since_id, until_id) if endpoint == COUNTS_ALL else bottom
+            params |= {} if until_id is None else {"until_id": until_id}
         if token is not None:
             params["next_token"] = token
         return self._page(endpoint, self._client.request("GET", endpoint, params=params))
@@ -270,14 +282,18 @@ def _archive_bottom(since_id: int, until_id: int | None) -> dict[str, Any]:
     down it is a time. X takes only one of both.
     """
     if since_id == 0:
-        return {"start_time": _FIRST_POST}
+        return {"start_time": _second(FIRST_POST_S)}
     top_ms = time.time() * 1000 if until_id is None else time_ms_of(until_id)
     since_ms = time_ms_of(since_id)
     if since_id < FIRST_DATED_ID or top_ms - since_ms < _ARCHIVE_DEFAULT_MS:
         return {"since_id": since_id}
     if since_id + 1 == id_at(since_ms + 1):
         since_ms += 1  # the lowest id of a moment is wanted, so that moment is the first
-    return {"start_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since_ms // 1000))}
+    return {"start_time": _second(since_ms // 1000)}
+
+
+def _second(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _whole(page: Page) -> Page:

@@ -368,7 +368,7 @@ def test_P5_ctrl_c_once_ends_in_order_and_twice_at_once(
     sandbox: Sandbox, dsn: str, tmp_path: Path, measure: Any
 ) -> None:
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
-    terminal = Terminal(tmp_path, "-c", "tweet.ini")
+    terminal = Terminal(tmp_path, "-c", "tweet.ini", "--yes")
     wait_until(lambda: sandbox.books()["posts_sold"] > 600, what="a crawl under way")
     asked_at = time.monotonic()
     terminal.type("\x03")
@@ -381,7 +381,7 @@ def test_P5_ctrl_c_once_ends_in_order_and_twice_at_once(
     )
 
     sandbox.fault("black-hole", for_s=60)
-    terminal = Terminal(tmp_path, "-c", "tweet.ini")
+    terminal = Terminal(tmp_path, "-c", "tweet.ini", "--yes")
     wait_until(lambda: sandbox.books()["faults"].get("black-hole", 0) >= 1, what="a worker waiting")
     family = psutil.Process(terminal.process.pid).children(recursive=True)
     terminal.type("\x03")

@@ -186,7 +186,7 @@ def test_S1_a_terminal_shows_no_secret(
     with Sandbox("--credentials", "2", "--posts", "100-300", "--latency-ms", "15") as sandbox:
         sandbox.fault("status", endpoint=TIMELINE)
         Crawler.on(sandbox, tmp_path, secret_dsn, HANDLES, settings="logLevel = debug")
-        terminal = Terminal(tmp_path, "-c", "tweet.ini")
+        terminal = Terminal(tmp_path, "-c", "tweet.ini", "--yes")
         wait_until(lambda: sandbox.books()["posts_sold"] > 100, what="a crawl under way")
         terminal.type("\x03")
         terminal.end(15)

@@ -15,6 +15,7 @@ from tweetcrawler.settings.groups import ARCHIVE
 
 if TYPE_CHECKING:
     from tweetcrawler.db import Reader
+    from tweetcrawler.look.ahead import Forecast
     from tweetcrawler.look.plan import Plan
     from tweetcrawler.outcome import Report
     from tweetcrawler.settings import Settings
@@ -34,7 +35,10 @@ class Values:
 
 def run(setup: Setup, values: Values) -> int:
     """Crawls the handles of the words, or of the handles file."""
-    with setup.asking_x(before=lambda: _check(setup.settings, values.handles)) as opened:
+    with setup.asking_x(
+        before=lambda: _check(setup.settings, values.handles),
+        forecast=forecast(setup.settings, values.handles),
+    ) as opened:
         return opened.told(timelines(opened, values.handles, archive=values.archive))
 
 
@@ -87,6 +91,13 @@ def left(
     return made
 
 
+def forecast(settings: Settings, words: tuple[str, ...] = ()) -> Forecast:
+    """What a crawl of these handles, or of those in the handles file, may cost."""
+    from tweetcrawler.look import ahead
+
+    return ahead.of_handles(lambda: read(settings, words, lambda _line, _reason: None))
+
+
 def read(
     settings: Settings, words: tuple[str, ...], bad: Callable[[int, str], None]
 ) -> Iterator[str]:
@@ -118,6 +129,7 @@ COMMAND = Command(
     words=Words("[HANDLE...]", "handles", types.handle),
     options=(ARCHIVE,),
     values=Values,
+    takes_dry_run=True,
     run=run,
     examples=(
         ("tweetcrawler crawl ada grace", "the timelines of two handles"),

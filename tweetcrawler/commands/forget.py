@@ -22,14 +22,15 @@ class Values:
 
     names: tuple[str, ...]
     keep_rows: bool = False
-    dry_run: bool = False
 
 
 def run(setup: Setup, values: Values) -> int:
     """Forgets each target, and says for how much the next run buys it again."""
     tariff = setup.tariff()
     for one in _csv(setup, values) if setup.settings.database is None else _rows(setup, values):
-        setup.front.say(_sentence(one, tariff, values))
+        setup.front.say(
+            _sentence(one, tariff, keeps_rows=values.keep_rows, dry=setup.settings.money.dry_run)
+        )
     return 0
 
 
@@ -45,7 +46,7 @@ def _rows(setup: Setup, values: Values) -> Iterator[Forgotten]:
                     table=database.table,
                     target=target,
                     rows=not values.keep_rows,
-                    dry=values.dry_run,
+                    dry=setup.settings.money.dry_run,
                 )
                 yield session.do(work)
 
@@ -55,10 +56,12 @@ def _csv(setup: Setup, values: Values) -> Iterator[Forgotten]:
 
     assert setup.settings.csv_folder is not None  # noqa: S101 - the settings promise it
     rows = not values.keep_rows
-    yield from forget(setup.settings.csv_folder, values.names, rows=rows, dry=values.dry_run)
+    yield from forget(
+        setup.settings.csv_folder, values.names, rows=rows, dry=setup.settings.money.dry_run
+    )
 
 
-def _sentence(one: Forgotten, tariff: Tariff, values: Values) -> str:
+def _sentence(one: Forgotten, tariff: Tariff, *, keeps_rows: bool, dry: bool) -> str:
     from tweetcrawler.prices import usd
 
     pages, posts = (sum(row[1] for row in one.bought), sum(row[2] for row in one.bought))
@@ -66,8 +69,8 @@ def _sentence(one: Forgotten, tariff: Tariff, values: Values) -> str:
         tariff.cost(endpoint, requests=requests, posts=count, users=users)
         for endpoint, requests, count, users in one.bought
     )
-    rows = "its rows stay" if values.keep_rows else f"{one.rows:,} rows"
-    verb = "would be forgotten" if values.dry_run else "forgotten"
+    rows = "its rows stay" if keeps_rows else f"{one.rows:,} rows"
+    verb = "would be forgotten" if dry else "forgotten"
     return (
         f"{one.name}: {verb}: {pages:,} pages with {posts:,} posts, {rows}; the next run buys "
         f"them again for about {usd(cost)}"
@@ -83,11 +86,9 @@ COMMAND = Command(
     "look-up holds it, too. What was bought stays in every sum of money. With CSV files the file "
     "goes.",
     words=Words("HANDLE|QUERY...", "names", needs="a handle or query after it"),
-    options=(
-        option("--keep-rows", help="leave the rows, or the CSV file, as they are"),
-        option("--dry-run", help="change nothing: only say what is stored, and the price"),
-    ),
+    options=(option("--keep-rows", help="leave the rows, or the CSV file, as they are"),),
     values=Values,
+    takes_dry_run=True,
     run=run,
     examples=(
         ("tweetcrawler forget ada --dry-run", "what is stored of a handle, and its price"),

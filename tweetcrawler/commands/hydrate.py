@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,8 @@ from tweetcrawler.settings.options import option
 from tweetcrawler.settings.types import duration
 
 if TYPE_CHECKING:
-    from tweetcrawler.setup import BadLines, Setup
+    from tweetcrawler.look.ahead import Forecast
+    from tweetcrawler.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def run(setup: Setup, values: Values) -> int:
             f"No line of {bad.place} could be used; name a file with the ids of posts"
         )
     ids = itertools.chain([] if first is None else [first], ids)
-    with setup.asking_x(why=why) as opened:
+    with setup.asking_x(why=why, forecast=_forecast(values.ids)) as opened:
         refreshing = lookups.Refreshing(values.age_s if values.refresh else None)
         report = opened.run(lookups.work(blocks(ids, endpoints.IDS_A_LOOKUP), refreshing))
         report.bad_lines = bad.count
@@ -65,7 +66,16 @@ def run(setup: Setup, values: Values) -> int:
         return opened.told(report)
 
 
-def _ids(words: tuple[str, ...], bad: BadLines) -> Iterator[int]:
+def _forecast(words: tuple[str, ...]) -> Forecast | None:
+    """None for ids from standard input, which cannot be read twice."""
+    from tweetcrawler.look import ahead
+
+    if words == ("-",):
+        return None
+    return ahead.of_ids(lambda: sum(1 for _ in _ids(words, lambda _line, _reason: None)))
+
+
+def _ids(words: tuple[str, ...], bad: Callable[[int, str], None]) -> Iterator[int]:
     from tweetcrawler.settings.ids import id_of, read_ids
 
     # A file of the name 123 is ./123, as for programs that take options (-x is ./-x).
@@ -99,6 +109,7 @@ COMMAND = Command(
         ),
     ),
     values=Values,
+    takes_dry_run=True,
     run=run,
     examples=(
         ("tweetcrawler hydrate 1460323737035677698", "one post"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tweetcrawler.coverage import EVERYTHING
 from tweetcrawler.errors import DatabaseError
 from tweetcrawler.settings import types
 from tweetcrawler.settings.commands import LOOK, Command, Words
@@ -16,6 +17,7 @@ from tweetcrawler.settings.options import option
 
 if TYPE_CHECKING:
     from tweetcrawler.db import Reader
+    from tweetcrawler.look.ahead import Forecast
     from tweetcrawler.look.plan import Plan
     from tweetcrawler.prices import Tariff
     from tweetcrawler.setup import Setup
@@ -131,7 +133,7 @@ def _asked(setup: Setup, values: Values) -> dict[str, int]:
     if values.trending:
         setup.log()
         return {}
-    with setup.asking_x(why=_WHY) as opened:
+    with setup.asking_x(why=_WHY, forecast=_price_of_asking(setup, values)) as opened:
         if values.is_search:
             queries = read_queries(values.queries, values.queries_file)
             report = opened.run(counts.work(queries, Reach(values.archive)))
@@ -142,6 +144,22 @@ def _asked(setup: Setup, values: Values) -> dict[str, int]:
     if report.ended:
         log.warning("X was not asked everything: %s", report.ended)
     return dict(report.counted)
+
+
+def _price_of_asking(setup: Setup, values: Values) -> Forecast:
+    from tweetcrawler.commands import crawl
+    from tweetcrawler.look import ahead, plan
+    from tweetcrawler.settings.queries import read_queries
+
+    def make(stored: Reader, tariff: Tariff) -> Plan:
+        if values.is_search:
+            queries = read_queries(values.queries, values.queries_file)
+            return plan.of_counts(stored, queries, EVERYTHING, archive=values.archive)
+        whole = crawl.forecast(setup.settings, values.handles).make(stored, tariff)
+        # The users are bought, and none of their posts.
+        return plan.Plan("", whole.made_at, whole.targets, whole.known, users=whole.users)
+
+    return ahead.Forecast(make)
 
 
 COMMAND = Command(
@@ -163,6 +181,7 @@ COMMAND = Command(
         ),
     ),
     values=Values,
+    takes_dry_run=True,
     run=run,
     examples=(
         ("tweetcrawler plan -c tweet.ini", "a crawl of the handles file"),

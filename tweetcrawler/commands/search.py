@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tweetcrawler.coverage import Bounds
+    from tweetcrawler.look.ahead import Forecast
     from tweetcrawler.outcome import Report
     from tweetcrawler.setup import Setup
 
@@ -61,11 +62,26 @@ def run(setup: Setup, values: Values) -> int:
     # Before the keys are asked for: a fault in the file is told at once.
     queries = read_queries(values.queries, values.queries_file)
     reach = Reach(values.archive, values.bounds)
-    with setup.asking_x() as opened:
+    with setup.asking_x(forecast=_forecast(queries, values)) as opened:
         if not values.count:
             return opened.told(opened.run(searches.work(queries, reach)))
         report = opened.run(counts.work(queries, reach))
         return opened.told(report, _counts(setup, report, archive=values.archive))
+
+
+def _forecast(queries: Sequence[str], values: Values) -> Forecast:
+    from tweetcrawler.look import ahead, plan
+
+    bounds, archive = values.bounds, values.archive
+    if not values.count:
+        return ahead.Forecast(
+            lambda stored, _: plan.of_queries(stored, queries, {}, archive=archive)
+        )
+    # All of the archive is over two hundred requests, for which X charges.
+    return ahead.Forecast(
+        lambda stored, _: plan.of_counts(stored, queries, bounds, archive=archive),
+        is_told=archive,
+    )
 
 
 def _counts(setup: Setup, report: Report, *, archive: bool) -> Callable[[Console], object]:
@@ -105,6 +121,7 @@ COMMAND = Command(
         option("--count", help="only count matching posts and show the cost"),
     ),
     values=Values,
+    takes_dry_run=True,
     run=run,
     examples=(
         ("tweetcrawler search '#climate lang:en'", "posts of the last seven days"),

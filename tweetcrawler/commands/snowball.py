@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tweetcrawler.errors import ConfigurationError
@@ -31,12 +34,13 @@ class Values:
     limit: int | None = None
     depth: int | None = None
     stdout: bool = False
+    replace: bool = False
     archive: bool = False
 
     def __post_init__(self) -> None:
         if self.stdout and self.depth is not None:
             raise ConfigurationError(
-                "--stdout leaves the handles file as it is, so --depth has nothing to crawl; "
+                "--stdout writes no file of handles, so --depth has nothing to crawl; "
                 "leave out one of them."
             )
 
@@ -48,27 +52,56 @@ def run(setup: Setup, values: Values) -> int:
     if values.depth is not None:
         return _levels(setup, values, values.depth)
     setup.log()
+    file = setup.settings.handles_file
     with setup.database(_WHY) as database:
-        return 0 if _next_level(setup, database, values) else _no_next_level(setup)
+        return 0 if _next_level(setup, database, values, file) else _no_next_level(setup)
 
 
 def _levels(setup: Setup, values: Values, depth: int) -> int:
     from tweetcrawler.commands import crawl
     from tweetcrawler.settings import handles
 
-    file = setup.settings.handles_file
-    with setup.asking_x(why=_WHY, before=lambda: handles.count_lines(file)) as opened:
+    listed = setup.settings.handles_file
+    file = listed if values.replace else _newest_level(listed)
+    settings = dataclasses.replace(setup.settings, handles_file=file)
+    with setup.asking_x(
+        why=_WHY,
+        before=lambda: handles.count_lines(file),
+        forecast=crawl.forecast(settings),
+    ) as opened:
         while True:
+            opened.settings = dataclasses.replace(opened.settings, handles_file=file)
             code = opened.told(crawl.timelines(opened, archive=values.archive))
             # The level is in the file, so a run that was stopped continues at the same level.
             if code not in (0, 1) or handles.level_of(file) >= depth:
                 return code
-            if not _next_level(setup, opened.database, values):
+            made = _next_level(setup, opened.database, values, file)
+            if made is None:
                 return _no_next_level(setup)
+            file = made
+            opened.agree(crawl.forecast(dataclasses.replace(settings, handles_file=file)))
 
 
-def _next_level(setup: Setup, database: Database, values: Values) -> bool:
-    """Makes the next level, or prints it; False when it is empty."""
+def _level_file(file: Path, level: int) -> Path:
+    """The file of a level beside the list that it was made from."""
+    stem = re.sub(r"\.level-\d+$", "", file.stem)
+    return file.with_name(f"{stem}.level-{level}{file.suffix}")
+
+
+def _newest_level(file: Path) -> Path:
+    """The file of the level that was reached: each is newer than the one it was made from."""
+    from tweetcrawler.settings import handles
+
+    while file.exists():
+        following = _level_file(file, handles.level_of(file) + 1)
+        if not following.exists() or following.stat().st_mtime < file.stat().st_mtime:
+            break
+        file = following
+    return file
+
+
+def _next_level(setup: Setup, database: Database, values: Values, file: Path) -> Path | None:
+    """Makes the next level of a file, or prints it; its file, None when it is empty."""
     from tweetcrawler import snowball
     from tweetcrawler.settings import handles
 
@@ -80,21 +113,25 @@ def _next_level(setup: Setup, database: Database, values: Values) -> bool:
             "%d pages were stored without X's answer (raw = off): whom they quote is not known",
             without,
         )
-    file = setup.settings.handles_file
+    if not found:
+        return None
     if values.stdout:
         listed = [handle for handle, _ in found]
         setup.front.answer({"handles": listed}, "\n".join(listed))
-    elif found:
-        level = handles.level_of(file) + 1 if file.exists() else 1
-        # The file is replaced before it is crawled: its first line tells the level, and a run
-        # that is killed goes on with the same handles.
-        handles.replace_handles(file, [handle for handle, _ in found], level=level, by=values.by)
-        setup.front.report(
-            {"level": level, "handle_count": len(found), "file": file},
-            f"level {level}: {plural(len(found), 'handle')} in {file}; "
-            f"the old ones are in {file.name}.bk",
-        )
-    return bool(found)
+        return file
+    level = handles.level_of(file) + 1 if file.exists() else 1
+    made = file if values.replace else _level_file(file, level)
+    plain = {"level": level, "handle_count": len(found), "file": made}
+    said = f"level {level}: {plural(len(found), 'handle')} in {made}"
+    if setup.settings.money.dry_run:
+        setup.front.report(plain, f"{said}, if this were no dry run")
+        return made
+    # The file is written before it is crawled: its first line tells the level, and a run that
+    # is killed goes on with the same handles.
+    old = f"; the old ones are in {made.name}.bk" if made.exists() else ""
+    handles.replace_handles(made, [handle for handle, _ in found], level=level, by=values.by)
+    setup.front.report(plain, said + old)
+    return made
 
 
 def _no_next_level(setup: Setup) -> int:
@@ -108,8 +145,9 @@ COMMAND = Command(
     name="snowball",
     summary="make the next level of handles",
     group=COLLECT,
-    about="The new level replaces the handles file, and the old one is appended to the same "
-    "name with .bk. Known handles are left out; the most frequent come first.",
+    about="The new level is a file beside the handles file, handles.level-1.txt; -r replaces the "
+    "handles file by it, and appends the old one to the same name with .bk. Known handles are left "
+    "out; the most frequent come first.",
     flags=("-r", "--retweeted"),
     options=(
         option(
@@ -139,10 +177,18 @@ COMMAND = Command(
             help="crawl the handles, then level after level up to this one",
             more="The first line of the handles file tells its level",
         ),
-        option("--stdout", help="print the handles and leave the file as it is"),
+        option(
+            "-r",
+            "--replace",
+            "--retweeted",
+            help="replace the handles file by the new level",
+            more="The original tool's flag -r means this command with this option",
+        ),
+        option("--stdout", help="print the handles and write no file"),
         ARCHIVE,
     ),
     values=Values,
+    takes_dry_run=True,
     run=run,
     examples=(
         ("tweetcrawler snowball --min-count 2 --limit 100", "the next level, at most 100 handles"),

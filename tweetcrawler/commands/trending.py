@@ -12,6 +12,7 @@ from tweetcrawler.settings.options import option
 from tweetcrawler.settings.types import duration, language, whole
 
 if TYPE_CHECKING:
+    from tweetcrawler.look.ahead import Forecast
     from tweetcrawler.setup import Opened, Setup
     from tweetcrawler.targets import Place
 
@@ -33,7 +34,8 @@ def run(setup: Setup, values: Values) -> int:
     from tweetcrawler.settings import places
 
     wanted = [places.place(name) for name in values.places]
-    with setup.asking_x(why="trending keeps what was seen in a table") as opened:
+    why = "trending keeps what was seen in a table"
+    with setup.asking_x(why=why, forecast=_forecast(len(wanted), values)) as opened:
         while True:
             began_at = time.monotonic()
             code = _once(opened, wanted, values)
@@ -47,9 +49,19 @@ def run(setup: Setup, values: Values) -> int:
                 time.sleep(0.2)
 
 
+def _forecast(places: int, values: Values) -> Forecast:
+    from tweetcrawler.look import ahead, plan
+
+    most = values.max_trends, values.max_per_trend
+    return ahead.Forecast(
+        lambda stored, _: plan.of_trends(stored, places, trends=most[0], per_trend=most[1])
+    )
+
+
 def _once(opened: Opened, wanted: list[Place], values: Values) -> int:
     """The posts of the trends as they are now, then the timelines of their authors."""
     from tweetcrawler import crawl
+    from tweetcrawler.look import ahead
     from tweetcrawler.walk import Reach
     from tweetcrawler.work import trends
 
@@ -61,6 +73,7 @@ def _once(opened: Opened, wanted: list[Place], values: Values) -> int:
     # Only now is it known who wrote most in the trends.
     with opened.database.session() as session:
         authors = session.trending_authors(report.run, values.timelines)
+    opened.agree(ahead.of_handles(lambda: authors))
     report = crawl.crawl(opened.run, iter(authors), handle_count=len(authors))
     return opened.told(report) or code
 
@@ -95,6 +108,7 @@ COMMAND = Command(
         ),
     ),
     values=Values,
+    takes_dry_run=True,
     run=run,
     examples=(
         ("tweetcrawler trending --max-per-trend 50", "the first 20 trends of the world"),

@@ -45,6 +45,8 @@ class Values:
 
 def run(setup: Setup, values: Values) -> int:
     """Visits the handles that are due, once or until it is stopped."""
+    from tweetcrawler.commands import crawl
+    from tweetcrawler.look.sections import duration as duration_of
     from tweetcrawler.settings import handles
 
     file = setup.settings.handles_file
@@ -52,6 +54,7 @@ def run(setup: Setup, values: Values) -> int:
         setup.asking_x(
             why="watch keeps the next visit of each handle in a database",
             before=lambda: handles.count_lines(file),
+            forecast=crawl.forecast(setup.settings),
         ) as opened,
         opened.measured(values.metrics_address),
     ):
@@ -64,7 +67,9 @@ def run(setup: Setup, values: Values) -> int:
                 log.info("nothing is due%s", shown)
             if values.once or (report and _is_final(report)):
                 return code
-            pause_s = _pause_s(due, next_s, code)
+            pause_s = _pause_s(report, next_s)
+            if report and pause_s > _LOOKS_S:
+                log.info("%s; watch goes on in %s", report.ended, duration_of(pause_s))
             if (stopped := _pause(opened.stop, pause_s)) is not None:
                 return stopped
 
@@ -93,13 +98,13 @@ def _is_final(report: Report) -> bool:
     return report.budget == RUN or report.exit_code not in (0, 1, 5)
 
 
-def _pause_s(due: list[str], next_s: float | None, code: int) -> float:
-    """Time until the list is looked at again, in seconds."""
-    if code == 5:
-        return _until_midnight_s()
-    if due:
-        return _LOOKS_S if code else 0.0
-    return _LOOKS_S if next_s is None else min(_LOOKS_S, next_s + 0.1)
+def _pause_s(report: Report | None, next_s: float | None) -> float:
+    """Time until the list is looked at again, in seconds; `report` is of the visit, if any."""
+    if report is None:
+        return _LOOKS_S if next_s is None else min(_LOOKS_S, next_s + 0.1)
+    if report.exit_code == 5:
+        return _until_next_budget_s(report.budget)
+    return _LOOKS_S if report.exit_code else 0.0
 
 
 def _due(opened: Opened) -> tuple[list[str], float | None]:
@@ -119,10 +124,15 @@ def _due(opened: Opened) -> tuple[list[str], float | None]:
     return due, min(waits, default=None)
 
 
-def _until_midnight_s() -> float:
-    """Until the UTC day turns, when a budget may begin again."""
+def _until_next_budget_s(scope: str) -> float:
+    """Until the UTC month turns for a budget of the month, else the UTC day."""
+    from tweetcrawler.books import until_day_of_month
+    from tweetcrawler.budget import MONTH
+
+    now = time.time()
+    left_s = until_day_of_month(now, 1) if scope == MONTH else _DAY_S - now % _DAY_S
     # Five seconds more, since the clock of the database may be a little behind.
-    return _DAY_S - time.time() % _DAY_S + 5.0
+    return left_s + 5.0
 
 
 def _pause(stop: Callable[[], int | None], seconds: float) -> int | None:
@@ -157,6 +167,7 @@ COMMAND = Command(
         METRICS_PORT,
     ),
     values=Values,
+    takes_dry_run=True,
     run=run,
     examples=(
         ("tweetcrawler watch --budget-per-day 5", "until it is stopped, for at most $5 a day"),

@@ -508,10 +508,8 @@ def less(ranges: str, taken: str) -> str:
     )
 
 
-def with_range(ranges: str, added: coverage.Range | None) -> str:
-    if added is None:
-        return ranges
-    return coverage.to_text(coverage.union(coverage.from_text(ranges), [added]))
+def with_ranges(ranges: str, added: Iterable[coverage.Range]) -> str:
+    return coverage.to_text(coverage.union(coverage.from_text(ranges), added))
 
 
 # -- pages and the rows that wait for their file ---------------------------------------------------
@@ -598,11 +596,13 @@ def add_coverage(
     ).fetchone()
     if known is None:
         return None
-    covered = with_range(known[0], batch.covered)
+    covered = with_ranges(known[0], batch.known)
     given = {
         "id": batch.target,
         "covered": covered,
-        "unreachable": less(with_range(known[1], batch.unreachable), covered),
+        "unreachable": less(
+            with_ranges(known[1], [batch.unreachable] if batch.unreachable else []), covered
+        ),
         "reason": batch.unreachable_reason or None,
         "username": batch.username,
         "account_posts": batch.account_posts,

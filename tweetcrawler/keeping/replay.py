@@ -8,7 +8,7 @@ pages are looked at again, and those that are stored as they were are passed ove
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -197,6 +197,7 @@ class Restorer:
             rows=flattened.rows,
             refused=[(r.tweet_id, r.reason) for r in flattened.refused],
             covered=learned.covered,
+            young=learned.young,
             unreachable=learned.unreachable,
             unreachable_reason=learned.reason,
             username=username,
@@ -220,7 +221,7 @@ class Restorer:
         if page.endpoint == SEARCH_RECENT and walk.ask is None and not walk.stalled:
             beyond = self._beyond(target, ask.since_id, page.server_time_s)
             if beyond is not None:
-                return Learned(learned.covered, beyond, RECENT_REASON)
+                return replace(learned, unreachable=beyond, reason=RECENT_REASON)
         return learned
 
     def _beyond(self, target: int, since_id: int, at_s: float) -> Range | None:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from tweetcrawler.look import pace
 from tweetcrawler.look.lines import duration, import_summary, size
-from tweetcrawler.look.sections import Section
+from tweetcrawler.look.sections import Section, moment
 from tweetcrawler.prices import Tariff, usd
 
 if TYPE_CHECKING:
@@ -149,6 +149,9 @@ def print_counts(report: Report, console: Console, *, tariff: Tariff, page_size:
             f"{max(1, -(-posts // page_size)):,}",
             usd(posts * tariff.post),
         )
+    for query, (posts, down_to) in report.counted_in_part.items():
+        since = f"{moment(down_to)} UTC"
+        table.add_row(Text(f"{query} (only from {since} on; goes on there)"), f"{posts:,}", "", "")
     console.print(table)
 
 

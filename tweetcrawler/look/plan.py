@@ -13,7 +13,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tweetcrawler.books import Known, Window, added_up, month_began
+from tweetcrawler.coverage import Bounds
 from tweetcrawler.endpoints import (
+    COUNTED_S,
+    COUNTS_ALL,
+    COUNTS_RECENT,
     HANDLES_A_LOOKUP,
     SEARCH_ALL,
     SEARCH_ALL_MAX,
@@ -22,7 +26,9 @@ from tweetcrawler.endpoints import (
     TRENDS,
     USER_TWEETS,
     USERS_BY,
+    counted_from_s,
 )
+from tweetcrawler.ids import time_ms_of
 from tweetcrawler.look.forecast import BucketNow, Need, Span, of_search, of_timeline, time_s
 from tweetcrawler.look.sections import Section, duration, moment
 from tweetcrawler.prices import MICRO, Tariff, usd
@@ -124,7 +130,7 @@ def of_handles(
     handles: Iterator[str],
     tariff: Tariff,
     *,
-    subject: str,
+    subject: str = "",
     done_since: float = math.inf,
 ) -> Plan:
     """The plan of a crawl of these handles; those that were crawled from `done_since` on are
@@ -175,7 +181,7 @@ def of_queries(
     counted: Mapping[str, int],
     *,
     archive: bool,
-    subject: str,
+    subject: str = "",
 ) -> Plan:
     """The plan of a search for these normalised queries; `counted` is what X said of the
     number of their posts.
@@ -199,7 +205,29 @@ def of_queries(
     return plan
 
 
-def of_trends(reader: Reader, places: int, *, trends: int, per_trend: int, subject: str) -> Plan:
+def of_counts(reader: Reader, queries: Sequence[str], bounds: Bounds, *, archive: bool) -> Plan:
+    """The plan of counting the posts of queries: a request for each month of the archive that
+    no interrupted count knows already.
+    """
+    plan = Plan("", reader.now(), targets=len(queries))
+    if not archive:
+        plan.add(COUNTS_RECENT, Span(len(queries), len(queries), len(queries)))
+        return plan
+    since_id = bounds.lowest - 1
+    pages = 0
+    for query in queries:
+        end = plan.made_at if bounds.end is None else time_ms_of(bounds.end) / 1000
+        known = reader.counted_down_to(query, since_id, bounds.end)
+        plan.known += known is not None
+        length_s = (known or end) - counted_from_s(since_id)
+        pages += max(1, math.ceil(length_s / COUNTED_S))
+    plan.add(COUNTS_ALL, Span(pages, pages, pages))
+    return plan
+
+
+def of_trends(
+    reader: Reader, places: int, *, trends: int, per_trend: int, subject: str = ""
+) -> Plan:
     """The plan of one look at the trends of some places."""
     plan = Plan(subject, reader.now(), targets=places)
     plan.add(TRENDS, Span(places, places, places))

@@ -31,6 +31,7 @@ from tweetcrawler.books import Purchase, Run, Usage, Window, usage_of
 from tweetcrawler.budget import Reserved
 from tweetcrawler.endpoints import USAGE
 from tweetcrawler.ids import EPOCH_MS, FIRST_DATED_ID
+from tweetcrawler.postgres.budgets import reservations
 from tweetcrawler.postgres.known import KnownTargets
 from tweetcrawler.postgres.schema import (
     api_bucket,
@@ -38,7 +39,6 @@ from tweetcrawler.postgres.schema import (
     crawl_page,
     crawl_plan,
     crawl_refused,
-    crawl_reserved,
     crawl_run,
     posts,
 )
@@ -73,8 +73,8 @@ class Reader(KnownTargets):
         return [Purchase(*row) for row in found]
 
     def reserved(self) -> list[Reserved]:
-        """Reservations of requests under way, and of requests whose process was killed."""
-        return [Reserved(*row) for row in self._rows(_RESERVED)]
+        """Reservations of the last 32 days, as a run under a budget sees them."""
+        return [one for _, one in reservations(self._connection)]
 
     def refused(self) -> list[tuple[str, int, int]]:
         """Pages whose rows the table refused, by reason, with their posts; most pages first."""
@@ -107,6 +107,11 @@ class Reader(KnownTargets):
         """
         rows = self._rows(_PLAN, subject=subject, before=before)
         return (rows[0][0], rows[0][1]) if rows else None
+
+    def counted_down_to(self, query: str, since_id: int, until_id: int | None) -> float | None:
+        """The moment down to which an interrupted count has come; None without one."""
+        found = self._connection.execute(_COUNTED, [query, since_id, until_id]).fetchone()
+        return None if found is None else float(found[0])
 
     def usages(self) -> list[Usage]:
         """X's last count of the project's posts, by credential."""
@@ -257,14 +262,6 @@ def _windows() -> Select[Any]:
 
 
 _NOW = select(epoch(func.clock_timestamp()))
-_RESERVED = select(
-    crawl_reserved.c.run_id,
-    crawl_reserved.c.owner,
-    crawl_reserved.c.endpoint,
-    epoch(crawl_reserved.c.reserved_at),
-    crawl_reserved.c.posts,
-    crawl_reserved.c.micro_usd,
-).order_by(crawl_reserved.c.reserved_at)
 _REFUSED = (
     select(
         crawl_refused.c.reason,
@@ -316,6 +313,11 @@ AND (%(since)s::float8 IS NULL
     OR day >= (to_timestamp(%(since)s) AT TIME ZONE 'UTC')::date)
 AND (%(until)s::float8 IS NULL OR day < (to_timestamp(%(until)s) AT TIME ZONE 'UTC')::date)
 ORDER BY 1, 2, 3, 4
+"""
+_COUNTED: LiteralString = """
+SELECT extract(epoch FROM begins_at)::float8 FROM crawl_count
+WHERE query = %s AND since_id = %s AND until_id IS NOT DISTINCT FROM %s::bigint
+AND done_at IS NULL AND begins_at IS NOT NULL
 """
 # X's last answer to each credential.
 _USAGES: LiteralString = """

@@ -119,7 +119,7 @@ def _known(row: Sequence[Any]) -> Known:
     return Known(
         **{
             **values,
-            "covered": coverage.from_text(values["covered"]),
+            "covered": coverage.complete(coverage.from_text(values["covered"])),
             "unreachable": coverage.from_text(values["unreachable"]),
             "latest": [tuple(page) for page in values["latest"]],
         }

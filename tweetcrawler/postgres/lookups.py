@@ -93,13 +93,14 @@ class Lookups(Leases, RefusedPages):
             with connection.transaction():
                 if metrics:
                     connection.execute(before, seen)
-                saved = self._merge(connection, given, batch)
+                saved = self._merge(connection, given, batch, spends=False)
                 note_rest(connection)
                 connection.execute(
                     "DELETE FROM crawl_lookup WHERE tweet_id = ANY(%s)",
                     [[row["id"] for row in batch.rows]],
                 )
-                spend(connection, batch.bought)
+                if not saved.again:
+                    spend(connection, run, batch.bought)
             return replace(saved, leased=True)
 
         try:

@@ -23,7 +23,7 @@ from psycopg.types.json import Json, Jsonb
 from tweetcrawler import coverage
 from tweetcrawler.flatten import COLUMNS, CONTENT, LISTS, Partial
 from tweetcrawler.pages import Batch, Bought, Saved
-from tweetcrawler.postgres.budgets import spend, spending
+from tweetcrawler.postgres.budgets import NO_BUDGET, SPENT, spend, spend_parameters
 from tweetcrawler.postgres.columns import TYPES
 from tweetcrawler.postgres.connection import Connected, Connection
 from tweetcrawler.postgres.names import table_named as table_named
@@ -39,15 +39,17 @@ class Pages(Connected):
     def __init__(self, conninfo: str, table: str, place: str, stopping: Callable[[], bool]) -> None:
         super().__init__(conninfo, table, place, stopping)
         self._save_new = save_new_statement(table)
+        self._save_free = save_free_statement(table)
         self._news_come = True
+        self._has_budget = False
 
     def save_page(self, run: int, bought: Bought) -> None:
         """Stores an answer of X that holds no posts of a target, such as a count."""
 
         def work(connection: psycopg.Connection[Any]) -> None:
             with connection.transaction():
-                insert_page(connection, run, bought)
-                spend(connection, bought)
+                if insert_page(connection, run, bought):
+                    spend(connection, run, bought)
 
         self.do(work)
 
@@ -85,28 +87,38 @@ class Pages(Connected):
     def _saved(
         self, connection: psycopg.Connection[Any], batch: Batch, given: dict[str, Any]
     ) -> Saved:
-        with spending(connection, batch.bought):
-            if not batch.rows:
-                return save_without_rows(connection, given)
-            first = _NOTHING
-            if self._news_come and not batch.searched:
-                first = saved_of(self._save_new.run(connection, given)) or _NOTHING
-                if first.new == len(batch.rows):
-                    return first
-            saved = self._merge(connection, given, batch)
-            self._news_come = first.new + saved.new == len(batch.rows)
-            return replace(saved, new=first.new + saved.new)
+        self._has_budget = self._has_budget or batch.bought.reserved
+        if not batch.rows:
+            return save_without_rows(connection, given)
+        first = _NOTHING
+        if self._news_come and not batch.searched:
+            save = self._save_new if self._has_budget else self._save_free
+            first = saved_of(save.run(connection, given)) or _NOTHING
+            if first.new == len(batch.rows):
+                return first
+        saved = self._merge(connection, given, batch)
+        self._news_come = first.new + saved.new == len(batch.rows)
+        # All were new, and the shorter statement saved none: some run has a budget.
+        self._has_budget = self._has_budget or saved.new == len(batch.rows)
+        return replace(saved, new=first.new + saved.new)
 
     def _merge(
-        self, connection: psycopg.Connection[Any], given: Mapping[str, Any], batch: Batch
+        self,
+        connection: psycopg.Connection[Any],
+        given: Mapping[str, Any],
+        batch: Batch,
+        *,
+        spends: bool = True,
     ) -> Saved:
-        """Saves a page in a transaction that is under way, whatever is stored of it."""
+        """Saves a page, whatever is stored of it. As one of several statements of a transaction
+        it `spends` nothing: `spend` ends that.
+        """
         partial = Partial in set(map(type, batch.rows))
         if partial:
             given = {**given, "partial": _partial_ids(batch.rows)}
         for deleted in (False, True):
             statement = save_statement(
-                self.table, partial=partial, searched=batch.searched, deleted=deleted
+                self.table, partial=partial, searched=batch.searched, deleted=deleted, spends=spends
             )
             saved = saved_of(statement.run(connection, given))
             if saved is not None:
@@ -137,9 +149,9 @@ class Pages(Connected):
 _NOTHING = Saved(0, 0, leased=False)
 
 
-def insert_page(connection: psycopg.Connection[Any], run: int, bought: Bought) -> None:
-    """Stores an answer in a transaction that is under way."""
-    connection.execute(
+def insert_page(connection: psycopg.Connection[Any], run: int, bought: Bought) -> bool:
+    """Stores an answer in a transaction that is under way; False if it was stored before."""
+    inserted = connection.execute(
         _INSERT_PAGE,
         [
             bought.id,
@@ -152,6 +164,7 @@ def insert_page(connection: psycopg.Connection[Any], run: int, bought: Bought) -
             compressed(bought.body),
         ],
     )
+    return inserted.rowcount == 1
 
 
 def save_parameters(run: int, owner: str, batch: Batch, keep_body: bool) -> dict[str, Any]:
@@ -159,14 +172,12 @@ def save_parameters(run: int, owner: str, batch: Batch, keep_body: bool) -> dict
     ids = list(map(_ID_OF, batch.rows))
     repeated = filter(None, map(_REPEATED_BY, batch.rows))
     return {
+        **spend_parameters(run, bought),
         "rows": Json(list(batch.rows), dumps=_as_json),
-        "page": bought.id,
-        "run": run,
         "target": batch.target,
         "endpoint": bought.endpoint,
         "params": Jsonb(dict(bought.params)),
         "credential": bought.credential,
-        "posts": bought.posts,
         "users": bought.users,
         "ids": _as_array(ids),
         "repeated": _as_array([*ids, *repeated]),
@@ -176,7 +187,7 @@ def save_parameters(run: int, owner: str, batch: Batch, keep_body: bool) -> dict
         if batch.refused
         else None,
         "body": compressed(bought.body) if keep_body else None,
-        "covered": coverage.to_text([batch.covered] if batch.covered else []),
+        "covered": coverage.to_text(batch.known),
         "unreachable": coverage.to_text([batch.unreachable] if batch.unreachable else []),
         "unreachable_reason": batch.unreachable_reason or None,
         "username": batch.username,
@@ -244,7 +255,12 @@ class _Numbered:
 
 @cache
 def save_statement(
-    table: str, *, partial: bool = False, searched: bool = False, deleted: bool = False
+    table: str,
+    *,
+    partial: bool = False,
+    searched: bool = False,
+    deleted: bool = False,
+    spends: bool = True,
 ) -> _Numbered:
     """One statement, so one transaction and one round trip.
 
@@ -265,7 +281,7 @@ def save_statement(
     merged = sql.SQL("{}, {}, {}").format(
         batch, _upserted(table, partial=partial), _COUNTED.format(only_if=only_if)
     )
-    return _page_statement(merged, found=searched, whole=_ALL_CHANGED)
+    return _page_statement(merged, found=searched, whole=_ALL_CHANGED, spends=spends)
 
 
 @cache
@@ -275,9 +291,21 @@ def save_new_statement(table: str) -> _Numbered:
 
     Fails with `NOT_STORED` when another process writes some of the rows at the same moment.
     """
+    return _page_statement(_new_only(table, when=sql.SQL("true")))
+
+
+@cache
+def save_free_statement(table: str) -> _Numbered:
+    """The same without budgets, in less time. Saves nothing if any run has one."""
+    return _page_statement(_new_only(table, when=NO_BUDGET), spends=False)
+
+
+def _new_only(table: str, *, when: sql.Composable) -> sql.Composed:
     batch = _BATCH.format(partial=sql.SQL(""), types=_ROW_TYPES, kept=_NONE_DELETED)
-    saved = _SAVED_NEW.format(t=table_named(table), cols=_names(COLUMNS), values=_inserted())
-    return _page_statement(sql.SQL("{}, {}").format(batch, saved))
+    saved = _SAVED_NEW.format(
+        t=table_named(table), cols=_names(COLUMNS), values=_inserted(), when=when
+    )
+    return sql.SQL("{}, {}").format(batch, saved)
 
 
 @cache
@@ -289,19 +317,26 @@ def rows_statement(table: str) -> _Numbered:
     return _Numbered(statement.format(batch, _upserted(table, partial=True), counted))
 
 
-def save_without_rows(connection: psycopg.Connection[Any], given: Mapping[str, Any]) -> Saved:
+def save_without_rows(
+    connection: psycopg.Connection[Any], given: Mapping[str, Any], *, spends: bool = True
+) -> Saved:
     """Saves a page alone, with what it covers."""
-    return saved_of(_save_empty_statement().run(connection, given)) or _NOTHING
+    return saved_of(_save_empty_statement(spends).run(connection, given)) or _NOTHING
 
 
 @cache
-def _save_empty_statement() -> _Numbered:
+def _save_empty_statement(spends: bool) -> _Numbered:
     # To plan the rest is most of the work.
-    return _page_statement(sql.SQL("counted AS (SELECT 0::bigint AS new, 0::bigint AS updated)"))
+    counted = sql.SQL("counted AS (SELECT 0::bigint AS new, 0::bigint AS updated)")
+    return _page_statement(counted, spends=spends)
 
 
 def _page_statement(
-    counted: sql.Composable, *, found: bool = False, whole: sql.SQL | None = None
+    counted: sql.Composable,
+    *,
+    found: bool = False,
+    whole: sql.SQL | None = None,
+    spends: bool = True,
 ) -> _Numbered:
     """`counted` gives the number of rows that were saved as `counted` (new, updated); without
     it nothing is saved.
@@ -311,14 +346,19 @@ def _page_statement(
     """
     none = sql.SQL("")
     return _Numbered(
-        _PAGE.format(counted=counted, found=_FOUND if found else none, whole=whole or none)
+        _PAGE.format(
+            counted=counted,
+            found=_FOUND if found else none,
+            spent=_PAGE_SPENT if spends else none,
+            whole=whole or none,
+        )
     )
 
 
 def saved_of(answer: psycopg.RawCursor[Any]) -> Saved | None:
     """The answer of a statement that saves a page; None when it saved nothing of it."""
     row = answer.fetchone()
-    return Saved(row[0], row[1], bool(row[2])) if row else None
+    return Saved(row[0], row[1], bool(row[2]), again=row[3]) if row else None
 
 
 @cache
@@ -441,16 +481,18 @@ page AS (
             THEN clock_timestamp() + %(lease)s * interval '1 s' ELSE lease_until END
     WHERE id = %(target)s::bigint AND EXISTS (SELECT FROM counted)
     RETURNING lease_owner = %(owner)s AS leased
-){found}
-SELECT new{whole}, updated, (SELECT leased FROM target) FROM counted
+){found}{spent}
+SELECT new{whole}, updated, (SELECT leased FROM target), NOT EXISTS (SELECT FROM page)
+FROM counted
 """)
+_PAGE_SPENT = sql.SQL(", {}").format(SPENT.format(when=sql.SQL("EXISTS (SELECT FROM page)")))
 _FOUND = sql.SQL(""", found AS (
     INSERT INTO crawl_found (target_id, tweet_id)
     SELECT %(target)s::bigint, id FROM batch ORDER BY id ON CONFLICT DO NOTHING
 )""")
 _SAVED_NEW = sql.SQL("""saved AS (
     INSERT INTO {t} ({cols}) SELECT {values} FROM batch
-    WHERE NOT EXISTS (SELECT FROM {t} WHERE id = ANY(%(ids)s::bigint[]))
+    WHERE NOT EXISTS (SELECT FROM {t} WHERE id = ANY(%(ids)s::bigint[])) AND {when}
     ORDER BY id ON CONFLICT (id) DO NOTHING RETURNING id
 ), counted AS (
     SELECT count(*) + CASE WHEN count(*) < (SELECT count(*) FROM batch)

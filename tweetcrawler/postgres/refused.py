@@ -97,11 +97,12 @@ class RefusedPages(Pages):
 
         def work(connection: Connection) -> tuple[Saved, bool]:
             with connection.transaction():
-                saved = save_without_rows(connection, given)
+                saved = save_without_rows(connection, given, spends=False)
                 connection.execute(_KEEP, [batch.bought.id, refusal.said, keep_body])
                 also(connection)
                 ends = takes_nothing(connection)
-                spend(connection, batch.bought)
+                if not saved.again:
+                    spend(connection, run, batch.bought)
                 return saved, ends
 
         saved, ends = self.do(work)
@@ -148,7 +149,7 @@ class RefusedPages(Pages):
                     return None
                 batch, run = _batch_of(connection, page, score)
                 given = save_parameters(run, "", batch, keep_body=True)
-                saved = self._merge(connection, given, batch)
+                saved = self._merge(connection, given, batch, spends=False)
                 ids = [row["id"] for row in batch.rows]
                 refused = [{"id": i, "reason": reason} for i, reason in batch.refused]
                 connection.execute(

@@ -131,12 +131,20 @@ crawl_target = Table(
     _at("lease_until"),
     _at("due_at"),
     _at("crawled_at"),
+    # The handle by which it was listed, when that is another user's by now.
+    Column("formerly", Text),
+    _at("name_asked_at"),
     UniqueConstraint("kind", "key"),
     UniqueConstraint("kind", "handle"),
     postgresql_with=_room_in_each_page(80),
 )
 # Leases are renewed by every page and stay out of every index.
 Index("crawl_target_state", crawl_target.c.kind, crawl_target.c.state)
+Index(
+    "crawl_target_formerly",
+    crawl_target.c.formerly,
+    postgresql_where=text("formerly IS NOT NULL"),
+)
 Index(
     "crawl_target_username",
     func.lower(crawl_target.c.username),
@@ -258,6 +266,23 @@ crawl_import = Table(
     _at("finished_at"),
     UniqueConstraint("path", "into_table"),
     postgresql_with=_room_in_each_page(50),
+)
+# How far a count of posts has come; `done_at` NULL: it was interrupted, and goes on there.
+crawl_count = Table(
+    "crawl_count",
+    METADATA,
+    _number(),
+    _needed("query"),
+    _needed("endpoint"),
+    _needed("since_id", BigInteger),
+    Column("until_id", BigInteger),
+    _needed("posts", BigInteger),
+    _at("begins_at"),
+    _at("ends_at"),
+    _at("done_at"),
+    UniqueConstraint(
+        "query", "endpoint", "since_id", "until_id", postgresql_nulls_not_distinct=True
+    ),
 )
 # Which search found which post.
 crawl_found = Table(

@@ -80,11 +80,12 @@ class Targets(Connected):
 
         def work(connection: psycopg.Connection[Any]) -> None:
             with connection.transaction():
-                insert_page(connection, run, bought)
+                is_new = insert_page(connection, run, bought)
                 connection.execute(_RENAMED, given_found)
                 connection.execute(_FOUND, given_found)
                 connection.execute(_ABSENT, given_absent)
-                spend(connection, bought)
+                if is_new:
+                    spend(connection, run, bought)
 
         self.do(work)
 

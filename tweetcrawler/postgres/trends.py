@@ -26,14 +26,15 @@ class Trends(Connected):
 
         def work(connection: psycopg.Connection[Any]) -> list[Target]:
             with connection.transaction():
-                insert_page(connection, run, bought)
+                is_new = insert_page(connection, run, bought)
                 targets = opened_searches(connection, [trend.query for trend in trends])
                 seen = [
                     (bought.id, t.rank, place.woeid, place.name, t.name, t.volume, target.id)
                     for t, target in zip(trends, targets, strict=True)
                 ]
                 connection.cursor().executemany(_SEEN, seen)
-                spend(connection, bought)
+                if is_new:
+                    spend(connection, run, bought)
                 # Two trends may be one query, such as two spellings of a hashtag.
                 return list({target.id: target for target in targets}.values())
 

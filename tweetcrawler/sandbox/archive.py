@@ -16,6 +16,8 @@ from tweetcrawler.sandbox.world import Recent, World
 
 PATIENCE = 10_000
 """Number of posts that are looked at for one page; then it ends as it is, with a token."""
+COUNTED, SAMPLED = 1_000, 60
+"""Up to the first number of posts every one is looked at for a month of counts, else a sample."""
 
 
 class Archive:
@@ -34,6 +36,20 @@ class Archive:
         for id_, person in self._between(self._authors(query), above, below):
             doc = self._docs.get(id_) or self._docs.put(id_, self._doc(person, id_))
             yield id_, person, doc if query.matches(doc) else None
+
+    def counted(
+        self, query: Query, above: int, below: int, *, estimate: bool
+    ) -> Iterator[tuple[int, int]]:
+        """Posts that match, newest first, each with the number of posts that it stands for.
+
+        `estimate` takes a sample of many: to write a month of posts takes seconds. X's counts
+        are estimates, too: they hold posts that search does not give.
+        """
+        found = list(self._between(self._authors(query), above, below))
+        step = 1 if not estimate or len(found) <= COUNTED else len(found) // SAMPLED
+        for id_, person in found[step // 2 :: step]:
+            if query.matches(self._docs.get(id_) or self._docs.put(id_, self._doc(person, id_))):
+                yield id_, step
 
     def tags(self, since_ms: int) -> Counter[str]:
         """Number of uses of each hashtag since then, spelled as first seen."""

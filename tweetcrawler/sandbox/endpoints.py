@@ -596,13 +596,11 @@ def _counted(call: Call, *, recent: bool) -> Answer:
     counts = [0] * (len(edges) - 1)
     seconds = [edge.timestamp() for edge in edges]
     at = len(counts) - 1
-    for id_, _, doc in call.place.archive.search(
-        query, max(above, lowest_id(int(seconds[0] * 1000)) - 1), below
-    ):
+    lowest = max(above, lowest_id(int(seconds[0] * 1000)) - 1)
+    for id_, weight in call.place.archive.counted(query, lowest, below, estimate=not recent):
         while seconds[at] * 1000 > ms_of_id(id_):
             at -= 1
-        if doc is not None:
-            counts[at] += 1
+        counts[at] += weight
     word = "post" if call.asked.posts else "tweet"
     data = [
         {
@@ -614,7 +612,7 @@ def _counted(call: Call, *, recent: bool) -> Answer:
     ]
     # The sum is that of this page, not of the whole query.
     meta: dict[str, Any] = {f"total_{word}_count": sum(counts)}
-    if first > start:
+    if first > start and "early-end" not in call.twists:
         meta["next_token"] = page_token(SEARCH, owner, lowest_id(int(seconds[0] * 1000)))
     return Answer(
         {"data": data, "meta": meta}, requests_price=COUNTS_PRICE["recent" if recent else "all"]

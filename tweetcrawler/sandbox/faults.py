@@ -50,6 +50,7 @@ PAGES = frozenset(
     {
         "empty-page-with-token",
         "empty-last-page",
+        "early-end",
         "short-page",
         "duplicate-page",
         "overlapping-page",
@@ -90,6 +91,7 @@ _PAGED = frozenset(
         "/2/tweets/search/all",
     }
 )
+_PAGED_BY = {"early-end": frozenset({"/2/tweets/counts/all"})}
 
 
 @dataclass(slots=True)
@@ -126,7 +128,7 @@ class Fault:
             and (self.credential is None or self.credential == met.credential)
             and (self.kind is None or self.kind == met.kind)
             and (met.goes_on or not self.going_on)
-            and (self.name not in PAGES or met.endpoint in _PAGED)
+            and (self.name not in PAGES or met.endpoint in _PAGED_BY.get(self.name, _PAGED))
             and (self.name not in _ONLY_WITH_TOKEN or met.has_token)
             and (self.name not in _ONLY_GOING_ON or met.goes_on)
             and (self.username is None or self.username in met.names())

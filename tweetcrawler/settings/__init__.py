@@ -43,7 +43,8 @@ class Money:
     """Prices of X and limits of spending, in USD; None: no limit, or the tariff's own.
 
     `budget` and `max_posts` are of one command, the others of a UTC day and month over all
-    runs on the database.
+    runs on the database. Before a run that may cost more than `ask_above` a person at a terminal
+    is asked, unless `yes`; a `dry_run` only shows its plan.
     """
 
     prices_file: Path | None = None
@@ -54,6 +55,9 @@ class Money:
     max_posts: int | None = None
     budget_per_day: float | None = None
     budget_per_month: float | None = None
+    ask_above: float = 5.0
+    yes: bool = False
+    dry_run: bool = False
 
     @property
     def is_limited(self) -> bool:

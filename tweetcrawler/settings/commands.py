@@ -48,7 +48,8 @@ class Command:
     refuses values that exclude each other. `run` gets the opened program and these values,
     and gives the exit code. `examples` are command lines with what each does. `flags` are
     options of the original tool that mean this command. `takes_rest` hands on everything
-    after the command untouched, in the field `rest`.
+    after the command untouched, in the field `rest`. `takes_dry_run`: it can
+    say what it would do, and do nothing.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Command:
     about: str = ""
     flags: tuple[str, ...] = ()
     reads_file: bool = True
+    takes_dry_run: bool = False
     takes_rest: bool = False
 
     @property

@@ -153,6 +153,15 @@ MONEY = Group(
             for period in ("day", "month")
         ),
         option(
+            "--ask-above",
+            metavar="USD",
+            type=number(0, _MOST_USD),
+            places=EVERYWHERE,
+            help="on a terminal, ask before a run that may cost more, in USD",
+        ),
+        option("--yes", help="do not ask before a run that costs much"),
+        option("--dry-run", help="say what would be done and what it costs; do nothing"),
+        option(
             "--tariff",
             metavar="NAME",
             type=text_of,

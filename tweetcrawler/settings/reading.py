@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.settings import Money, Place, Settings
 from tweetcrawler.settings.commands import Command, Grammar, common_options
 from tweetcrawler.settings.groups import DEFAULT_CSV_FOLDER
@@ -48,6 +49,8 @@ def _settings(
     notes: tuple[str, ...],
 ) -> Settings:
     common = {o.fills: said[n] for o in common_options() if (n := folded(o.name)) in said}
+    if common.get("dry_run") and not command.takes_dry_run:
+        raise ConfigurationError(f"{command.name} has no dry run; leave out --dry-run.")
     place = _filled(Place, common)
     values = _values(command, said, words)
     # Next to the file, so that a crawl started from any folder finds its list.

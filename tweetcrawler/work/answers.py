@@ -7,6 +7,7 @@ null or of another type.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tweetcrawler import queries, trouble
@@ -82,6 +83,19 @@ def total(page: Page) -> int:
     if not isinstance(meta, dict):
         return 0
     return _count(meta.get("total_tweet_count", meta.get("total_post_count"))) or 0
+
+
+def counted_span(page: Page) -> tuple[float, float] | None:
+    """From when to when a page of counts counts, in seconds since 1970; None if it is empty."""
+    spans = []
+    for bucket in page.data:
+        try:
+            begin, end = (datetime.fromisoformat(str(bucket[key])) for key in ("start", "end"))
+        except (KeyError, ValueError):
+            continue
+        if begin.tzinfo and end.tzinfo:
+            spans.append((begin.timestamp(), end.timestamp()))
+    return (min(s[0] for s in spans), max(s[1] for s in spans)) if spans else None
 
 
 def gone(

@@ -10,8 +10,8 @@ from functools import partial
 
 from tweetcrawler.endpoints import HANDLES_A_LOOKUP, USERS_BY
 from tweetcrawler.errors import TweetcrawlerError
-from tweetcrawler.news import Outcome, PageRead, Result
-from tweetcrawler.run import Session
+from tweetcrawler.news import Note, Outcome, PageRead, Result
+from tweetcrawler.run import Names, Session
 from tweetcrawler.targets import Target
 from tweetcrawler.walk import Reach
 from tweetcrawler.work import answers
@@ -53,11 +53,34 @@ def resolve_chunk(worker: Worker, handles: list[str]) -> Result:
 
 def _resolve(worker: Worker, handles: list[str], chunk: Chunk) -> None:
     with worker.session() as session:
+        before = _followed(worker, session, handles)
         known, unknown = _known(worker, session.targets(handles), handles)
-        _hand_on(worker, known, chunk)
+        _hand_on(worker, [*before, *known], chunk)
         chunk.at_hand = unknown
         if unknown:
             _hand_on(worker, _look_up(worker, session, unknown, chunk), chunk)
+
+
+def _followed(worker: Worker, session: Session, handles: Sequence[str]) -> list[Target]:
+    """The users who had one of the handles before others took it.
+
+    X is asked whose the handle of a renamed user is now, as rarely as for a missing one.
+    """
+    if not isinstance(session, Names):
+        return []
+    left = session.left_names(handles, rest_s=worker.rest_s)
+    if left:
+        with worker.requests.buying(session, USERS_BY, len(left), what="users") as purchase:
+            asked = left[: purchase.units]
+            page = purchase.ask(lambda x, user_auth: x.users_by(asked, user_auth=user_auth))
+        found, _, _ = answers.resolved(page, asked)
+        session.save_names(worker.job.run, purchase.bought, asked, found)
+        worker.tell(PageRead(purchase.credential))
+    followed = session.formerly(handles)
+    for target in followed:
+        said = f"{target.name}, the user of that name before, is followed, too"
+        worker.tell(Note(f"a handle of the list is another user's now; {said}"))
+    return [target for target in followed if target.handle not in handles]
 
 
 def _hand_on(worker: Worker, targets: Sequence[Target], chunk: Chunk) -> None:

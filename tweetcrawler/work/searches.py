@@ -22,7 +22,7 @@ from tweetcrawler.ids import id_at
 from tweetcrawler.news import Note, Result
 from tweetcrawler.request import APP, BOTH
 from tweetcrawler.targets import Claim, Target
-from tweetcrawler.walk import RECENT_REASON, Descent, Reach, Source, descend
+from tweetcrawler.walk import RECENT_REASON, Descent, Reach, Source, chosen_holes, descend
 from tweetcrawler.work.kinds import CRAWL, Chunk, Kind, Work, Worker, together
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def walk(descent: Descent) -> None:
         descent.left = reach.cap - descent.session.posts_within(target.id, CAP_S)
     if reach.archive:
         descent.source = archive_of(target.username or "")
-        for hole in coverage.holes(claim.covered, within=reach.bounds):
+        open_holes = coverage.holes(claim.covered, within=reach.bounds)
+        for hole in chosen_holes(descent, open_holes, claim):
             descend(descent, Walk(hole, depth_limit=None))
     else:
         while not _walk_recent(descent, claim):
@@ -125,7 +126,8 @@ def _walk_recent(descent: Descent, claim: Claim) -> bool:
     floor = recent_floor(worker)
     if claim.unreachable:
         worker.tell(Note(_RECENT_NOTE))
-    for open_hole in coverage.holes(claim.covered, claim.unreachable, within=descent.reach.bounds):
+    open_holes = coverage.holes(claim.covered, claim.unreachable, within=descent.reach.bounds)
+    for open_hole in chosen_holes(descent, open_holes, claim):
         hole, descent.beyond = coverage.reachable(open_hole, floor)
         if descent.beyond is not None:
             worker.tell(Note(_RECENT_NOTE))

@@ -9,7 +9,7 @@ from tweetcrawler.coverage import Ask, Hole, Walk
 from tweetcrawler.endpoints import TIMELINE_MIN, USER_TWEETS
 from tweetcrawler.request import BOTH
 from tweetcrawler.targets import Target
-from tweetcrawler.walk import Descent, Source, descend
+from tweetcrawler.walk import Descent, Source, chosen_holes, descend
 from tweetcrawler.work.searches import archive_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def walk(descent: Descent) -> None:
     # window's only one, after every interruption, and the holes below it would never be
     # reached.
     holes = coverage.holes(claim.covered, claim.unreachable)
-    for hole in sorted(holes, key=lambda each: each.until_id is None):
+    for hole in chosen_holes(descent, holes, claim, top_last=True):
         above = session.posts_above(target.id, hole.until_id) if hole.until_id is not None else 0
         descent.may_wait = hole.until_id is None and not descent.reach.archive
         descend(descent, Walk(hole, above, descent.account_posts))
