@@ -155,7 +155,13 @@ left = int(sys.argv[1])
 
 def hook(event, arguments):
     global left
-    if event in ("os.rename", "os.remove", "os.link") and "pycache" not in str(arguments):
+    # Temporary folders, also those of killed calls, are removed by way of their descriptors.
+    is_temporary = event == "os.remove" and arguments[1] != -1
+    if (
+        event in ("os.rename", "os.remove", "os.link")
+        and "pycache" not in str(arguments)
+        and not is_temporary
+    ):
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)

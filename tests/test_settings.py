@@ -657,6 +657,7 @@ ENTRY = re.compile(
 )
 COMMAND_LINE_ONLY = {"help", "version", "config", "keep"}
 COMMAND_LINE_ONLY |= {"format", "output", "columns", "where", "view", "pages", "excelsafe"}
+COMMAND_LINE_ONLY |= {"delimiter"}
 COMMAND_LINE_ONLY |= {"rejects", "again"}
 COMMAND_LINE_ONLY |= {"query", "queries", "archive", "since", "until", "count"}
 COMMAND_LINE_ONLY |= {"trending", "lang", "timelines", "every"}
