@@ -11,6 +11,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -21,6 +22,9 @@ from psycopg.conninfo import make_conninfo
 
 from tweetcrawler.db import Database
 from tweetcrawler.local import embedded
+
+if TYPE_CHECKING:
+    from s3_server import S3Server
 
 # Where bytecode is not kept, as in many a container, each of the thousand processes below
 # compiles the package anew.
@@ -50,6 +54,16 @@ def server_dsn() -> Iterator[str]:
                 connection.execute("SELECT pg_reload_conf()")
             yield url
         embedded.Server(folder / "data").stop()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A server of S3 for all tests of a process; each uses a prefix of its own."""
+    # Here, since boto3 takes half a second and most tests need none of it.
+    from s3_server import S3Server
+
+    with S3Server() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -37,17 +36,11 @@ from tweetcrawler.keeping.places import FilePlace, NothingThere, Place, place_of
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with S3Server() as running:
-        yield running
-
-
 @pytest.fixture(params=["file", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, server: S3Server) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path, s3: S3Server) -> Place:
     if request.param == "file":
         return place_of((tmp_path / "place").as_uri())
-    return place_of(f"s3://{BUCKET}/{tmp_path.name}", server.options())
+    return place_of(f"s3://{BUCKET}/{tmp_path.name}", s3.options())
 
 
 def archive(folder: Path, place: Place, keep: timedelta = timedelta(0)) -> Archive:
@@ -311,10 +304,10 @@ class Killed:
 
 @SHORT_AND_LONG
 def test_a_process_killed_at_any_moment_is_finished_by_the_next(
-    tmp_path: Path, place: Place, server: S3Server, kills: int
+    tmp_path: Path, place: Place, s3: S3Server, kills: int
 ) -> None:
     chance = random.Random(kills)
-    killed = Killed(tmp_path / "own", place, server.port)
+    killed = Killed(tmp_path / "own", place, s3.port)
     assert killed.run(0) == 0
     for _ in range(kills):
         assert killed.run(chance.randrange(1, killed.moments)) != 0
@@ -342,9 +335,9 @@ def _read(place: Place, name: str) -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_every_single_moment_is_a_good_one_to_be_killed(tmp_path: Path, server: S3Server) -> None:
+def test_every_single_moment_is_a_good_one_to_be_killed(tmp_path: Path, s3: S3Server) -> None:
     place = FilePlace(tmp_path / "place")
-    killed = Killed(tmp_path / "own", place, server.port)
+    killed = Killed(tmp_path / "own", place, s3.port)
     assert killed.run(0) == 0
     # Each killed process leaves work to the next, so later ones have more moments than this.
     assert killed.moments > 50

@@ -28,21 +28,20 @@ def run(folder: Path, *words: str, expect: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def test_segments_go_to_the_bucket_and_then_locally(dsn: str, tmp_path: Path) -> None:
+def test_segments_go_to_the_bucket_and_then_locally(dsn: str, tmp_path: Path, s3: S3Server) -> None:
     chain(tmp_path / "segments", 3)
-    with S3Server() as server:
-        ini = f"archivePlace = s3://{BUCKET}/x\ns3Endpoint = http://127.0.0.1:{server.port}\n"
-        ini += f'dbname = "{dsn}"\n'
-        (tmp_path / "tweet.ini").write_text(f"{ini}s3Region = us-east-1\nkeepLocal = 0\n")
-        said = run(tmp_path, "--once")
-        assert "3 segments uploaded, 3 verified by reading them back, 3 deleted here" in said
-        assert data_files(tmp_path / "segments") == []
-        assert len(server.objects("x/")) == 6
-        assert run(tmp_path, "list").count("1 posts") == 3
-        assert "3 of 3 segments are whole" in run(tmp_path, "verify")
-        assert "can be used: it stores, gives" in run(tmp_path, "check")
-        (tmp_path / "tweet.ini").write_text(ini.replace(BUCKET, "no-bucket"))
-        assert "there is no such bucket" in run(tmp_path, "list", expect=2)
+    ini = f"archivePlace = s3://{BUCKET}/x\ns3Endpoint = http://127.0.0.1:{s3.port}\n"
+    ini += f'dbname = "{dsn}"\n'
+    (tmp_path / "tweet.ini").write_text(f"{ini}s3Region = us-east-1\nkeepLocal = 0\n")
+    said = run(tmp_path, "--once")
+    assert "3 segments uploaded, 3 verified by reading them back, 3 deleted here" in said
+    assert data_files(tmp_path / "segments") == []
+    assert len(s3.objects("x/")) == 6
+    assert run(tmp_path, "list").count("1 posts") == 3
+    assert "3 of 3 segments are whole" in run(tmp_path, "verify")
+    assert "can be used: it stores, gives" in run(tmp_path, "check")
+    (tmp_path / "tweet.ini").write_text(ini.replace(BUCKET, "no-bucket"))
+    assert "there is no such bucket" in run(tmp_path, "list", expect=2)
 
 
 def test_damage_at_the_place_is_named(dsn: str, tmp_path: Path) -> None:

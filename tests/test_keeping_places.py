@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,17 +28,11 @@ from tweetcrawler.keeping.places import (
 )
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with S3Server() as running:
-        yield running
-
-
 @pytest.fixture(params=["file", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, server: S3Server) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path, s3: S3Server) -> Place:
     if request.param == "file":
         return place_of((tmp_path / "a place").as_uri())
-    return place_of(f"s3://{BUCKET}/{tmp_path.name}/deep", server.options())
+    return place_of(f"s3://{BUCKET}/{tmp_path.name}/deep", s3.options())
 
 
 @pytest.fixture
@@ -82,11 +75,11 @@ def test_a_name_is_given_once(place: Place, made: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_more_objects_than_a_page_of_a_list(server: S3Server, tmp_path: Path) -> None:
-    client = server.client()
+def test_more_objects_than_a_page_of_a_list(s3: S3Server, tmp_path: Path) -> None:
+    client = s3.client()
     for number in range(1_005):
         client.put_object(Bucket=BUCKET, Key=f"many/{number:04}", Body=b"")
-    place = place_of(f"s3://{BUCKET}/many", server.options())
+    place = place_of(f"s3://{BUCKET}/many", s3.options())
     assert [name for name, _ in place.names()] == [f"{number:04}" for number in range(1_005)]
 
 
@@ -138,8 +131,8 @@ def test_an_address_is_what_was_written(url: str) -> None:
 # -- a bucket that refuses ---------------------------------------------------------------------
 
 
-def test_an_unknown_bucket_is_named(server: S3Server, made: Path) -> None:
-    place = place_of("s3://elsewhere/x", server.options())
+def test_an_unknown_bucket_is_named(s3: S3Server, made: Path) -> None:
+    place = place_of("s3://elsewhere/x", s3.options())
     with pytest.raises(PlaceRefused, match=r"s3://elsewhere/x refuses one: there is no such buck"):
         place.put("one", made, sha256(made))
     with pytest.raises(PlaceRefused, match="there is no such bucket"):
@@ -158,11 +151,11 @@ def test_an_unknown_bucket_is_named(server: S3Server, made: Path) -> None:
     ],
 )
 def test_a_refusal_is_one_sentence_and_ends_the_run(
-    server: S3Server, made: Path, status: int, code: str, sentence: str
+    s3: S3Server, made: Path, status: int, code: str, sentence: str
 ) -> None:
-    with Failing(server.port) as failing:
+    with Failing(s3.port) as failing:
         failing.failures, failing.status, failing.code = 1_000, status, code
-        place = place_of(f"s3://{BUCKET}/refused", server.options(failing.port))
+        place = place_of(f"s3://{BUCKET}/refused", s3.options(failing.port))
         with pytest.raises(PlaceRefused, match=sentence) as caught:
             place.put("one", made, sha256(made))
     assert caught.value.exit_code == 2
@@ -170,9 +163,9 @@ def test_a_refusal_is_one_sentence_and_ends_the_run(
     _no_secret("".join(traceback.format_exception(caught.value)), str(place.__dict__))
 
 
-def test_500s_are_tried_again_and_then_told(server: S3Server, made: Path) -> None:
-    with Failing(server.port) as failing:
-        place = place_of(f"s3://{BUCKET}/failing", server.options(failing.port))
+def test_500s_are_tried_again_and_then_told(s3: S3Server, made: Path) -> None:
+    with Failing(s3.port) as failing:
+        place = place_of(f"s3://{BUCKET}/failing", s3.options(failing.port))
         failing.failures = 2
         put_once(place, "one", made, sha256(made))
         assert failing.requests >= 3
@@ -182,8 +175,8 @@ def test_500s_are_tried_again_and_then_told(server: S3Server, made: Path) -> Non
     _no_secret("".join(traceback.format_exception(told.value)))
 
 
-def test_no_server_is_a_sentence(made: Path, server: S3Server) -> None:
-    place = place_of(f"s3://{BUCKET}/x", server.options(closed_port()))
+def test_no_server_is_a_sentence(made: Path, s3: S3Server) -> None:
+    place = place_of(f"s3://{BUCKET}/x", s3.options(closed_port()))
     with pytest.raises(PlaceError, match="does not answer"):
         place.put("one", made, sha256(made))
 
@@ -195,15 +188,15 @@ def _no_secret(*texts: str) -> None:
 
 
 def test_keys_come_from_the_default_chain(
-    server: S3Server, made: Path, monkeypatch: pytest.MonkeyPatch
+    s3: S3Server, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.port}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{s3.port}")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     place = place_of(f"s3://{BUCKET}/chain")
     place.put("one", made, sha256(made))
-    assert set(server.objects("chain/")) == {"one"}
+    assert set(s3.objects("chain/")) == {"one"}
 
 
 @pytest.mark.parametrize(

@@ -64,11 +64,7 @@ class Replacement:
     def put_in_place(self) -> None:
         """Replaces the old file by the new one, and makes that last."""
         self._own.replace(self._final)
-        folder = os.open(self._final.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self._final.parent)
 
 
 @contextmanager
@@ -109,6 +105,15 @@ def replace_whole(path: Path, content: bytes, *, mode: int = 0o666) -> None:
         with replacement.emptied() as file:
             file.write(content)
         replacement.put_in_place()
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings new and removed names in a folder to disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _locked(own: Path, mode: int, waits: Callable[[], bool]) -> int:

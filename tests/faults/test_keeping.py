@@ -39,22 +39,16 @@ class BadLine(TcpProxy):
         return super()._pass(link, direction, data)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with S3Server() as running:
-        yield running
-
-
 @pytest.fixture
-def line(server: S3Server) -> Iterator[BadLine]:
-    proxy = BadLine("127.0.0.1", server.port)
+def line(s3: S3Server) -> Iterator[BadLine]:
+    proxy = BadLine("127.0.0.1", s3.port)
     with proxy:
         yield proxy
 
 
 @pytest.fixture
-def place(server: S3Server, line: BadLine, tmp_path: Path) -> Place:
-    options = replace(server.options(line.port), silence_s=2.0)
+def place(s3: S3Server, line: BadLine, tmp_path: Path) -> Place:
+    options = replace(s3.options(line.port), silence_s=2.0)
     return place_of(f"s3://{BUCKET}/{tmp_path.name}", options)
 
 
@@ -70,10 +64,10 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def archived(folder: Path, place: Place, server: S3Server) -> Report:
+def archived(folder: Path, place: Place, s3: S3Server) -> Report:
     """One call; whatever the line did, what is dropped is in the bucket as it was written."""
     report = Archive(folder, place, FolderLedger(folder)).once()
-    sound = place_of(place.url, server.options())
+    sound = place_of(place.url, s3.options())
     for entry in FolderLedger(folder).entries():
         if entry.state in ("verified", "dropped"):
             assert sha256_at(sound, entry.key + DATA) == entry.sha256
@@ -85,22 +79,22 @@ def archived(folder: Path, place: Place, server: S3Server) -> Report:
 @pytest.mark.parametrize("direction", ["up", "down"])
 @pytest.mark.parametrize("after", [1, 700, 100_000])
 def test_a_cut_line_is_asked_again(
-    folder: Path, place: Place, line: BadLine, server: S3Server, direction: Direction, after: int
+    folder: Path, place: Place, line: BadLine, s3: S3Server, direction: Direction, after: int
 ) -> None:
     line.cut_after(after, direction)
-    report = archived(folder, place, server)
+    report = archived(folder, place, s3)
     while report.faults:
-        report = archived(folder, place, server)
+        report = archived(folder, place, s3)
     assert report.dropped == 1
     assert line.connections > 1
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_a_flipped_bit_is_found_by_reading_back(
-    folder: Path, place: Place, line: BadLine, server: S3Server, direction: Direction
+    folder: Path, place: Place, line: BadLine, s3: S3Server, direction: Direction
 ) -> None:
     line.flip = (direction, 100_000)
-    report = archived(folder, place, server)
+    report = archived(folder, place, s3)
     assert line.flip is None
     assert (report.dropped, report.faults) == (1, None)
     (entry,) = FolderLedger(folder).entries()
@@ -108,48 +102,46 @@ def test_a_flipped_bit_is_found_by_reading_back(
 
 
 def test_a_stalled_line_is_given_up_and_asked_again(
-    folder: Path, place: Place, line: BadLine, server: S3Server
+    folder: Path, place: Place, line: BadLine, s3: S3Server
 ) -> None:
     line.stall("down")
     timer = threading.Timer(5, line.go_on)
     timer.start()
-    report = archived(folder, place, server)
+    report = archived(folder, place, s3)
     timer.join()
     assert (report.dropped, report.faults) == (1, None)
 
 
 def test_a_line_that_stays_away_keeps_the_file(
-    folder: Path, place: Place, line: BadLine, server: S3Server
+    folder: Path, place: Place, line: BadLine, s3: S3Server
 ) -> None:
     line.refuse()
-    report = archived(folder, place, server)
+    report = archived(folder, place, s3)
     assert report.faults is not None
     assert "does not answer" in report.faults[0]
     assert len(data_files(folder)) == 1
     line.listen()
-    assert archived(folder, place, server).dropped == 1
+    assert archived(folder, place, s3).dropped == 1
 
 
-def test_a_slow_line_is_no_failure(
-    folder: Path, place: Place, line: BadLine, server: S3Server
-) -> None:
+def test_a_slow_line_is_no_failure(folder: Path, place: Place, line: BadLine, s3: S3Server) -> None:
     """The time that is allowed is for a silence, not for the whole."""
     line.slow_answers_s = 1.0
     begun = time.monotonic()
-    report = archived(folder, place, server)
+    report = archived(folder, place, s3)
     assert (report.dropped, report.faults) == (1, None)
     assert time.monotonic() - begun > 4.0
 
 
 @pytest.mark.parametrize("failures", range(1, 6))
 def test_a_server_that_fails_is_asked_again(
-    folder: Path, server: S3Server, tmp_path: Path, failures: int
+    folder: Path, s3: S3Server, tmp_path: Path, failures: int
 ) -> None:
-    with Failing(server.port) as failing:
-        place = place_of(f"s3://{BUCKET}/{tmp_path.name}", server.options(failing.port))
+    with Failing(s3.port) as failing:
+        place = place_of(f"s3://{BUCKET}/{tmp_path.name}", s3.options(failing.port))
         failing.failures = failures
-        report = archived(folder, place, server)
+        report = archived(folder, place, s3)
         if report.faults:
             assert "fails at" in report.faults[0]
-            report = archived(folder, place, server)
+            report = archived(folder, place, s3)
     assert (report.dropped, report.faults) == (1, None)

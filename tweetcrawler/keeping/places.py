@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
-from tweetcrawler.keeping.segments import sync_folder
+from tweetcrawler.files import sync_folder
 
 PIECE = 1 << 20
 KEY_VARIABLE, SECRET_VARIABLE = "TWEETCRAWLER_S3KEY", "TWEETCRAWLER_S3SECRET"

@@ -24,7 +24,7 @@ from typing import BinaryIO
 import zstandard
 
 from tweetcrawler import __version__
-from tweetcrawler.files import replace_whole
+from tweetcrawler.files import replace_whole, sync_folder
 from tweetcrawler.keeping.lines import Line, counted
 from tweetcrawler.keeping.manifests import (
     DATA,
@@ -480,15 +480,6 @@ def _locked(folder: Path, name: str) -> int:
             f"another process works on {name} in {folder}: stop it, or name another folder"
         ) from None
     return descriptor
-
-
-def sync_folder(folder: Path) -> None:
-    """Brings new and removed names in a folder to disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _cannot_write(path: Path, error: OSError) -> SegmentError:

@@ -20,12 +20,9 @@ from uuid import UUID
 import orjson
 import zstandard
 from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
     LargeBinary,
     and_,
     any_,
-    bindparam,
     column,
     delete,
     func,
@@ -37,7 +34,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import psycopg as dialect_of_psycopg
 from sqlalchemy.sql.expression import ClauseElement, TableClause
 
 from tweetcrawler.flatten import COLUMNS
@@ -45,11 +41,11 @@ from tweetcrawler.keeping.ledger import Doing
 from tweetcrawler.keeping.schema import crawl_audit, crawl_tombstone
 from tweetcrawler.keeping.tombstones import blank
 from tweetcrawler.postgres.pages import compressed
+from tweetcrawler.postgres.statements import NUMBERS, compiled, given
 
 Way: TypeAlias = Literal["delete", "blank", "mark"]
 
-_DIALECT = dialect_of_psycopg.dialect()  # type: ignore[no-untyped-call] # as in SQLAlchemy
-_IDS: ColumnElement[Any] = bindparam("ids", type_=postgresql.ARRAY(BigInteger))
+_IDS = given("ids", NUMBERS)
 # Locked together until their transaction ends, so they are few.
 _PAGES_AT_ONCE = 50
 # Columns of a retweet's row that say nothing of the post that it repeats.
@@ -88,7 +84,7 @@ def bury(session: Doing, ids: Collection[int], request: Request) -> None:
     def work(connection: Any) -> None:
         # Only the names are used of this; the values go by executemany, which psycopg
         # pipelines.
-        text, _ = _compiled(statement.values(dict.fromkeys(rows[0])))
+        text, _ = compiled(statement.values(dict.fromkeys(rows[0])))
         with connection.cursor() as cursor:
             cursor.executemany(text, rows)
 
@@ -216,11 +212,6 @@ def _table_of(name: str) -> TableClause:
     return table(own, *map(column, COLUMNS), schema=schema[0] if schema else None)
 
 
-def _compiled(statement: ClauseElement) -> tuple[bytes, dict[str, Any]]:
-    made = statement.compile(dialect=_DIALECT)
-    return made.string.encode(), dict(made.params)
-
-
-def _run(connection: Any, statement: ClauseElement, **given: Any) -> Any:
-    text, known = _compiled(statement)
-    return connection.execute(text, {**known, **given})
+def _run(connection: Any, statement: ClauseElement, **values: Any) -> Any:
+    text, known = compiled(statement)
+    return connection.execute(text, {**known, **values})

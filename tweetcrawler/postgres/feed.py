@@ -115,17 +115,13 @@ WHERE locktype = 'relation' AND relation = 'crawl_page'::regclass AND granted
 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 AND mode = 'RowExclusiveLock' AND pid IS DISTINCT FROM pg_backend_pid()
 """
-_PAGES: LiteralString = """
+_AFTER: LiteralString = """
 SELECT id, number, extract(epoch FROM fetched_at)::float8, endpoint, target_id, body
 FROM crawl_page
 WHERE number > %(after)s AND number <= %(last)s
-AND (body IS NOT NULL OR segment_id IS NOT NULL)
-ORDER BY number LIMIT %(limit)s
 """
-_PAGES_WITHOUT_SEGMENT: LiteralString = """
-SELECT id, number, extract(epoch FROM fetched_at)::float8, endpoint, target_id, body
-FROM crawl_page
-WHERE number > %(after)s AND number <= %(last)s
-AND body IS NOT NULL AND segment_id IS NULL
-ORDER BY number LIMIT %(limit)s
-"""
+_IN_ORDER: LiteralString = "ORDER BY number LIMIT %(limit)s"
+_PAGES: LiteralString = _AFTER + "AND (body IS NOT NULL OR segment_id IS NOT NULL) " + _IN_ORDER
+_PAGES_WITHOUT_SEGMENT: LiteralString = (
+    _AFTER + "AND body IS NOT NULL AND segment_id IS NULL " + _IN_ORDER
+)
