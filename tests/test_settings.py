@@ -657,7 +657,7 @@ ENTRY = re.compile(
 )
 COMMAND_LINE_ONLY = {"help", "version", "config", "keep"}
 COMMAND_LINE_ONLY |= {"format", "output", "columns", "where", "view", "pages", "excelsafe"}
-COMMAND_LINE_ONLY |= {"rejects", "again", "yes", "dryrun", "replace"}
+COMMAND_LINE_ONLY |= {"delimiter", "rejects", "again", "yes", "dryrun", "replace"}
 COMMAND_LINE_ONLY |= {"query", "queries", "archive", "since", "until", "count"}
 COMMAND_LINE_ONLY |= {"trending", "lang", "timelines", "every"}
 COMMAND_LINE_ONLY |= {"retweeted", "by", "mincount", "limit", "depth", "stdout", "refresh", "age"}
