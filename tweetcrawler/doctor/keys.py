@@ -17,8 +17,10 @@ from tweetcrawler.doctor import NOTE, OK, WARNING, Finding
 from tweetcrawler.errors import (
     CredentialRefused,
     EndpointRefused,
+    Overloaded,
     ProxyFailed,
     TweetcrawlerError,
+    WindowClosed,
     XError,
 )
 from tweetcrawler.windows import Rate
@@ -110,6 +112,9 @@ def _app(part: Part) -> Iterator[Finding]:
         )
     except EndpointRefused:
         yield Finding(f"{part.name}, archive", NOTE, "not in this plan: --archive cannot be used")
+    except (Overloaded, WindowClosed):
+        # X takes one request a second here, of all programs together.
+        yield Finding(f"{part.name}, archive", NOTE, "open; its limit is used up at this moment")
     except XError as error:
         yield Finding(f"{part.name}, archive", WARNING, str(error))
     else:
