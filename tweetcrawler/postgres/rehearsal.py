@@ -18,12 +18,12 @@ from tweetcrawler.flatten import flatten
 from tweetcrawler.ids import id_at
 from tweetcrawler.pages import Batch, Bought
 from tweetcrawler.postgres.connection import Connected, first_line, passes
+from tweetcrawler.postgres.names import quoted, table_named
 from tweetcrawler.postgres.pages import (
     save_new_statement,
     save_parameters,
     save_statement,
     saved_of,
-    table_named,
 )
 
 
@@ -86,11 +86,6 @@ class Rehearsals(Connected):
             f"the table {self.table} leaves out posts that are saved: change what does that "
             f"({names}) so that it keeps every row; nothing was bought"
         )
-
-
-def quoted(table: str) -> str:
-    """The table's name as SQL reads it."""
-    return table_named(table).as_string(None)
 
 
 def _rehearsed(connection: psycopg.Connection[Any], table: str, scored: bool) -> bool:

@@ -21,11 +21,6 @@ BATCH: Final = 10_000
 # --- parquet -------------------------------------------------------------------------------------
 
 
-def parquet_columns(path: Path) -> tuple[str, ...]:
-    """The names of the columns. **Errors**: as `parquet_batches`."""
-    return tuple(_parquet(path).schema_arrow.names)
-
-
 def parquet_batches(path: Path, *, after: int = 0) -> Iterator[Flattened]:
     """The rows of our own Parquet, a batch each time, without the first `after` batches.
 
