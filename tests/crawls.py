@@ -169,6 +169,17 @@ def killed_after_sales(process: subprocess.Popen[str], sandbox: Sandbox, posts: 
     return in_time and process.returncode == -signal.SIGKILL
 
 
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    """What a program says until a line of it holds this text."""
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if text in line:
+            return said
+    raise AssertionError(f"ended without {text!r}:\n{said}")
+
+
 def wait_for_silence(asked: Callable[[], int], *, seconds: float = 0.5) -> int:
     """Waits until nobody has asked X for a while; gives how often it was asked until then."""
     before, now = -1, asked()

@@ -72,7 +72,7 @@ def test_the_picture_tells_windows_credentials_and_the_time_to_go(
 ) -> None:
     """Eight timelines of two pages and six requests a window: three windows at the least."""
     Crawler.on(world, tmp_path, dsn, [f"writer_{n}" for n in range(8)])
-    with terminal(tmp_path, [], columns=80) as screen:
+    with terminal(tmp_path, ["--yes"], columns=80) as screen:
         screen.wait_for("looking up 8 handles")
         assert screen.ended() == 0
     seen = " ".join(screen.seen.split())

@@ -121,7 +121,7 @@ def test_ctrl_c_twice_ends_at_once_and_leaves_no_process(
     crawler = Crawler.on(sandbox, tmp_path, dsn, HANDLES)
     terminal = Terminal(tmp_path, "-c", "tweet.ini", "--yes")
     wait_until(lambda: len(workers_of(terminal.process.pid)) >= 2, what="workers")
-    time.sleep(1.0)
+    wait_until(lambda: sandbox.books()["faults"].get("black-hole", 0), what="a silent X")
     family = workers_of(terminal.process.pid)
     terminal.type("\x03")
     terminal.read_until("Ctrl-C again ends at once")
