@@ -152,7 +152,7 @@ def _list(setup: Setup, place: Place) -> int:
 
     catalog = Catalog(place)
     rows = [
-        f"{one.name}  {one.posts:,} posts  {one.file_bytes:,} bytes  {one.first_at or ''}"
+        f"{one.name}  {plural(one.posts, 'post')}  {one.file_bytes:,} bytes  {one.first_at or ''}"
         for one in catalog.manifests
     ]
     keys = ("name", "posts", "file_bytes", "first_at")
