@@ -238,6 +238,8 @@ def _print_outcomes(report: Report, console: Console) -> None:
 
 
 def _print_credentials(report: Report, console: Console) -> None:
+    from tweetcrawler.outcome import refused
+
     table = Table(title="credentials", title_justify="left", header_style="bold")
     for heading in ("credential", "endpoint", "requests", "posts", "new rows"):
         table.add_column(
@@ -250,7 +252,7 @@ def _print_credentials(report: Report, console: Console) -> None:
             *(f"{int(row[c]):,}" for c in ("pages", "posts", "new")),
         )
     for (who, what), count in sorted(report.refusals.items()):
-        table.add_row(who, f"no page: {what}", f"{count:,}", "0", "0")
+        table.add_row(who, f"no page: {refused(what)}", f"{count:,}", "0", "0")
     console.print(table)
 
 
