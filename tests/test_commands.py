@@ -19,7 +19,7 @@ from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.prices import MICRO
 from tweetcrawler.settings import help_text
 from tweetcrawler.settings.commands import Command, all_commands, common_options
-from tweetcrawler.settings.help import by_group
+from tweetcrawler.settings.help import OPTIONS, by_group, page
 from tweetcrawler.settings.options import NO_COMMAND_LINE, Option, folded
 from tweetcrawler.settings.types import file_or_dash
 from tweetcrawler.setup import Setup
@@ -112,6 +112,13 @@ def test_the_first_page_names_every_command_once_under_its_group_and_is_short() 
         assert re.findall(r"(?:^|  )  (\S+)  ", block, re.MULTILINE) == [c.name for c in commands]
     assert sum(len(commands) for _, commands in by_group()) == len(COMMANDS)
     assert len(re.findall(r"^  tweetcrawler ", text, re.MULTILINE)) == 5
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_pages_fit_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for topic in (None, OPTIONS, *(command.name for command in COMMANDS)):
+        assert max(map(len, page(topic).splitlines())) <= min(columns, 100), topic
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
