@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields
@@ -235,7 +236,11 @@ def _below(text: str) -> str:
 
 
 def _width() -> int:
-    columns = shutil.get_terminal_size((_WIDEST, 24)).columns
+    # Not of the variable COLUMNS, which readline gives to programs that write into a pipe.
+    try:
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+    except OSError:
+        return _WIDEST
     return min(_WIDEST, max(_NARROWEST, columns))
 
 
