@@ -75,6 +75,10 @@ class Control:
                 return {"handles": self.world.people.handles()}
             case ("POST", "world"):
                 return self._change(sent)
+            case ("POST", "networks"):
+                return self._change_network(sent)
+            case ("GET", "networks", name, direction):
+                return {"ids": self._followed(self._person(name), direction == "following")}
             case ("GET", "credentials"):
                 return {
                     "credentials": [
@@ -173,6 +177,34 @@ class Control:
         if "rename_to" in sent:
             world.rename(name, str(sent["rename_to"]))
         return answer
+
+    def _change_network(self, sent: Json) -> Json:
+        """Changes a list: {"user": …, "direction": "followers" or "following"}, and what is done
+        to it, as `networks.Network` has it; `add` and `drop` are handles.
+        """
+        world = self.world
+        if not isinstance(world, MadeWorld):
+            raise ValueError("a recorded world cannot be changed")  # noqa: TRY004 - see above
+        if sent["direction"] not in ("followers", "following"):
+            raise ValueError("a direction is followers or following")
+        network = world.networks.to_change(
+            self._person(str(sent["user"])), sent["direction"] == "following"
+        )
+        for name in ("size", "unlisted", "repeats", "token_s"):
+            if name in sent:
+                setattr(network, name, sent[name])
+        for name in sent.get("add", ()):
+            network.add(self._person(str(name)).key)
+        for name in sent.get("drop", ()):
+            network.drop(self._person(str(name)).key)
+        world.changed(str(sent["user"]))
+        return {}
+
+    def _followed(self, person: Person, is_following: bool) -> list[str]:
+        return [
+            str(one.id)
+            for one in self.world.networks.listed(person, is_following, 0, 10_000_000).people
+        ]
 
     def _change_credential(self, sent: Json) -> Json:
         credential = self.keys.named(str(sent["name"]))

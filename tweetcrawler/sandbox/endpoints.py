@@ -16,6 +16,7 @@ from tweetcrawler.sandbox.clock import FIRST_SNOWFLAKE, Clock, lowest_id, ms_of_
 from tweetcrawler.sandbox.dice import mix
 from tweetcrawler.sandbox.fast import FastPages
 from tweetcrawler.sandbox.fields import Asked
+from tweetcrawler.sandbox.networks import Network
 from tweetcrawler.sandbox.pages import Answer, of_tweets, of_users
 from tweetcrawler.sandbox.params import TWEET_RULES, USER_RULES, Rules
 from tweetcrawler.sandbox.people import MadePerson, Person
@@ -24,6 +25,7 @@ from tweetcrawler.sandbox.query import BadQuery, Doc, Query, parse
 from tweetcrawler.sandbox.tokens import (
     SEARCH,
     TIMELINE,
+    bad_token,
     network_token,
     page_token,
     read_network_token,
@@ -672,26 +674,32 @@ def _network(call: Call, *, following: bool) -> Answer:
     person = _shown_person(call)
     if isinstance(person, Answer):
         return person
-    world = call.place.world
-    total = world.networks.follower_count(person, following)
-    count = call.values.get("max_results", 100)
+    place, count = call.place, call.values.get("max_results", 100)
+    network = place.world.networks.network(person, following)
     token = call.values.get("pagination_token")
-    start, back = (
-        (0, False) if token is None else read_network_token("pagination_token", person.id, token)
-    )
-    if back:
-        start = max(0, start - count)
-    people = [
-        world.networks.follower(person, number, following)
-        for number in range(start, min(total, start + count))
-    ]
-    body = of_users(world, people, call.asked)
-    body["meta"] = {"result_count": len(people)}
-    if start + count < total:
-        body["meta"]["next_token"] = network_token(person.id, start + count)
+    start = 0 if token is None else _place_in_network(network, person, token, count, place.clock)
+    listed = place.world.networks.listed(person, following, start, count)
+    body = of_users(place.world, listed.people, call.asked)
+    body["meta"] = {"result_count": len(listed.people)}
+    if listed.following is not None:
+        following_place = listed.following - min(network.repeats, count - 1)
+        body["meta"]["next_token"] = next_ = network_token(person.id, following_place)
+        if network.token_s is not None:
+            network.given_at[next_] = place.clock.now()
     if start > 0:
         body["meta"]["previous_token"] = network_token(person.id, start, back=True)
-    return Answer(body, users=[one.id for one in people])
+    return Answer(body, users=[one.id for one in listed.people])
+
+
+def _place_in_network(
+    network: Network, person: Person, token: str, count: int, clock: Clock
+) -> int:
+    given_at = network.given_at.get(token)
+    is_old = given_at is not None and clock.now() - given_at > (network.token_s or 0.0)
+    if is_old:
+        raise bad_token("pagination_token", token)
+    start, back = read_network_token("pagination_token", person.id, token)
+    return max(0, start - count) if back else start
 
 
 def _usage(call: Call) -> Answer:

@@ -14,6 +14,7 @@ from typing import Any
 from tweetcrawler.sandbox import wording
 from tweetcrawler.sandbox.clock import SNOWFLAKE_EPOCH_MS, rfc3339
 from tweetcrawler.sandbox.dice import Dice, mix, stamp
+from tweetcrawler.sandbox.networks import Network
 
 DAY_MS = 86_400_000
 WORLD_BEGAN_MS = 1_293_840_000_000
@@ -113,6 +114,8 @@ class Changes:
     added: dict[int, int] = field(default_factory=dict)
     """id to k, oldest first"""
     deleted: set[int] = field(default_factory=set)
+    networks: dict[bool, Network] = field(default_factory=dict)
+    """What was done to the lists of those who are followed (True), and of the followers"""
 
 
 class Census:
@@ -238,6 +241,9 @@ def profile(person: MadePerson) -> dict[str, Any]:
             f"https://pbs.twimg.com/profile_images/{person.id}/{dice.wide():x}_normal.jpg"
         ),
     }
+    for is_following, network in (person.changes.networks if person.changes else {}).items():
+        counted = "following_count" if is_following else "followers_count"
+        user["public_metrics"][counted] = network.count(user["public_metrics"][counted])
     _describe(user, dice)
     if dice.chance(120):
         user |= {"verified": True, "verified_type": "blue", "subscription_type": "Premium"}

@@ -17,6 +17,7 @@ import orjson
 
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.sandbox.clock import FIRST_SNOWFLAKE, ms_of_id, rfc3339
+from tweetcrawler.sandbox.networks import Listed, Network
 from tweetcrawler.sandbox.people import Person
 from tweetcrawler.sandbox.posts import Post, Ref
 from tweetcrawler.sandbox.world import DEPTH, Missing
@@ -343,11 +344,11 @@ class RecordedPosts:
 class _NoNetworks:
     """Recorded answers do not tell who follows whom."""
 
-    def follower_count(self, person: Person, following: bool) -> int:  # noqa: ARG002
-        return 0
+    def network(self, person: Person, is_following: bool) -> Network:  # noqa: ARG002
+        return Network()
 
-    def follower(self, person: Person, number: int, following: bool) -> Person:
-        raise NotImplementedError("a recorded world has no followers")
+    def listed(self, *_: object) -> Listed:
+        return Listed([], None)
 
 
 class RecordedWorld:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 from tweetcrawler.sandbox.clock import lowest_id, ms_of_id
+from tweetcrawler.sandbox.networks import MadeNetworks, Networks
 from tweetcrawler.sandbox.people import Census, Changes, MadePerson, Person, profile
 from tweetcrawler.sandbox.posts import (
     REPLIES,
@@ -59,13 +60,6 @@ class Posts(Protocol):
     def tweet_of(self, person: Person, id_: int) -> Post: ...
     def found(self, id_: int) -> Post | Missing: ...
     def referenced(self, ref: Ref) -> Post | Missing: ...
-
-
-class Networks(Protocol):
-    """Who follows whom."""
-
-    def follower_count(self, person: Person, following: bool) -> int: ...
-    def follower(self, person: Person, number: int, following: bool) -> Person: ...
 
 
 class World(Protocol):
@@ -340,30 +334,6 @@ class MadePosts:
         self._posts.forget()
 
 
-class MadeNetworks:
-    """Followers of made people."""
-
-    def __init__(self, people: MadePeople) -> None:
-        self._people = people
-
-    def follower_count(self, person: Person, following: bool) -> int:
-        metrics = self._people.profile(person)["public_metrics"]
-        count: int = metrics["following_count" if following else "followers_count"]
-        return count
-
-    def follower(self, person: Person, number: int, following: bool) -> Person:
-        """The number-th follower (or followed account), newest first; nobody comes twice."""
-        made = _own(person)
-        offset = made.salt + (7 if following else 0)
-        # The sequence repeats after nine million, four times as many as the most followed have.
-        sign = (number * 1_103_515_245 + offset) % 36**6
-        letters = ""
-        for _ in range(6):
-            sign, letter = divmod(sign, 36)
-            letters += "0123456789abcdefghijklmnopqrstuvwxyz"[letter]
-        return self._people.person(("fan_" if not following else "pal_") + letters)
-
-
 class MadeWorld:
     """Follows from the seed. Only what was done to it while it runs is remembered."""
 
@@ -376,11 +346,11 @@ class MadeWorld:
 
     def set_state(self, name: str, state: str) -> None:
         self._change(name).state = state
-        self._changed(name)
+        self.changed(name)
 
     def rename(self, name: str, new_name: str) -> None:
         self.people.rename(self.people.anyone(name), new_name)
-        self._changed(new_name)
+        self.changed(new_name)
 
     def add_posts(self, name: str, count: int, now_ms: int) -> list[int]:
         """New posts, a second apart, the newest at `now_ms`; gives their ids, oldest first."""
@@ -396,7 +366,7 @@ class MadeWorld:
             changes.added[id_] = -1 - len(changes.added)
             order: list[int] = sorted(changes.added)
             changes.added = {added: changes.added[added] for added in order}
-        self._changed(name)
+        self.changed(name)
         return ids
 
     def delete(self, name: str, ids: list[int]) -> int:
@@ -405,13 +375,14 @@ class MadeWorld:
         changes = self._change(name)
         known = [id_ for id_ in ids if person.k_of(id_) is not None]
         changes.deleted.update(known)
-        self._changed(name)
+        self.changed(name)
         return len(known)
 
     def _change(self, name: str) -> Changes:
         return self.people.change(self.people.anyone(name))
 
-    def _changed(self, name: str) -> None:
+    def changed(self, name: str) -> None:
+        """Forgets what was made of a person before a change."""
         key = self.people.anyone(name).key
         self.people.refresh(key)
         # Everybody's, since posts of others name and quote this person.
