@@ -278,6 +278,28 @@ class Database:
                 raise DatabaseError(f"a page is being saved in the {self.place}: run again later")
 
     @contextmanager
+    def asking(
+        self,
+    ) -> Iterator[Callable[[LiteralString, Mapping[str, Any]], Iterator[list[tuple[Any, ...]]]]]:
+        """A function that gives the rows of a room's statement in batches; all its statements
+        see one moment.
+
+        **Errors**: `DatabaseError` when the server refuses or goes away.
+        """
+        with self._reading() as connection:
+
+            def rows(
+                statement: LiteralString, given: Mapping[str, Any]
+            ) -> Iterator[list[tuple[Any, ...]]]:
+                # With a name the rows stay at the server until they are fetched.
+                with connection.cursor(name="rows") as cursor:
+                    cursor.execute(statement, given)
+                    while batch := cursor.fetchmany(_BATCH):
+                        yield batch
+
+            yield rows
+
+    @contextmanager
     def reader(self) -> Iterator[Reader]:
         """Purchases and what is known of targets, as of one moment.
 
@@ -364,6 +386,7 @@ class Database:
             raise DatabaseError(f"the {self.place} refuses: {first_line(error)}") from None
 
 
+_BATCH = 10_000
 # For this transaction only: a pooler may hand the connection to another client afterwards.
 _READ_ALIKE: LiteralString = """
 SELECT set_config(name, value, true) FROM (VALUES

@@ -9,6 +9,8 @@ from tweetcrawler.ids import DAY_S, FIRST_DATED_ID, time_ms_of
 
 USERS_BY = "/2/users/by"
 USER_TWEETS = "/2/users/:id/tweets"
+FOLLOWERS = "/2/users/:id/followers"
+FOLLOWING = "/2/users/:id/following"
 TWEETS = "/2/tweets"
 SEARCH_RECENT = "/2/tweets/search/recent"
 SEARCH_ALL = "/2/tweets/search/all"
@@ -27,6 +29,7 @@ FIRST_POST_S = 1_142_899_200.0
 RECENT_S = 7 * DAY_S - 120.0
 TIMELINE_MIN, SEARCH_MIN, SEARCH_RECENT_MAX, SEARCH_ALL_MAX = 5, 10, 100, 500
 HANDLES_A_LOOKUP, IDS_A_LOOKUP = 100, 100
+ENTRIES_A_PAGE = 1_000
 # X counts this much of the archive on one page.
 COUNTED_S = 31 * DAY_S
 

@@ -24,6 +24,8 @@ from tweetcrawler import __version__, flatten, trouble
 from tweetcrawler.endpoints import (
     COUNTS_ALL,
     FIRST_POST_S,
+    FOLLOWERS,
+    FOLLOWING,
     SEARCH_ALL,
     SEARCH_ALL_MAX,
     SEARCH_RECENT,
@@ -145,10 +147,33 @@ class X:
                 **_fields(),
             ),
         )
-        # X answers 200 for an account that cannot be read: errors, without data and meta.
-        if not page.data and page.errors and ("meta" not in page.answer or _is_cut(page)):
-            raise trouble.target_trouble(page.errors, user_id, page.rate)
-        return _whole(page)
+        return _of_target(page, user_id)
+
+    def network(
+        self,
+        endpoint: str,
+        user_id: int,
+        *,
+        token: str | None,
+        max_results: int,
+        user_auth: bool,
+    ) -> Page:
+        """Up to 1,000 users of one list of a user: `FOLLOWERS`, or those of `FOLLOWING`.
+
+        **Errors**: `TargetRefused` when X answers that the user is gone, suspended or protected.
+        """
+        ask = {
+            FOLLOWERS: self._client.get_users_followers,
+            FOLLOWING: self._client.get_users_following,
+        }[endpoint]
+        answered = ask(
+            user_id,
+            max_results=max_results,
+            pagination_token=token,
+            user_fields=list(flatten.USER_FIELDS),
+            user_auth=user_auth,
+        )
+        return _of_target(self._page(endpoint, answered), str(user_id))
 
     def search_recent(
         self,
@@ -294,6 +319,13 @@ def _archive_bottom(since_id: int, until_id: int | None) -> dict[str, Any]:
 
 def _second(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _of_target(page: Page, user_id: str) -> Page:
+    # X answers 200 for an account that cannot be read: errors, without data and meta.
+    if not page.data and page.errors and ("meta" not in page.answer or _is_cut(page)):
+        raise trouble.target_trouble(page.errors, user_id, page.rate)
+    return _whole(page)
 
 
 def _whole(page: Page) -> Page:

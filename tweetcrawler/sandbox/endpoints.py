@@ -684,6 +684,7 @@ def _network(call: Call, *, following: bool) -> Answer:
     if listed.following is not None:
         following_place = listed.following - min(network.repeats, count - 1)
         body["meta"]["next_token"] = next_ = network_token(person.id, following_place)
+        network.given_at.pop(next_, None)
         if network.token_s is not None:
             network.given_at[next_] = place.clock.now()
     if start > 0:

@@ -1,0 +1,10 @@
+"""Follow: who follows whom, as complete lists over time."""
+
+from tweetcrawler.rooms import Room
+
+ROOM = Room(
+    commands=("tweetcrawler.follow.commands.follow", "tweetcrawler.follow.commands.graph"),
+    kinds=("tweetcrawler.follow.walks:SEE_PEOPLE", "tweetcrawler.follow.walks:WALK_LISTS"),
+    tables=("tweetcrawler.follow.schema",),
+    asks=("follow",),
+)
