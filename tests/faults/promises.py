@@ -44,7 +44,7 @@ PROMISES: dict[str, tuple[str, str]] = {
     "A21": ("404, 408, 409, 425, a proxy's page", "as 503: tried again, nobody rests"),
     "A22": ("limits of a day, of token and app", "the smaller counts, the app's closes the app"),
     "A23": ("rate headers are missing", "no news; no window is overrun"),
-    "A24": ("one user's timeline fails for ever", "three tries, reported; others go on"),
+    "A24": ("timelines of a few users fail for ever", "three tries each, reported; others go on"),
     "A26": ("control characters in X's texts", "cleaned wherever they are shown"),
     "A27": ("answers too long, or cut every time", "no page is bought a third time"),
     "A28": ("nobody answers at all", "host and cause in a sentence; exit 6"),
