@@ -71,6 +71,10 @@ PROMISES: dict[str, tuple[str, str]] = {
     "D19": ("other settings of the database", "the same rows, the same exports"),
     "D20": ("a backup in the middle of a crawl", "nothing is missing; what came since is bought"),
     "D21": ("the schema of an older release, with rows", "every row stays, the crawl goes on"),
+    "D22": (
+        "a CSV file takes no rows, or its disk is full",
+        "what was bought waits, and is not bought again; other files go on",
+    ),
     "P1": ("a worker is killed anywhere", "nothing is missing, at most a page is bought twice"),
     "P2": ("the parent is killed", "no process stays, the next run goes on"),
     "P3": ("a worker is out of memory", "as P1; the others do not stop"),
