@@ -47,6 +47,7 @@ PROMISES: dict[str, tuple[str, str]] = {
     "A24": ("timelines of a few users fail for ever", "three tries each, reported; others go on"),
     "A26": ("control characters in X's texts", "cleaned wherever they are shown"),
     "A27": ("answers too long, or cut every time", "no page is bought a third time"),
+    "A29": ("an app by its keys and by its token", "one bucket; no window is overrun"),
     "A28": ("nobody answers at all", "host and cause in a sentence; exit 6"),
     "D1": ("PostgreSQL crashes and comes back", "pages in hand are kept and saved"),
     "D2": ("the connection is cut at any byte", "a page is saved whole or not at all"),

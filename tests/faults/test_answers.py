@@ -302,6 +302,37 @@ def test_A23_answers_without_headers_are_no_news(dsn: str, tmp_path: Path, measu
         measure("requests into a closed window", books["closed_window_requests"], at_most=0)
 
 
+# -- A29: one app, given twice -----------------------------------------------------------
+
+
+def test_A29_an_app_by_its_keys_and_by_its_token_is_one_bucket(
+    dsn: str, tmp_path: Path, measure: Any
+) -> None:
+    handles = [f"writer_{n}" for n in range(12)]
+    with Sandbox(
+        *("--credentials", "2", "--posts", "60-150", "--window-s", window_s(4)),
+        *("--limit", f"{TIMELINE}=7/9"),
+    ) as sandbox:
+        one, other = sandbox.credentials
+        auth = tmp_path / "auth.csv"
+        auth.write_text(
+            "name,consumer_key,consumer_secret,bearer_token\n"
+            f"token,,,{one['bearer_token']}\n"
+            f"keys,{one['consumer_key']},{one['consumer_secret']},\n"
+            f"other,{other['consumer_key']},{other['consumer_secret']},\n"
+        )
+        auth.chmod(0o600)
+        crawler = Crawler(tmp_path, dsn=dsn, auth_csv=auth, api_url=sandbox.url, handles=handles)
+        crawler.run()
+        buckets = crawler.select(
+            f"SELECT FROM api_bucket WHERE endpoint = '{TIMELINE}' AND subject !~ '^[*]'"
+        )
+        assert len(buckets) == 2, "one of each app"
+        books = sandbox.books()
+        measure("requests into a closed window", books["closed_window_requests"], at_most=0)
+        measure("posts missing", missing(crawler, sandbox, handles), at_most=0)
+
+
 # -- A24: one user's trouble -------------------------------------------------------------
 
 
