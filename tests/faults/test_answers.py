@@ -308,7 +308,7 @@ def test_A23_answers_without_headers_are_no_news(dsn: str, tmp_path: Path, measu
 def test_A29_an_app_by_its_keys_and_by_its_token_is_one_bucket(
     dsn: str, tmp_path: Path, measure: Any
 ) -> None:
-    handles = [f"writer_{n}" for n in range(12)]
+    handles = [f"writer_{n}" for n in range(6)]
     with Sandbox(
         *("--credentials", "2", "--posts", "60-150", "--window-s", window_s(4)),
         *("--limit", f"{TIMELINE}=7/9"),
