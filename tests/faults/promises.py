@@ -88,6 +88,10 @@ PROMISES: dict[str, tuple[str, str]] = {
     "P7": ("a process sleeps while another takes its target", "it sees that before it asks again"),
     "P8": ("the same work is handed out twice", "the second finds nothing to do"),
     "P9": ("the database is out of reach, X is not", "no request after the lease has ended"),
+    "P10": (
+        "no number of processes is given",
+        "the windows are used up, in the room that the machine has",
+    ),
     "F1": ("a broken auth CSV", "the place is named, no value is shown"),
     "F2": ("an odd or enormous list of handles", "the same handles, streamed"),
     "F3": ("hostile handles", "refused by line; no path or statement holds one"),
