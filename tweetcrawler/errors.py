@@ -2,7 +2,8 @@
 
     TweetcrawlerError
     ├── ConfigurationError      2  something the operator wrote
-    │   └── PackageMissing         a package is not installed
+    │   ├── PackageMissing         a package is not installed
+    │   └── RowsWait               files take no rows: these are kept
     ├── DatabaseError           3
     │   ├── DatabaseUnreachable    it does not answer
     │   ├── DatabaseNotMigrated    its schema is not this program's
@@ -30,6 +31,8 @@ A message is a sentence, and its last clause is what the operator should do next
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tweetcrawler.ids import DAY_S
 
 
@@ -55,6 +58,17 @@ class PackageMissing(ConfigurationError):
 
 class NotAgreed(TweetcrawlerError):
     """Nothing was bought; run again with --yes, or with a --budget."""
+
+
+class RowsWait(ConfigurationError):
+    """Files do not take the rows of their targets: these were saved, and wait for the files.
+
+    `why` has a sentence for each of the targets, by id.
+    """
+
+    def __init__(self, why: Mapping[int, str]) -> None:
+        super().__init__("\n".join(why.values()))
+        self.why = why
 
 
 class OnlyPlanned(TweetcrawlerError):

@@ -37,7 +37,7 @@ from tweetcrawler.endpoints import (
 )
 from tweetcrawler.errors import CredentialRefused, ProxyFailed, XUnavailable
 from tweetcrawler.ids import DAY_S, FIRST_DATED_ID, id_at, time_ms_of
-from tweetcrawler.secret import Credential
+from tweetcrawler.secret import Credential, Secret
 from tweetcrawler.web import Line, NoAnswer, Timeouts, Untouched
 from tweetcrawler.windows import Rate
 
@@ -107,6 +107,10 @@ class X:
     def ahead_s(self) -> float:
         """Seconds that X's clock is ahead of this machine's, by the last answer; 0 before it."""
         return self._client.clock_ahead_s
+
+    def bearer_token(self) -> Secret:
+        """The bearer token of the credential's app, given or got with the app's keys."""
+        return Secret(self._client.app_token())
 
     def users_by(self, usernames: Sequence[str], *, user_auth: bool) -> Page:
         """The users of up to 100 names."""
@@ -359,7 +363,7 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
         if user_auth:
             auth = self._signature()
         else:
-            headers["Authorization"] = f"Bearer {self._bearer_token()}"
+            headers["Authorization"] = f"Bearer {self.app_token()}"
         try:
             return _judge(self._send(method, route, params or {}, headers, auth=auth, json=json))
         except CredentialRefused:
@@ -369,7 +373,8 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
                 self._bearer = None
             raise
 
-    def _bearer_token(self) -> str:
+    def app_token(self) -> str:
+        """The token that requests of the app are sent with."""
         if self._bearer is None:
             key, secret = self._credential.consumer_key, self._credential.consumer_secret
             if key is None or secret is None:
