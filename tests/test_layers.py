@@ -30,6 +30,7 @@ GROUND = [
     "queries",
     "windows",
     "flatten",
+    "people",
     "targets",
     "books",
     "pages",

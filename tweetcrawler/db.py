@@ -120,7 +120,7 @@ class Database:
         try:
             yield session
         finally:
-            session.close()
+            session.end()
 
     def connect(self) -> psycopg.Connection[Any]:
         """A connection of its own.

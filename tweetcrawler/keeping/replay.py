@@ -173,7 +173,8 @@ class Restorer:
         rows = [row for row in flattened.rows if row["id"] in asked]
         refused = {one.tweet_id: one.reason for one in flattened.refused}
         gone, _ = answers.gone(page, sorted(asked - {row["id"] for row in rows}), refused)
-        batch = Batch(None, bought, rows, list(refused.items()))
+        told = flattened.told._replace(seen_at=page.server_time_s)
+        batch = Batch(None, bought, rows, list(refused.items()), told=told)
         self._session.save_looked_up(run, batch, gone, [], seen_at=page.server_time_s)
         given = {"ids": [one.id for one in gone], "at": page.server_time_s}
         self._session.do(lambda c: c.execute(_SEEN, given))
@@ -203,6 +204,7 @@ class Restorer:
             username=username,
             account_posts=posts,
             searched=searched,
+            told=flattened.told._replace(seen_at=page.server_time_s),
         )
 
     def _learned(

@@ -1,0 +1,57 @@
+"""Users that pages name, and the names that rows lack, gathered until they are saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tweetcrawler.flatten import Told, Waiting, stored
+from tweetcrawler.ids import ID_MAX
+
+
+class Heard:
+    """Users by id with the newest name that was told of each, and the names that rows lack."""
+
+    def __init__(self) -> None:
+        self._users: dict[str, tuple[float, Any, Any]] = {}  # seen at, handle, name
+        self._waiting: set[Waiting] = set()
+
+    def __len__(self) -> int:
+        return len(self._users) + len(self._waiting)
+
+    def add(self, told: Told) -> None:
+        """Adds the names of a page."""
+        self._waiting.update(told.waiting)
+        for key, (handle, name) in told.users.items():
+            known, new = self._users.get(key), (told.seen_at, handle, name)
+            # Of two names of one moment any will do, but always the same.
+            if known is None or known[0] < new[0] or (known[0] == new[0] and str(known) < str(new)):
+                self._users[key] = new
+
+    def waits(self, tweet_id: int, part: str, user_id: int) -> None:
+        """Adds a row that lacks a name."""
+        self._waiting.add(Waiting(tweet_id, part, user_id))
+
+    def as_parameters(self) -> dict[str, list[Any]]:
+        """Both as columns, sorted, so that two writers never wait for each other in a ring."""
+        users = sorted(
+            (int(key), stored(handle), _text(name), max(0.0, seen_at))
+            for key, (seen_at, handle, name) in self._users.items()
+            if _is_id(key) and isinstance(handle, str) and handle
+        )
+        waiting = sorted(self._waiting)
+        return {
+            **_columns(("users", "handles", "names", "seen"), users),
+            **_columns(("posts", "parts", "lacking"), waiting),
+        }
+
+
+def _text(name: Any) -> str:
+    return stored(name) or "" if isinstance(name, str) else ""
+
+
+def _is_id(key: str) -> bool:
+    return key.isascii() and key.isdigit() and len(key) <= 19 and 0 < int(key) <= ID_MAX
+
+
+def _columns(names: tuple[str, ...], rows: list[Any]) -> dict[str, list[Any]]:
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
