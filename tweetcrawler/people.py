@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 from tweetcrawler.flatten import Told, Waiting, stored
@@ -31,17 +32,28 @@ class Heard:
         """Adds a row that lacks a name."""
         self._waiting.add(Waiting(tweet_id, part, user_id))
 
+    def clear(self) -> None:
+        """Forgets both, once they are saved."""
+        self._users.clear()
+        self._waiting.clear()
+
     def as_parameters(self) -> dict[str, list[Any]]:
-        """Both as columns, sorted, so that two writers never wait for each other in a ring."""
-        users = sorted(
-            (int(key), stored(handle), _text(name), max(0.0, seen_at))
+        """Both for the statements: names as objects, ids as lists, all sorted, so that two writers
+        never wait for each other in a ring.
+        """
+        names = [
+            {"user_id": int(key), "handle": stored(handle), "name": _text(name), "seen_at": seen_at}
             for key, (seen_at, handle, name) in self._users.items()
             if _is_id(key) and isinstance(handle, str) and handle
-        )
+        ]
+        names.sort(key=itemgetter("user_id"))
         waiting = sorted(self._waiting)
         return {
-            **_columns(("users", "handles", "names", "seen"), users),
-            **_columns(("posts", "parts", "lacking"), waiting),
+            "names": names,
+            "users": [name["user_id"] for name in names],
+            "posts": [one.tweet_id for one in waiting],
+            "parts": [one.part for one in waiting],
+            "lacking": [one.user_id for one in waiting],
         }
 
 
@@ -50,8 +62,4 @@ def _text(name: Any) -> str:
 
 
 def _is_id(key: str) -> bool:
-    return key.isascii() and key.isdigit() and len(key) <= 19 and 0 < int(key) <= ID_MAX
-
-
-def _columns(names: tuple[str, ...], rows: list[Any]) -> dict[str, list[Any]]:
-    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+    return len(key) <= 19 and key.isdecimal() and str(int(key)) == key and 0 < int(key) <= ID_MAX

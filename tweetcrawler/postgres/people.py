@@ -11,8 +11,10 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, LiteralString
 
+import orjson
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Json
 
 from tweetcrawler.errors import TweetcrawlerError
 from tweetcrawler.flatten import Told
@@ -30,7 +32,8 @@ class People(Connected):
 
     def __init__(self, *where: Any) -> None:
         super().__init__(*where)
-        self._heard = Heard()
+        # Of all sessions of the process, where they are told to share it.
+        self.heard = Heard()
 
     def note_waiting(self, connection: psycopg.Connection[Any], told: Told) -> None:
         """Notes the rows of a page that lack a name, in the transaction that saves them."""
@@ -41,31 +44,33 @@ class People(Connected):
 
     def hear(self, told: Told) -> None:
         """Takes the names of a page that was saved; they are written some at a time, the last
-        at the end of the session.
+        when the last session of the process ends.
         """
-        self._heard.add(told)
-        if told.waiting or len(self._heard) >= _AT_ONCE:
+        self.heard.add(told)
+        if told.waiting or len(self.heard) >= _AT_ONCE:
             self.write_names()
 
     def write_names(self) -> None:
         """Writes the names that were heard, and fills the rows that waited for them."""
-        if not len(self._heard):
+        if not len(self.heard):
             return
-        given, self._heard = self._heard.as_parameters(), Heard()
+        given = self.heard.as_parameters()
         self.do(lambda connection: remember(connection, self.table, given))
         self.fill(given)
+        self.heard.clear()
 
     def fill(self, given: Mapping[str, list[Any]]) -> None:
         """Fills rows from names, of which another process may have saved either meanwhile."""
         # After both are committed, the later of two processes sees what the other one wrote.
         self.do(lambda connection: _fill(connection, self.table, given))
 
-    def end(self) -> None:
-        """Closes the session. Names that a server which is away does not take are lost: the
-        stored pages still have them.
+    def end(self, *, is_last: bool) -> None:
+        """Closes the session; the last one writes the names that were heard. If the server is
+        away they are lost here, and the stored pages still have them.
         """
-        with suppress(TweetcrawlerError):
-            self.write_names()
+        if is_last:
+            with suppress(TweetcrawlerError):
+                self.write_names()
         self.close()
 
 
@@ -74,7 +79,7 @@ def remember(
 ) -> None:
     """Writes names, and rows that wait for one, in a transaction of the caller."""
     if given["users"]:
-        connection.execute(_REMEMBER, given)
+        connection.execute(_REMEMBER, {"names": Json(given["names"], dumps=orjson.dumps)})
     if given["posts"]:
         connection.execute(_waiting_statement(table), given)
     if given["users"] or given["posts"]:
@@ -99,17 +104,20 @@ def _fill_statement(table: str) -> bytes:
 
 _ANY_WAITS: LiteralString = "SELECT EXISTS (SELECT FROM crawl_waiting_name)"
 # A name that stays the same is dated forward once a day: that is enough to tell which of two
-# names is the newer one.
+# names is the newer one. OFFSET keeps the planner from reading the whole table for a join.
 _REMEMBER: LiteralString = """
 INSERT INTO crawl_user AS u (user_id, handle, name, seen_at)
 SELECT g.user_id, g.handle, g.name, to_timestamp(g.seen_at)
-FROM unnest(%(users)s::bigint[], %(handles)s::text[], %(names)s::text[], %(seen)s::float8[])
-    AS g(user_id, handle, name, seen_at)
-LEFT JOIN crawl_user k ON k.user_id = g.user_id
-WHERE (k.user_id IS NULL
-    OR ((k.handle, k.name) <> (g.handle, g.name) AND k.seen_at <= to_timestamp(g.seen_at))
-    OR k.seen_at < to_timestamp(g.seen_at) - interval '1 day')
-AND NOT EXISTS (SELECT FROM crawl_tombstone_user d WHERE d.user_id = g.user_id)
+FROM json_to_recordset(%(names)s::json)
+    AS g(user_id bigint, handle text, name text, seen_at float8)
+WHERE NOT EXISTS (
+    SELECT FROM crawl_user k WHERE k.user_id = g.user_id AND (
+        k.seen_at > to_timestamp(g.seen_at)
+        OR ((k.handle, k.name) = (g.handle, g.name)
+            AND k.seen_at >= to_timestamp(g.seen_at) - interval '1 day')
+    ) OFFSET 0
+)
+AND NOT EXISTS (SELECT FROM crawl_tombstone_user d WHERE d.user_id = g.user_id OFFSET 0)
 ORDER BY 1
 ON CONFLICT (user_id) DO UPDATE
 SET handle = excluded.handle, name = coalesce(nullif(excluded.name, ''), u.name),
