@@ -22,9 +22,9 @@ from tweetcrawler.people import Heard
 from tweetcrawler.postgres.connection import Connected
 from tweetcrawler.postgres.names import table_named
 
-# A crawl writes the names of its users this many at a time: to write those of each page with
-# it took a tenth of the save.
-_AT_ONCE = 2_000
+# A crawl writes the names of its users this many at a time. To write those of each page takes
+# longer; those of a process that is killed are missing, until `reflatten` reads its pages.
+_AT_ONCE = 500
 
 
 class People(Connected):
