@@ -178,12 +178,12 @@ class Waiting(NamedTuple):
 
 
 class Told(NamedTuple):
-    """Users that a page names, as (handle, name) by id as X wrote them, and the tweets that wait
-    for a name which it does not tell. `seen_at` is when X said so, in seconds since 1970: the
+    """Users that a page names, by id as X wrote them, and the tweets that wait for a name which
+    it does not tell. `seen_at` is when X said so, in seconds since 1970: the
     page is at least as young as its newest tweet.
     """
 
-    users: Mapping[str, tuple[Any, Any]] = {}
+    users: Mapping[str, Mapping[str, Any]] = {}
     waiting: Sequence[Waiting] = ()
     seen_at: float = 0.0
 
@@ -471,22 +471,19 @@ def _mentioned(user_id: int, mentions: Sequence[dict[str, Any]]) -> str | None:
 
 
 def _told(rows: Sequence[dict[str, Any]], tweets: Iterable[Any], includes: _Includes) -> Told:
-    users = {key: (user.get("username"), user.get("name")) for key, user in includes.users.items()}
-    lacking = {row["id"]: row for row in rows if _lacks_a_name(row)}
-    seen_at = time_ms_of(rows[-1]["id"]) / 1000 if rows else 0.0
-    if not lacking:
-        return Told(users, (), seen_at)
-    shaped = (fitted(tweet, _AUTHORED) or NOTHING for tweet in tweets)
-    waiting = [one for tweet in shaped for one in _waiting(tweet, lacking, includes)]
-    return Told(users, waiting, seen_at)
-
-
-def _lacks_a_name(row: dict[str, Any]) -> bool:
-    return (
-        row["tweet_from"] is None
+    lacking = {
+        row["id"]: row
+        for row in rows
+        if row["tweet_from"] is None
         or (row["in_reply_to_user_id"] is not None and row["in_reply_to_screen_name"] is None)
         or (row["retweeted_status_id"] is not None and row["retweeted_status_user_handle"] is None)
-    )
+    }
+    seen_at = time_ms_of(rows[-1]["id"]) / 1000 if rows else 0.0
+    if not lacking:
+        return Told(includes.users, (), seen_at)
+    shaped = (fitted(tweet, _AUTHORED) or NOTHING for tweet in tweets)
+    waiting = [one for tweet in shaped for one in _waiting(tweet, lacking, includes)]
+    return Told(includes.users, waiting, seen_at)
 
 
 def _waiting(

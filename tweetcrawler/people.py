@@ -22,11 +22,13 @@ class Heard:
     def add(self, told: Told) -> None:
         """Adds the names of a page."""
         self._waiting.update(told.waiting)
-        for key, (handle, name) in told.users.items():
-            known, new = self._users.get(key), (told.seen_at, handle, name)
-            # Of two names of one moment any will do, but always the same.
-            if known is None or known[0] < new[0] or (known[0] == new[0] and str(known) < str(new)):
-                self._users[key] = new
+        for key, user in told.users.items():
+            known = self._users.get(key)
+            if known is None or known[0] <= told.seen_at:
+                new = told.seen_at, user.get("username"), user.get("name")
+                # Of two names of one moment any will do, but always the same.
+                if known is None or known[0] < new[0] or str(known) < str(new):
+                    self._users[key] = new
 
     def waits(self, tweet_id: int, part: str, user_id: int) -> None:
         """Adds a row that lacks a name."""
