@@ -31,6 +31,7 @@ GROUND = [
     "queries",
     "windows",
     "flatten",
+    "people",
     "targets",
     "books",
     "pages",

@@ -10,17 +10,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Text, bindparam, func, or_, select
+from sqlalchemy import Text, any_, bindparam, func, or_, select
 
 from tweetcrawler.db import Database
 from tweetcrawler.keeping.ledger import Doing
 from tweetcrawler.keeping.lines import parsed_json
 from tweetcrawler.keeping.sweep import run_composed, table_of
 from tweetcrawler.keeping.tombstones import objects_of
-from tweetcrawler.postgres.schema import crawl_target
+from tweetcrawler.postgres.schema import crawl_target, crawl_user, crawl_waiting_name
+from tweetcrawler.postgres.statements import NUMBERS, given
 from tweetcrawler.targets import TIMELINE
 
 _HANDLE = bindparam("handle", type_=Text)
+_USERS = given("users", NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,9 @@ def account(database: Database, session: Doing, handle: str) -> Account:
     by = {str(one) for one in users}
     for page in _pages(database):
         posts |= {int(one["id"]) for one in objects_of(page) if str(one.get("author_id")) in by}
-    return Account(frozenset(users), frozenset(posts))
+    everyone = frozenset(users)
+    posts |= session.do(lambda connection: _nameless(connection, everyone))
+    return Account(everyone, frozenset(posts))
 
 
 def _named(connection: Any, posts: str, handle: str) -> tuple[set[int], set[int]]:
@@ -57,9 +61,18 @@ def _named(connection: Any, posts: str, handle: str) -> tuple[set[int], set[int]
     keys = select(k.key).where(k.kind == TIMELINE, k.key.is_not(None), is_named)
     own = table_of(posts)
     ids = select(own.c.id).where(func.lower(own.c.tweet_from) == _HANDLE)
-    users = run_composed(connection, keys, handle=handle).fetchall()
+    heard = select(crawl_user.c.user_id).where(func.lower(crawl_user.c.handle) == _HANDLE)
+    users = {int(key) for (key,) in run_composed(connection, keys, handle=handle).fetchall()}
+    users |= {number for (number,) in run_composed(connection, heard, handle=handle).fetchall()}
     rows = run_composed(connection, ids, handle=handle).fetchall()
-    return {int(key) for (key,) in users}, {number for (number,) in rows}
+    return users, {number for (number,) in rows}
+
+
+def _nameless(connection: Any, users: frozenset[int]) -> set[int]:
+    """Posts of these users whose rows wait for the name."""
+    w = crawl_waiting_name.c
+    ids = select(w.tweet_id).where(w.part == "author", w.user_id == any_(_USERS))
+    return {number for (number,) in run_composed(connection, ids, users=sorted(users)).fetchall()}
 
 
 def _pages(database: Database) -> Iterator[Mapping[str, Any]]:

@@ -22,6 +22,7 @@ import zstandard
 from sqlalchemy import (
     LargeBinary,
     Table,
+    Text,
     and_,
     any_,
     column,
@@ -29,6 +30,7 @@ from sqlalchemy import (
     func,
     insert,
     null,
+    or_,
     select,
     table,
     tuple_,
@@ -54,6 +56,8 @@ _OWN = ("id", "tweet_from", "created_at", "origin_device", "retweeted_status_id"
 _BESIDE = tuple(
     table(name, column("tweet_id")) for name in ("crawl_metrics", "crawl_found", "crawl_lookup")
 )
+_USERS = table("crawl_user", column("user_id"))
+_WAITING = table("crawl_waiting_name", column("tweet_id"), column("part", Text), column("user_id"))
 _PAGES = table("crawl_page", column("id"), column("fetched_at"), column("body", LargeBinary))
 
 
@@ -128,6 +132,10 @@ def sweep(
     counts: Counter[str] = Counter()
     for name, statement in _statements(posts, way).items():
         counts[name] += session.do(_counting(statement, sorted(gone.posts)))
+    for name, (statement, ids) in _of_names(posts, gone).items():
+        # Posts that carry all names leave nothing here, and most do.
+        if found := session.do(_counting(statement, sorted(ids))):
+            counts[name] += found
     counts["crawl_page"] = _sweep_pages(session, gone)
     counts.update(beyond(gone))
     session.do(lambda connection: _finish(connection, gone, counts, actor, reference))
@@ -163,6 +171,29 @@ def _statements(posts: str, way: Way) -> Mapping[str, ClauseElement]:
     for beside in _BESIDE:
         found[beside.name] = delete(beside).where(beside.c.tweet_id == any_(_IDS))
     return found
+
+
+def _of_names(posts: str, gone: Gone) -> Mapping[str, tuple[ClauseElement, Collection[int]]]:
+    """What is done to names of users and to rows that wait for one: each with its ids."""
+    own, waits = table_of(posts), _WAITING.c
+    repeats = select(own.c.id).where(own.c.retweeted_status_id == any_(_IDS))
+    return {
+        "crawl_user": (delete(_USERS).where(_USERS.c.user_id == any_(_IDS)), gone.users),
+        "names that others wait for": (
+            delete(_WAITING).where(waits.user_id == any_(_IDS)),
+            gone.users,
+        ),
+        # Who made a retweet may still be told; what it repeats may not.
+        "names that posts wait for": (
+            delete(_WAITING).where(
+                or_(
+                    waits.tweet_id == any_(_IDS),
+                    and_(waits.part != "author", waits.tweet_id.in_(repeats)),
+                )
+            ),
+            gone.posts,
+        ),
+    }
 
 
 def _counting(statement: ClauseElement, ids: Sequence[int]) -> Callable[[Any], int]:

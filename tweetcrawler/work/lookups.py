@@ -99,9 +99,10 @@ def _saved(
     stored = {row["id"] for row in rows}
     refused = {r.tweet_id: r.reason for r in flattened.refused}
     gone, open_ = answers.gone(page, sorted(asked - stored), refused)
+    told = flattened.told._replace(seen_at=page.server_time_s)
     saved = run.lookups(session).save_looked_up(
         worker.job.run,
-        Batch(None, purchase.bought, rows, list(refused.items())),
+        Batch(None, purchase.bought, rows, list(refused.items()), told=told),
         gone,
         answers.metrics(page, stored) if wanted.age_s is not None else [],
         seen_at=page.server_time_s,
