@@ -42,6 +42,7 @@ class Options:
     credits_usd: float | None = None
     short_pages_of_1000: int = 30
     fast: bool = False
+    compliance_s: float = 2.0
 
 
 def serve(
