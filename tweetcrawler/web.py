@@ -121,7 +121,7 @@ class Line:
         *,
         auth: Any = None,
         json: Any = None,
-        data: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | bytes | None = None,
         max_bytes: int | None = None,
     ) -> Response:
         """The answer to one request, of any status; redirects are not followed.
@@ -148,7 +148,7 @@ class Line:
         headers: Mapping[str, str],
         auth: Any,
         json: Any,
-        data: Mapping[str, str] | None,
+        data: Mapping[str, str] | bytes | None,
         max_bytes: int,
     ) -> Response | NoAnswer:
         status = None
@@ -182,7 +182,7 @@ class Line:
         headers: Mapping[str, str],
         auth: Any,
         json: Any,
-        data: Mapping[str, str] | None,
+        data: Mapping[str, str] | bytes | None,
     ) -> requests.PreparedRequest:
         if auth is not None or json is not None or data is not None:
             request = requests.Request(

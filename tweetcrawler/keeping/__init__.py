@@ -8,6 +8,10 @@ ROOM = Room(
         "tweetcrawler.keeping.commands.restore",
         "tweetcrawler.keeping.commands.comply",
     ),
+    kinds=("tweetcrawler.keeping.asking:ASK_JOB",),
     bodies="tweetcrawler.keeping.moved:MovedBodies",
+    looked="tweetcrawler.keeping.noting:note_looked_up",
+    plans={"comply": "comply --run --dry-run"},
+    states=("tweetcrawler.keeping.states:deletions",),
     tables=("tweetcrawler.keeping.schema",),
 )

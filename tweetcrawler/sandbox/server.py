@@ -421,6 +421,8 @@ class Sandbox:
             status, found, content_type = refusal.status, refusal.body, "application/xml"
         self.books.count_request("none", endpoint, status)
         # A fault at the end: the file has arrived, and its sender cannot know it.
+        if "delay" in taken:
+            await asyncio.sleep(float(taken["delay"].get("delay_s", 1)))
         headers = {"Content-Type": content_type, "Date": self.clock.http_date()}
         return await self._send(request, status, headers, found, taken)
 
