@@ -20,7 +20,8 @@ class Room:
     that ask X in every call. `bodies` makes, of a connection,
     a function that gives the body of a page which left the database. `looked` takes a session
     and the posts of a look-up by id, before these are saved. `plans` are functions that plan the
-    room's work, by the word of the command `plan`. `states` give sections of `status`.
+    room's work, by the word of the command `plan`. `growth` is what `watch --metrics`
+    does. `states` give sections of `status`.
     """
 
     commands: tuple[str, ...] = ()
@@ -29,6 +30,7 @@ class Room:
     asks: tuple[str, ...] = ()
     bodies: str = ""
     looked: str = ""
+    growth: str = ""
     plans: Mapping[str, str] = field(default_factory=dict)
     states: tuple[str, ...] = ()
 

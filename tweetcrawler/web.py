@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +28,7 @@ from urllib3.exceptions import HTTPError
 from tweetcrawler.errors import TweetcrawlerError
 from tweetcrawler.secret import Secret
 
-__all__ = ["Line", "NoAnswer", "Response", "Timeouts", "Untouched"]
+__all__ = ["Line", "NoAnswer", "Response", "Timeouts", "Untouched", "server_time"]
 
 # The type by which tweepy is told to hand an answer on as it is.
 Untouched = requests.Response
@@ -83,6 +84,21 @@ class NoAnswer(TweetcrawlerError):
         self.unsent = unsent
         self.at_proxy = at_proxy
         self.too_long = too_long
+
+
+def server_time(base_url: str, timeouts: Timeouts | None = None) -> float:
+    """The clock of a server in seconds since 1970, as its header `Date` tells it.
+
+    No key is sent, and the answer to it is of no interest.
+    **Errors**: `NoAnswer`.
+    """
+    timeouts = timeouts or Timeouts()
+    line = Line(base_url, server="X", timeouts=timeouts, max_bytes=_PIECE_BYTES)
+    answer = line.send("HEAD", "/", {})
+    try:
+        return parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+    except (ValueError, TypeError, IndexError):
+        return time.time()
 
 
 class Line:

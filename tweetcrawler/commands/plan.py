@@ -193,9 +193,9 @@ COMMAND = Command(
     summary="what a crawl, a search or trends will take",
     group=LOOK,
     about="The plan is kept: the report of the next such run shows both. Without a query and "
-    "without --trending it is about the handles of the words, or of the handles file. The word "
-    "comply plans `comply --run`; a handle of that name is @comply.",
-    words=Words("[HANDLE...|comply]", "handles", _word),
+    "without --trending it is about the handles of the words, or of the handles file. The words "
+    "comply and metrics plan `comply --run` and `watch --metrics`; a handle is @comply.",
+    words=Words("[HANDLE...|comply|metrics]", "handles", _word),
     options=(
         *QUERIES,
         ARCHIVE,

@@ -11,7 +11,11 @@ ROOM = Room(
     kinds=("tweetcrawler.keeping.asking:ASK_JOB",),
     bodies="tweetcrawler.keeping.moved:MovedBodies",
     looked="tweetcrawler.keeping.noting:note_looked_up",
-    plans={"comply": "comply --run --dry-run"},
-    states=("tweetcrawler.keeping.states:deletions",),
+    plans={"comply": "comply --run --dry-run", "metrics": "watch --metrics --dry-run"},
+    states=(
+        "tweetcrawler.keeping.states:deletions",
+        "tweetcrawler.keeping.commands.growth:looks",
+    ),
+    growth="tweetcrawler.keeping.commands.growth:watch_metrics",
     tables=("tweetcrawler.keeping.schema",),
 )

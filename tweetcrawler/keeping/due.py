@@ -6,9 +6,9 @@ A look is any look-up by id that X answered, whoever asked for it: its counts ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import Double, bindparam, case, func, insert, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -66,6 +66,19 @@ SELECT tweet_id FROM crawl_due
 WHERE purpose = %(purpose)s AND due_at <= to_timestamp(%(now)s)
 ORDER BY step >= 0, tweet_id DESC LIMIT %(most)s
 """
+_PLANNED = """
+SELECT count(DISTINCT tweet_id), count(*), count(DISTINCT (tweet_id, day)) FROM (
+    SELECT tweet_id, floor((posted_s + s) / 86400) AS day
+    FROM (
+        SELECT *, ((tweet_id >> 22) + 1288834974657) / 1000.0 AS posted_s FROM crawl_due
+        WHERE purpose = %(purpose)s AND due_at IS NOT NULL
+    ) d, unnest(%(steps)s::float8[]) s
+    WHERE posted_s + s >= extract(epoch FROM due_at) - 0.5
+) looks
+"""
+_NEXT_AT = """
+SELECT extract(epoch FROM min(due_at))::float8 FROM crawl_due WHERE purpose = %(purpose)s
+"""
 _WAITING = """
 SELECT count(*) FROM crawl_due WHERE purpose = %(purpose)s AND due_at <= to_timestamp(%(now)s)
 """
@@ -93,23 +106,69 @@ class Schedule:
 CHECKS = Schedule("check", (DAY_S, 7 * DAY_S, 30 * DAY_S, 180 * DAY_S), goes_on=True)
 
 
-def enrol(session: Doing, table: str, schedule: Schedule, now: float, *where: Any) -> int:
+# Conditions on the table of posts.
+Where: TypeAlias = Callable[[TableClause], Sequence[Any]]
+
+
+def every(_own: TableClause) -> Sequence[Any]:
+    """No condition: every post."""
+    return ()
+
+
+def enrol(session: Doing, table: str, schedule: Schedule, now: float, where: Where = every) -> int:
     """Puts the stored posts on the schedule that are not on it yet; gives their number.
 
     A step that has passed is due at once where the schedule goes on, and is left out else. A
     post that is older than the last step is due when that time has passed once more.
     """
+    return int(session.do(lambda c: _enrol(c, table, schedule, now, where)))
+
+
+def _enrol(connection: Any, table: str, schedule: Schedule, now: float, where: Where) -> int:
     own, due = table_of(table), crawl_due.c
     known = select(due.tweet_id).where(due.purpose == schedule.purpose, due.tweet_id == own.c.id)
     stone = select(crawl_tombstone.c.tweet_id).where(crawl_tombstone.c.tweet_id == own.c.id)
     first = _first_check(own) if schedule.goes_on else _next_after_now(own)
     chosen = select(literal(schedule.purpose), own.c.id, first).where(
-        ~known.exists(), ~stone.exists(), first.is_not(None), *where
+        ~known.exists(), ~stone.exists(), first.is_not(None), *where(own)
     )
     statement = insert(crawl_due).from_select(["purpose", "tweet_id", "due_at"], chosen)
     steps = sorted(schedule.steps_s)
-    work = lambda c: run_composed(c, statement, steps=steps, now=now).rowcount  # noqa: E731
-    return int(session.do(work))
+    return int(run_composed(connection, statement, steps=steps, now=now).rowcount)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Looks of a schedule: how many posts, how many looks, and how many of them are the first
+    of a post on a UTC day.
+    """
+
+    posts: int
+    looks: int
+    charged: int
+
+
+def planned(
+    session: Doing, table: str, schedule: Schedule, now: float, where: Where = every
+) -> Planned:
+    """All looks to come, if no step is left out, of posts on the schedule and of those that
+    `enrol` would put there. Nothing is changed.
+    """
+    values = {"purpose": schedule.purpose, "steps": sorted(schedule.steps_s)}
+
+    def work(connection: Any) -> Any:
+        with connection.transaction(force_rollback=True):
+            _enrol(connection, table, schedule, now, where)
+            return connection.execute(_PLANNED, values).fetchone()
+
+    return Planned(*session.do(work))
+
+
+def next_at(session: Doing, schedule: Schedule, now: float) -> float:
+    """When the next post is due; a day from now when none is."""
+    values = {"purpose": schedule.purpose}
+    row = session.do(lambda connection: connection.execute(_NEXT_AT, values).fetchone())
+    return now + DAY_S if row[0] is None else float(row[0])
 
 
 def _after(own: TableClause) -> tuple[ColumnElement[Any], ColumnElement[Any]]:

@@ -5,11 +5,14 @@ Every look-up counts, whoever asked for it: `hydrate`, newer counts, or a check.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
 from sqlalchemy import Text, all_, and_, any_, case, exists, literal, or_, select
 from sqlalchemy.sql.expression import Select, TableClause
 
+from tweetcrawler.export.filters import condition, split
 from tweetcrawler.keeping.ledger import Doing
 from tweetcrawler.keeping.schema import crawl_alias, crawl_tombstone
 from tweetcrawler.keeping.sweep import (
@@ -20,9 +23,12 @@ from tweetcrawler.keeping.sweep import (
     set_tombstones,
     table_of,
 )
-from tweetcrawler.postgres.schema import crawl_lookup
+from tweetcrawler.postgres.filters import columns_for, predicate
+from tweetcrawler.postgres.schema import crawl_found, crawl_lookup, crawl_target
 from tweetcrawler.postgres.statements import NUMBERS, TEXTS, given
 from tweetcrawler.prices import Tariff
+from tweetcrawler.queries import key_of, normalised
+from tweetcrawler.targets import SEARCH
 
 # X's states of a post that it does not give, as reasons of tombstones.
 _REASONS = {"missing": "deleted", "protected": "protected", "suspended": "suspended"}
@@ -30,12 +36,13 @@ _SPENT = """
 SELECT endpoint, sum(requests), sum(posts), sum(users) FROM (
     SELECT p.endpoint, 1 AS requests, p.post_count AS posts, p.user_count AS users
     FROM crawl_page p JOIN crawl_run r ON r.id = p.run_id
-    WHERE r.arguments->>'command' = %(command)s AND p.fetched_at >= %(since)s
+    WHERE r.arguments @> %(runs)s::jsonb AND p.fetched_at >= %(since)s
     UNION ALL
     SELECT s.endpoint, 0, s.posts, 0 FROM crawl_reserved s JOIN crawl_run r ON r.id = s.run_id
-    WHERE r.arguments->>'command' = %(command)s AND s.reserved_at >= %(since)s
+    WHERE r.arguments @> %(runs)s::jsonb AND s.reserved_at >= %(since)s
 ) bought GROUP BY 1
 """
+_DROP = "DELETE FROM crawl_due d USING crawl_tombstone t WHERE d.tweet_id = t.tweet_id"
 _MONTH = "SELECT date_trunc('month', clock_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
 
 
@@ -105,15 +112,15 @@ def bury_older(session: Doing, posts: str) -> int:
     return session.do(work)
 
 
-def spent_this_month(session: Doing, command: str, tariff: Tariff) -> int:
-    """What a command's look-ups have cost this UTC month, in millionths of a USD, lost answers
-    included.
+def spent_this_month(session: Doing, runs: Mapping[str, Any], tariff: Tariff) -> int:
+    """What the runs with these arguments have cost this UTC month, in millionths of a USD, lost
+    answers included.
     """
 
     def work(connection: Any) -> list[Any]:
         (since,) = connection.execute(_MONTH).fetchone()
         found: list[Any] = connection.execute(
-            _SPENT, {"command": command, "since": since}
+            _SPENT, {"runs": orjson.dumps(runs).decode(), "since": since}
         ).fetchall()
         return found
 
@@ -121,6 +128,35 @@ def spent_this_month(session: Doing, command: str, tariff: Tariff) -> int:
         tariff.cost(endpoint, requests=int(requests), posts=int(posts), users=int(users))
         for endpoint, requests, posts, users in session.do(work)
     )
+
+
+def drop_buried(session: Doing) -> None:
+    """Takes posts with a tombstone off every schedule."""
+    session.do(lambda connection: connection.execute(_DROP))
+
+
+def conditions(texts: Sequence[str], own: TableClause) -> list[Any]:
+    """Filters as `export --where` has them, and `query=` for the posts of a search, for a WHERE
+    over the table of posts.
+
+    **Errors**: `ConfigurationError` for a filter that is none.
+    """
+    found: list[Any] = []
+    for text in texts:
+        name, value = split(text)
+        if name == "query":
+            found.append(_found_by(own, key_of(normalised(value))))
+        else:
+            one = condition(text)
+            found.append(predicate(one, columns_for(one, dict(own.c), own.name)))
+    return found
+
+
+def _found_by(own: TableClause, key: str) -> Any:
+    f, t = crawl_found.c, crawl_target.c
+    joined = crawl_found.join(crawl_target, f.target_id == t.id)
+    chosen = select(f.tweet_id).select_from(joined)
+    return chosen.where(f.tweet_id == own.c.id, t.kind == SEARCH, t.key == key).exists()
 
 
 def _stored(connection: Any, own: TableClause, ids: list[int]) -> set[int]:

@@ -43,6 +43,7 @@ class Options:
     short_pages_of_1000: int = 30
     fast: bool = False
     compliance_s: float = 2.0
+    growing: bool = False
 
 
 def serve(

@@ -52,6 +52,7 @@ def parse(argv: list[str] | None) -> Options:
         credits_usd=given.credits,
         short_pages_of_1000=given.short_pages,
         compliance_s=given.compliance_s,
+        growing=given.growing,
         fast=given.fast,
     )
 
@@ -147,6 +148,7 @@ def _add_world(add: Callable[..., object]) -> None:
         metavar="FILE",
         help="handles that are known from the start, one per line",
     )
+    add("--growing", action="store_true", help="counts of posts grow with their age")
     add(
         "--compliance-s",
         default=2.0,

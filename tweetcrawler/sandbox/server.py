@@ -116,7 +116,12 @@ class Sandbox:
         self.faults = Faults(self.clock.steady, options.seed)
         newest_ms = int((self.clock.now() - NEWEST_BEFORE_START_S) * 1000)
         self.world = (
-            MadeWorld(options.seed, newest_ms, options.posts)
+            MadeWorld(
+                options.seed,
+                newest_ms,
+                options.posts,
+                grows_by=self.clock.now if options.growing else None,
+            )
             if options.recorded is None
             else RecordedWorld(options.recorded)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
@@ -22,6 +22,8 @@ from tweetcrawler.sandbox.posts import (
 
 DEPTH = 3_200
 """Posts of a timeline that X shows, counted from the newest, retweets included."""
+
+HALF_GROWN_S = 43_200.0
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -292,9 +294,12 @@ class MadePeople:
 class MadePosts:
     """Posts of a made world, written when they are asked for."""
 
-    def __init__(self, people: MadePeople, timelines: MadeTimelines) -> None:
+    def __init__(
+        self, people: MadePeople, timelines: MadeTimelines, now: Callable[[], float] | None
+    ) -> None:
         self.people = people
         self._timelines = timelines
+        self._now = now
         self._posts: Recent[int, Post] = Recent(8_000)
 
     def tweet_of(self, person: Person, id_: int) -> Post:
@@ -304,13 +309,13 @@ class MadePosts:
         if k is None:
             raise LookupError(f"{id_} is no post of {person.username}")
         # Not kept: a timeline reads a post once, and would push out those that many refer to.
-        return _as_changed(made, self._posts.get(id_) or write(self, made, k, id_))
+        return self._shown(made, self._posts.get(id_) or write(self, made, k, id_))
 
     def written(self, person: MadePerson, k: int) -> Post:
         """The k-th post of the person, kept for the next time that somebody refers to it."""
         id_ = person.id_of(k)
         kept = self._posts.get(id_) or self._posts.put(id_, write(self, person, k, id_))
-        return _as_changed(person, kept)
+        return self._shown(person, kept)
 
     def found(self, id_: int) -> Post | Missing:
         """The post with this id, an older version of it included."""
@@ -341,6 +346,10 @@ class MadePosts:
         ):
             return Missing("absent")
         return self.written(person, ref.k)
+
+    def _shown(self, person: MadePerson, post: Post) -> Post:
+        shown = _as_changed(person, post)
+        return shown if self._now is None else _grown(shown, self._now())
 
     def forget(self) -> None:
         """Forgets the posts that were kept."""
@@ -374,11 +383,18 @@ class MadeNetworks:
 class MadeWorld:
     """Follows from the seed. Only what was done to it while it runs is remembered."""
 
-    def __init__(self, seed: str, newest_ms: int, posts: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        seed: str,
+        newest_ms: int,
+        posts: tuple[int, int] | None = None,
+        *,
+        grows_by: Callable[[], float] | None = None,
+    ) -> None:
         self.version = 0
         self.timelines = MadeTimelines()
         self.people = MadePeople(Census(seed, newest_ms, posts), self.timelines)
-        self.posts = MadePosts(self.people, self.timelines)
+        self.posts = MadePosts(self.people, self.timelines, grows_by)
         self.networks = MadeNetworks(self.people)
 
     def set_state(self, name: str, state: str) -> None:
@@ -489,6 +505,14 @@ def _as_changed(person: MadePerson, post: Post) -> Post:
         tweet["withheld"] = {"copyright": False, "country_codes": countries, "scope": "tweet"}
     slot = -1 if post.id in versions[1:] else post.slot
     return replace(post, tweet=tweet, versions=versions, slot=slot)
+
+
+def _grown(post: Post, now_s: float) -> Post:
+    """The post with the counts of its age: half of the last ones after half a day."""
+    age_s = max(0.0, now_s - ms_of_id(post.id) / 1000)
+    share = age_s / (age_s + HALF_GROWN_S)
+    counts = {name: int(count * share) for name, count in post.tweet["public_metrics"].items()}
+    return replace(post, tweet=post.tweet | {"public_metrics": counts})
 
 
 def _added_and_deleted(

@@ -99,7 +99,7 @@ def _archive(setup: Setup, place: Place, values: Values, database: Database) -> 
                 code = _brought(setup, place, values, session)
                 if values.once:
                     return code
-                if (stopped := _pause(stop)) is not None:
+                if (stopped := pause(stop)) is not None:
                     return stopped
         finally:
             writer.close()
@@ -131,8 +131,9 @@ def _brought(setup: Setup, place: Place, values: Values, session: Session) -> in
     return 1 if report.faults else 0
 
 
-def _pause(stop: Callable[[], int | None]) -> int | None:
-    until = time.monotonic() + _LOOKS_S
+def pause(stop: Callable[[], int | None], seconds: float = _LOOKS_S) -> int | None:
+    """Waits; gives the exit code at once when the operator wants to end."""
+    until = time.monotonic() + seconds
     while time.monotonic() < until and stop() is None:
         # Short naps: a signal sets a flag only, and Python takes up an interrupted sleep again.
         time.sleep(0.2)

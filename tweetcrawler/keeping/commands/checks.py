@@ -148,7 +148,7 @@ def to_look_at(
     """What is left of the month's money, and the posts to look at with it."""
     now = _now(session)
     left = round(values.compliance_budget * MICRO)
-    left = max(0, left - looking.spent_this_month(session, "comply", tariff))
+    left = max(0, left - looking.spent_this_month(session, {"command": "comply"}, tariff))
     most = min(_AT_MOST, left // tariff.post) if tariff.post else _AT_MOST
     due.advance(session, due.CHECKS, now)
     due.enrol(session, database.table, due.CHECKS, now)
