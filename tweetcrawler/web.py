@@ -86,14 +86,13 @@ class NoAnswer(TweetcrawlerError):
         self.too_long = too_long
 
 
-def server_time(base_url: str, timeouts: Timeouts | None = None) -> float:
+def server_time(base_url: str, *, proxy: Secret | None = None) -> float:
     """The clock of a server in seconds since 1970, as its header `Date` tells it.
 
     No key is sent, and the answer to it is of no interest.
     **Errors**: `NoAnswer`.
     """
-    timeouts = timeouts or Timeouts()
-    line = Line(base_url, server="X", timeouts=timeouts, max_bytes=_PIECE_BYTES)
+    line = Line(base_url, server="X", timeouts=Timeouts(), max_bytes=_PIECE_BYTES, proxy=proxy)
     answer = line.send("HEAD", "/", {})
     try:
         return parsedate_to_datetime(answer.headers.get("date", "")).timestamp()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tweetcrawler.coverage import EVERYTHING
-from tweetcrawler.errors import DatabaseError
+from tweetcrawler.errors import ConfigurationError, DatabaseError
 from tweetcrawler.rooms import rooms
 from tweetcrawler.settings import parse, types
 from tweetcrawler.settings.commands import LOOK, Command, Words, all_commands
@@ -53,6 +53,12 @@ class Values:
     max_trends: int = 20
     max_per_trend: int = 500
     ask: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.handles) > 1 and any(isinstance(word, Planned) for word in self.handles):
+            raise ConfigurationError(
+                "plan takes handles, or one of its words alone; a handle of that name is @comply"
+            )
 
     @property
     def is_search(self) -> bool:

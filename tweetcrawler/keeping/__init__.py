@@ -14,7 +14,7 @@ ROOM = Room(
     plans={"comply": "comply --run --dry-run", "metrics": "watch --metrics --dry-run"},
     states=(
         "tweetcrawler.keeping.states:deletions",
-        "tweetcrawler.keeping.commands.growth:looks",
+        "tweetcrawler.keeping.states:looks",
     ),
     growth="tweetcrawler.keeping.commands.growth:watch_metrics",
     tables=("tweetcrawler.keeping.schema",),

@@ -7,6 +7,7 @@ goes, and its post is bought again by the next look.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,12 @@ WITH users AS (
 INSERT INTO crawl_due (purpose, tweet_id, due_at, step)
 SELECT 'check', tweet_id, clock_timestamp(), -1 FROM posts
 ON CONFLICT (purpose, tweet_id) DO UPDATE SET due_at = excluded.due_at, step = -1
+"""
+
+
+_AUDIT = """
+INSERT INTO crawl_audit (actor, action, ids_count, tables, ids_sha256)
+VALUES ('X', 'back', %s, '{}', %s)
 """
 
 
@@ -101,6 +108,9 @@ def apply(database: Database, session: Doing, check: Check) -> Told:
             given: dict[str, Any] = {"posts": [], "users": [], "hidden": list(HIDDEN)}
             given["posts" if check.kind == "tweets" else "users"] = sorted(back)
             connection.execute(_BACK, given)
+            if back:
+                listed = "\n".join(map(str, sorted(back))).encode()
+                connection.execute(_AUDIT, [len(back), hashlib.sha256(listed).hexdigest()])
             connection.execute(_TOLD, {"id": check.id, "found": len(reasons)})
 
     session.do(work)

@@ -1,4 +1,4 @@
-"""Sections of `status`: deletions that are not done, and jobs of X that are under way."""
+"""Sections of `status`: deletions that are not done, jobs of X, and looks at counts."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ _JOBS = """
 SELECT DISTINCT ON (kind) kind, state, ids_count, found_count,
     extract(epoch FROM begun_at)::float8, extract(epoch FROM done_at)::float8
 FROM crawl_check ORDER BY kind, id DESC
+"""
+
+_STATE = """
+SELECT count(*) FILTER (WHERE due_at <= now()), count(due_at), sum(looks),
+    extract(epoch FROM min(due_at))::float8, sum(late_s) / nullif(sum(looks), 0)
+FROM crawl_due WHERE purpose = 'metrics' HAVING count(*) > 0
 """
 
 
@@ -79,3 +85,17 @@ def _job_section(of_jobs: list[dict[str, Any]]) -> list[Section]:
     ]
     headings = ("job of", "state", "ids", "found", "begun", "done")
     return [Section("Compliance jobs", (), headings, rows, frozenset((2, 3)))] if rows else []
+
+
+def looks(database: Database) -> tuple[str, Mapping[str, Any], list[Section]]:
+    """The section of `status`: posts that are due, the next look, and how late looks were."""
+    with database.session() as session:
+        row = session.do(lambda connection: connection.execute(_STATE).fetchone())
+    if row is None:
+        return "looks", {}, []
+    names = ("due", "scheduled", "done", "next_at", "mean_late_s")
+    plain = dict(zip(names, row, strict=True))
+    late = "-" if plain["mean_late_s"] is None else duration(plain["mean_late_s"])
+    cells = (f"{row[0]:,}", f"{row[1]:,}", f"{row[2]:,}", moment(row[3]), late)
+    headings = ("due", "scheduled posts", "looks done", "next", "late, on average")
+    return "looks", plain, [Section("Counts over time", (), headings, [cells])]

@@ -69,7 +69,8 @@ class Checks:
         looking.bury_older(self._session, table)
         self._swept()
         for kind in KINDS:
-            self._job(kind)
+            if self._opened.stop() is None:
+                self._job(kind)
         if self._values.compliance_budget > 0 and self._opened.stop() is None:
             self._look()
         return self.done
@@ -124,7 +125,8 @@ class Checks:
             work = lookups.work(blocks(iter(ids), endpoints.IDS_A_LOOKUP), _READ_AGAIN)
             report = opened.run(work)
             # That the month's money is used up is no failure: the rest is for the next month.
-            code = 0 if report.exit_code == 5 and report.budget == "run" else report.exit_code
+            is_own = report.budget == "run" and least == left / MICRO
+            code = 0 if report.exit_code == 5 and is_own else report.exit_code
             self.done.code = self.done.code or code
         due.advance(session, due.CHECKS, _now(session))
         gone = looking.bury_gone(session, table)
@@ -169,21 +171,14 @@ def show_plan(setup: Setup, values: Values) -> int:
     """What `comply --run` would do now: ids, requests, price, and the time until the next."""
     tariff = setup.tariff()
     with setup.database("comply looks into a database") as database, database.session() as session:
-        rows, plain = [], []
-        for kind in KINDS:
-            made = _planned_job(database, session, values, kind)
-            plain.append(made)
-            when = "now" if made["is_due"] else "not yet"
-            cells = (f"job of {_CALLED[kind]}", f"{made['ids']:,}", str(made["requests"]))
-            every = duration(values.every_s(kind))
-            rows.append((*cells, usd(made["micro_usd"]), f"{when}; every {every}"))
+        of_jobs = [_planned_job(database, session, values, kind) for kind in KINDS]
         left, ids = 0, list[int]()
         if values.compliance_budget > 0:
             left, ids = to_look_at(database, session, values, tariff)
-        cost = len(ids) * tariff.post
-        requests = math.ceil(len(ids) / endpoints.IDS_A_LOOKUP)
         waiting = due.waiting(session, due.CHECKS, _now(session))
+    cost, requests = len(ids) * tariff.post, math.ceil(len(ids) / endpoints.IDS_A_LOOKUP)
     days = _days(waiting, tariff.post, values.compliance_budget)
+    rows = [_job_row(one, duration(values.every_s(one["kind"]))) for one in of_jobs]
     rows.append(("look-ups", f"{len(ids):,}", str(requests), usd(cost), days))
     looks = {"due": waiting, "now": len(ids), "requests": requests, "usd": cost / MICRO}
     sentences = (
@@ -192,21 +187,22 @@ def show_plan(setup: Setup, values: Values) -> int:
         if values.compliance_budget
         else "edits and withheld posts are not looked for: --compliance-budget allows it",
     )
-    section = Section(
-        "Compliance",
-        sentences,
-        ("what", "ids", "requests", "price", "when"),
-        rows,
-        frozenset((1, 2, 3)),
-    )
+    headings = ("what", "ids", "requests", "price", "when")
+    section = Section("Compliance", sentences, headings, rows, frozenset((1, 2, 3)))
+    show_section(setup, {"jobs": of_jobs, "looks": looks}, section)
+    return 0
+
+
+def show_section(setup: Setup, plain: Mapping[str, Any], section: Section) -> None:
+    """Answers with one table."""
     from tweetcrawler.look import display
 
-    setup.front.answer(
-        {"jobs": plain, "looks": looks},
-        lambda console: display.print_sections([section], console),
-        wide=True,
-    )
-    return 0
+    setup.front.answer(plain, lambda console: display.print_sections([section], console), wide=True)
+
+
+def _job_row(job: Mapping[str, Any], every: str) -> tuple[str, ...]:
+    when = f"{'now' if job['is_due'] else 'not yet'}; every {every}"
+    return f"job of {_CALLED[job['kind']]}", f"{job['ids']:,}", str(job["requests"]), usd(0), when
 
 
 def _planned_job(database: Database, session: Session, values: Values, kind: str) -> dict[str, Any]:
@@ -215,7 +211,7 @@ def _planned_job(database: Database, session: Session, values: Values, kind: str
     ids = len(checking.to_ask(database, session, kind)[0])
     requests = _REQUESTS if is_due and ids else 0
     named = {"kind": kind, "ids": ids, "is_due": is_due, "is_open": is_open}
-    return {**named, "requests": requests, "micro_usd": 0}
+    return {**named, "requests": requests, "usd": 0.0}
 
 
 def _days(waiting: int, price: int, budget: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from tweetcrawler import endpoints
 from tweetcrawler.keeping import due, looking
 from tweetcrawler.keeping.commands.archive import pause
+from tweetcrawler.keeping.commands.checks import show_section
 from tweetcrawler.keeping.due import Schedule
-from tweetcrawler.look.sections import Section, duration, moment
+from tweetcrawler.look.sections import Section
 from tweetcrawler.prices import MICRO, usd
 from tweetcrawler.settings.ids import blocks
 from tweetcrawler.web import NoAnswer, server_time
@@ -24,13 +26,17 @@ from tweetcrawler.work import lookups
 
 if TYPE_CHECKING:
     from tweetcrawler.commands.watch import Values
-    from tweetcrawler.db import Database, Session
+    from tweetcrawler.db import Session
+    from tweetcrawler.outcome import Report
+    from tweetcrawler.secret import Credential
     from tweetcrawler.setup import Opened, Setup
+    from tweetcrawler.work.kinds import Work
 
 log = logging.getLogger("tweetcrawler")
 
 # While nothing is due new posts are looked for this often.
 _LOOKS_S = 60.0
+_FULL_S = 3600.0
 _AT_MOST = 1_000_000
 # The runs of this command, by their arguments.
 _RUNS = {"command": "watch", "values": {"metrics": True}}
@@ -58,7 +64,9 @@ def watch_metrics(setup: Setup, values: Values) -> int:
                 code, next_s = 1, _LOOKS_S
             if values.once or code not in (0, 1, 5):
                 return code
-            if (stopped := pause(opened.stop, min(_LOOKS_S, next_s))) is not None:
+            # A budget comes back when its day or month turns.
+            wait_s = _FULL_S if code == 5 else min(_LOOKS_S, next_s)
+            if (stopped := pause(opened.stop, wait_s)) is not None:
                 return stopped
 
 
@@ -71,42 +79,43 @@ def _look(
     opened: Opened, session: Session, values: Values, schedule: Schedule
 ) -> tuple[int, float]:
     """Looks at what is due; gives the exit code, and the seconds until something is."""
-    now = _now(opened.settings.api_url)
-    table = opened.database.table
+    now, table = _now(opened.settings.api_url, opened.keys), opened.database.table
     due.advance(session, schedule, now)
     due.enrol(session, table, schedule, now, partial(looking.conditions, values.metrics_for))
     tariff = opened.tariff()
     left = _left(session, values.metrics_budget, tariff)
     most = min(_AT_MOST, left // tariff.post) if left is not None and tariff.post else _AT_MOST
     ids = due.due(session, schedule, now, most)
-    code = 0
     if ids:
-        settings = opened.settings
-        if left is not None:
-            money = settings.money
-            least = left / MICRO if money.budget is None else min(left / MICRO, money.budget)
-            opened.settings = replace(settings, money=replace(money, budget=least))
         # Counts that are younger than a minute are those of a call that was killed. Their time
         # is X's, and the database's own clock may be another.
-        ahead_s = now - _here(session)
-        again = lookups.Refreshing(60.0 - ahead_s)
+        again = lookups.Refreshing(60.0 - (now - _here(session)))
         work = lookups.work(blocks(iter(ids), endpoints.IDS_A_LOOKUP), again)
-        report = opened.run(work)
-        opened.settings = settings
-        code = opened.told(report)
+        code = opened.told(_bought(opened, work, left))
         due.advance(session, schedule, now)
-    elif waiting := due.waiting(session, schedule, now):
-        log.warning("%s posts are due, and this month's --metrics-budget is used up", waiting)
-        return 5, _LOOKS_S
-    else:
-        log.info("no post is due")
-    if ids:
-        # Posts that X does not give any more are deleted everywhere, or blanked.
-        gone = looking.bury_gone(session, table)
-        if gone:
+        if gone := looking.bury_gone(session, table):
             log.info("%s posts are gone: `tweetcrawler comply` deletes them everywhere", gone)
             looking.drop_buried(session)
+    elif waiting := due.waiting(session, schedule, now):
+        log.warning("%s posts are due, and this month's --metrics-budget is used up", waiting)
+        code = 5
+    else:
+        code = 0
     return code, max(0.0, due.next_at(session, schedule, now) - now)
+
+
+def _bought(opened: Opened, work: Work, left: int | None) -> Report:
+    """One run of the look-ups, for at most what is left of the month's money."""
+    settings = opened.settings
+    if left is not None:
+        money = settings.money
+        least = left / MICRO if money.budget is None else min(left / MICRO, money.budget)
+        opened.settings = replace(settings, money=replace(money, budget=least))
+    try:
+        return opened.run(work)
+    finally:
+        # What the command may spend in all is counted by itself.
+        opened.settings = settings
 
 
 def _left(session: Session, budget: float | None, tariff: Any) -> int | None:
@@ -116,9 +125,18 @@ def _left(session: Session, budget: float | None, tariff: Any) -> int | None:
     return max(0, round(budget * MICRO) - looking.spent_this_month(session, _RUNS, tariff))
 
 
-def _now(api_url: str) -> float:
+def _now(api_url: str, keys: Sequence[Credential]) -> float:
     """X's time. The ages of posts are by its clock, and this machine's may be wrong."""
-    return server_time(api_url)
+    return server_time(api_url, proxy=next((each.proxy for each in keys), None))
+
+
+def _planned_at(setup: Setup, session: Session) -> float:
+    """X's time; while X cannot be reached, the database's."""
+    keys = setup.credentials() if setup.settings.auth_csv is not None else ()
+    try:
+        return _now(setup.settings.api_url, keys)
+    except NoAnswer:
+        return _here(session)
 
 
 def _here(session: Session) -> float:
@@ -134,7 +152,7 @@ def _show_plan(setup: Setup, values: Values, schedule: Schedule) -> int:
     """Looks of the posts that are stored, and what they cost."""
     tariff = setup.tariff()
     with setup.database(_WHY) as database, database.session() as session:
-        now = _now(setup.settings.api_url)
+        now = _planned_at(setup, session)
         chosen = partial(looking.conditions, values.metrics_for)
         planned = due.planned(session, database.table, schedule, now, chosen)
         left = _left(session, values.metrics_budget, tariff)
@@ -156,28 +174,5 @@ def _show_plan(setup: Setup, values: Values, schedule: Schedule) -> int:
     if left is not None:
         sentences.append(f"{usd(left)} of this month's --metrics-budget are left")
     section = Section("Counts over time", sentences, ("what", "number"), rows, frozenset((1,)))
-    from tweetcrawler.look import display
-
-    setup.front.answer(plain, lambda console: display.print_sections([section], console), wide=True)
+    show_section(setup, plain, section)
     return 0
-
-
-_STATE = """
-SELECT count(*) FILTER (WHERE due_at <= now()), count(due_at), sum(looks),
-    extract(epoch FROM min(due_at))::float8, sum(late_s) / nullif(sum(looks), 0)
-FROM crawl_due WHERE purpose = 'metrics' HAVING count(*) > 0
-"""
-
-
-def looks(database: Database) -> tuple[str, dict[str, Any], list[Section]]:
-    """The section of `status`: posts that are due, the next look, and how late looks were."""
-    with database.session() as session:
-        row = session.do(lambda connection: connection.execute(_STATE).fetchone())
-    if row is None:
-        return "looks", {}, []
-    names = ("due", "scheduled", "done", "next_at", "mean_late_s")
-    plain = dict(zip(names, row, strict=True))
-    late = "-" if plain["mean_late_s"] is None else duration(plain["mean_late_s"])
-    cells = (f"{row[0]:,}", f"{row[1]:,}", f"{row[2]:,}", moment(row[3]), late)
-    headings = ("due", "scheduled posts", "looks done", "next", "late, on average")
-    return "looks", plain, [Section("Counts over time", (), headings, [cells])]
