@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from crawls import PROGRAM, Crawler, truth
 from sandbox_server import Sandbox
+from terminals import terminal
 
 from tweetcrawler import crawl, prices, rooms, settings
 from tweetcrawler.errors import ConfigurationError
@@ -114,6 +115,16 @@ def test_the_first_page_names_every_command_once_under_its_group_and_is_short() 
         assert re.findall(r"(?:^|  )  (\S+)  ", block, re.MULTILINE) == [c.name for c in commands]
     assert sum(len(commands) for _, commands in by_group()) == len(COMMANDS)
     assert len(re.findall(r"^  tweetcrawler ", text, re.MULTILINE)) == 5
+
+
+@pytest.mark.parametrize("topic", [[], ["export"], ["options"]], ids=str)
+def test_the_pages_fit_a_terminal(topic: list[str], tmp_path: Path) -> None:
+    for columns in (80, 120):
+        with terminal(tmp_path, ["help", *topic], columns=columns) as screen:
+            assert screen.ended() == 0
+        shown = screen.seen.splitlines()
+        assert len(shown) > 20
+        assert max(map(len, shown)) <= min(columns, 100)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)

@@ -85,7 +85,7 @@ def test_time_that_is_none_is_that_of_the_id_and_the_view_works(
     ]
     stored = select(dsn, "SELECT DISTINCT created_at FROM tweet_articles_tweepy ORDER BY 1")
     assert [bool(time) and time.startswith("2022-03-05T") for (time,) in stored] == [True, False]
-    assert "4 rows without an author, 1 rows without a time" in done.stdout
+    assert "4 rows without an author, 1 row without a time" in done.stdout
 
 
 # --- one format, one row --------------------------------------------------------------------------

@@ -16,6 +16,7 @@ CONTRIBUTING = PACKAGE.parent / "CONTRIBUTING.md"
 # a part of it is named here. On the ground modules may know those that stand before them.
 GROUND = [
     "__init__",
+    "words",
     "ids",
     "endpoints",
     "files",
@@ -41,7 +42,6 @@ GROUND = [
     "evidence",
     "documents",
     "journal",
-    "words",
 ]
 FLOORS = [
     set(GROUND),

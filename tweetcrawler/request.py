@@ -34,6 +34,7 @@ from tweetcrawler.prices import MICRO, Tariff, usd
 from tweetcrawler.run import Job, Session
 from tweetcrawler.settings import Money
 from tweetcrawler.windows import Rate
+from tweetcrawler.words import plural
 
 if TYPE_CHECKING:
     from tweetcrawler.xapi import Page, X
@@ -402,7 +403,7 @@ def _reached(scope: str, money: Money) -> str:
     """The sentence for a limit that is met; it says when the same command can go on."""
     if scope == "run":
         parts = [f"{usd(round(money.budget * MICRO))}"] if money.budget is not None else []
-        parts += [f"{money.max_posts:,} posts"] if money.max_posts is not None else []
+        parts += [plural(money.max_posts, "post")] if money.max_posts is not None else []
         return f"the budget of this run ({' and '.join(parts)}) is used up"
     amount = money.budget_per_day if scope == "day" else money.budget_per_month
     turns = "at midnight UTC" if scope == "day" else "with the next UTC month"

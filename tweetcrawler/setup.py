@@ -382,8 +382,39 @@ class Setup:
                     opened.agree(forecast)
                 yield opened
             except TweetcrawlerError as error:
-                opened.tell_of(error)
+                if addresses:
+                    self.tell_of(error, opened.database, addresses)
                 raise
+
+    @contextlib.contextmanager
+    def telling_people(self, database: Database) -> Iterator[Callable[[Sequence[str]], None]]:
+        """Tells people of an error that ends the block; the block has a function that tells of
+        faults.
+        """
+        addresses = self._addresses()
+
+        def tell(faults: Sequence[str]) -> None:
+            if faults and addresses:
+                from tweetcrawler import notices
+
+                found = notices.of_faults(self.settings.command, faults, socket.gethostname())
+                notices.tell(database, addresses, [found])
+
+        try:
+            yield tell
+        except TweetcrawlerError as error:
+            self.tell_of(error, database, addresses)
+            raise
+
+    def tell_of(
+        self, error: TweetcrawlerError, database: Database, addresses: Sequence[Address]
+    ) -> None:
+        """Tells people of an error that ends the command."""
+        if addresses:
+            from tweetcrawler import notices
+
+            found = notices.of_error(self.settings.command, error, socket.gethostname())
+            notices.tell(database, addresses, [found])
 
     def _addresses(self) -> tuple[Address, ...]:
         """Where notices go, looked at before anything is begun."""
@@ -557,14 +588,6 @@ class Opened:
             found = list(notices.of_report(*here, always=always))
             notices.tell(self.database, self._addresses, found)
         return report.exit_code
-
-    def tell_of(self, error: TweetcrawlerError) -> None:
-        """Tells people of an error that ends the command."""
-        if self._addresses:
-            from tweetcrawler import notices
-
-            found = notices.of_error(self.settings.command, error, socket.gethostname())
-            notices.tell(self.database, self._addresses, [found])
 
     def _spend(self, report: Report, tariff: Tariff) -> None:
         """Keeps what is left: a budget is the command's, however many runs it makes."""

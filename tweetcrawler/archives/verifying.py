@@ -25,6 +25,7 @@ from tweetcrawler.evidence import (
     of_pages,
 )
 from tweetcrawler.postgres.checks import note_found
+from tweetcrawler.words import plural
 from tweetcrawler.work.answers import is_id
 
 if TYPE_CHECKING:
@@ -179,7 +180,8 @@ class Verifier:
 
 
 def _miscounted(found: Miscounted) -> Difference:
-    lacks = f"{found.pages:,} pages, {found.posts:,} posts and {found.users:,} users"
+    users = plural(found.users, "user")
+    lacks = f"{plural(found.pages, 'page')}, {plural(found.posts, 'post')} and {users}"
     bought = f"run {found.run} bought with {found.credential} at {found.endpoint}"
     return Difference(PAGE, f"{lacks} that {bought} are missing")
 

@@ -57,13 +57,11 @@ def run(setup: Setup, values: Values) -> int:
         return int(pkgutil.resolve_name(name)(setup, values))
     from tweetcrawler.commands import crawl
     from tweetcrawler.look.sections import duration as duration_of
-    from tweetcrawler.settings import handles
 
-    file = setup.settings.handles_file
     with (
         setup.asking_x(
             why="watch keeps the next visit of each handle in a database",
-            before=lambda: handles.count_lines(file),
+            before=lambda: crawl.refuse_empty_list(setup.settings),
             forecast=crawl.forecast(setup.settings),
         ) as opened,
         opened.measured(values.metrics_address),

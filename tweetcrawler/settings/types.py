@@ -74,13 +74,20 @@ def on_off(text: str) -> bool:
         raise BadValue("must be on or off") from None
 
 
-def one_of(*choices: str) -> Callable[[str], str]:
-    def convert(text: str) -> str:
-        if text.strip().lower() in choices:
-            return text.strip().lower()
-        raise BadValue(f"must be one of {', '.join(choices)}")
+@dataclass(frozen=True)
+class OneOf:
+    """Takes one of some words, in any case."""
 
-    return convert
+    choices: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        if text.strip().lower() in self.choices:
+            return text.strip().lower()
+        raise BadValue(f"must be one of {', '.join(self.choices)}")
+
+
+def one_of(*choices: str) -> OneOf:
+    return OneOf(choices)
 
 
 def whole(lowest: int, highest: int) -> Callable[[str], int]:

@@ -17,6 +17,7 @@ from tweetcrawler.pages import Batch, Gone
 from tweetcrawler.request import Purchase
 from tweetcrawler.rooms import rooms
 from tweetcrawler.run import Session
+from tweetcrawler.words import plural
 from tweetcrawler.work import answers
 from tweetcrawler.work.kinds import BUSY_S, RETRY_S, Chunk, Kind, Work, Worker, one_by_one
 
@@ -112,7 +113,7 @@ def _saved(
         keep_body=worker.job.settings.raw,
     )
     if saved.refused:
-        worker.tell(Kept(f"{len(rows)} posts by id", len(rows), saved.refused))
+        worker.tell(Kept(f"{plural(len(rows), 'post')} by id", len(rows), saved.refused))
     if open_:
         session.release(worker.owner)
         chunk.postpone([tuple(open_)], RETRY_S, next(iter(open_.values())))
@@ -127,7 +128,7 @@ def _notes() -> list[Callable[[Session, Sequence[Mapping[str, Any]]], None]]:
 LOOK_UP = Kind(
     NAME,
     do=look_up_chunk,
-    called=lambda ids: f"{len(ids)} ids from {ids[0]} on",
+    called=lambda ids: f"{plural(len(ids), 'id')} from {ids[0]} on",
     most=BLOCKS_A_CHUNK,
     # Ids may come from a pipe that never ends.
     endless=True,
