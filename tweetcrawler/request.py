@@ -296,13 +296,17 @@ class Requests:
 
     def usage(self, session: Session, number: int) -> Page:
         """X's own count of the posts of one app's project, as a page of the run."""
+        return self.of_app(session, number, USAGE, lambda x: x.usage(days=USAGE_DAYS))
+
+    def of_app(
+        self, session: Session, number: int, endpoint: str, ask: Callable[[X], Page]
+    ) -> Page:
+        """An answer about one app, as a page of the run: no other app may be asked for it."""
         credential = self._job.credentials[number]
-        # A ledger of its own, with this credential alone: the count is that of one app's
-        # project, so no other may answer.
         ledger = Ledger([credential], own=0, since=self._job.since)
-        permit = ledger.reserve(session, USAGE, APP)
+        permit = ledger.reserve(session, endpoint, APP)
         try:
-            page = _confirmed(lambda: self._client(number).usage(days=USAGE_DAYS))
+            page = _confirmed(lambda: ask(self._client(number)))
         except XError as error:
             ledger.refused(session, permit, error)
             raise
@@ -312,6 +316,10 @@ class Requests:
         session.save_page(self._job.run, bought)
         self._tell(PageRead(credential.name))
         return page
+
+    def client(self, number: int) -> X:
+        """X as one credential sees it, for what takes no permit."""
+        return self._client(number)
 
     def _until_cycle_turns(self, session: Session, number: int) -> float | None:
         """The seconds that a used-up cap lasts, by the day that X names; None without one."""

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +28,7 @@ from urllib3.exceptions import HTTPError
 from tweetcrawler.errors import TweetcrawlerError
 from tweetcrawler.secret import Secret
 
-__all__ = ["Line", "NoAnswer", "Response", "Timeouts", "Untouched"]
+__all__ = ["Line", "NoAnswer", "Response", "Timeouts", "Untouched", "server_time"]
 
 # The type by which tweepy is told to hand an answer on as it is.
 Untouched = requests.Response
@@ -85,6 +86,20 @@ class NoAnswer(TweetcrawlerError):
         self.too_long = too_long
 
 
+def server_time(base_url: str, *, proxy: Secret | None = None) -> float:
+    """The clock of a server in seconds since 1970, as its header `Date` tells it.
+
+    No key is sent, and the answer to it is of no interest.
+    **Errors**: `NoAnswer`.
+    """
+    line = Line(base_url, server="X", timeouts=Timeouts(), max_bytes=_PIECE_BYTES, proxy=proxy)
+    answer = line.send("HEAD", "/", {})
+    try:
+        return parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+    except (ValueError, TypeError, IndexError):
+        return time.time()
+
+
 class Line:
     """Connections to one server, through a proxy or none; not to be shared between threads.
 
@@ -121,7 +136,7 @@ class Line:
         *,
         auth: Any = None,
         json: Any = None,
-        data: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | bytes | None = None,
         max_bytes: int | None = None,
     ) -> Response:
         """The answer to one request, of any status; redirects are not followed.
@@ -148,7 +163,7 @@ class Line:
         headers: Mapping[str, str],
         auth: Any,
         json: Any,
-        data: Mapping[str, str] | None,
+        data: Mapping[str, str] | bytes | None,
         max_bytes: int,
     ) -> Response | NoAnswer:
         status = None
@@ -182,7 +197,7 @@ class Line:
         headers: Mapping[str, str],
         auth: Any,
         json: Any,
-        data: Mapping[str, str] | None,
+        data: Mapping[str, str] | bytes | None,
     ) -> requests.PreparedRequest:
         if auth is not None or json is not None or data is not None:
             request = requests.Request(

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import orjson
 import tweepy
@@ -22,8 +22,11 @@ from requests_oauthlib import OAuth1
 
 from tweetcrawler import __version__, flatten, trouble
 from tweetcrawler.endpoints import (
+    COMPLIANCE_JOB,
+    COMPLIANCE_JOBS,
     COUNTS_ALL,
     FIRST_POST_S,
+    NEW_COMPLIANCE_JOB,
     SEARCH_ALL,
     SEARCH_ALL_MAX,
     SEARCH_RECENT,
@@ -52,6 +55,8 @@ ANSWER_MAX_BYTES = 16 * 1024 * 1024
 _POST_MAX_BYTES = 84 * 1024
 # A window of which X says nothing while it tells the day: its own number for no limit.
 _UNTOLD = (40_000, 40_000, 900.0)
+# Lists of ids have up to hundreds of megabytes.
+_TRANSFER_S, _RESULT_MAX_BYTES = 3600.0, 1024 * 1024 * 1024
 # X refuses signatures whose time is more than minutes away from its own.
 CLOCK_TOLERANCE_S = 120.0
 
@@ -256,6 +261,36 @@ class X:
             USAGE, self._client.request("GET", USAGE, params={"days": days, "usage.fields": fields})
         )
 
+    def compliance_jobs(self, kind: str) -> Page:
+        """The compliance jobs of the app, of "tweets" or "users"."""
+        answered = self._client.request("GET", COMPLIANCE_JOBS, params={"type": kind})
+        return _without_links(self._page(COMPLIANCE_JOBS, answered))
+
+    def compliance_job(self, job_id: str) -> Page:
+        """One compliance job of the app."""
+        answered = self._client.request("GET", COMPLIANCE_JOB.replace(":id", job_id))
+        return _without_links(self._page(COMPLIANCE_JOB, answered))
+
+    def create_compliance_job(self, kind: str, name: str) -> Page:
+        """A new compliance job. Its `name` tells it apart should the answer be lost."""
+        sent = {"type": kind, "name": name}
+        answered = self._client.request("POST", COMPLIANCE_JOBS, json=sent)
+        return _without_links(self._page(NEW_COMPLIANCE_JOB, answered))
+
+    def upload_ids(self, url: str, ids: bytes) -> None:
+        """Sends the list of ids, one per line, to the address of a job.
+
+        **Errors**: `XUnavailable`, without the address: who has it may read the list.
+        """
+        self._client.transfer("PUT", url, ids)
+
+    def download_result(self, url: str) -> bytes:
+        """The result of a job as X wrote it.
+
+        **Errors**: `XUnavailable`.
+        """
+        return self._client.transfer("GET", url, None)
+
     @staticmethod
     def _page(endpoint: str, answered: _Answer) -> Page:
         return Page(
@@ -266,6 +301,12 @@ class X:
             answered.server_time_s,
             answered.rate,
         )
+
+
+def _without_links(page: Page) -> Page:
+    """The page to keep: its addresses are signed, so that everybody who has them may read."""
+    jobs = [{k: v for k, v in job.items() if not k.endswith("_url")} for job in page.data]
+    return replace(page, body=orjson.dumps({"data": jobs}))
 
 
 def _fields(*, without: str | None = None) -> dict[str, list[str]]:
@@ -345,6 +386,7 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
             credential.bearer_token.reveal() if credential.bearer_token else None
         )
         self.clock_ahead_s = 0.0
+        self._host, self._timeouts = urlsplit(api_url).hostname, timeouts
 
     def request(
         self,
@@ -372,6 +414,27 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
             if not user_auth and self._credential.bearer_token is None:
                 self._bearer = None
             raise
+
+    def transfer(self, method: str, url: str, body: bytes | None) -> bytes:
+        """The body of an answer of X's storage, which takes no key."""
+        parts = urlsplit(url)
+        if not parts.hostname or (parts.scheme != "https" and parts.hostname != self._host):
+            raise XUnavailable("X names no address of its storage that can be used")
+        line = Line(
+            f"{parts.scheme}://{parts.netloc}",
+            server="X's storage",
+            timeouts=replace(self._timeouts, total_s=_TRANSFER_S),
+            max_bytes=_RESULT_MAX_BYTES,
+            proxy=self._credential.proxy,
+        )
+        headers = {} if body is None else {"Content-Type": "text/plain"}
+        try:
+            answer = line.send(method, f"{parts.path}?{parts.query}", headers, data=body)
+        except NoAnswer as failure:
+            raise XUnavailable(str(failure), status=failure.status) from None
+        if answer.status not in (200, 201):
+            raise XUnavailable(f"X's storage answers {answer.status}", status=answer.status)
+        return answer.body
 
     def app_token(self) -> str:
         """The token that requests of the app are sent with."""

@@ -16,6 +16,7 @@ from tweetcrawler.sandbox.archive import Archive
 from tweetcrawler.sandbox.auth import Keys
 from tweetcrawler.sandbox.billing import Books
 from tweetcrawler.sandbox.clock import Clock
+from tweetcrawler.sandbox.compliance import Jobs
 from tweetcrawler.sandbox.fast import FastPages
 from tweetcrawler.sandbox.faults import Faults
 from tweetcrawler.sandbox.fields import everything
@@ -42,6 +43,7 @@ class Control:
     keys: Keys
     faults: Faults
     clock: Clock
+    jobs: Jobs
     fast: FastPages | None = None
     archive: Archive | None = None
 
@@ -89,6 +91,11 @@ class Control:
                 }
             case ("POST", "credentials"):
                 return self._change_credential(sent)
+            case ("GET", "compliance"):
+                return {"jobs": self.jobs.all()}
+            case ("POST", "compliance"):
+                self.jobs.takes_s = float(sent["takes_s"])
+                return {}
             case ("GET", "faults"):
                 return {"faults": self.faults.listed()}
             case ("POST", "faults"):
@@ -169,7 +176,13 @@ class Control:
                 str(id_) for id_ in world.add_posts(name, int(sent["add_posts"]), now_ms)
             ]
         if "delete" in sent:
-            answer["deleted"] = world.delete(name, [int(id_) for id_ in sent["delete"]])
+            ids = [int(id_) for id_ in sent["delete"]]
+            answer["deleted"] = world.delete(name, ids, self.clock.now())
+        if "edit" in sent:
+            edited = world.edit(name, [int(id_) for id_ in sent["edit"]])
+            answer["edited"] = [str(id_) for id_ in edited]
+        if "withhold" in sent:
+            world.withhold(name, [int(id_) for id_ in sent["withhold"]], sent["countries"])
         if "rename_to" in sent:
             world.rename(name, str(sent["rename_to"]))
         return answer

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from tweetcrawler.sandbox import params, problems
+from tweetcrawler.sandbox import compliance, params, problems
 from tweetcrawler.sandbox.archive import PATIENCE, Archive
 from tweetcrawler.sandbox.auth import BEARER, USER, USER_2, Caller
 from tweetcrawler.sandbox.billing import Books
@@ -67,6 +67,7 @@ class Place:
     clock: Clock
     books: Books
     short_pages_of_1000: int
+    jobs: compliance.Jobs
     query_lengths: tuple[int, int] = (512, 1024)
     fast: FastPages | None = None
 
@@ -82,6 +83,9 @@ class Call:
     asked: Asked
     twists: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Faults that bend the page itself, with their parameters."""
+    body: object = None
+    """What was sent with a POST, parsed."""
+    base_url: str = ""
 
 
 @dataclass(slots=True, frozen=True)
@@ -90,6 +94,12 @@ class Endpoint:
     kinds: tuple[str, ...]
     rules: Rules
     answer: Callable[[Call], Answer]
+    method: str = "GET"
+
+    @property
+    def name(self) -> str:
+        """What its window and the books are of: reading and writing have one each."""
+        return self.template if self.method == "GET" else f"{self.method} {self.template}"
 
     @property
     def supported(self) -> list[str]:
@@ -727,6 +737,22 @@ def _usage(call: Call) -> Answer:
     return Answer({"data": {name: value for name, value in data.items() if name in wanted}})
 
 
+# -- compliance ---------------------------------------------------------------------
+
+
+def _create_job(call: Call) -> Answer:
+    app = call.caller.credential.app
+    return Answer(call.place.jobs.create(app, call.body, call.base_url))
+
+
+def _jobs(call: Call) -> Answer:
+    return Answer(call.place.jobs.listed(call.caller.credential.app, call.values))
+
+
+def _job(call: Call) -> Answer:
+    return Answer(call.place.jobs.one(call.caller.credential.app, call.path["id"], call.values))
+
+
 # -- the table ------------------------------------------------------------------------
 
 _BOTH = ("app", "user")
@@ -869,17 +895,28 @@ TABLE = (
         ),
         _usage,
     ),
+    # As the app only: the lists are those of an app.
+    Endpoint("/2/compliance/jobs", ("app",), compliance.LIST_RULES, _jobs),
+    Endpoint("/2/compliance/jobs", ("app",), Rules({}), _create_job, "POST"),
+    Endpoint("/2/compliance/jobs/:id", ("app",), compliance.ONE_RULES, _job),
 )
-_FIXED = {endpoint.template: endpoint for endpoint in TABLE if ":" not in endpoint.template}
+_FIXED = {
+    (endpoint.method, endpoint.template): endpoint
+    for endpoint in TABLE
+    if ":" not in endpoint.template
+}
 _OPEN = [
     (endpoint.template.split("/")[1:], endpoint) for endpoint in TABLE if ":" in endpoint.template
 ]
 
 
-def route(path: str) -> tuple[Endpoint, dict[str, str]] | None:
-    """The endpoint of a path and the values in it; None for a path that X does not know."""
+def route(path: str, method: str = "GET") -> tuple[Endpoint, dict[str, str]] | None:
+    """The endpoint of a path and the values in it; None for a path that X does not know.
+
+    A method that the path does not know gives the endpoint of GET, which refuses it.
+    """
     # Before the templates: /2/users/me would be a user with the id "me".
-    fixed = _FIXED.get(path)
+    fixed = _FIXED.get((method, path)) or _FIXED.get(("GET", path))
     if fixed is not None:
         return fixed, {}
     parts = path.split("/")[1:]

@@ -49,6 +49,9 @@ _PPU = {
     "/2/users/:id/followers": Limit(300, 300),
     "/2/users/:id/following": Limit(300, 300),
     "/2/usage/tweets": Limit(50, 50),
+    "/2/compliance/jobs": Limit(150, None),
+    "POST /2/compliance/jobs": Limit(150, None),
+    "/2/compliance/jobs/:id": Limit(150, None),
 }
 _CLOSED = Limit(None, None)
 _PRO = _PPU | {
@@ -77,6 +80,9 @@ _BASIC = {
     "/2/users/:id/followers": _CLOSED,
     "/2/users/:id/following": _CLOSED,
     "/2/usage/tweets": Limit(50, 50),
+    "/2/compliance/jobs": Limit(150, None),
+    "POST /2/compliance/jobs": Limit(150, None),
+    "/2/compliance/jobs/:id": Limit(150, None),
 }
 PLANS: dict[str, dict[str, Limit]] = {
     "ppu": _PPU,

@@ -51,7 +51,7 @@ function _shtab_tweetcrawler_using
 end
 
 set -g _shtab_tweetcrawler_commands crawl search trending snowball hydrate watch doctor plan status report export import reflatten retry-refused verify forget init db sql sandbox demo help version archive restore comply
-set -g _shtab_tweetcrawler_opts_with_value --age --api-url --archive-folder --archive-place --ask-above --auth-csv --budget --budget-per-day --budget-per-month --by --columns --config --connect-timeout --data-folder --dbhost --dbname --dbport --dbuser --delimiter --depth --every --folder --format --give-up-after --handle --handles --html --ids --into --keep --keep-bodies --keep-local --lang --limit --log-level --markdown --max-age --max-per-trend --max-posts --max-trends --metrics-file --metrics-port --min-count --min-free --notify-on --on-deleted --output --price-post --price-user --prices --queries --query --raw --read-timeout --recheck-days --reference --rejects --retain --s3-endpoint --s3-profile --s3-region --sentiment --since --tablename --tariff --threads --timelines --total-timeout --until --user --view --watch-max --watch-min --where --woeid -c -q
+set -g _shtab_tweetcrawler_opts_with_value --age --api-url --archive-folder --archive-place --ask-above --auth-csv --budget --budget-per-day --budget-per-month --by --check-posts --check-users --columns --compliance-budget --config --connect-timeout --data-folder --dbhost --dbname --dbport --dbuser --delimiter --depth --every --folder --format --give-up-after --handle --handles --html --ids --into --keep --keep-bodies --keep-local --lang --limit --log-level --markdown --max-age --max-per-trend --max-posts --max-trends --metrics-at --metrics-budget --metrics-file --metrics-for --metrics-port --metrics-stop --min-count --min-free --notify-on --on-deleted --on-hidden --output --price-post --price-user --prices --queries --query --raw --read-timeout --recheck-days --reference --rejects --retain --s3-endpoint --s3-profile --s3-region --sentiment --since --tablename --tariff --threads --timelines --total-timeout --until --user --view --watch-max --watch-min --where --woeid -c -q
 
 complete -c tweetcrawler -e
 complete -c tweetcrawler -f
@@ -319,6 +319,11 @@ complete -c tweetcrawler -n '_shtab_tweetcrawler_using watch' -l once -d 'do wha
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using watch' -l watch-min -x -d 'shortest time between two visits of a handle, as 30m or 7d'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using watch' -l watch-max -x -d 'longest time between two visits of a handle, as 30m or 7d'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using watch' -l metrics-port -x -d 'serve figures for Prometheus under /metrics at this port of the machine itself'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using watch' -l metrics -d 'look at stored posts again at the ages of --metrics-at, for their counts'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using watch' -l metrics-at -x -d 'with --metrics: ages of a post at which it is looked at'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using watch' -l metrics-for -x -d 'with --metrics: only posts for which all filters hold, with ; between'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using watch' -l metrics-budget -x -d 'with --metrics: most that looks may cost per UTC month, in USD'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using watch' -l metrics-stop -xka "on off" -d 'with --metrics: on or off: leave out a step after two looks that differ by less than 1 percent'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using watch' -l auth-csv -xka "(__fish_complete_path (commandline -ct))" -d 'CSV file of credentials, mode 600; without it the terminal is asked'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using watch' -l handles -xka "(__fish_complete_path (commandline -ct))" -d 'file of handles, one per line'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using watch' -l threads -x -d 'most processes, 1 to 1000'
@@ -443,7 +448,7 @@ complete -c tweetcrawler -n '_shtab_tweetcrawler_using plan' -s c -l config -xka
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using plan' -l log-level -xka "info debug" -d 'info or debug: messages on stderr; debug adds every page'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using plan' -l quiet -d 'print nothing on success; what needs a person goes to stderr'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using plan' -l json -d 'print reports as JSON, one line each'
-complete -c tweetcrawler -n '_shtab_tweetcrawler_using plan; and test $_shtab_tweetcrawler_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d '[HANDLE...]'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using plan; and test $_shtab_tweetcrawler_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d '[HANDLE...|comply|metrics]'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using; and test $_shtab_tweetcrawler_npos -eq 0' -a status -d 'what is stored, spent and open'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using status' -l handle -x -d 'everything about this handle or query'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using status' -l ask -d 'let X tell what it has counted itself (free)'
@@ -1123,6 +1128,11 @@ complete -c tweetcrawler -n '_shtab_tweetcrawler_using comply' -l user -x -d 'al
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using comply' -l on-deleted -xka "delete blank mark" -d 'their own rows: delete them, blank all columns but the id, or mark: keep them'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using comply' -l by -x -d 'time until which they must be gone, in UTC'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using comply' -l reference -x -d 'number of the letter or case, for the audit'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using comply' -l run -d 'ask X which of all stored posts and users are deleted, hidden or changed'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using comply' -l check-users -x -d 'with --run: time between two jobs over all users'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using comply' -l check-posts -x -d 'with --run: time between two jobs over all posts'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using comply' -l compliance-budget -x -d 'with --run: most that look-ups may cost per UTC month, in USD'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using comply' -l on-hidden -xka "blank delete" -d 'with --run: rows of protected and suspended users: blank them, or delete them'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using comply' -l archive-folder -xka "(__fish_complete_path (commandline -ct))" -d 'folder of the segments on this machine'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using comply' -l auth-csv -xka "(__fish_complete_path (commandline -ct))" -d 'CSV file of credentials, mode 600; without it the terminal is asked'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using comply' -l handles -xka "(__fish_complete_path (commandline -ct))" -d 'file of handles, one per line'
