@@ -21,6 +21,7 @@ from tweetcrawler.sandbox.params import TWEET_RULES, USER_RULES, Rules
 from tweetcrawler.sandbox.people import MadePerson, Person
 from tweetcrawler.sandbox.posts import Post
 from tweetcrawler.sandbox.query import BadQuery, Doc, Query, parse
+from tweetcrawler.sandbox.streams import Streams
 from tweetcrawler.sandbox.tokens import (
     SEARCH,
     TIMELINE,
@@ -69,6 +70,7 @@ class Place:
     short_pages_of_1000: int
     query_lengths: tuple[int, int] = (512, 1024)
     fast: FastPages | None = None
+    streams: Streams | None = None
 
 
 @dataclass(slots=True)
@@ -80,6 +82,8 @@ class Call:
     path: Mapping[str, str]
     values: dict[str, Any]
     asked: Asked
+    sent: dict[str, Any] = field(default_factory=dict)
+    """The JSON object of a POST or DELETE."""
     twists: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Faults that bend the page itself, with their parameters."""
 
@@ -90,6 +94,12 @@ class Endpoint:
     kinds: tuple[str, ...]
     rules: Rules
     answer: Callable[[Call], Answer]
+    method: str = "GET"
+
+    @property
+    def name(self) -> str:
+        """The name by which limits, books and faults know it."""
+        return self.template if self.method == "GET" else f"{self.method} {self.template}"
 
     @property
     def supported(self) -> list[str]:
@@ -870,27 +880,3 @@ TABLE = (
         _usage,
     ),
 )
-_FIXED = {endpoint.template: endpoint for endpoint in TABLE if ":" not in endpoint.template}
-_OPEN = [
-    (endpoint.template.split("/")[1:], endpoint) for endpoint in TABLE if ":" in endpoint.template
-]
-
-
-def route(path: str) -> tuple[Endpoint, dict[str, str]] | None:
-    """The endpoint of a path and the values in it; None for a path that X does not know."""
-    # Before the templates: /2/users/me would be a user with the id "me".
-    fixed = _FIXED.get(path)
-    if fixed is not None:
-        return fixed, {}
-    parts = path.split("/")[1:]
-    for template, endpoint in _OPEN:
-        if len(template) == len(parts) and all(
-            part and (wanted[0] == ":" or wanted == part)
-            for wanted, part in zip(template, parts, strict=True)
-        ):
-            return endpoint, {
-                wanted[1:]: part
-                for wanted, part in zip(template, parts, strict=True)
-                if wanted[0] == ":"
-            }
-    return None

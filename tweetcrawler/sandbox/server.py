@@ -28,7 +28,7 @@ from tweetcrawler.sandbox.auth import Caller, Keys, write_csv
 from tweetcrawler.sandbox.billing import Books
 from tweetcrawler.sandbox.clock import Clock
 from tweetcrawler.sandbox.control import Control, NotThere
-from tweetcrawler.sandbox.endpoints import Call, Endpoint, Place, route
+from tweetcrawler.sandbox.endpoints import Call, Endpoint, Place
 from tweetcrawler.sandbox.fast import FastPages
 from tweetcrawler.sandbox.faults import Faults, Met
 from tweetcrawler.sandbox.fields import asked
@@ -36,6 +36,9 @@ from tweetcrawler.sandbox.limits import PLANS, Limit, Limits, Permit, Subject
 from tweetcrawler.sandbox.pages import Answer
 from tweetcrawler.sandbox.problems import Refusal
 from tweetcrawler.sandbox.recorded import RecordedWorld
+from tweetcrawler.sandbox.routes import route
+from tweetcrawler.sandbox.streaming import sender
+from tweetcrawler.sandbox.streams import Streams
 from tweetcrawler.sandbox.world import MadeWorld
 
 NEWEST_BEFORE_START_S = 300
@@ -126,6 +129,16 @@ class Sandbox:
         )
         if options.fast and isinstance(self.world, MadeWorld):
             self.place.fast = FastPages(self.world, newest_ms, options.posts and options.posts[1])
+        is_large = options.plan == "unlimited"
+        self.streams = self.place.streams = Streams(
+            self.world,
+            self.place.archive,
+            self.clock,
+            self.books,
+            window_s=options.window_s,
+            most=5 if is_large else 1,
+            backfill=is_large,
+        )
         self.control = Control(
             self.world,
             self.books,
@@ -135,6 +148,7 @@ class Sandbox:
             self.clock,
             self.place.fast,
             self.place.archive,
+            self.streams,
         )
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -145,7 +159,7 @@ class Sandbox:
             await asyncio.sleep(self.options.latency_ms / 1000)
         if path == "/oauth2/token":
             return await self._token(request)
-        found = route(request.rel_url.raw_path)
+        found = route(request.method, request.rel_url.raw_path)
         if found is None:
             return self._unknown_path(request)
         return await self._answered(request, *found)
@@ -171,9 +185,10 @@ class Sandbox:
             return await self._nothing(request, name, endpoint)
         headers: dict[str, str] = {}
         answer: Answer | None = None
+        posted = b"" if request.method == "GET" else await request.read()
         try:
-            answer = self._answer(request, endpoint, path, caller, sent, taken, headers)
-            status: int = 200
+            answer = self._answer(request, endpoint, path, caller, sent, taken, headers, posted)
+            status: int = answer.status
             body = faults.bend_body(
                 taken, _dumped(answer.body) if answer.raw is None else answer.raw
             )
@@ -185,15 +200,18 @@ class Sandbox:
             headers |= refused.headers
         broken = bool(taken.keys() & faults.BREAKING)
         # Sold before it is sent, as at X: an answer that gets lost on its way is charged.
-        self.books.count_request(name, endpoint.template, status)
+        self.books.count_request(name, endpoint.name, status)
         if answer is not None and caller is not None:
-            self.books.sell(caller.credential, endpoint.template, answer, broken=broken)
+            self.books.sell(caller.credential, endpoint.name, answer, broken=broken)
         faults.bend_headers(taken, headers)
         headers["Content-Type"] = content_type
         headers["Date"] = self.clock.http_date()
         headers["x-access-level"] = "read"
         headers["x-transaction-id"] = f"{id(request):016x}"
         headers["server"] = "sandbox"
+        if answer is not None and answer.line is not None:
+            left = lambda: self._left(request)  # noqa: E731
+            return await sender(self.streams, answer.line, request, left).run(headers)
         return await self._send(request, status, headers, body, taken)
 
     def _answer(
@@ -205,6 +223,7 @@ class Sandbox:
         sent: list[tuple[str, str]],
         taken: dict[str, dict[str, Any]],
         headers: dict[str, str],
+        posted: bytes,
     ) -> Answer:
         """The answer, or Refusal.
 
@@ -217,10 +236,10 @@ class Sandbox:
             raise self._stand_in(standing_in, taken, endpoint, caller, sent, path)
         if caller is None:
             raise problems.unauthorized()
-        if request.method != "GET":
+        if request.method != endpoint.method:
             raise problems.not_found()
         subject = Subject(caller.kind, caller.bucket, caller.credential.name)
-        permit: Permit = self.limits.take(endpoint.template, subject, caller.credential.app)
+        permit: Permit = self.limits.take(endpoint.name, subject, caller.credential.app)
         headers |= permit.headers
         if not permit.open:
             raise problems.window_closed()
@@ -228,7 +247,7 @@ class Sandbox:
             raise self._stand_in(standing_in, taken, endpoint, caller, sent, path)
         if caller.kind not in endpoint.kinds:
             raise problems.wrong_kind_of_token(caller.used, endpoint.supported)
-        limit = self.limits.limit_of(endpoint.template, caller.credential.name)
+        limit = self.limits.limit_of(endpoint.name, caller.credential.name)
         if (limit.app if caller.kind == "app" else limit.user) is None:
             raise problems.not_in_plan(caller.credential.app)
         # X says 429 with permits left; no header tells that the archive is counted by the second,
@@ -240,8 +259,10 @@ class Sandbox:
             endpoint.template != "/2/usage/tweets"
         ):  # what was used can be asked for when it is used up, above all
             self.books.gate(caller.credential)
-        twists = {name: wanted for name, wanted in taken.items() if name in faults.PAGES}
-        return endpoint.answer(Call(self.place, caller, path, values, asked(values), twists))
+        twisting = faults.PAGES | faults.STREAM
+        twists = {name: wanted for name, wanted in taken.items() if name in twisting}
+        call = Call(self.place, caller, path, values, asked(values), _posted(posted), twists)
+        return endpoint.answer(call)
 
     def _stand_in(
         self,
@@ -293,7 +314,7 @@ class Sandbox:
 
         has_token = bool(names & {"pagination_token", "next_token"})
         return Met(
-            endpoint.template, credential, about, has_token, has_token or "until_id" in names, kind
+            endpoint.name, credential, about, has_token, has_token or "until_id" in names, kind
         )
 
     # -- sending ----------------------------------------------------------------
@@ -369,7 +390,7 @@ class Sandbox:
         self, request: web.BaseRequest, name: str, endpoint: Endpoint
     ) -> web.StreamResponse:
         # Nothing is sold: X has not answered. The caller cannot know that.
-        self.books.count_request(name, endpoint.template, "none")
+        self.books.count_request(name, endpoint.name, "none")
         while not self._left(request):
             await asyncio.sleep(0.1)
         return web.Response(status=504)
@@ -428,6 +449,17 @@ class Sandbox:
 
 def _dumped(body: object) -> bytes:
     return orjson.dumps(body)
+
+
+def _posted(body: bytes) -> dict[str, Any]:
+    """The JSON object of a request's body."""
+    try:
+        found = orjson.loads(body) if body else {}
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise problems.invalid([problems.wrong_parameter("body", [""], "Invalid JSON body")])
+    return found
 
 
 def _compressed(body: bytes) -> bytes:
