@@ -54,6 +54,7 @@ FLOORS = [
     {"work", "archives"},
     {"crawl"},
     {"keeping", "keeping.authors", "keeping.s3", "keeping.schema", "keeping.sweep"},
+    {"stream", "stream.schema"},
     {
         "__main__",
         "cli",
@@ -63,6 +64,7 @@ FLOORS = [
         "look.display",
         "look.lines",
         "setup",
+        "stream.commands",
     },
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
@@ -71,7 +73,13 @@ OWNERS = {
     "requests": {"web"},
     "urllib3": {"web"},
     "psycopg": {"db", "postgres"},
-    "sqlalchemy": {"postgres", "keeping.authors", "keeping.schema", "keeping.sweep"},
+    "sqlalchemy": {
+        "postgres",
+        "keeping.authors",
+        "keeping.schema",
+        "keeping.sweep",
+        "stream.schema",
+    },
     "alembic": {"db"},
     "configargparse": {"settings"},
     "multiprocessing": {"pool"},

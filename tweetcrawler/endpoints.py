@@ -16,6 +16,11 @@ COUNTS_RECENT = "/2/tweets/counts/recent"
 COUNTS_ALL = "/2/tweets/counts/all"
 TRENDS = "/2/trends/by/woeid/:woeid"
 USAGE = "/2/usage/tweets"
+STREAM = "/2/tweets/search/stream"
+STREAM_RULES = "/2/tweets/search/stream/rules"
+CHANGE_STREAM_RULES = "POST /2/tweets/search/stream/rules"
+CONNECTIONS = "/2/connections"
+END_CONNECTIONS = "DELETE /2/connections"
 
 # X counts the archive by the second, too; the rest is for requests that overtake each other
 # on their way.

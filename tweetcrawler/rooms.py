@@ -69,7 +69,7 @@ CORE = Room(
 )
 _HELP = frozenset({"-h", "--help", "--version"})
 # One line for each room, as "tweetcrawler.folder:ROOM".
-ROOMS: tuple[str, ...] = ("tweetcrawler.keeping:ROOM",)
+ROOMS: tuple[str, ...] = ("tweetcrawler.keeping:ROOM", "tweetcrawler.stream:ROOM")
 
 
 def rooms() -> Iterator[Room]:

@@ -1,0 +1,61 @@
+"""Rules and connections of a stream in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from tweetcrawler.postgres.targets import opened_searches
+from tweetcrawler.queries import normalised
+from tweetcrawler.stream.rules import Known, Rule
+
+T = TypeVar("T")
+
+_OURS = "SELECT rule_id FROM crawl_rule WHERE app = %s AND ours"
+# What X has no more has ended. A rule is not forgotten: its posts and gaps are its own.
+_SAVE = """
+INSERT INTO crawl_rule AS r (rule_id, app, target_id, value, tag, ours)
+VALUES (%(id)s, %(app)s, %(target)s, %(value)s, %(tag)s, %(ours)s)
+ON CONFLICT (rule_id) DO UPDATE SET ours = excluded.ours, tag = excluded.tag, until = NULL
+"""
+_END = """
+UPDATE crawl_rule SET until = clock_timestamp()
+WHERE app = %(app)s AND until IS NULL AND rule_id <> ALL (%(ids)s::bigint[])
+"""
+
+
+class Doing(Protocol):
+    """A session of the database: runs one transaction, and again after a lost connection."""
+
+    def do(self, work: Callable[[Any], T]) -> T:
+        """What the work gives."""
+
+
+def rules_of(session: Doing, app: str) -> set[int]:
+    """The ids of rules that this program added."""
+    rows = session.do(lambda connection: connection.execute(_OURS, [app]).fetchall())
+    return {number for (number,) in rows}
+
+
+def save_rules(session: Doing, app: str, known: Sequence[Known], wanted: Sequence[Rule]) -> None:
+    """Notes the rules at X. Each has the search of the same query as its target, so that a
+    search can fill its gaps.
+    """
+    tags = {rule.value: rule.tag for rule in wanted}
+
+    def work(connection: Any) -> None:
+        with connection.transaction():
+            for one in known:
+                [target] = opened_searches(connection, [normalised(one.value)])
+                given = {
+                    "id": one.id,
+                    "app": app,
+                    "target": target.id,
+                    "value": one.value,
+                    "tag": tags.get(one.value, one.tag),
+                    "ours": one.ours or one.value in tags,
+                }
+                connection.execute(_SAVE, given)
+            connection.execute(_END, {"app": app, "ids": [one.id for one in known]})
+
+    session.do(work)
