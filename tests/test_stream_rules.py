@@ -117,13 +117,16 @@ def test_check_tells_what_a_file_would_change_and_changes_nothing(
     assert "X refuses line 2: There were errors" in told
     rules.write_text("ada: from:ada\nm: from:maja\n")
     plain = call(tmp_path, sandbox, dsn, "rules", "check", "--rules", "rules.txt", "--json").stdout
-    assert json.loads(plain).items() >= {
-        "add": ["from:ada"],
-        "delete": [],
-        "others": [],
-        "same": ["from:maja"],
-        "refused": [],
-    }.items()
+    assert (
+        json.loads(plain).items()
+        >= {
+            "add": ["from:ada"],
+            "delete": [],
+            "others": [],
+            "same": ["from:maja"],
+            "refused": [],
+        }.items()
+    )
     assert at_x(sandbox) == ["from:maja"], "nothing was changed"
     assert "theirs: from:maja  (not added here)" in call(tmp_path, sandbox, dsn, "rules").stdout
     with psycopg.connect(dsn) as connection:

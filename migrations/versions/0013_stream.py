@@ -48,6 +48,7 @@ CREATE TABLE crawl_stream (
     op.execute("""
 CREATE TABLE crawl_stream_segment (
     name text PRIMARY KEY,
+    session_id uuid,
     byte_offset bigint NOT NULL DEFAULT 0,
     line bigint NOT NULL DEFAULT 0,
     done_at timestamptz

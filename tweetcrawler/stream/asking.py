@@ -15,10 +15,12 @@ from tweetcrawler.endpoints import (
     CHANGE_STREAM_RULES,
     CONNECTIONS,
     END_CONNECTIONS,
+    STREAM,
     STREAM_RULES,
 )
-from tweetcrawler.errors import NoCredentialLeft, XUnavailable
+from tweetcrawler.errors import MustWait, NoCredentialLeft, XUnavailable
 from tweetcrawler.outcome import RunReport
+from tweetcrawler.permits import Ledger, Permit
 from tweetcrawler.prices import Tariff
 from tweetcrawler.request import APP
 from tweetcrawler.run import Job
@@ -26,6 +28,7 @@ from tweetcrawler.secret import Credential
 from tweetcrawler.settings import Settings
 from tweetcrawler.stream.ledger import rules_of, save_rules
 from tweetcrawler.stream.rules import Known, Rule, known_of
+from tweetcrawler.windows import Rate
 from tweetcrawler.work.kinds import Worker
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 # An answer that did not come is asked for again after these times.
 _AGAIN_S = (1.0, 3.0)
+# A window that turns sooner is waited for.
+LONGEST_WAIT_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +83,11 @@ class App:
         own = replace(job, credentials=(credential,))
         self._worker = Worker(0, lambda: False, lambda _: None, own)
         self._session = session
+        self._ledger = Ledger(own.credentials, own=0, since=job.since)
         self.fingerprint = credential.app_fingerprint
+        self._permit: Permit | None = None
+        # X's time of the last answer.
+        self.x_now = 0.0
 
     def rules(self) -> list[Known]:
         """All rules that X has of the app."""
@@ -99,15 +108,15 @@ class App:
 
     def note(self, known: Sequence[Known], wanted: Sequence[Rule]) -> None:
         """Remembers the rules that X has now, and which of them are the operator's."""
-        save_rules(self._session, self.fingerprint, known, wanted)
+        save_rules(self._session, self.fingerprint, known, wanted, at=self.x_now)
 
     def connections(self) -> list[Mapping[str, Any]]:
         """The open streams of the app, as X tells."""
-        return self._ask(CONNECTIONS, lambda x: x.connections()).data
+        return self._bought(CONNECTIONS, lambda x: x.connections()).data
 
     def end(self, ids: Sequence[str]) -> None:
         """Ends streams of the app."""
-        self._ask(END_CONNECTIONS, lambda x: x.end_connections(ids))
+        self._bought(END_CONNECTIONS, lambda x: x.end_connections(ids))
 
     def _ask(self, endpoint: str, ask: Callable[[X], Page]) -> Page:
         for pause_s in _AGAIN_S:
@@ -116,6 +125,10 @@ class App:
             except XUnavailable as error:
                 log.warning("%s; asking again", error)
                 time.sleep(pause_s)
+            except MustWait as error:
+                if error.wait_s > LONGEST_WAIT_S:
+                    raise
+                time.sleep(error.wait_s)
         return self._bought(endpoint, ask)
 
     def _bought(self, endpoint: str, ask: Callable[[X], Page]) -> Page:
@@ -123,4 +136,22 @@ class App:
         with requests.buying(session, endpoint, 1, what="nothing", kinds=APP) as purchase:
             page = purchase.ask(lambda x, _: ask(x))
         session.save_page(self._worker.job.run, purchase.bought)
+        self.x_now = page.server_time_s
         return page
+
+    def permit(self) -> None:
+        """Takes the right to open one connection from the limit that all calls share.
+
+        **Errors**: `MustWait`, `DatabaseError`.
+        """
+        self._permit = self._ledger.reserve(self._session, STREAM, APP)
+
+    def connected(self, rate: Rate | None) -> None:
+        """Notes what X said of the limit of connections."""
+        if self._permit is not None:
+            self._ledger.settle(self._session, self._permit, rate)
+
+    @property
+    def owner(self) -> str:
+        """The name under which money is set aside."""
+        return self._worker.owner

@@ -57,6 +57,8 @@ crawl_stream_segment = Table(
     "crawl_stream_segment",
     METADATA,
     Column("name", Text, primary_key=True),
+    # The connection that was open there, whose marks may stand in the segment before.
+    Column("session_id", Uuid),
     _count("byte_offset"),
     _count("line"),
     _at("done_at"),

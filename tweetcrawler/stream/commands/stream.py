@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Literal
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.settings.commands import COLLECT, Command, Words
 from tweetcrawler.settings.options import EVERYWHERE, option
-from tweetcrawler.settings.types import one_of
+from tweetcrawler.settings.types import duration, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tweetcrawler.setup import Setup
+    from tweetcrawler.db import Session
+    from tweetcrawler.run import Job
+    from tweetcrawler.secret import Credential
+    from tweetcrawler.setup import Opened, Setup
     from tweetcrawler.stream.asking import App
-    from tweetcrawler.stream.rules import Changes, Known
+    from tweetcrawler.stream.rules import Changes, Known, Rule
+    from tweetcrawler.stream.running import StreamReport
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,11 @@ class Values:
     acts: tuple[str, ...] = ()
     rules: Path | None = None
     other_rules: Literal["refuse", "keep", "delete"] = "refuse"
+    for_s: float | None = None
+    fill: Literal["on", "off"] = "on"
+    no_budget: bool = False
+    stream_folder: Path = Path("stream")
+    silent_s: float = 25.0
 
     def __post_init__(self) -> None:
         if self.acts not in ((), ("rules",), ("rules", "list"), ("rules", "check")):
@@ -36,32 +45,106 @@ class Values:
 
 def run(setup: Setup, values: Values) -> int:
     """Shows rules, compares them, or reads the stream."""
-    from tweetcrawler.outcome import RunReport
-    from tweetcrawler.stream import asking
-    from tweetcrawler.stream.rules import compared, read_rules
+    from tweetcrawler.stream.rules import read_rules
 
-    # Before the keys are asked for: a fault in the file is told at once.
     is_list = values.acts in (("rules",), ("rules", "list"))
     if values.rules is None and not is_list:
         raise ConfigurationError("name the rules of the stream with --rules FILE")
+    # Before the keys are asked for: a fault in the file is told at once.
     wanted = read_rules(values.rules) if values.rules else []
+    if not values.acts and not (setup.settings.money.is_limited or values.no_budget):
+        raise ConfigurationError(
+            "a stream buys posts until it is stopped: limit it with --budget, --budget-per-day or "
+            "--max-posts, or say --no-budget"
+        )
     with setup.asking_x(why="the rules of a stream are remembered in a database") as opened:
-        key, report = asking.chosen(opened.keys), RunReport()
-        recorded = asking.recorded(opened.settings, opened.database, (key,), report, setup.tariff())
-        with recorded as job, opened.database.session() as session:
-            app = asking.App(job, session, key)
-            known = app.rules()
-            if values.acts == ("rules", "check"):
-                report.exit_code = _check(setup, app, compared(wanted, known), values)
-            else:
-                report.exit_code = _list(setup, known)
-        return report.exit_code
+        return _asked(setup, opened, values, wanted)
 
 
-def _list(setup: Setup, known: Sequence[Known]) -> int:
-    """Shows the rules that X has."""
-    rows = [{"id": str(r.id), "tag": r.tag, "query": r.value, "ours": r.ours} for r in known]
-    lines = [f"{_shown(r)}{'' if r.ours else '  (not added here)'}" for r in known]
+def _asked(setup: Setup, opened: Opened, values: Values, wanted: list[Rule]) -> int:
+    from tweetcrawler.stream import asking
+    from tweetcrawler.stream.rules import compared
+    from tweetcrawler.stream.running import StreamReport
+
+    key, report = asking.chosen(opened.keys), StreamReport()
+    recorded = asking.recorded(
+        opened.settings, opened.database, opened.keys, report, setup.tariff()
+    )
+    with recorded as job, opened.database.session() as session:
+        app = asking.App(job, session, key)
+        known = app.rules()
+        if values.acts == ("rules", "check"):
+            report.exit_code = _check(setup, app, compared(wanted, known), values)
+        elif values.acts:
+            report.exit_code = _list(setup, app, session, known)
+        else:
+            _bring(app, compared(wanted, known), values)
+            app.note(app.rules(), wanted)
+            _stream(opened, job, key, values, report)
+    if not values.acts:
+        setup.front.report(
+            {"run": report.run, **report.as_plain()}, report.text, code=report.exit_code
+        )
+    return report.exit_code
+
+
+def _bring(app: App, changes: Changes, values: Values) -> None:
+    """Makes the rules at X those of the file, after X took them in a dry run.
+
+    **Errors**: `ConfigurationError`, and nothing was changed.
+    """
+    from tweetcrawler.stream.rules import make_equal, try_out
+
+    if changes.others and values.other_rules == "refuse":
+        named = "; ".join(_shown(rule) for rule in changes.others[:5])
+        raise ConfigurationError(
+            f"X has {len(changes.others)} rules of this app that another program added ({named}): "
+            "say --other-rules keep or --other-rules delete"
+        )
+    wrong = try_out(changes, app.change)
+    if wrong:
+        raise ConfigurationError(
+            f"{values.rules}: X does not take {'; '.join(wrong[:10])}. Nothing was changed."
+        )
+    make_equal(changes, app.change, delete_others=values.other_rules == "delete")
+
+
+def _stream(
+    opened: Opened, job: Job, key: Credential, values: Values, report: StreamReport
+) -> None:
+    """Reads the stream until it ends; a database that goes away ends nothing."""
+    from tweetcrawler.db import newest_schema
+    from tweetcrawler.stream.asking import App
+    from tweetcrawler.stream.running import Plan, Streaming
+
+    plan = Plan(
+        values.stream_folder,
+        newest_schema(),
+        values.for_s,
+        fill=values.fill == "on",
+        silent_s=values.silent_s,
+    )
+    # Without patience: what is not saved now is on disk, and is saved later.
+    with opened.database.session(stopping=lambda: True) as session:
+        app = App(job, session, key)
+        Streaming(job, plan, key, app, session, report=report, stopped=opened.stop).run()
+
+
+def _list(setup: Setup, app: App, session: Session, known: Sequence[Known]) -> int:
+    """Shows the rules that X has, and what is known of their time."""
+    from tweetcrawler.stream.filling import rules_now
+    from tweetcrawler.stream.running import rule_line, shown
+
+    now = {rule.id: shown(rule) for rule in rules_now(session, app.fingerprint, app.x_now)}
+    rows = [
+        {"id": str(r.id), "tag": r.tag, "query": r.value, "ours": r.ours} | now.get(r.id, {})
+        for r in known
+    ]
+    lines = [
+        f"{_shown(r)}{'' if r.ours else '  (not added here)'}"
+        + (f"  {rule_line(now[r.id])}" if r.id in now else "")
+        for r in known
+    ]
     setup.front.answer({"rules": rows}, "\n".join(lines or ["X has no rule of this app"]))
     return 0
 
@@ -110,10 +193,13 @@ COMMAND = Command(
     name="stream",
     summary="collect posts while they are written",
     group=COLLECT,
-    about="rules list: the rules that X has of this app, and whose they are.\n"
+    about="The rules of the file become those of the app at X. A reader writes X's messages to "
+    "segments on disk, and the rows follow: a database that is away costs disk only. Times in "
+    "which no connection was open are filled by recent search.\n"
+    "rules list: the rules that X has of this app, and whose they are.\n"
     "rules check: what would be changed to make them those of the file, and what X says to it "
     "in a dry run. Nothing is changed.",
-    words=Words("rules [list|check]", "acts"),
+    words=Words("[rules [list|check]]", "acts"),
     options=(
         RULES,
         option(
@@ -124,13 +210,44 @@ COMMAND = Command(
             help="rules of the app that another program added: refuse to begin, keep or delete",
             more="Posts that they match are billed to the same account",
         ),
+        option(
+            "--for",
+            metavar="TIME",
+            type=duration,
+            field="for_s",
+            help="end after this time, as 2h or 7d",
+            default="until it is stopped",
+        ),
+        option("--no-budget", help="begin without any limit of cost"),
+        option(
+            "--fill",
+            metavar="on|off",
+            type=one_of("on", "off"),
+            help="on or off: fill gaps by recent search, within the same budgets",
+        ),
+        option(
+            "--stream-folder",
+            metavar="FOLDER",
+            type=Path,
+            places=EVERYWHERE,
+            help="folder of the segments of the stream on this machine",
+        ),
+        option(
+            "--silent-for",
+            metavar="TIME",
+            type=duration,
+            field="silent_s",
+            help="time without a byte after which a connection counts as lost",
+            more="X sends a heartbeat each 20 seconds",
+            default="25s",
+        ),
     ),
     values=Values,
     run=run,
     examples=(
-        ("tweetcrawler stream rules list", "the rules that X has"),
+        ("tweetcrawler stream --rules rules.txt --budget-per-day 20", "for at most $20 a day"),
+        ("tweetcrawler stream --rules rules.txt --for 2h --max-posts 50000", "for two hours"),
         ("tweetcrawler stream rules check --rules rules.txt", "what the file would change"),
-        ("tweetcrawler stream rules check --rules rules.txt --other-rules keep", "and keep others"),
     ),
-    price="nothing: X charges for posts, not for rules.",
+    price="each post about $0.005, pay-per-use, also of those that a search fills in.",
 )
