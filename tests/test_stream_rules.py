@@ -135,6 +135,21 @@ def test_check_tells_what_a_file_would_change_and_changes_nothing(
     assert sandbox.books()["posts_sold"] == 0
 
 
+def test_a_plan_tells_posts_and_money_per_day_by_the_counts_of_x(
+    tmp_path: Path, sandbox: Sandbox, dsn: str
+) -> None:
+    sandbox.control("POST", "/sandbox/world", {"user": "tomas", "add_posts": 14, "age_s": 3600})
+    written(tmp_path, "t: from:tomas\nhalf: from:ada sample:50\n")
+    done = call(tmp_path, sandbox, dsn, "plan", "--rules", "rules.txt", "--json", expect=1)
+    plain = json.loads(done.stdout)
+    counted, sampled = plain["rules"]
+    assert counted["posts_per_day"] >= 2
+    assert sampled["posts_per_day"] is None, "a search knows no sample"
+    assert plain["usd_per_day"] == pytest.approx(counted["posts_per_day"] * 0.005)
+    assert plain["part_of_cap"] == pytest.approx(counted["posts_per_day"] * 30 / 3_000_000)
+    assert sandbox.books()["posts_sold"] == 0
+
+
 def test_words_and_options_that_make_no_sense_are_refused(
     tmp_path: Path, sandbox: Sandbox, dsn: str
 ) -> None:

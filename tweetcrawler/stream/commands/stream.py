@@ -37,9 +37,11 @@ class Values:
     silent_s: float = 25.0
 
     def __post_init__(self) -> None:
-        if self.acts not in ((), ("rules",), ("rules", "list"), ("rules", "check")):
+        known = ((), ("plan",), ("rules",), ("rules", "list"), ("rules", "check"))
+        if self.acts not in known:
             raise ConfigurationError(
-                "`tweetcrawler stream` takes `rules list` and `rules check`, and no other words"
+                "`tweetcrawler stream` takes `plan`, `rules list` and `rules check`, and no other "
+                "words"
             )
 
 
@@ -57,8 +59,29 @@ def run(setup: Setup, values: Values) -> int:
             "a stream buys posts until it is stopped: limit it with --budget, --budget-per-day or "
             "--max-posts, or say --no-budget"
         )
+    if values.acts == ("plan",):
+        return _planned(setup, wanted)
     with setup.asking_x(why="the rules of a stream are remembered in a database") as opened:
         return _asked(setup, opened, values, wanted)
+
+
+def _planned(setup: Setup, wanted: list[Rule]) -> int:
+    """Shows posts and money per day, by X's counts of the last week."""
+    from tweetcrawler.coverage import EVERYTHING
+    from tweetcrawler.look import ahead, plan
+    from tweetcrawler.stream.planning import planned
+    from tweetcrawler.walk import Reach
+    from tweetcrawler.work import counts
+
+    queries = [rule.value for rule in wanted]
+    forecast = ahead.Forecast(
+        lambda stored, _: plan.of_counts(stored, queries, EVERYTHING, archive=False)
+    )
+    with setup.asking_x(why="the answers are kept in a database", forecast=forecast) as opened:
+        report = opened.run(counts.work(queries, Reach()))
+    made = planned(wanted, dict(report.counted), setup.tariff())
+    setup.front.report(made.as_plain(), "\n".join(made.lines()), code=report.exit_code)
+    return report.exit_code
 
 
 def _asked(setup: Setup, opened: Opened, values: Values, wanted: list[Rule]) -> int:
@@ -196,10 +219,11 @@ COMMAND = Command(
     about="The rules of the file become those of the app at X. A reader writes X's messages to "
     "segments on disk, and the rows follow: a database that is away costs disk only. Times in "
     "which no connection was open are filled by recent search.\n"
-    "rules list: the rules that X has of this app, and whose they are.\n"
+    "plan: posts and cost per day, by X's counts of the last week.\n"
+    "rules list: the rules that X has of this app, and the time that is known of each.\n"
     "rules check: what would be changed to make them those of the file, and what X says to it "
     "in a dry run. Nothing is changed.",
-    words=Words("[rules [list|check]]", "acts"),
+    words=Words("[plan | rules [list|check]]", "acts"),
     options=(
         RULES,
         option(
@@ -247,7 +271,8 @@ COMMAND = Command(
     examples=(
         ("tweetcrawler stream --rules rules.txt --budget-per-day 20", "for at most $20 a day"),
         ("tweetcrawler stream --rules rules.txt --for 2h --max-posts 50000", "for two hours"),
-        ("tweetcrawler stream rules check --rules rules.txt", "what the file would change"),
+        ("tweetcrawler stream plan --rules rules.txt", "posts and cost per day"),
     ),
-    price="each post about $0.005, pay-per-use, also of those that a search fills in.",
+    price="each post about $0.005, pay-per-use, those that fill gaps too; plan: one request for "
+    "each rule.",
 )
