@@ -190,7 +190,7 @@ def test_nothing_that_was_read_is_lost_and_gaps_are_filled(stream: Stream) -> No
     read = in_segments(stream.folder)
     stream.let_pass(150)
     stream.start("--max-posts", "100000")
-    assert stream.stored() >= read, "what the reader left is saved before anything else"
+    wait_until(lambda: stream.stored() >= read, what="what the reader left is saved")
     for how in ("cut", "close", "disconnect"):
         stream.let_pass(150)
         stream.end_line(how)

@@ -193,7 +193,7 @@ class Streams:
         app = credential.app
         if not self.rules_of(app):
             raise connection_refused(409, "RuleConfigurationIssue", _NO_RULES)
-        if len(self.active(app)) >= self._most:
+        if len(self._active(app)) >= self._most:
             raise too_many_connections()
         opened = Connection(credential, asked, self._clock.now(), twists)
         self.connections.append(opened)
@@ -201,7 +201,7 @@ class Streams:
             self._send_again(opened, backfill_minutes)
         return opened
 
-    def active(self, app: str) -> list[Connection]:
+    def _active(self, app: str) -> list[Connection]:
         return [c for c in self.connections if c.credential.app == app and c.ended_at is None]
 
     def of(self, app: str) -> list[Connection]:
@@ -209,7 +209,7 @@ class Streams:
 
     def kill(self, app: str, ids: Iterable[str] | None) -> Body:
         """Ends an app's lines, all of them or those of these ids."""
-        own = {connection.id: connection for connection in self.active(app)}
+        own = {connection.id: connection for connection in self._active(app)}
         results: list[Body] = []
         for one in own if ids is None else ids:
             if one in own:

@@ -1,4 +1,4 @@
-"""Stream: what is said now, written to a segment first, and every gap known."""
+"""Stream: posts while they are written, on disk first, and with every gap known."""
 
 from tweetcrawler.rooms import Room
 

@@ -17,7 +17,7 @@ from tweetcrawler.settings import Money
 if TYPE_CHECKING:
     from tweetcrawler.db import Session
 
-# A block holds the posts of this time at the present rate, and at least so many.
+# A block holds the posts of this time at the present rate, and no fewer than the second number.
 BLOCK_S, BLOCK_MIN = 60.0, 100
 
 
@@ -43,8 +43,8 @@ class Rate:
 class Allowance:
     """The posts that one run may bring.
 
-    What is set aside stays so until it is saved or the stream ends. A program that is killed
-    leaves a budget too small for a while, never too large.
+    Money that is set aside stays so until its posts are saved or the stream ends. A program
+    that is killed leaves a budget too small for a while, never too large.
     """
 
     def __init__(self, run: int, owner: str, money: Money, tariff: Tariff) -> None:
@@ -74,12 +74,12 @@ class Allowance:
         except DatabaseError:
             return self.without_books(filled)
         self.full = granted.full or ""
-        # What waits for requests under way is asked for again by the next call.
+        # None without `full`: requests under way hold the rest, so the next call asks again.
         self.total = saved + (unsaved if granted.units is None else granted.units)
         return self.total
 
     def give_back(self, session: Session) -> None:
-        """Frees what was set aside and did not come."""
+        """Frees money that was set aside for posts that did not come."""
         if self.total is not None:
             session.take_back(self._id)
 

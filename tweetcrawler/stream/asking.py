@@ -147,7 +147,7 @@ class App:
         self._permit = self._ledger.reserve(self._session, STREAM, APP)
 
     def connected(self, rate: Rate | None) -> None:
-        """Notes what X said of the limit of connections."""
+        """Notes the limit of connections, as X told it."""
         if self._permit is not None:
             self._ledger.settle(self._session, self._permit, rate)
 

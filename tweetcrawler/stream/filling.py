@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RuleNow:
-    """A rule with its gaps, newest first, and what is known of its time otherwise.
+    """A rule with its gaps, newest first, and the rest of its time.
 
     `filled` are ids that a search gave, `unreachable` those that none gives any more.
     """

@@ -12,7 +12,7 @@ from tweetcrawler.stream.rules import Known, Rule
 T = TypeVar("T")
 
 _OURS = "SELECT rule_id FROM crawl_rule WHERE app = %s AND ours"
-# What X has no more has ended. A rule is not forgotten: its posts and gaps are its own.
+# A rule that X has no more has ended. A rule is not forgotten: its posts and gaps are its own.
 _SAVE = """
 INSERT INTO crawl_rule AS r (rule_id, app, target_id, value, tag, ours, since)
 VALUES (%(id)s, %(app)s, %(target)s, %(value)s, %(tag)s, %(ours)s, to_timestamp(%(at)s))
@@ -28,7 +28,7 @@ class Doing(Protocol):
     """A session of the database: runs one transaction, and again after a lost connection."""
 
     def do(self, work: Callable[[Any], T]) -> T:
-        """What the work gives."""
+        """The result of the work."""
 
 
 def rules_of(session: Doing, app: str) -> set[int]:

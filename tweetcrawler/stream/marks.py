@@ -1,7 +1,7 @@
 """Marks between X's messages in a segment: when a connection opened, was alive, and ended.
 
-They stand in the order in which things happened, so that whoever saves a segment, now or after
-a restore, knows which time a connection was open for.
+They stand in the order in which things happened. So a segment that is saved, now or later,
+tells the time in which a connection was open.
 """
 
 from __future__ import annotations

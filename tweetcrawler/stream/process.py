@@ -53,7 +53,7 @@ class ReaderProcess:
         self._write({"hurry": True})
 
     def news(self) -> Iterator[dict[str, Any]]:
-        """What it told since the last call."""
+        """Its news since the last call."""
         while True:
             try:
                 received = os.read(self._out.fileno(), 65_536)

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,13 +46,13 @@ if TYPE_CHECKING:
     from tweetcrawler.xapi import Stream, X
 
 BREAK = b"\r\n"
-# A mark tells at least this often that the line is alive.
+# Time between two marks that tell that the line is alive.
 ALIVE_S = 5.0
 # Longer than any message: a line without an end must not fill the memory.
 LONGEST_LINE = 16 * 1024 * 1024
 # The reader before this one may still be ending.
 LOCKED_S = 20.0
-# What ends the reader: no pause helps against these.
+# Errors that end the reader, since no pause helps.
 EXIT_CODES: Mapping[type[TweetcrawlerError], int] = {
     CredentialRefused: 4,
     EndpointRefused: 4,
@@ -63,7 +63,7 @@ EXIT_CODES: Mapping[type[TweetcrawlerError], int] = {
 
 @dataclass(frozen=True)
 class Given:
-    """What the parent says at the beginning."""
+    """The first line of the parent."""
 
     folder: str
     api_url: str
@@ -73,7 +73,7 @@ class Given:
     silent_s: float
     connect_s: float
     segment_posts: int
-    credential: dict[str, str]
+    credential: dict[str, str] = field(repr=False)
 
     @property
     def keys(self) -> Credential:
@@ -83,7 +83,7 @@ class Given:
 
 
 class Orders:
-    """What the parent allows: changed by a thread that reads its lines."""
+    """Limits set by the parent, changed by a thread that reads its lines."""
 
     def __init__(self, source: Any) -> None:
         self.posts: int | None = 0
@@ -189,7 +189,7 @@ class Reader:
     def _client(self) -> X:
         from tweetcrawler.xapi import Timeouts, X
 
-        # One for each connection: what the last one left is not used again.
+        # A new one for each connection: the rest of the last one is not used again.
         timeouts = Timeouts(self._given.connect_s)
         return X(self._given.keys, api_url=self._given.api_url, timeouts=timeouts)
 
@@ -220,7 +220,7 @@ class Reader:
         except XUnavailable as error:
             why = str(error)
         finally:
-            # First the line: what X sends from now on is billed.
+            # Before anything is written: X bills each post that it sends from now on.
             stream.close()
             self._stream = None
         if self._orders.stop:

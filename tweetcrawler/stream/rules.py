@@ -1,4 +1,4 @@
-"""Rules of the filtered stream: the operator's file, those at X, and what makes both equal."""
+"""Rules of the filtered stream: the operator's file, those at X, and how both become equal."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class Known:
 
 @dataclass(frozen=True)
 class Changes:
-    """What makes X's rules those of the file; `kept` are in both, `others` are somebody else's."""
+    """Changes that make X's rules those of the file; `kept` are in both, `others` are those of
+    another program.
+    """
 
     add: tuple[Rule, ...]
     delete: tuple[Known, ...]
@@ -83,7 +85,7 @@ def read_rules(path: Path) -> list[Rule]:
 
 
 def compared(wanted: Sequence[Rule], known: Iterable[Known]) -> Changes:
-    """What is to be changed at X. The same query under another tag is the same rule."""
+    """The changes to make at X. The same query under another tag is the same rule."""
     here = {one.value: one for one in known}
     values = {rule.value for rule in wanted}
     left = [one for one in here.values() if one.value not in values]
@@ -139,7 +141,7 @@ Change = Callable[[Mapping[str, Any], bool], Mapping[str, Any]]
 
 
 def try_out(changes: Changes, change: Change) -> list[str]:
-    """What X says against the changes, in a dry run; nothing is changed."""
+    """X's objections to the changes, from a dry run; nothing is changed."""
     wrong: list[str] = []
     for part in in_parts(changes.add):
         wrong += refusals(change(_add(part), True), part)

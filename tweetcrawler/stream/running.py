@@ -1,11 +1,11 @@
-"""The stream as a command runs it: a reader process, and here the saver of what it writes.
+"""The stream as a command runs it: a reader process, and the saver of its segments.
 
     reader process   socket -> messages -> segment on disk            (reader.py)
     this process     segment -> groups -> rows, rules, page, position (tail.py, saving.py)
                      budgets ahead, permits to connect, gaps by search (allowance.py, filling.py)
 
-Either may be killed. What the reader wrote is saved by the next that comes; the reader ends
-when this process does.
+Either may be killed. The next stream saves all that the reader wrote. The reader ends with
+this process.
 """
 
 from __future__ import annotations
@@ -43,12 +43,13 @@ from tweetcrawler.stream.tail import Frame, Tail
 if TYPE_CHECKING:
     from tweetcrawler.db import Session
 
-# A group is saved when it has so many messages, or its first one waits for so long.
+# A group is saved when it has this number of messages, or its first one has waited this time.
 GROUP, GROUP_S = 200, 0.5
 # Connections that the reader may begin without a word from here.
 AHEAD = 2
-PAUSE_S, TELL_S, RETRY_DATABASE_S = 0.05, 60.0, 2.0
-# A reader that dies this often within a minute dies of something that lasts.
+PAUSE_S, TELL_S = 0.05, 60.0
+RETRY_DATABASE_S, RETRY_DATABASE_MAX_S = 1.0, 15.0
+# After this number of deaths in a minute the cause will not pass by itself.
 DEATHS, DEATHS_S = 5, 60.0
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """How a stream is read: its folder, its end, and what is filled."""
+    """Folder, end and options of a stream."""
 
     folder: Path
     schema: str
@@ -68,7 +69,7 @@ class Plan:
 
 @dataclass
 class StreamReport(RunReport):
-    """What a stream brought. `why` counts connections by how they ended."""
+    """Results of a stream. `why` counts connections by how they ended."""
 
     lines: int = 0
     posts: int = 0
@@ -106,6 +107,8 @@ class StreamReport(RunReport):
             f"{self.connections:,} connections" + (f": {ends}" if ends else "")
         ]
         others = {name: count for name, count in self.others.items() if count}
+        if self.left_over:
+            lines.append(f"{self.left_over:,} posts of earlier streams, saved now")
         lines += [f"{count:,} other messages: {name}" for name, count in others.items()]
         lines += [f"{one['tag'] or one['query']}: {rule_line(one)}" for one in self.rules]
         if self.searched:
@@ -182,12 +185,19 @@ class Streaming:
         self._deaths: deque[float] = deque(maxlen=DEATHS)
         self._newest_s: float | None = None
         self._received = 0
+        self._away_s = 0.0
         self._permit_at = self._renew_at = self._database_at = 0.0
 
     def run(self) -> None:
         """Reads until the end that was asked for, a budget, or an error that no pause helps."""
         plan = self._plan
-        plan.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            plan.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the folder {plan.folder} cannot be made ({error.strerror}): name another one "
+                "with --stream-folder"
+            ) from None
         done, known = positions(self._session)
         self._tail = Tail(plan.folder, done, known)
         self._frames = self._tail.frames()
@@ -196,7 +206,6 @@ class Streaming:
         self._grouped_at = 0.0
         self._frame: Frame | None = None
         self._last = session_at(self._session, sorted({*done, *known}))
-        self._save_all()
         self._reader = self._begun()
         try:
             self._until_the_end()
@@ -267,7 +276,7 @@ class Streaming:
         self._deaths.append(now)
         log.warning("the reader of the stream has died; another one begins")
         self._reader.close()
-        # What it received is on disk, and counts, though it is not all saved yet.
+        # All that it received is on disk, and counts, though some is not saved yet.
         self._frames = self._tail.frames()
         self._base = self._received = self._report.posts + self._unread()
         self._reader = self._begun()
@@ -354,14 +363,17 @@ class Streaming:
         if time.monotonic() < self._database_at:
             return False
         try:
-            return self._save_due()
+            moved = self._save_due()
         except DatabaseError as error:
             if error.exit_code != DatabaseError.exit_code:
                 raise
             # Costs disk only: the reader goes on, and all is saved when it is back.
-            self._database_at = time.monotonic() + RETRY_DATABASE_S
-            log.debug("nothing is saved for now: %s", error)
+            self._away_s = min(RETRY_DATABASE_MAX_S, 2 * self._away_s or RETRY_DATABASE_S)
+            self._database_at = time.monotonic() + self._away_s
+            log.warning("nothing is saved for now, segments grow on disk: %s", error)
             return False
+        self._away_s = 0.0
+        return moved
 
     def _save_due(self) -> bool:
         read = False
@@ -369,7 +381,7 @@ class Streaming:
             frame = self._frame or next(self._frames, None)
             self._frame = None
             if frame is None:
-                # What comes from now on is read by another look at the end.
+                # Later frames are read by another look at the end.
                 self._frames = self._tail.frames()
                 break
             read = True
@@ -419,21 +431,14 @@ class Streaming:
             report.unknown_rules += done.unknown_rules
         newest = max((post for _, post in group.found), default=None)
         if newest is not None:
-            self._newest_s = self._x_now - time_ms_of(newest) / 1000
+            # By X's header Date, which is cut to whole seconds.
+            self._newest_s = max(0.0, self._x_now - time_ms_of(newest) / 1000)
 
     def _note_done(self) -> None:
         new = self._tail.finished() - self._noted
         if new and self._group is None and self._frame is None:
             note_done(self._session, sorted(new))
             self._noted |= new
-
-    def _save_all(self) -> None:
-        """Saves every whole frame that is there now."""
-        while self._save_due() or self._group is not None:
-            if self._group is not None:
-                self._save_group(self._group)
-            if self._stopped() is not None:
-                return
 
     # -- budgets, gaps, the log ----------------------------------------------------------
 
@@ -494,7 +499,7 @@ class Streaming:
     # -- the end ---------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        """Ends the reader, saves what it wrote, and tells what is known of each rule."""
+        """Ends the reader, saves its last messages, and tells the coverage of each rule."""
         self._reader.end("the stream ends")
         self._reader.wait()
         self._hear()

@@ -24,8 +24,7 @@ from tweetcrawler.stream.marks import CLOSED, OPENED, UNREADABLE, Mark, Session,
 from tweetcrawler.stream.rules import ACTS_AFTER_S
 from tweetcrawler.stream.tail import Frame, Position
 
-# Posts are given up to a minute after they were written, says X: what is younger is not called
-# complete yet.
+# X gives posts up to a minute after they were written: a younger time is not complete yet.
 SETTLING_S = 60.0
 _PAGE_OF = uuid.UUID("9f2d7b1e-6c2f-4a0e-8e3b-5d1c7a90b1f4")
 _LISTS = ("users", "tweets", "posts", "media", "polls", "places", "topics")
@@ -33,7 +32,7 @@ _LISTS = ("users", "tweets", "posts", "media", "polls", "places", "topics")
 
 @dataclass
 class Group:
-    """Messages of one connection that are saved together, and what was seen with them."""
+    """Messages of one connection that are saved together, and the marks between them."""
 
     session: Session | None
     begins: Position
@@ -101,7 +100,7 @@ class Group:
 
 
 def _kind_of(message: Any) -> str:
-    """A name for a message without a post, by what is in it."""
+    """A name for a message without a post, by its content."""
     if not isinstance(message, dict):
         return "no object"
     errors = message.get("errors")
@@ -122,7 +121,7 @@ def _rules_in(message: Mapping[str, Any]) -> Iterable[int]:
 
 @dataclass(frozen=True)
 class Done:
-    """What the saving of a group did; `unknown_rules` are ids that no table has."""
+    """Result of saving a group; `unknown_rules` are ids that no table has."""
 
     saved: Saved
     session: Session | None
@@ -132,7 +131,7 @@ class Done:
 class Saver:
     """Saves groups over one session of the database.
 
-    `run` counts what no mark names. `score` gives the sentiment of a text.
+    `run` pays for messages without a mark. `score` gives the sentiment of a text.
     """
 
     def __init__(
@@ -323,7 +322,7 @@ WITH match AS (
 )
 SELECT DISTINCT rule_id FROM match
 """
-# From when the line was open and the rule acted, up to what X has surely given by now.
+# From the time when the line was open and the rule acted, to the time that is complete by now.
 _STREAMED = """
 UPDATE crawl_rule r SET streamed = r.streamed + int8multirange(int8range(
     least(b.lowest, %(until)s), %(until)s))

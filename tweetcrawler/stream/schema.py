@@ -20,7 +20,7 @@ def _count(name: str) -> Column[int]:
 
 
 # A rule of X as long as it was seen there. `streamed` are the ids of which a line was open all
-# the time; what a search brought for a gap is in `covered` of the target.
+# the time; the gaps that a search filled are in `covered` of the target.
 crawl_rule = Table(
     "crawl_rule",
     METADATA,

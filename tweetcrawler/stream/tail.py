@@ -13,7 +13,7 @@ from tweetcrawler.keeping.segments import whole_frames
 
 @dataclass(frozen=True)
 class Position:
-    """A place between two frames: the segment, and what of it lies before."""
+    """A place between two frames: the segment, and the bytes and lines before it."""
 
     name: str
     byte_offset: int = 0
