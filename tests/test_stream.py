@@ -24,7 +24,7 @@ from tweetcrawler.keeping.lines import Line, counted
 from tweetcrawler.keeping.segments import Writer, whole_frames
 from tweetcrawler.prices import load
 from tweetcrawler.stream.allowance import BLOCK_MIN
-from tweetcrawler.stream.filling import length_s, ranges_of, rules_now
+from tweetcrawler.stream.known import length_s, ranges_of, rules_now
 from tweetcrawler.stream.ledger import save_rules
 from tweetcrawler.stream.marks import ALIVE, OPENED, Mark, Session
 from tweetcrawler.stream.pauses import Guard, Pauses
@@ -208,9 +208,14 @@ def test_nothing_that_was_read_is_lost_and_gaps_are_filled(stream: Stream) -> No
     assert report["other_messages"] == {"error ForceDisconnect": 1}
     assert report["ends"]["the connection broke"] >= 2
     # Every page, the rows and what found them agree.
-    for command in ("verify", "status", "report"):
-        done = subprocess.run([*PROGRAM, command], cwd=stream.folder, check=False)
+    for command in (["verify"], ["status"], ["report", "--markdown", "report.md"]):
+        done = subprocess.run(
+            [*PROGRAM, *command], cwd=stream.folder, check=False, stdout=subprocess.PIPE, text=True
+        )
         assert done.returncode == 0, command
+        if command == ["status"]:
+            assert "time by search has no retweets for words" in done.stdout
+    assert "by search has no retweets" in (stream.folder / "report.md").read_text()
     listed = stream.run("rules", "list")
     assert json.loads(listed.stdout)["rules"][2]["by_search_s"] > 600
 

@@ -18,7 +18,8 @@ class Room:
     `commands` are modules with a `COMMAND`, `kinds` are kinds of work, `tables` are modules
     that add their tables to the schema when they are imported. `asks` are words of commands
     that ask X in every call. `bodies` makes, of a connection,
-    a function that gives the body of a page which left the database.
+    a function that gives the body of a page which left the database. `sections` make, of a
+    connection, a section of `status` and `report`, or None.
     """
 
     commands: tuple[str, ...] = ()
@@ -26,6 +27,7 @@ class Room:
     tables: tuple[str, ...] = ()
     asks: tuple[str, ...] = ()
     bodies: str = ""
+    sections: tuple[str, ...] = ()
 
 
 CORE = Room(

@@ -139,8 +139,9 @@ def _looked(
             next_run=plan.next_run(reader, tariff).as_plain(),
             budgets={"day": money.budget_per_day, "month": money.budget_per_month},
         )
-        shown = status.chosen(everything, part) if part else status.sections(everything)
-        return everything, shown
+        if part:
+            return everything, status.chosen(everything, part)
+        return everything, [*status.sections(everything), *reader.of_rooms()]
 
 
 def _target(

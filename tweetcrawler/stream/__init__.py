@@ -6,4 +6,5 @@ ROOM = Room(
     commands=("tweetcrawler.stream.commands.stream",),
     tables=("tweetcrawler.stream.schema",),
     asks=("stream",),
+    sections=("tweetcrawler.stream.known:section",),
 )

@@ -33,7 +33,8 @@ from tweetcrawler.secret import Credential
 from tweetcrawler.sentiment import scorer
 from tweetcrawler.stream.allowance import Allowance, Rate
 from tweetcrawler.stream.asking import App
-from tweetcrawler.stream.filling import Filler, RuleNow, length_s, ranges_of, rules_now
+from tweetcrawler.stream.filling import Filler
+from tweetcrawler.stream.known import RuleNow, length_s, ranges_of, rules_now
 from tweetcrawler.stream.ledger import left_over, note_connection
 from tweetcrawler.stream.process import ReaderProcess
 from tweetcrawler.stream.reader import Given

@@ -15,7 +15,7 @@ import orjson
 
 from tweetcrawler.endpoints import STREAM
 from tweetcrawler.flatten import flatten
-from tweetcrawler.ids import EPOCH_MS, ID_MAX
+from tweetcrawler.ids import EPOCH_MS, ID_MAX, id_at
 from tweetcrawler.keeping.lines import parsed_json, written_json
 from tweetcrawler.pages import Batch, Bought, Saved
 from tweetcrawler.prices import Tariff
@@ -238,7 +238,7 @@ def _note_rules(connection: Any, group: Group) -> int:
     given = {"rules": rules, "posts": posts, "app": group.session.app if group.session else ""}
     known = {number for (number,) in connection.execute(_FOUND, given).fetchall()}
     if group.session and group.last_at is not None:
-        until = id_of(group.last_at - SETTLING_S)
+        until = id_at(int((group.last_at - SETTLING_S) * 1000))
         connection.execute(
             _STREAMED,
             {
@@ -250,11 +250,6 @@ def _note_rules(connection: Any, group: Group) -> int:
             },
         )
     return len(set(rules) - known)
-
-
-def id_of(at: float) -> int:
-    """The lowest id of a time in seconds since 1970."""
-    return max(0, int(at * 1000) - EPOCH_MS) << 22
 
 
 def session_at(session: Doing, names: Sequence[str]) -> Session | None:

@@ -155,7 +155,7 @@ def _stream(
 
 def _list(setup: Setup, app: App, session: Session, known: Sequence[Known]) -> int:
     """Shows the rules that X has, and what is known of their time."""
-    from tweetcrawler.stream.filling import rules_now
+    from tweetcrawler.stream.known import rules_now
     from tweetcrawler.stream.running import rule_line, shown
 
     now = {rule.id: shown(rule) for rule in rules_now(session, app.fingerprint, app.x_now)}
