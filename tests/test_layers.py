@@ -73,6 +73,7 @@ FLOORS = [
         "keeping.schema",
         "keeping.sweep",
     },
+    {"stream", "stream.schema"},
     {
         "__main__",
         "cli",
@@ -82,6 +83,7 @@ FLOORS = [
         "look.display",
         "look.lines",
         "setup",
+        "stream.commands",
     },
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
@@ -97,6 +99,7 @@ OWNERS = {
         "keeping.looking",
         "keeping.schema",
         "keeping.sweep",
+        "stream.schema",
     },
     "alembic": {"db"},
     "configargparse": {"settings"},

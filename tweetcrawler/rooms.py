@@ -21,7 +21,8 @@ class Room:
     a function that gives the body of a page which left the database. `looked` takes a session
     and the posts of a look-up by id, before these are saved. `plans` are functions that plan the
     room's work, by the word of the command `plan`. `growth` is what `watch --metrics`
-    does. `states` give sections of `status`.
+    does. `states` give sections of `status`. `sections` make, of a connection, a section of
+    `status` and `report`, or None.
     """
 
     commands: tuple[str, ...] = ()
@@ -33,6 +34,7 @@ class Room:
     growth: str = ""
     plans: Mapping[str, str] = field(default_factory=dict)
     states: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
 
 
 CORE = Room(
@@ -76,7 +78,7 @@ CORE = Room(
 )
 _HELP = frozenset({"-h", "--help", "--version"})
 # One line for each room, as "tweetcrawler.folder:ROOM".
-ROOMS: tuple[str, ...] = ("tweetcrawler.keeping:ROOM",)
+ROOMS: tuple[str, ...] = ("tweetcrawler.keeping:ROOM", "tweetcrawler.stream:ROOM")
 
 
 def rooms() -> Iterator[Room]:

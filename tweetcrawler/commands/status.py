@@ -141,7 +141,11 @@ def _looked(
             next_run=plan.next_run(reader, tariff).as_plain(),
             budgets={"day": money.budget_per_day, "month": money.budget_per_month},
         )
-        shown = status.chosen(everything, part) if part else status.sections(everything)
+        shown = (
+            status.chosen(everything, part)
+            if part
+            else [*status.sections(everything), *reader.of_rooms()]
+        )
     told = [] if part else [_told(name, database) for room in rooms() for name in room.states]
     of_rooms = {name: plain for name, plain, _ in told}
     return {**everything, **of_rooms}, [*shown, *(one for *_, found in told for one in found)]

@@ -23,6 +23,7 @@ from tweetcrawler.db import Session
 from tweetcrawler.endpoints import (
     RECENT_S,
     SEARCH_RECENT,
+    STREAM,
     TWEETS,
     USER_TWEETS,
     USERS_BY,
@@ -144,6 +145,10 @@ class Restorer:
             self._session.save(run, _OWNER, self._batch(kept, page, bought))
         elif kept.endpoint == TWEETS:
             self._save_lookup(page, bought, run)
+        elif kept.endpoint == STREAM:
+            rows = flatten(answer, score=self._score)
+            refused = [(one.tweet_id, one.reason) for one in rows.refused]
+            self._session.save(run, _OWNER, Batch(None, bought, rows.rows, refused))
         else:
             self._session.save_page(run, bought)
 

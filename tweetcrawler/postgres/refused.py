@@ -75,6 +75,41 @@ class RefusedPages(Pages):
                 raise
             return self.keep(run, owner, batch, refusal, keep_body=keep_body)
 
+    def save_with(
+        self,
+        run: int,
+        batch: Batch,
+        also: Callable[[psycopg.Connection[Any]], bool],
+        *,
+        keep_body: bool = True,
+    ) -> Saved:
+        """Saves a page that belongs to no target, after what `also` does in the same
+        transaction; nothing if that gives False. Refused rows are kept as by `save`.
+        """
+        given = save_parameters(run, "", batch, keep_body)
+
+        def work(connection: Connection) -> Saved:
+            with connection.transaction():
+                if not also(connection):
+                    return Saved(0, 0, leased=False, again=True)
+                if batch.rows:
+                    saved = self._merge(connection, given, batch, spends=False)
+                else:
+                    saved = save_without_rows(connection, given, spends=False)
+                if not saved.again:
+                    spend(connection, run, batch.bought)
+                return saved
+
+        def again(connection: psycopg.Connection[Any]) -> None:
+            also(connection)
+
+        try:
+            return self.do(work)
+        except DatabaseRefuses as refusal:
+            if not batch.rows:
+                raise
+            return self.keep(run, "", batch, refusal, keep_body=keep_body, also=again)
+
     def keep(
         self,
         run: int,

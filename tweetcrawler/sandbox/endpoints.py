@@ -21,6 +21,7 @@ from tweetcrawler.sandbox.params import TWEET_RULES, USER_RULES, Rules
 from tweetcrawler.sandbox.people import MadePerson, Person
 from tweetcrawler.sandbox.posts import Post
 from tweetcrawler.sandbox.query import BadQuery, Doc, Query, parse
+from tweetcrawler.sandbox.streams import Streams
 from tweetcrawler.sandbox.tokens import (
     SEARCH,
     TIMELINE,
@@ -70,6 +71,7 @@ class Place:
     jobs: compliance.Jobs
     query_lengths: tuple[int, int] = (512, 1024)
     fast: FastPages | None = None
+    streams: Streams | None = None
 
 
 @dataclass(slots=True)
@@ -81,11 +83,12 @@ class Call:
     path: Mapping[str, str]
     values: dict[str, Any]
     asked: Asked
+    sent: dict[str, Any] = field(default_factory=dict)
+    """The JSON object of a POST or DELETE."""
     twists: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Faults that bend the page itself, with their parameters."""
-    body: object = None
-    """What was sent with a POST, parsed."""
     base_url: str = ""
+    """The server, as the caller names it."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -742,7 +745,7 @@ def _usage(call: Call) -> Answer:
 
 def _create_job(call: Call) -> Answer:
     app = call.caller.credential.app
-    return Answer(call.place.jobs.create(app, call.body, call.base_url))
+    return Answer(call.place.jobs.create(app, call.sent, call.base_url))
 
 
 def _jobs(call: Call) -> Answer:
@@ -900,34 +903,3 @@ TABLE = (
     Endpoint("/2/compliance/jobs", ("app",), Rules({}), _create_job, "POST"),
     Endpoint("/2/compliance/jobs/:id", ("app",), compliance.ONE_RULES, _job),
 )
-_FIXED = {
-    (endpoint.method, endpoint.template): endpoint
-    for endpoint in TABLE
-    if ":" not in endpoint.template
-}
-_OPEN = [
-    (endpoint.template.split("/")[1:], endpoint) for endpoint in TABLE if ":" in endpoint.template
-]
-
-
-def route(path: str, method: str = "GET") -> tuple[Endpoint, dict[str, str]] | None:
-    """The endpoint of a path and the values in it; None for a path that X does not know.
-
-    A method that the path does not know gives the endpoint of GET, which refuses it.
-    """
-    # Before the templates: /2/users/me would be a user with the id "me".
-    fixed = _FIXED.get((method, path)) or _FIXED.get(("GET", path))
-    if fixed is not None:
-        return fixed, {}
-    parts = path.split("/")[1:]
-    for template, endpoint in _OPEN:
-        if len(template) == len(parts) and all(
-            part and (wanted[0] == ":" or wanted == part)
-            for wanted, part in zip(template, parts, strict=True)
-        ):
-            return endpoint, {
-                wanted[1:]: part
-                for wanted, part in zip(template, parts, strict=True)
-                if wanted[0] == ":"
-            }
-    return None

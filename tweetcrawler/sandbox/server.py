@@ -29,7 +29,7 @@ from tweetcrawler.sandbox.billing import Books
 from tweetcrawler.sandbox.clock import Clock
 from tweetcrawler.sandbox.compliance import Jobs, StorageRefusal
 from tweetcrawler.sandbox.control import Control, NotThere
-from tweetcrawler.sandbox.endpoints import Call, Endpoint, Place, route
+from tweetcrawler.sandbox.endpoints import Call, Endpoint, Place
 from tweetcrawler.sandbox.fast import FastPages
 from tweetcrawler.sandbox.faults import Faults, Met
 from tweetcrawler.sandbox.fields import asked
@@ -37,6 +37,9 @@ from tweetcrawler.sandbox.limits import PLANS, Limit, Limits, Permit, Subject
 from tweetcrawler.sandbox.pages import Answer
 from tweetcrawler.sandbox.problems import Refusal
 from tweetcrawler.sandbox.recorded import RecordedWorld
+from tweetcrawler.sandbox.routes import route
+from tweetcrawler.sandbox.streaming import sender
+from tweetcrawler.sandbox.streams import Streams
 from tweetcrawler.sandbox.world import MadeWorld
 
 NEWEST_BEFORE_START_S = 300
@@ -138,6 +141,16 @@ class Sandbox:
         )
         if options.fast and isinstance(self.world, MadeWorld):
             self.place.fast = FastPages(self.world, newest_ms, options.posts and options.posts[1])
+        is_large = options.plan == "unlimited"
+        self.streams = self.place.streams = Streams(
+            self.world,
+            self.place.archive,
+            self.clock,
+            self.books,
+            window_s=options.window_s,
+            most=5 if is_large else 1,
+            backfill=is_large,
+        )
         self.control = Control(
             self.world,
             self.books,
@@ -148,6 +161,7 @@ class Sandbox:
             self.jobs,
             self.place.fast,
             self.place.archive,
+            self.streams,
         )
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -160,7 +174,7 @@ class Sandbox:
             return await self._token(request)
         if path.startswith("/storage/"):
             return await self._storage(request)
-        found = route(request.rel_url.raw_path, request.method)
+        found = route(request.method, request.rel_url.raw_path)
         if found is None:
             return self._unknown_path(request)
         return await self._answered(request, *found)
@@ -184,12 +198,12 @@ class Sandbox:
             await asyncio.sleep(float(taken["delay"].get("delay_s", 1)))
         if "black-hole" in taken:
             return await self._nothing(request, name, endpoint)
-        raw = await request.read() if request.method == "POST" else b""
         headers: dict[str, str] = {}
         answer: Answer | None = None
+        posted = b"" if request.method == "GET" else await request.read()
         try:
-            answer = self._answer(request, endpoint, path, caller, sent, taken, headers, raw)
-            status: int = 200
+            answer = self._answer(request, endpoint, path, caller, sent, taken, headers, posted)
+            status: int = answer.status
             body = faults.bend_body(
                 taken, _dumped(answer.body) if answer.raw is None else answer.raw
             )
@@ -210,6 +224,9 @@ class Sandbox:
         headers["x-access-level"] = "read"
         headers["x-transaction-id"] = f"{id(request):016x}"
         headers["server"] = "sandbox"
+        if answer is not None and answer.line is not None:
+            left = lambda: self._left(request)  # noqa: E731
+            return await sender(self.streams, answer.line, request, left).run(headers)
         return await self._send(request, status, headers, body, taken)
 
     def _answer(
@@ -221,7 +238,7 @@ class Sandbox:
         sent: list[tuple[str, str]],
         taken: dict[str, dict[str, Any]],
         headers: dict[str, str],
-        raw: bytes = b"",
+        posted: bytes,
     ) -> Answer:
         """The answer, or Refusal.
 
@@ -257,10 +274,10 @@ class Sandbox:
         # by jobs.
         if not endpoint.template.startswith(("/2/usage/", "/2/compliance/")):
             self.books.gate(caller.credential)
-        twists = {name: wanted for name, wanted in taken.items() if name in faults.PAGES}
-        call = Call(self.place, caller, path, values, asked(values), twists)
-        if endpoint.method == "POST":
-            call.body, call.base_url = _parsed(raw), f"http://{request.host}"
+        twisting = faults.PAGES | faults.STREAM
+        twists = {name: wanted for name, wanted in taken.items() if name in twisting}
+        call = Call(self.place, caller, path, values, asked(values), _posted(posted), twists)
+        call.base_url = f"http://{request.host}"
         return endpoint.answer(call)
 
     def _stand_in(
@@ -477,16 +494,19 @@ class Sandbox:
         )
 
 
-def _parsed(raw: bytes) -> object:
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        message = "The body is no JSON"
-        raise problems.invalid([problems.wrong_parameter("body", [""], message)]) from None
-
-
 def _dumped(body: object) -> bytes:
     return orjson.dumps(body)
+
+
+def _posted(body: bytes) -> dict[str, Any]:
+    """The JSON object of a request's body."""
+    try:
+        found = orjson.loads(body) if body else {}
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise problems.invalid([problems.wrong_parameter("body", [""], "Invalid JSON body")])
+    return found
 
 
 def _compressed(body: bytes) -> bytes:
