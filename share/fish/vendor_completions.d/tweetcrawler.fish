@@ -50,8 +50,8 @@ function _shtab_tweetcrawler_using
   test "$_shtab_tweetcrawler_cmdpath" = "$argv"
 end
 
-set -g _shtab_tweetcrawler_commands crawl search trending snowball hydrate watch doctor plan status report export import reflatten retry-refused verify forget init db sql sandbox demo help version archive restore comply
-set -g _shtab_tweetcrawler_opts_with_value --age --api-url --archive-folder --archive-place --ask-above --auth-csv --budget --budget-per-day --budget-per-month --by --check-posts --check-users --columns --compliance-budget --config --connect-timeout --data-folder --dbhost --dbname --dbport --dbuser --delimiter --depth --every --folder --format --give-up-after --handle --handles --html --ids --into --keep --keep-bodies --keep-local --lang --limit --log-level --markdown --max-age --max-per-trend --max-posts --max-trends --metrics-at --metrics-budget --metrics-file --metrics-for --metrics-port --metrics-stop --min-count --min-free --notify-on --on-deleted --on-hidden --output --price-post --price-user --prices --queries --query --raw --read-timeout --recheck-days --reference --rejects --retain --s3-endpoint --s3-profile --s3-region --sentiment --since --tablename --tariff --threads --timelines --total-timeout --until --user --view --watch-max --watch-min --where --woeid -c -q
+set -g _shtab_tweetcrawler_commands crawl search trending snowball hydrate watch doctor plan status report export import reflatten retry-refused verify forget init db sql sandbox demo help version archive restore comply stream
+set -g _shtab_tweetcrawler_opts_with_value --age --api-url --archive-folder --archive-place --ask-above --auth-csv --budget --budget-per-day --budget-per-month --by --check-posts --check-users --columns --compliance-budget --config --connect-timeout --data-folder --dbhost --dbname --dbport --dbuser --delimiter --depth --every --fill --folder --for --format --give-up-after --handle --handles --html --ids --into --keep --keep-bodies --keep-local --lang --limit --log-level --markdown --max-age --max-per-trend --max-posts --max-trends --metrics-at --metrics-budget --metrics-file --metrics-for --metrics-port --metrics-stop --min-count --min-free --notify-on --on-deleted --on-hidden --other-rules --output --price-post --price-user --prices --queries --query --raw --read-timeout --recheck-days --reference --rejects --retain --rules --s3-endpoint --s3-profile --s3-region --sentiment --silent-for --since --stream-folder --tablename --tariff --threads --timelines --total-timeout --until --user --view --watch-max --watch-min --where --woeid -c -q
 
 complete -c tweetcrawler -e
 complete -c tweetcrawler -f
@@ -991,7 +991,7 @@ complete -c tweetcrawler -n '_shtab_tweetcrawler_using help' -s c -l config -xka
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using help' -l log-level -xka "info debug" -d 'info or debug: messages on stderr; debug adds every page'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using help' -l quiet -d 'print nothing on success; what needs a person goes to stderr'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using help' -l json -d 'print reports as JSON, one line each'
-complete -c tweetcrawler -n '_shtab_tweetcrawler_using help; and test $_shtab_tweetcrawler_npos -eq 0' -ka "crawl search trending snowball hydrate watch doctor plan status report export import reflatten retry-refused verify forget init db sql sandbox demo help version archive restore comply options" -d topic
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using help; and test $_shtab_tweetcrawler_npos -eq 0' -ka "crawl search trending snowball hydrate watch doctor plan status report export import reflatten retry-refused verify forget init db sql sandbox demo help version archive restore comply stream options" -d topic
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using; and test $_shtab_tweetcrawler_npos -eq 0' -a version -d 'the version of the program'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using version' -l auth-csv -xka "(__fish_complete_path (commandline -ct))" -d 'CSV file of credentials, mode 600; without it the terminal is asked'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using version' -l handles -xka "(__fish_complete_path (commandline -ct))" -d 'file of handles, one per line'
@@ -1172,3 +1172,50 @@ complete -c tweetcrawler -n '_shtab_tweetcrawler_using comply' -s c -l config -x
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using comply' -l log-level -xka "info debug" -d 'info or debug: messages on stderr; debug adds every page'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using comply' -l quiet -d 'print nothing on success; what needs a person goes to stderr'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using comply' -l json -d 'print reports as JSON, one line each'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using; and test $_shtab_tweetcrawler_npos -eq 0' -a stream -d 'collect posts while they are written'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l rules -xka "(__fish_complete_path (commandline -ct))" -d 'file of rules, one `tag: query` per line'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l other-rules -xka "refuse keep delete" -d 'rules of the app that another program added: refuse to begin, keep or delete'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l for -x -d 'end after this time, as 2h or 7d'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l no-budget -d 'begin without any limit of cost'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l fill -xka "on off" -d 'on or off: fill gaps by recent search, within the same budgets'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l stream-folder -xka "(__fish_complete_path (commandline -ct))" -d 'folder of the segments of the stream on this machine'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l silent-for -x -d 'time without a byte after which a connection counts as lost'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l auth-csv -xka "(__fish_complete_path (commandline -ct))" -d 'CSV file of credentials, mode 600; without it the terminal is asked'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l handles -xka "(__fish_complete_path (commandline -ct))" -d 'file of handles, one per line'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l threads -x -d 'most processes, 1 to 1000'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l raw -xka "on off" -d 'on or off: keep every page as it was bought'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l sentiment -xka "on off" -d 'on or off: rate English posts with VADER'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l recheck-days -x -d 'days until a missing, suspended or protected user is tried again'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l retain -x -d 'time after which requests without news, and runs without any, are only counted'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l budget -x -d 'most that this command may spend, in USD'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l max-posts -x -d 'most posts that this command may buy'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l budget-per-day -x -d 'most that all runs together may spend in a UTC day, in USD'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l budget-per-month -x -d 'most that all runs together may spend in a UTC month, in USD'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l ask-above -x -d 'on a terminal, ask before a run that may cost more, in USD'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l yes -d 'do not ask before a run that costs much'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l dry-run -d 'say what would be done and what it costs; do nothing'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l tariff -x -d 'X'"'"'s tariff: pay-per-use, basic, pro, or one of your own file'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l prices -xka "(__fish_complete_path (commandline -ct))" -d 'file of tariffs: prices, caps, first guesses of limits'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l price-post -x -d 'price of a post, in USD'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l price-user -x -d 'price of a user, in USD'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l api-url -x -d 'base URL of X, the sandbox or a gateway; http only on this machine'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l connect-timeout -x -d 'longest time to connect, in seconds'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l read-timeout -x -d 'longest time between two bytes of an answer, in seconds'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l total-timeout -x -d 'longest time for a whole answer, in seconds'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l give-up-after -x -d 'end a run that had no answer at all for this time, such as 2m; exit code 6'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l dbname -x -d 'name of the database, or a whole libpq connection string or URL'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l dbuser -x -d 'name of the role that logs in'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l dbhost -x -d 'host name, address or socket folder; embedded: the private server'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l dbport -x -d 'TCP port number, 1 to 65535'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l tablename -x -d 'table of the posts, optionally with its schema: schema.table'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l data-folder -xka "(__fish_complete_path (commandline -ct))" -d 'folder of the private server'"'"'s data'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l csv -d 'write CSV files, one per user, instead of a database'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l folder -xka "(__fish_complete_path (commandline -ct))" -d 'folder of the CSV files'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l notify-on -xka "problem always" -d 'problem or always: tell of runs that need a person, or of each run'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -s h -l help -d 'show the help, of a command when one is named'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l version -d 'show the version'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'file of options, as tweet.ini.example shows'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l log-level -xka "info debug" -d 'info or debug: messages on stderr; debug adds every page'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l quiet -d 'print nothing on success; what needs a person goes to stderr'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream' -l json -d 'print reports as JSON, one line each'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using stream; and test $_shtab_tweetcrawler_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d '[plan | rules [list|check]]'
