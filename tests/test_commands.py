@@ -79,12 +79,15 @@ def test_every_option_is_taken_with_dashes_and_without_in_any_case(
     command: Command, tmp_path: Path
 ) -> None:
     samples = {"PLACES": "india", "WHEN": "2024-01-31", "TIME": "2h", "on|off": "off"}
-    samples |= {"GB": "17", "[HOST:]PORT": "0.0.0.0:9464"}
+    samples |= {"AGES": "2h 1d", "USD": "5", "WHOSE": "keep", "GB": "17"}
+    samples |= {"[HOST:]PORT": "0.0.0.0:9464"}
     samples |= {"NUMBER": "17", "CODE": "en", "FORMAT": "csv", "SIGN": ";", "WHAT": "quotes"}
     words = {"search": ["x"], "hydrate": ["1"], "import": ["x"], "db": ["url"]}
     words |= {"restore": ["file:///tmp/place"], "sql": ["SELECT 1"], "forget": ["ada"]}
     # Of an option whose metavar another one has for something else.
     own = {"--on-deleted": "blank", "--by": "2026-02-01"} if command.name == "comply" else {}
+    own |= {"--on-hidden": "delete"} if own else {}
+    own |= {"--metrics-stop": "on"} if command.name == "watch" else {}
     for option in command.options:
         sample = own.get(option.name) or samples.get(option.metavar, "x")
         argument = [] if option.is_switch else [sample]

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from tweetcrawler import documents, journal, rooms, settings, setup
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
 from tweetcrawler.settings.commands import all_commands
-from tweetcrawler.signals import INTERRUPTED, TERMINATED, Terminated, end_at_once, unwinding
+from tweetcrawler.signals import (
+    INTERRUPTED,
+    TERMINATED,
+    Terminated,
+    code_of,
+    end_at_once,
+    unwinding,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             print(journal.line(f"tweetcrawler: {place}: {reason}"), file=sys.stderr)
         return 1
+    except RuntimeError as error:
+        ended = code_of(error)
+        if ended is None:
+            raise
+        return ended
     return code
 
 

@@ -23,6 +23,7 @@ from tweetcrawler.errors import (
     DatabaseUnreachable,
     LeaseLost,
     RequestRefused,
+    RowsWait,
     TargetRefused,
     TweetcrawlerError,
 )
@@ -154,14 +155,17 @@ def _walked(descent: Descent, walk: Callable[[Descent], None]) -> Outcome | None
 def _finished(descent: Descent, state: str, reason: str, *, crawled: bool) -> Outcome:
     worker, target = descent.worker, descent.target
     rests = state in STATES and STATES[state].rests
-    descent.session.finish(
-        target.id,
-        worker.owner,
-        state=state,
-        reason=reason,
-        crawled=crawled,
-        rest_s=worker.rest_s if rests else 0.0,
-    )
+    try:
+        descent.session.finish(
+            target.id,
+            worker.owner,
+            state=state,
+            reason=reason,
+            crawled=crawled,
+            rest_s=worker.rest_s if rests else 0.0,
+        )
+    except RowsWait as waits:
+        return Outcome(target.name, FAILED, str(waits))
     return Outcome(target.name, state, reason)
 
 

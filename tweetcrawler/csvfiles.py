@@ -9,7 +9,9 @@ what waits for it, and replaces the old one in one step.
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import re
 import tempfile
 import time
@@ -22,7 +24,7 @@ from typing import Any, TypeVar
 from tweetcrawler import coverage, files, queries
 from tweetcrawler.csvstore import books, merging
 from tweetcrawler.csvstore.books import BOOKKEEPING, Bookkeeping, Connection, Key
-from tweetcrawler.errors import ConfigurationError, DatabaseError
+from tweetcrawler.errors import ConfigurationError, DatabaseError, RowsWait
 from tweetcrawler.pages import Batch, Bought, NoNews, Saved
 from tweetcrawler.targets import SEARCH, TIMELINE, Absent, Claim, Found, Target
 from tweetcrawler.windows import Bucket
@@ -30,6 +32,21 @@ from tweetcrawler.windows import Bucket
 __all__ = ["BOOKKEEPING", "CsvFolder", "Session"]
 
 T = TypeVar("T")
+
+# Files that take no rows while others do; from this number on, the run ends.
+REFUSED_FILES = 5
+# Failures that say something of one file, and nothing of the disk.
+_OF_ONE_FILE = {
+    errno.EPERM,
+    errno.EACCES,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EBUSY,
+    errno.ETXTBSY,
+    errno.ELOOP,
+}
+
+log = logging.getLogger(__name__)
 
 _USERNAME = re.compile(r"[a-z0-9_]{1,15}", re.ASCII)
 _SEARCH_SLUG = re.compile(r"search-[a-z0-9-]{8,60}", re.ASCII)
@@ -76,7 +93,8 @@ class Session:
 
     **Errors**: `DatabaseError` when the disk is full or broken, or the bookkeeping is gone or
     locked; `ConfigurationError` when a file in the folder is in the way. Neither loses anything
-    that was saved.
+    that was saved. `RowsWait` when only the file of one target takes no rows: its walk is noted,
+    and the others go on.
     """
 
     def __init__(self, folder: Path, stopping: Callable[[], bool]) -> None:
@@ -101,7 +119,8 @@ class Session:
         # The folder first: SQLite would say of a folder without rights only that it cannot open.
         _make_folder(self._folder)
         self._books.make()
-        self._write_out_all()
+        if refused := self._write_out_all():
+            self._limit_refused(refused, 0)
         now = time.time()
         given = [
             version,
@@ -211,7 +230,7 @@ class Session:
         def work(connection: Connection) -> None:
             books.insert_page(connection, run, bought, time.time())
 
-        self._books.write(work)
+        self._books.write_bought(work)
 
     def save_users(
         self,
@@ -239,7 +258,7 @@ class Session:
                     [gone.state, gone.reason, now, now + rest_s, TIMELINE, gone.handle.lower()],
                 )
 
-        self._books.write(work)
+        self._books.write_bought(work)
 
     def claim(self, target: int, owner: str, since: float) -> Claim | None:
         """The lease of a target, with what is known of it; None while another process has it.
@@ -327,7 +346,7 @@ class Session:
 
         if batch.target is None:
             raise ValueError("a folder of CSV files holds the posts of targets only")
-        saved = self._books.write(work)
+        saved = self._books.write_bought(work)
         self._saved_to.add(batch.target)
         return saved
 
@@ -348,10 +367,9 @@ class Session:
         """
         # The file before the state: after a kill between them, the next run finds a target
         # that is not done, and writes the same file again.
-        if crawled:
-            self._write_out_whole(target)
-        else:
-            self._write_out(target)
+        refused = self._refused(target, whole=crawled)
+        if refused is not None:
+            self._limit_refused(refused, 1)
         self._saved_to.discard(target)
         now = time.time()
         given = {
@@ -364,6 +382,8 @@ class Session:
             "due_at": now + rest_s if rest_s > 0 else None,
         }
         self._books.write(lambda c: c.execute(books.END_WALK, given))
+        if refused is not None:
+            raise refused
 
     def finish_all(
         self,
@@ -374,9 +394,15 @@ class Session:
         keep_body: bool = True,  # noqa: ARG002 - see `save`
     ) -> None:
         """Saves the pages of walks that ended without news, and their ends."""
+        refused: dict[int, str] = {}
         for end in ends:
             self.save(run, owner, Batch(end.target.id, end.bought, rows=()))
-            self.finish(end.target.id, owner, state=end.state, reason=end.reason, crawled=True)
+            try:
+                self.finish(end.target.id, owner, state=end.state, reason=end.reason, crawled=True)
+            except RowsWait as waits:
+                refused |= waits.why
+        if refused:
+            raise RowsWait(refused)
 
     def release(self, owner: str, targets: Sequence[int] | None = None) -> None:
         """Gives back the owner's leases of these targets, by default all.
@@ -395,7 +421,8 @@ class Session:
         try:
             # A page that was saved after its lease was lost waits, too.
             for target in sorted(self._saved_to | held):
-                self._write_out(target)
+                if (refused := self._refused(target)) is not None:
+                    log.warning("%s", refused)
                 self._saved_to.discard(target)
         finally:
             self._books.write(
@@ -501,12 +528,37 @@ class Session:
         name = handle if _SEARCH_SLUG.fullmatch(handle) else _checked(handle)
         return self._folder / f"{name}.csv"
 
-    def _write_out_all(self) -> None:
+    def _write_out_all(self) -> RowsWait | None:
+        """Writes the files of all rows that wait; gives the files that take none."""
         waiting = self._books.read(
             lambda c: c.execute("SELECT DISTINCT target_id FROM csv_pending").fetchall()
         )
+        refused: dict[int, str] = {}
         for (target,) in waiting:
-            self._write_out(target)
+            if (waits := self._refused(target)) is not None:
+                log.warning("%s", waits)
+                refused |= waits.why
+        return RowsWait(refused) if refused else None
+
+    def _refused(self, target: int, *, whole: bool = False) -> RowsWait | None:
+        """Writes the target's file; the error where the file takes no rows, and others may."""
+        try:
+            if whole:
+                self._write_out_whole(target)
+            else:
+                self._write_out(target)
+        except RowsWait as waits:
+            return waits
+        except ConfigurationError as error:
+            return RowsWait({target: str(error)})
+        return None
+
+    def _limit_refused(self, refused: RowsWait, more: int) -> None:
+        """Ends the run when so many files take no rows that it is the folder's trouble."""
+        behind = self._books.read(books.files_behind) + more
+        if behind >= REFUSED_FILES:
+            why = [*refused.why.values()][-1]
+            raise DatabaseError(f"{behind} files of {self._folder} take no rows; the last: {why}")
 
     def _write_out_whole(self, target: int) -> None:
         """As `_write_out`, but there is a file afterwards even if the target has no rows."""
@@ -553,10 +605,13 @@ class Session:
                 f"{path} is being written by a process that does not end: end it, then run again"
             ) from None
         except OSError as error:
-            raise DatabaseError(
+            said = (
                 f"{path} cannot be written: {error.strerror or error}; its new posts are safe in "
                 f"{BOOKKEEPING} beside it, make room or correct the rights, then run again"
-            ) from None
+            )
+            if error.errno in _OF_ONE_FILE:
+                raise RowsWait({target: said}) from None
+            raise DatabaseError(said) from None
 
 
 def _make_folder(folder: Path) -> None:

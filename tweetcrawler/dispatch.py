@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from tweetcrawler import prices, run
+from tweetcrawler import apps, prices, run
 from tweetcrawler.crew import Crew, first_processes
 from tweetcrawler.errors import NothingArrives, TweetcrawlerError
 from tweetcrawler.news import (
@@ -78,6 +78,7 @@ def run_work(
     tariff = prices.load(
         money.prices_file, money.tariff, post=money.price_post, user=money.price_user
     )
+    credentials = apps.recognized(credentials, settings)
     number, since = run.begin_buying(settings, sink, credentials)
     # Workers need no values of the command, and so do not load its file.
     common = replace(settings, values=None)

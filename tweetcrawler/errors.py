@@ -2,7 +2,8 @@
 
     TweetcrawlerError
     ├── ConfigurationError      2  something the operator wrote
-    │   └── PackageMissing         a package is not installed
+    │   ├── PackageMissing         a package is not installed
+    │   └── RowsWait               files take no rows: these are kept
     ├── DatabaseError           3
     │   ├── DatabaseUnreachable    it does not answer
     │   ├── DatabaseNotMigrated    its schema is not this program's
@@ -17,6 +18,7 @@
     └── XError                     one request to X did not give a page
         ├── WindowClosed              429: the bucket is empty
         ├── Overloaded                429 with permits left: go slower
+        ├── TooManyConnections        429: as many streams are open as the app may have
         ├── CapReached                the project's or account's posts or credits are used up
         ├── CredentialRefused         401, or 403 for their owner: X does not accept these keys
         ├── EndpointRefused           403: these keys may not use this endpoint
@@ -29,6 +31,8 @@ A message is a sentence, and its last clause is what the operator should do next
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from tweetcrawler.ids import DAY_S
 
@@ -55,6 +59,17 @@ class PackageMissing(ConfigurationError):
 
 class NotAgreed(TweetcrawlerError):
     """Nothing was bought; run again with --yes, or with a --budget."""
+
+
+class RowsWait(ConfigurationError):
+    """Files do not take the rows of their targets: these were saved, and wait for the files.
+
+    `why` has a sentence for each of the targets, by id.
+    """
+
+    def __init__(self, why: Mapping[int, str]) -> None:
+        super().__init__("\n".join(why.values()))
+        self.why = why
 
 
 class OnlyPlanned(TweetcrawlerError):
@@ -156,6 +171,10 @@ class WindowClosed(XError):
 
 class Overloaded(XError):
     """X asks to go slower although permits are left in the window."""
+
+
+class TooManyConnections(XError):
+    """As many streams of this app are open as X allows: end the program that holds the other."""
 
 
 class CapReached(XError):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from tweetcrawler.errors import LeaseLost
+from tweetcrawler.errors import LeaseLost, RowsWait
 from tweetcrawler.news import Noted, Outcome, PageRead
 from tweetcrawler.pages import NoNews, Saved
 from tweetcrawler.run import ClaimsTogether, Job, Session
-from tweetcrawler.targets import LEASE_S, Claim, Target
+from tweetcrawler.targets import FAILED, LEASE_S, Claim, Target
 
 # Walks without news are noted together, and no later than this.
 NOTE_S = 1.0
@@ -79,17 +79,27 @@ class ChunkLeases:
     def note(self) -> Noted:
         """Notes all walks that were left, and gives them as news."""
         ends, keep_body = self._ends, self._job.settings.raw
+        refused: Mapping[int, str] = {}
         if ends:
-            self.session.finish_all(self._job.run, self._owner, ends, keep_body=keep_body)
+            try:
+                self.session.finish_all(self._job.run, self._owner, ends, keep_body=keep_body)
+            except RowsWait as waits:
+                refused = waits.why
         self._ends = []
         return Noted(
             tuple(PageRead(end.bought.credential) for end in ends),
-            tuple(Outcome(end.target.name, end.state, end.reason) for end in ends),
+            tuple(_outcome(end, refused.get(end.target.id)) for end in ends),
         )
 
     def release(self, target: Target) -> None:
         """Gives the lease of one target back."""
         self.session.release(self._owner, [target.id])
+
+
+def _outcome(end: NoNews, refused: str | None) -> Outcome:
+    if refused is not None:
+        return Outcome(end.target.name, FAILED, refused)
+    return Outcome(end.target.name, end.state, end.reason)
 
 
 class Lease:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tweetcrawler import run
 from tweetcrawler.budget import LOOK_AGAIN_S, Limits, Want
-from tweetcrawler.endpoints import SPACING_S, USAGE
+from tweetcrawler.endpoints import SPACING_S, TIMELINE_MIN, USAGE
 from tweetcrawler.errors import (
     BudgetReached,
     CapReached,
@@ -48,6 +48,8 @@ APP: tuple[Kind, ...] = ("app",)
 USER: tuple[Kind, ...] = ("user",)
 # X's own count is asked for this number of days: one month and its turn.
 USAGE_DAYS = 35
+# Subjects of an endpoint that are remembered as answered: the one that fails now, and another.
+PROOFS = 2
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,8 @@ class Requests:
         # Subjects of requests that X gave no answer for while it answered others, and those
         # that only the user of a credential may read.
         self._troubled: set[str] = set()
+        # By endpoint, the last subjects that X answered for: the proof of each costs nothing.
+        self._proofs: dict[str, dict[str, Ask]] = {}
         self._paces: dict[tuple[str, str], float] = {}
         self._followed: dict[str, tuple[int, TargetRefused]] = {}
         # How far X's clock is ahead of this machine's, by the last answer.
@@ -85,14 +89,16 @@ class Requests:
         what: Sold = "posts",
         kinds: tuple[Kind, ...] = BOTH,
         about: str = "",
+        proof: Ask | None = None,
     ) -> Iterator[Purchase]:
         """The purchase of one page with at most `most` posts or users; its cost is set
-        aside from the budgets until it is answered. `about` names its one target, if any.
+        aside from the budgets until it is answered. `about` names its one target, if any;
+        `proof` asks for posts of it that are not written yet.
 
         **Errors**: `BudgetReached` when not even the fewest may be bought any more;
         `MustWait` while only requests under way are in between.
         """
-        ask = partial(self._page, session, endpoint, kinds=kinds, about=about)
+        ask = partial(self._page, session, endpoint, kinds=kinds, about=about, proof=proof)
         tariff = self._job.tariff
         purchase = Purchase(ask, most, what, tariff)
         if self._limits is None or tariff is None:
@@ -154,7 +160,14 @@ class Requests:
         raise BudgetReached(_reached(granted.full, self._job.settings.money), granted.full)
 
     def _page(
-        self, session: Session, endpoint: str, ask: Ask, *, kinds: tuple[Kind, ...], about: str
+        self,
+        session: Session,
+        endpoint: str,
+        ask: Ask,
+        *,
+        kinds: tuple[Kind, ...],
+        about: str,
+        proof: Ask | None,
     ) -> tuple[Page, str]:
         """One page, and the name of the credential that it was bought with."""
         while True:
@@ -174,6 +187,8 @@ class Requests:
                 self.x_ahead_s = client.ahead_s
             self._ledger.settle(session, permit, page.rate)
             self._tell_pace(permit, self._ledger.pace(permit))
+            if proof is not None:
+                self._note_answer(endpoint, about, proof)
             return page, name
 
     def _tell_pace(self, permit: Permit, per_s: float | None) -> None:
@@ -223,7 +238,10 @@ class Requests:
         # usage tells the day on which the cap turns.
         if isinstance(error, CapReached) and error.reason == "cap" and not error.daily:
             error.for_s = self._until_cycle_turns(session, permit.credential) or error.for_s
-        sentence = self._ledger.refused(session, permit, error, again=about in self._troubled)
+        own = about in self._troubled
+        if isinstance(error, XUnavailable) and self._answers_others(session, permit, error, about):
+            own = True
+        sentence = self._ledger.refused(session, permit, error, again=own)
         self._tell_refusal(name, error, sentence)
         if isinstance(error, CapReached | CredentialRefused | EndpointRefused):
             self._tell_pace(permit, 0.0)
@@ -231,6 +249,39 @@ class Requests:
             if about:
                 self._troubled.add(about)
             raise error
+
+    def _note_answer(self, endpoint: str, about: str, proof: Ask) -> None:
+        known = self._proofs.setdefault(endpoint, {})
+        known.pop(about, None)
+        known[about] = proof
+        if len(known) > PROOFS:
+            del known[next(iter(known))]
+
+    def _answers_others(
+        self, session: Session, permit: Permit, error: XUnavailable, about: str
+    ) -> bool:
+        """Whether X, which gave no answer about one target, answers about another one.
+
+        Then the trouble is the target's own, and no reason to leave the endpoint alone. An
+        answer that was lost on its way says nothing about targets: it was long, perhaps.
+        """
+        known = self._proofs.get(permit.endpoint, {})
+        others = [name for name in known if name != about]
+        if not about or not others or error.status is None or error.is_lost:
+            return False
+        try:
+            with self.buying(
+                session, permit.endpoint, TIMELINE_MIN, fewest=TIMELINE_MIN, kinds=(permit.kind,)
+            ) as purchase:
+                purchase.ask(known[others[-1]])
+        except TargetRefused:
+            return True
+        except (BudgetReached, MustWait, NoCredentialLeft, XError) as no_proof:
+            log.debug("nothing shows that X answers: %s", no_proof)
+            return False
+        session.save_page(self._job.run, purchase.bought)
+        self._tell(PageRead(purchase.credential, purchase.bought.posts))
+        return True
 
     def _may_follow(self, permit: Permit, refusal: TargetRefused, about: str) -> bool:
         """Whether to ask once more, as the user of a credential whose app may not read this
@@ -245,13 +296,17 @@ class Requests:
 
     def usage(self, session: Session, number: int) -> Page:
         """X's own count of the posts of one app's project, as a page of the run."""
+        return self.of_app(session, number, USAGE, lambda x: x.usage(days=USAGE_DAYS))
+
+    def of_app(
+        self, session: Session, number: int, endpoint: str, ask: Callable[[X], Page]
+    ) -> Page:
+        """An answer about one app, as a page of the run: no other app may be asked for it."""
         credential = self._job.credentials[number]
-        # A ledger of its own, with this credential alone: the count is that of one app's
-        # project, so no other may answer.
         ledger = Ledger([credential], own=0, since=self._job.since)
-        permit = ledger.reserve(session, USAGE, APP)
+        permit = ledger.reserve(session, endpoint, APP)
         try:
-            page = _confirmed(lambda: self._client(number).usage(days=USAGE_DAYS))
+            page = _confirmed(lambda: ask(self._client(number)))
         except XError as error:
             ledger.refused(session, permit, error)
             raise
@@ -261,6 +316,10 @@ class Requests:
         session.save_page(self._job.run, bought)
         self._tell(PageRead(credential.name))
         return page
+
+    def client(self, number: int) -> X:
+        """X as one credential sees it, for what takes no permit."""
+        return self._client(number)
 
     def _until_cycle_turns(self, session: Session, number: int) -> float | None:
         """The seconds that a used-up cap lasts, by the day that X names; None without one."""

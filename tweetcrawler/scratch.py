@@ -60,6 +60,17 @@ def remove() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _keep_order() -> None:
+    """Has multiprocessing remove its folder before ours also where it was imported first."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and (last := getattr(util, "_exit_function", None)) is not None:
+        atexit.unregister(last)
+        atexit.register(last)
+
+
+_keep_order()
+
+
 def _tidy(base: Path) -> None:
     """Removes what runs of this user left that were killed."""
     if sys.platform == "win32":

@@ -177,7 +177,7 @@ class Setup:
     ) -> None:
         self.settings = settings
         self.front: Front = front or Silent()
-        self._argv = argv
+        self.argv = argv
 
     def tariff(self) -> Tariff:
         """Prices that the settings name."""
@@ -266,7 +266,7 @@ class Setup:
         from tweetcrawler.settings.origins import origin_of
 
         known = {
-            key: origin_of(key, argv=self._argv, environ=os.environ, file=self.settings.config_file)
+            key: origin_of(key, argv=self.argv, environ=os.environ, file=self.settings.config_file)
             for key in error.about
         }
         shown = "; ".join(f"{key}: {where}" for key, where in known.items())
@@ -468,6 +468,10 @@ class Opened:
         self._live = metrics.Live()
         with metrics.serving(address, lambda: self._setup.look(self.database), self._live):
             yield
+
+    def tariff(self) -> Tariff:
+        """Prices that the settings name."""
+        return self._setup.tariff()
 
     @property
     def database(self) -> Database:

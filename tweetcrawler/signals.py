@@ -52,6 +52,19 @@ def end_at_once(number: int, _frame: FrameType | None) -> None:
     os._exit(128 + number)
 
 
+def code_of(error: BaseException) -> int | None:
+    """The exit code of a signal that led to an error; None for an error of another cause.
+
+    Until Python 3.12 what is raised while a class is made comes out of it as a RuntimeError.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            return TERMINATED if isinstance(cause, Terminated) else INTERRUPTED
+        cause = cause.__cause__
+    return None
+
+
 def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
 

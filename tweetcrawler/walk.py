@@ -51,7 +51,8 @@ class Reach:
 @dataclass(frozen=True)
 class Source:
     """An endpoint that gives a target's posts: `fetch(x, ask, user_auth, max_results)` gives
-    a page of `smallest` to `largest` posts.
+    a page of `smallest` to `largest` posts. `proof` asks the same for posts that are not
+    written yet, to see whether X answers.
     """
 
     endpoint: str
@@ -59,6 +60,7 @@ class Source:
     smallest: int
     largest: int
     fetch: Callable[[X, Ask, bool, int], Page]
+    proof: Callable[[X, bool], Page] | None = None
 
 
 @dataclass
@@ -162,6 +164,7 @@ def _next_page(descent: Descent, walk: Walk) -> Purchase:
                 fewest=source.smallest,
                 kinds=source.kinds,
                 about=descent.target.name,
+                proof=source.proof,
             ) as purchase:
                 purchase.ask(partial(descent.fetch, ask=ask, count=purchase.units))
                 return purchase
@@ -204,6 +207,7 @@ def _batch(descent: Descent, walk: Walk, purchase: Purchase) -> Batch:
         username=username,
         account_posts=account_posts,
         searched=searched,
+        told=flattened.told._replace(seen_at=page.server_time_s),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +36,9 @@ BOOKKEEPING = ".tweetcrawler.sqlite3"
 # Another process writes for milliseconds; one that was stopped in the middle is waited for,
 # but not for ever.
 PATIENCE_S = 60.0
+# Room that is kept free for the pages that are under way when the disk is full, of all processes.
+_ROOM = f"{BOOKKEEPING}-room"
+_ROOM_BYTES = 4 << 20
 # How long a single attempt waits for another process, whether or not the run is to end.
 BUSY_S = 5.0
 # The layout of the bookkeeping that this program makes and reads.
@@ -46,6 +50,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _IN_THE_WAY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 
 # Times are seconds since 1970 (UTC), coverage is the text of `coverage.to_text`.
 _TABLES = [
@@ -161,12 +166,22 @@ class Bookkeeping:
         self._connection: Connection | None = None
 
     def make(self) -> None:
-        """Makes the file and its tables if need be."""
+        """Makes the file and its tables if need be, and keeps room for the last pages."""
         self._patiently(lambda: _make_bookkeeping(self._folder))
+        _keep_room(self._folder)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """What the work gives, in a transaction of its own, which may be repeated."""
         return self._patiently(lambda: _transaction(self._connected(), work))
+
+    def write_bought(self, work: Callable[[Connection], T]) -> T:
+        """As `write`, for a page that was paid for: on a full disk it gets the room that was
+        kept, and then the error ends the run.
+        """
+        result = self.write(work)
+        if not (self._folder / _ROOM).exists():
+            raise _no_room(self._folder, "the disk is full, or fails")
+        return result
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """What the work gives; each of its statements reads one state."""
@@ -196,9 +211,42 @@ class Bookkeeping:
                 return attempt()
             except sqlite3.Error as error:
                 code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                if code in _NO_ROOM and _free_room(self._folder):
+                    continue
                 if code not in _IN_THE_WAY or patience.is_over():
                     self.close()
                     raise _refusal(error, code, self._folder) from None
+
+
+def _keep_room(folder: Path) -> None:
+    """Keeps room on the disk: a page that is bought when it is full must be saved somewhere."""
+    room = folder / _ROOM
+    try:
+        with room.open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, _ROOM_BYTES)
+    except PermissionError:
+        raise ConfigurationError(
+            f"{_ROOM} in {folder} cannot be written to: correct its rights or name another folder"
+        ) from None
+    except OSError as error:
+        room.unlink(missing_ok=True)
+        raise _no_room(folder, error.strerror or str(error)) from None
+
+
+def _free_room(folder: Path) -> bool:
+    """Frees the room that was kept; False when it is in use already."""
+    try:
+        (folder / _ROOM).unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _no_room(folder: Path, why: object) -> DatabaseError:
+    return DatabaseError(
+        f"{BOOKKEEPING} in {folder} cannot be written: {why}; everything saved is safe, make room "
+        "and run again"
+    )
 
 
 def lost(folder: Path) -> DatabaseError:
@@ -295,10 +343,8 @@ def _refusal(error: sqlite3.Error, code: int, folder: Path) -> DatabaseError | C
         return ConfigurationError(
             f"{what} cannot be written to: correct its rights or name another folder"
         )
-    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        return DatabaseError(
-            f"{what} cannot be written: {error}; everything saved is safe, make room and run again"
-        )
+    if code in _NO_ROOM:
+        return _no_room(folder, error)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return DatabaseError(
             f"{what} is damaged: {error}; bring it back from a copy, or delete it: the CSV files "
@@ -639,6 +685,18 @@ def waiting(connection: Connection, target: int) -> AbstractContextManager[Itera
         [target],
     )
     return closing(rows)
+
+
+def files_behind(connection: Connection) -> int:
+    """The number of targets whose rows wait although nobody is walking them."""
+    rows = connection.execute(
+        """
+        SELECT t.lease_owner, t.lease_until
+        FROM crawl_target t WHERE EXISTS (SELECT 1 FROM csv_pending p WHERE p.target_id = t.id)
+        """
+    )
+    now = time.time()
+    return sum(not lease_runs(until, owner, now) for owner, until in rows)
 
 
 def settle_counts(connection: Connection, target: int, path: Path, tally: Tally) -> None:

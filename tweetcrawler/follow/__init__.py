@@ -7,4 +7,5 @@ ROOM = Room(
     kinds=("tweetcrawler.follow.walks:SEE_PEOPLE", "tweetcrawler.follow.walks:WALK_LISTS"),
     tables=("tweetcrawler.follow.schema",),
     asks=("follow",),
+    plans={"follow": "follow --dry-run"},
 )

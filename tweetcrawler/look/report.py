@@ -58,6 +58,7 @@ class Findings:
     runs: Sequence[Run] = ()
     by_day: Sequence[tuple[date, int]] = ()
     queries: Sequence[tuple[str, str]] = ()
+    of_rooms: Sequence[Section] = ()
 
     @property
     def posts(self) -> int:
@@ -83,6 +84,7 @@ def gather(reader: Reader, tariff: Tariff, *, place: str) -> Findings:
         runs,
         reader.posts_by_day(lowest=0),
         reader.queries_of([run.id for run in runs], QUERIES_SHOWN),
+        reader.of_rooms(),
     )
 
 
@@ -127,6 +129,7 @@ def _sections(findings: Findings) -> list[Section]:
     return [
         _what(findings),
         _completeness(findings),
+        *findings.of_rooms,
         _days(findings),
         _outcomes(findings),
         _spent(findings),

@@ -135,6 +135,17 @@ def moment(convert: Callable[[str], int]) -> Callable[[str], int]:
     return id_of
 
 
+def ages(text: str) -> tuple[float, ...]:
+    found = tuple(duration(word) for word in text_of(text).replace(",", " ").split())
+    if not found or list(found) != sorted(set(found)):
+        raise BadValue("must be times that grow, such as 1h 6h 1d 30d")
+    return found
+
+
+def parts(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (part.strip() for part in text_of(text).split(";"))))
+
+
 def duration(text: str) -> float:
     match = re.fullmatch(r"([0-9]{1,6})([smhd])", text.strip().lower())
     if match is None or int(match[1]) == 0:

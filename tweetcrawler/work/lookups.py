@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 from tweetcrawler import run
 from tweetcrawler.endpoints import TWEETS
@@ -13,6 +15,7 @@ from tweetcrawler.flatten import flatten
 from tweetcrawler.news import Kept, LookedUp, Outcome, PageRead, Result
 from tweetcrawler.pages import Batch, Gone
 from tweetcrawler.request import Purchase
+from tweetcrawler.rooms import rooms
 from tweetcrawler.run import Session
 from tweetcrawler.words import plural
 from tweetcrawler.work import answers
@@ -99,9 +102,12 @@ def _saved(
     stored = {row["id"] for row in rows}
     refused = {r.tweet_id: r.reason for r in flattened.refused}
     gone, open_ = answers.gone(page, sorted(asked - stored), refused)
+    for note in _notes():
+        note(session, page.data)
+    told = flattened.told._replace(seen_at=page.server_time_s)
     saved = run.lookups(session).save_looked_up(
         worker.job.run,
-        Batch(None, purchase.bought, rows, list(refused.items())),
+        Batch(None, purchase.bought, rows, list(refused.items()), told=told),
         gone,
         answers.metrics(page, stored) if wanted.age_s is not None else [],
         seen_at=page.server_time_s,
@@ -113,6 +119,11 @@ def _saved(
         session.release(worker.owner)
         chunk.postpone([tuple(open_)], RETRY_S, next(iter(open_.values())))
     return 0 if saved.refused else len(stored), gone, saved.new
+
+
+@cache
+def _notes() -> list[Callable[[Session, Sequence[Mapping[str, Any]]], None]]:
+    return [pkgutil.resolve_name(room.looked) for room in rooms() if room.looked]
 
 
 LOOK_UP = Kind(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from tweetcrawler import coverage, queries
 from tweetcrawler.coverage import Ask, Hole, Walk
 from tweetcrawler.endpoints import TIMELINE_MIN, USER_TWEETS
+from tweetcrawler.ids import id_at
 from tweetcrawler.request import BOTH
 from tweetcrawler.targets import Target
 from tweetcrawler.walk import Descent, Source, chosen_holes, descend
@@ -29,7 +31,11 @@ def source_of(target: Target) -> Source:
             max_results=count,
         )
 
-    return Source(USER_TWEETS, BOTH, TIMELINE_MIN, 100, fetch)
+    def prove(x: X, user_auth: bool) -> Page:
+        now = id_at(int((time.time() + x.ahead_s) * 1000))
+        return fetch(x, Ask(now, None), user_auth, TIMELINE_MIN)
+
+    return Source(USER_TWEETS, BOTH, TIMELINE_MIN, 100, fetch, prove)
 
 
 def walk(descent: Descent) -> None:

@@ -100,7 +100,7 @@ def _archive(setup: Setup, place: Place, values: Values, database: Database) -> 
                 tell(faults)
                 if values.once:
                     return 1 if faults else 0
-                if (stopped := _pause(stop)) is not None:
+                if (stopped := pause(stop)) is not None:
                     return stopped
         finally:
             writer.close()
@@ -132,8 +132,9 @@ def _brought(setup: Setup, place: Place, values: Values, session: Session) -> li
     return report.faults or []
 
 
-def _pause(stop: Callable[[], int | None]) -> int | None:
-    until = time.monotonic() + _LOOKS_S
+def pause(stop: Callable[[], int | None], seconds: float = _LOOKS_S) -> int | None:
+    """Waits; gives the exit code at once when the operator wants to end."""
+    until = time.monotonic() + seconds
     while time.monotonic() < until and stop() is None:
         # Short naps: a signal sets a flag only, and Python takes up an interrupted sleep again.
         time.sleep(0.2)
