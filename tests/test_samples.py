@@ -86,8 +86,9 @@ def _noun_of(value: ast.expr) -> str:
     """What stands after the count of `{plural(count, "post")}`; empty for any other value."""
     match value:
         case ast.FormattedValue(ast.Call(ast.Name("plural"), [_, *nouns])):
-            *_, last = [str(noun.value) for noun in nouns if isinstance(noun, ast.Constant)]
-            return f" {last}" if len(nouns) > 1 else f" {last}s"
+            fixed = [str(noun.value) for noun in nouns if isinstance(noun, ast.Constant)]
+            if len(fixed) == len(nouns):
+                return f" {fixed[-1]}" if len(nouns) > 1 else f" {fixed[-1]}s"
     return ""
 
 
