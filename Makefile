@@ -4,7 +4,7 @@ VENV := .venv
 # Not quiet: the first install takes a minute, in which something should be seen.
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo quick test lint slow faults chaos bench lock clean
+.PHONY: demo quick test lint slow faults chaos bench pages lock clean
 
 demo: $(VENV)/to-run
 	$(VENV)/bin/tweetcrawler demo --keep demo
@@ -35,6 +35,11 @@ chaos: $(VENV)/to-develop
 # BENCH="crawl --full" chooses measurements and their size; docs/performance.md shows what came out.
 bench: $(VENV)/to-develop
 	$(VENV)/bin/python -m benchmarks $(BENCH)
+
+# What is written from the tables of options and commands, after they changed.
+pages: $(VENV)/to-develop
+	$(VENV)/bin/python docs/make_reference.py
+	$(VENV)/bin/python docs/make_share.py
 
 # With pip-tools or uv; neither lock names where packages come from.
 lock:

@@ -445,7 +445,7 @@ def test_answers_that_are_cut_count_as_sold(dsn: str, tmp_path: Path) -> None:
         assert 350 - FEWEST < books["posts_sold"] <= 350
         assert posts_in_accounts(crawler) == books["posts_sold"] - 100
         status = crawler.run("status").stdout
-        assert "1 requests were sent whose answer nobody saw" in status
+        assert "1 request was sent whose answer nobody saw" in status
         assert "up to 100 posts ($0.50)" in status
 
 

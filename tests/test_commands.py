@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from crawls import PROGRAM, Crawler, truth
 from sandbox_server import Sandbox
+from terminals import terminal
 
 from tweetcrawler import crawl, prices, rooms, settings
 from tweetcrawler.errors import ConfigurationError
@@ -78,12 +79,15 @@ def test_every_option_is_taken_with_dashes_and_without_in_any_case(
     command: Command, tmp_path: Path
 ) -> None:
     samples = {"PLACES": "india", "WHEN": "2024-01-31", "TIME": "2h", "on|off": "off"}
-    samples |= {"GB": "17", "[HOST:]PORT": "0.0.0.0:9464"}
+    samples |= {"AGES": "2h 1d", "USD": "5", "WHOSE": "keep", "GB": "17"}
+    samples |= {"[HOST:]PORT": "0.0.0.0:9464"}
     samples |= {"NUMBER": "17", "CODE": "en", "FORMAT": "csv", "SIGN": ";", "WHAT": "quotes"}
     words = {"search": ["x"], "hydrate": ["1"], "import": ["x"], "db": ["url"]}
     words |= {"restore": ["file:///tmp/place"], "sql": ["SELECT 1"], "forget": ["ada"]}
     # Of an option whose metavar another one has for something else.
     own = {"--on-deleted": "blank", "--by": "2026-02-01"} if command.name == "comply" else {}
+    own |= {"--on-hidden": "delete"} if own else {}
+    own |= {"--metrics-stop": "on"} if command.name == "watch" else {}
     for option in command.options:
         sample = own.get(option.name) or samples.get(option.metavar, "x")
         argument = [] if option.is_switch else [sample]
@@ -112,6 +116,16 @@ def test_the_first_page_names_every_command_once_under_its_group_and_is_short() 
         assert re.findall(r"(?:^|  )  (\S+)  ", block, re.MULTILINE) == [c.name for c in commands]
     assert sum(len(commands) for _, commands in by_group()) == len(COMMANDS)
     assert len(re.findall(r"^  tweetcrawler ", text, re.MULTILINE)) == 5
+
+
+@pytest.mark.parametrize("topic", [[], ["export"], ["options"]], ids=str)
+def test_the_pages_fit_a_terminal(topic: list[str], tmp_path: Path) -> None:
+    for columns in (80, 120):
+        with terminal(tmp_path, ["help", *topic], columns=columns) as screen:
+            assert screen.ended() == 0
+        shown = screen.seen.splitlines()
+        assert len(shown) > 20
+        assert max(map(len, shown)) <= min(columns, 100)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)

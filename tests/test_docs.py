@@ -108,9 +108,10 @@ def test_every_make_target_that_a_page_names_exists() -> None:
 # --- options and commands -------------------------------------------------------------------------
 
 
-def test_the_lists_of_options_in_the_reference_are_those_of_the_program() -> None:
+@pytest.mark.parametrize("maker", ["make_reference.py", "make_share.py"])
+def test_what_is_written_from_the_options_is_as_they_are(maker: str) -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "docs" / "make_reference.py", "--check"],
+        [sys.executable, ROOT / "docs" / maker, "--check"],
         cwd=ROOT,
         capture_output=True,
         text=True,

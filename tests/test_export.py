@@ -593,7 +593,7 @@ def test_text_that_no_cell_holds_is_cut_and_told(dsn: str, tmp_path: Path) -> No
 def test_ending_of_the_file_tells_the_format(kinds: str, tmp_path: Path, name: str) -> None:
     done = run(kinds, tmp_path, "--output", name, "--where", "id=1")
     assert done.stdout == b""
-    assert done.stderr.decode() == f"tweetcrawler: 1 rows to {tmp_path / name}\n"
+    assert done.stderr.decode() == f"tweetcrawler: 1 row to {tmp_path / name}\n"
     start = {
         "csv": b"id,tweet_from",
         "jsonl": b'{"id":"1"',
@@ -1297,7 +1297,7 @@ def test_pages_without_body_are_counted(database: Database, dsn: str, tmp_path: 
     done = run(dsn, tmp_path, "--raw")
     assert done.stdout == b"{}\n"
     assert done.stderr.splitlines()[1:] == [
-        b"tweetcrawler: 1 pages are not in it: they were stored without X's answer"
+        b"tweetcrawler: 1 page is not in it, since X's answer was not stored"
     ]
 
 

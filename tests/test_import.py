@@ -309,7 +309,7 @@ def test_changed_file_is_read_anew_and_others_are_not(
     two.write_bytes(status(2) + status(3))
     done = run(one, two)
     assert counts(done.stdout) == {"imported before": 1, "imported": 1, "posts, now rows": 2}
-    assert "1 new rows, 0 updated, 1 known" in done.stdout
+    assert "1 new row, 0 updated, 1 known" in done.stdout
     assert select(dsn, "SELECT count(*) FROM tweet_articles_tweepy") == [(3,)]
 
 
@@ -458,7 +458,7 @@ def test_killed_import_goes_on_where_it_was(
         "rejected": count // 5_003,
     }
     assert f"{count:,} new rows, 0 updated, 0 known" in done.stdout
-    assert "1 files went on" in done.stdout
+    assert "1 file went on" in done.stdout
     assert before <= set(versions(dsn))
     assert select(dsn, "SELECT count(*), min(id), max(id) FROM tweet_articles_tweepy") == [
         (count, 1, count)

@@ -6,10 +6,13 @@ Each test has a kind of file that was lost, wrong or refused line by line before
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import re
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -85,7 +88,7 @@ def test_time_that_is_none_is_that_of_the_id_and_the_view_works(
     ]
     stored = select(dsn, "SELECT DISTINCT created_at FROM tweet_articles_tweepy ORDER BY 1")
     assert [bool(time) and time.startswith("2022-03-05T") for (time,) in stored] == [True, False]
-    assert "4 rows without an author, 1 rows without a time" in done.stdout
+    assert "4 rows without an author, 1 row without a time" in done.stdout
 
 
 # --- one format, one row --------------------------------------------------------------------------
@@ -193,6 +196,48 @@ def test_folder_of_academictwitter_is_read_in_pairs(run: Import, dsn: str, tmp_p
         ("dora_k", "the whole of it", "eli_m"),
         ("dora_k", None, None),
     ]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_pairs_in_a_tar_are_read_as_pairs_in_any_order(
+    run: Import, dsn: str, tmp_path: Path, mode: Any
+) -> None:
+    """The users may come before their posts or after them; of two posts each has its own."""
+    reference = [{"type": "retweeted", "id": str(OTHER_ID)}]
+    whole = {"id": str(OTHER_ID), "text": "the whole of it", "author_id": "8"}
+    account = {"account": {"username": "fay_m", "accountId": "9"}}
+    members = {
+        "x/users_1.json": {"users": USERS, "tweets": [whole]},
+        "x/data_1.json": [v2(referenced_tweets=reference)],
+        "x/data_2.json": [v2(ID + 1, author_id="8")],
+        "x/users_2.json": {"users": USERS},
+        "x/users_3.json": {"users": USERS},
+        "y/tweets.js": [{"tweet": {"id_str": str(ID + 2), "full_text": "a walk"}}],
+        "y/account.js": [account],
+    }
+    with tarfile.open(tmp_path / "a.tar", mode) as book:
+        for name, value in members.items():
+            member = tarfile.TarInfo(name)
+            text = json.dumps(value)
+            if name.endswith(".js"):
+                text = "window.YTD.tweets.part0 = " + text
+            member.size = len(text)
+            book.addfile(member, io.BytesIO(text.encode()))
+    done = run(tmp_path / "a.tar")
+    assert counts(done.stdout)["posts, now rows"] == 3
+    # One whose posts are not there is named, as in a folder.
+    assert counts(done.stdout)["a users file of academictwitteR"] == 1
+    assert rows(dsn, "username", "retweeted_status_text", "retweeted_status_user_handle") == [
+        ("dora_k", "the whole of it", "eli_m"),
+        ("eli_m", None, None),
+        ("fay_m", None, None),
+    ]
+    before = select(dsn, "SELECT * FROM tweet_articles_tweepy ORDER BY id")
+    # A pipe cannot be read twice: the posts come as they are, and take nothing away. Those of an
+    # account are refused, as without its file.
+    piped = run("-", stdin=(tmp_path / "a.tar").read_bytes())
+    assert counts(piped.stdout)["posts, now rows"] == 2
+    assert select(dsn, "SELECT * FROM tweet_articles_tweepy ORDER BY id") == before
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -317,12 +362,22 @@ def test_warc_gives_the_posts_of_its_answers(
     bodies = (b"[" + status(1) + b"]", status(2) + status(3), b"<html></html>")
     records = [warc_record("response", b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n" + b) for b in bodies]
     records.insert(0, warc_record("warcinfo", b"software: a crawler\r\n"))
-    (tmp_path / "a.warc").write_bytes(
-        b"".join(gzip.compress(record) if packed else record for record in records)
-    )
-    done = run(tmp_path / "a.warc")
+
+    def write(name: str, *some: bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(b"".join(gzip.compress(record) if packed else record for record in some))
+        return path
+
+    done = run(write("a.warc", *records))
     assert done.returncode == 0, done.stdout
     assert rows(dsn, "id") == [(1,), (2,), (3,)]
+    # A record without its length hides those after it: it is said, and nothing is lost before.
+    for name, told in (("b.warc", b"X-Length: 1"), ("c.warc", b"Content-Length: many")):
+        lengthless = re.sub(rb"Content-Length: \d+", told, records[0])
+        done = run(write(name, records[2], lengthless, records[1]), "--again")
+        assert (done.returncode, counts(done.stdout)["posts, now rows"]) == (1, 2)
+        [reason] = [each["reason"] for each in rejects(tmp_path) if name in each["file"]]
+        assert "a record lacks its Content-Length" in reason
 
 
 # --- our own --------------------------------------------------------------------------------------

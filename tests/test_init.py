@@ -8,6 +8,7 @@ import re
 import shlex
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -216,3 +217,22 @@ def test_any_answer_is_read_back_as_it_was_given(
         assert found.password == database.password
     if name.strip() and not settings._is_conninfo(name):
         assert found.name == name
+
+
+def test_the_printed_lines_work_in_the_folder_that_they_go_to(tmp_path: Path) -> None:
+    """Called by a relative path, as from a checkout that was not activated."""
+    script = os.path.relpath(Path(sys.executable).with_name("tweetcrawler"), tmp_path)
+    words = ["init", "ada", "--into", "trial", "--sandbox", "--yes"]
+    done = subprocess.run(
+        [script, *words],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    steps = done.stdout.partition("Next:")[2].split("\n")
+    [cd, *others] = [shlex.split(step, comments=True) for step in steps if step]
+    assert cd == ["cd", str(tmp_path / "trial")]
+    assert len(others) >= 3
+    assert all((tmp_path / "trial" / program).is_file() for program, *_ in others)

@@ -118,6 +118,8 @@ def test_the_wheel_works_in_a_clean_environment(open_folder: Path) -> None:
         ],
         check=True,
     )
+    for place in ("bash-completion/completions/tweetcrawler", "man/man1/tweetcrawler.1"):
+        assert (open_folder / "venv" / "share" / place).is_file()
     program = programs / "tweetcrawler"
     environment = clean_environment() | {"TWEETCRAWLER_DATAFOLDER": str(open_folder / "data")}
     upgraded = subprocess.run(

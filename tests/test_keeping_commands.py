@@ -37,7 +37,7 @@ def test_segments_go_to_the_bucket_and_then_locally(dsn: str, tmp_path: Path, s3
     assert "3 segments uploaded, 3 verified by reading them back, 3 deleted here" in said
     assert data_files(tmp_path / "segments") == []
     assert len(s3.objects("x/")) == 6
-    assert run(tmp_path, "list").count("1 posts") == 3
+    assert run(tmp_path, "list").count("1 post ") == 3
     assert "3 of 3 segments whole" in run(tmp_path, "verify")
     assert "can be used: it stores, gives" in run(tmp_path, "check")
     (tmp_path / "tweet.ini").write_text(ini.replace(BUCKET, "no-bucket"))

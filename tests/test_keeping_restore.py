@@ -80,7 +80,8 @@ MONEY = """
 SELECT date_trunc('day', fetched_at), credential, endpoint, sum(post_count), sum(user_count)
 FROM crawl_page GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
-ALIKE = (ARTICLES, PAGES, TARGETS, FOUND, LOOKUPS, MONEY)
+NAMES = "SELECT user_id, handle, name FROM crawl_user ORDER BY 1"
+ALIKE = (ARTICLES, PAGES, TARGETS, FOUND, LOOKUPS, MONEY, NAMES)
 
 
 def bodies(dsn: str) -> dict[Any, bytes]:

@@ -16,6 +16,7 @@ CONTRIBUTING = PACKAGE.parent / "CONTRIBUTING.md"
 # a part of it is named here. On the ground modules may know those that stand before them.
 GROUND = [
     "__init__",
+    "words",
     "ids",
     "endpoints",
     "files",
@@ -30,6 +31,7 @@ GROUND = [
     "queries",
     "windows",
     "flatten",
+    "people",
     "targets",
     "books",
     "pages",
@@ -41,7 +43,6 @@ GROUND = [
     "evidence",
     "documents",
     "journal",
-    "words",
 ]
 FLOORS = [
     set(GROUND),
@@ -63,7 +64,16 @@ FLOORS = [
     {"walk", "dispatch"},
     {"work", "archives"},
     {"crawl"},
-    {"keeping", "keeping.authors", "keeping.s3", "keeping.schema", "keeping.sweep"},
+    {
+        "keeping",
+        "keeping.authors",
+        "keeping.due",
+        "keeping.looking",
+        "keeping.s3",
+        "keeping.schema",
+        "keeping.sweep",
+    },
+    {"stream", "stream.schema"},
     {
         "__main__",
         "cli",
@@ -73,6 +83,7 @@ FLOORS = [
         "look.display",
         "look.lines",
         "setup",
+        "stream.commands",
     },
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
@@ -81,7 +92,15 @@ OWNERS = {
     "requests": {"web"},
     "urllib3": {"web"},
     "psycopg": {"db", "postgres"},
-    "sqlalchemy": {"postgres", "keeping.authors", "keeping.schema", "keeping.sweep"},
+    "sqlalchemy": {
+        "postgres",
+        "keeping.authors",
+        "keeping.due",
+        "keeping.looking",
+        "keeping.schema",
+        "keeping.sweep",
+        "stream.schema",
+    },
     "alembic": {"db"},
     "configargparse": {"settings"},
     "multiprocessing": {"pool"},

@@ -17,6 +17,7 @@ import pytest
 from busy import allowed_s
 from crawls import Crawler, ended
 from sandbox_server import Sandbox
+from test_keeping_segments import chain
 
 from tweetcrawler import notices
 
@@ -192,6 +193,23 @@ def test_mail_and_a_webhook_are_told_of_a_refused_credential(dsn: str, tmp_path:
         assert any("watch on " in text and "exit code 4" in text for text in messages)
         assert len(sink.got) == 2  # type: ignore[attr-defined]
         assert "To: ada@example.org" in sink.got[0]  # type: ignore[attr-defined]
+
+
+def test_an_archive_whose_place_is_away_is_told_of(
+    sandbox: Sandbox, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWEETCRAWLER_S3KEY", "key")
+    monkeypatch.setenv("TWEETCRAWLER_S3SECRET", TOKEN)
+    chain(tmp_path / "segments", 1)
+    more = "archivePlace = s3://bucket/x\ns3Endpoint = http://127.0.0.1:9\n"
+    with hooked(200) as hook:
+        crawler = crawler_of(sandbox, tmp_path, dsn, hook.url, more=more)
+        for _ in range(2):
+            crawler.run("archive", "--once", expect=(1, 2))
+    [told] = hook.got
+    assert "archive on " in told["message"]
+    assert "does not answer" in told["message"]
+    assert TOKEN not in told["message"]
 
 
 def test_a_wrong_address_and_csv_are_refused_before_anything_is_bought(

@@ -73,13 +73,22 @@ class _Strings(ast.NodeVisitor):
             if isinstance(value, ast.Constant):
                 pieces[-1] += str(value.value)
             else:
-                pieces.append("")
+                pieces.append(_noun_of(value))
                 self.visit(value)
         self.found.append(pieces)
 
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str):
             self.found.append(re.split(r"%\.?\d*[sdf]|\{\w*\}", node.value))
+
+
+def _noun_of(value: ast.expr) -> str:
+    """What stands after the count of `{plural(count, "post")}`; empty for any other value."""
+    match value:
+        case ast.FormattedValue(ast.Call(ast.Name("plural"), [_, *nouns])):
+            *_, last = [str(noun.value) for noun in nouns if isinstance(noun, ast.Constant)]
+            return f" {last}" if len(nouns) > 1 else f" {last}s"
+    return ""
 
 
 def message_of(pieces: list[str]) -> Message | None:

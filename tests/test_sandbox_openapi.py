@@ -9,6 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import requests
 from sandbox_server import Sandbox
 
 from tweetcrawler.sandbox.fields import PRIVATE_METRICS, TWEET_LISTS, USER_LISTS
@@ -204,6 +205,40 @@ def test_the_other_endpoints_have_the_described_shape(
         ),
     ):
         assert valid(description, schema, sandbox.get(path, parameters))["data"]
+
+
+def test_the_stream_has_the_described_shape(sandbox: Sandbox, description: dict[str, Any]) -> None:
+    rules = "/2/tweets/search/stream/rules"
+    keys = {"Authorization": f"Bearer {sandbox.credentials[0]['bearer_token']}"}
+    add = {"add": [{"value": "from:ada", "tag": "a"}, {"value": "from:maja"}]}
+    made = requests.post(sandbox.url + rules, json=add, headers=keys, timeout=9)
+    assert made.status_code == 201
+    check(description, "AddOrDeleteRulesResponse", made.json())
+    again = requests.post(sandbox.url + rules, json=add, headers=keys, timeout=9).json()
+    check(description, "AddOrDeleteRulesResponse", again)
+    check(description, "DuplicateRuleProblem", again["errors"][0])
+    valid(description, "RulesLookupResponse", sandbox.get(rules))
+    counts = sandbox.get(f"{rules}/counts")
+    valid(description, "Get2TweetsSearchStreamRulesCountsResponse", counts)
+    sandbox.control("POST", "/sandbox/clock", {"pass_s": 20})
+    sandbox.fault("stream-disconnect", after=100)
+    with sandbox.get("/2/tweets/search/stream", ALL_OF_TWEETS, stream=True) as answer:
+        sandbox.control("POST", "/sandbox/world", {"user": "ada", "add_posts": 101})
+        lines = [json.loads(text) for text in answer.iter_lines() if text]
+    valid(description, "Get2ConnectionsResponse", sandbox.get("/2/connections?status=all"))
+    for message in lines:
+        check(description, "FilteredStreamingTweetResponse", message)
+    check(description, "OperationalDisconnectProblem", lines[-1]["errors"][0])
+    kinds = {name for message in lines[:-1] for name in message.get("includes", {})}
+    assert kinds >= {"users", "tweets", "media"}
+    gone = {"delete": {"values": ["from:ada", "from:maja"]}}
+    gone = requests.post(sandbox.url + rules, json=gone, headers=keys, timeout=9).json()
+    check(description, "AddOrDeleteRulesResponse", gone)
+    none = sandbox.get("/2/tweets/search/stream")
+    assert none.status_code == 409
+    check(description, "ConnectionExceptionProblem", none.json())
+    killed = requests.delete(f"{sandbox.url}/2/connections/all", headers=keys, timeout=9).json()
+    check(description, "KillAllConnectionsResponse", killed)
 
 
 def test_accepted_fields_are_those_of_the_description(description: dict[str, Any]) -> None:

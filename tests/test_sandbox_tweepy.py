@@ -157,3 +157,27 @@ def test_a_bearer_token_is_fetched_as_tweepy_does(sandbox: Sandbox) -> None:
             auth=(keys["consumer_key"], keys["consumer_secret"]),
         ).json()
     assert token["access_token"] == keys["bearer_token"]
+
+
+def test_the_filtered_stream_with_its_rules(sandbox: Sandbox) -> None:
+    got: list[tuple[str, str]] = []
+
+    class Stream(tweepy.StreamingClient):  # type: ignore[misc] # tweepy has no types
+        def on_connect(self) -> None:
+            sandbox.control("POST", "/sandbox/world", {"user": "grace", "add_posts": 3})
+
+        def on_response(self, response: tweepy.StreamResponse) -> None:
+            got.append((response.data.id, response.matching_rules[0].tag))
+            if len(got) == 3:
+                self.disconnect()
+
+    stream = Stream(sandbox.credentials[0]["bearer_token"], max_retries=0)
+    stream.session.mount("https://api.twitter.com/", ToSandbox(sandbox.url))
+    made = stream.add_rules([tweepy.StreamRule("from:grace", "g")])
+    assert made.meta["summary"]["created"] == 1
+    sandbox.control("POST", "/sandbox/clock", {"pass_s": 20})
+    stream.filter(tweet_fields=["created_at"], expansions=["author_id"])
+    assert {tag for _, tag in got} == {"g"}
+    assert len({id_ for id_, _ in got}) == 3
+    stream.delete_rules([rule.id for rule in stream.get_rules().data])
+    assert stream.get_rules().data is None

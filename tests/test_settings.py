@@ -661,9 +661,10 @@ COMMAND_LINE_ONLY |= {"delimiter", "rejects", "again", "yes", "dryrun", "replace
 COMMAND_LINE_ONLY |= {"query", "queries", "archive", "since", "until", "count"}
 COMMAND_LINE_ONLY |= {"trending", "lang", "timelines", "every"}
 COMMAND_LINE_ONLY |= {"retweeted", "by", "mincount", "limit", "depth", "stdout", "refresh", "age"}
-COMMAND_LINE_ONLY |= {"ids", "user", "ondeleted", "reference"}
+COMMAND_LINE_ONLY |= {"ids", "user", "ondeleted", "reference", "run", "metrics"}
 COMMAND_LINE_ONLY |= {"check", "maxage", "minfree", "metricsfile", "superuser"}
 COMMAND_LINE_ONLY |= {"sandbox", "into", "yes", "replace", "repair", "keeprows", "dryrun"}
+COMMAND_LINE_ONLY |= {"for", "nobudget", "fill", "silentfor"}
 COMMAND_LINE_ONLY |= {"ask", "json", "handle", "watch", "html", "markdown", "once"}
 
 

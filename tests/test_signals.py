@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -237,3 +238,40 @@ def test_what_a_killed_run_left_is_removed_by_the_next(
     assert list(temporary.iterdir()) != []
     ended(crawler.start(env=os.environ | {"TMPDIR": str(temporary)}))
     assert list(temporary.iterdir()) == []
+
+
+IN_A_CALLBACK = """
+import os, signal, sys, time, weakref
+from tweetcrawler.signals import TERMINATED, Terminated, unwinding
+
+class Thing: ...
+
+def at_its_end(_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(1000):
+        pass
+
+thing = Thing()
+mark = weakref.ref(thing, at_its_end)
+try:
+    with unwinding():
+        try:
+            del thing
+            time.sleep(60)
+        finally:
+            print("cleaned", flush=True)
+except Terminated:
+    sys.exit(TERMINATED)
+"""
+
+
+def test_a_signal_in_a_callback_unwinds_what_is_under_way() -> None:
+    """Python lets no exception out of a callback; the files of an export must still go."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_CALLBACK],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (143, "cleaned\n", "")

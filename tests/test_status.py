@@ -149,7 +149,8 @@ def test_one_part_is_shown_alone_and_no_name_is_cut(
 
 def test_an_empty_list_is_no_success(world: Sandbox, dsn: str, tmp_path: Path) -> None:
     crawler = Crawler.on(world, tmp_path, dsn, ["# nobody yet"])
-    assert "names no handle" in crawler.run(expect=2).stderr
+    for command in ([], ["watch"]):
+        assert "names no handle" in crawler.run(*command, expect=2).stderr
 
 
 def test_a_picture_that_changes_needs_a_terminal(dsn: str, tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_pages_without_bodies_are_compared_by_their_ends(copy: str, tmp_path: Pa
         connection.execute("DELETE FROM tweet_articles_tweepy WHERE id = %s", [gone])
     said = Crawler(tmp_path, dsn=copy).run("verify", "--repair", expect=1).stdout
     assert f"row {gone} is missing" in said
-    assert "stored without their body" in said
+    assert "stored without X's answer" in said
     assert "`tweetcrawler forget NAME`" in said
 
 
@@ -220,7 +220,7 @@ def test_lost_rows_files_pages_and_coverage_of_csv_files_are_named(
         books.execute("DELETE FROM crawl_page WHERE target_id = ? AND post_count > 0", [bare])
     books.close()
     said = crawler.run("verify", expect=1).stdout
-    assert f"@{HANDLES[0]}: {first.name} lacks 1 rows among ids" in said
+    assert f"@{HANDLES[0]}: {first.name} lacks 1 row among ids" in said
     assert f"@{HANDLES[1]}: {second.name} is gone" in said
     assert f"@{HANDLES[2]}: ids" in said
     assert f"@{HANDLES[3]}: pages with" in said

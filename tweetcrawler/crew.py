@@ -18,6 +18,7 @@ from typing import Protocol
 from tweetcrawler import machine
 from tweetcrawler.news import Noted, Paced, PageRead, Started
 from tweetcrawler.secret import Credential
+from tweetcrawler.words import plural
 
 LOOK_EVERY_S, SETTLES_S = 0.5, 2.0
 # By X's usual limits and pace: a user token allows about one request a second on timelines and
@@ -178,8 +179,8 @@ class Crew:
     def sentence(self) -> str:
         """What keeps it small, for the operator."""
         return (
-            f"{self._pool.size} processes: the windows allow more requests than they send, and "
-            f"{self.bound} left no room for more"
+            f"{plural(self._pool.size, 'process', 'processes')}: the windows allow more requests "
+            f"than they send, and {self.bound} left no room for more"
         )
 
     def begins(self, worker: int) -> None:

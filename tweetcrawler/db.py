@@ -27,6 +27,7 @@ from tweetcrawler.errors import (
     DatabaseUnreachable,
 )
 from tweetcrawler.pages import StoredPage
+from tweetcrawler.people import Heard
 from tweetcrawler.postgres.advice import unreachable
 from tweetcrawler.postgres.buckets import Buckets
 from tweetcrawler.postgres.budgets import Budgets
@@ -101,6 +102,9 @@ class Database:
     def __init__(self, conninfo: str, table: str = "tweet_articles_tweepy") -> None:
         self._conninfo = conninfo
         self.table = table
+        # Names of users that its sessions in this process heard, and the number of sessions.
+        self._heard = Heard()
+        self._sessions = 0
 
     def __repr__(self) -> str:
         return f"Database({self.place})"
@@ -117,10 +121,13 @@ class Database:
     def session(self, *, stopping: Callable[[], bool] = lambda: False) -> Iterator[Session]:
         """A session; `stopping` ends its patience with a server that does not answer."""
         session = Session(self._conninfo, self.table, self.place, stopping)
+        session.heard = self._heard
+        self._sessions += 1
         try:
             yield session
         finally:
-            session.close()
+            self._sessions -= 1
+            session.end(is_last=self._sessions == 0)
 
     def connect(self) -> psycopg.Connection[Any]:
         """A connection of its own.

@@ -16,6 +16,15 @@ COUNTS_RECENT = "/2/tweets/counts/recent"
 COUNTS_ALL = "/2/tweets/counts/all"
 TRENDS = "/2/trends/by/woeid/:woeid"
 USAGE = "/2/usage/tweets"
+COMPLIANCE_JOBS = "/2/compliance/jobs"
+COMPLIANCE_JOB = "/2/compliance/jobs/:id"
+# X counts reading a path and writing to it apart.
+NEW_COMPLIANCE_JOB = "POST /2/compliance/jobs"
+STREAM = "/2/tweets/search/stream"
+STREAM_RULES = "/2/tweets/search/stream/rules"
+CHANGE_STREAM_RULES = "POST /2/tweets/search/stream/rules"
+CONNECTIONS = "/2/connections"
+END_CONNECTIONS = "DELETE /2/connections"
 
 # X counts the archive by the second, too; the rest is for requests that overtake each other
 # on their way.

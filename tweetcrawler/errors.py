@@ -18,6 +18,7 @@
     └── XError                     one request to X did not give a page
         ├── WindowClosed              429: the bucket is empty
         ├── Overloaded                429 with permits left: go slower
+        ├── TooManyConnections        429: as many streams are open as the app may have
         ├── CapReached                the project's or account's posts or credits are used up
         ├── CredentialRefused         401, or 403 for their owner: X does not accept these keys
         ├── EndpointRefused           403: these keys may not use this endpoint
@@ -170,6 +171,10 @@ class WindowClosed(XError):
 
 class Overloaded(XError):
     """X asks to go slower although permits are left in the window."""
+
+
+class TooManyConnections(XError):
+    """As many streams of this app are open as X allows: end the program that holds the other."""
 
 
 class CapReached(XError):

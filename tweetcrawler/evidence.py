@@ -22,6 +22,7 @@ from tweetcrawler.coverage import (
 )
 from tweetcrawler.endpoints import SEARCH_ALL, USER_TWEETS
 from tweetcrawler.ids import id_at
+from tweetcrawler.words import plural
 
 # The time of a page is that of its saving. A page is tried to be saved for some minutes.
 SAVING_S = 300.0
@@ -134,7 +135,7 @@ def of_pages(
 ) -> Iterator[Difference]:
     """Pages that a target lacks: its pages brought `posts`, those that are there hold `held`."""
     if held < posts:
-        said = f"pages with {posts - held:,} of {posts:,} posts are missing"
+        said = f"pages with {posts - held:,} of {plural(posts, 'post is', 'posts are')} missing"
         yield Difference(PAGE, f"{name}: {said}")
     for claimed in evidence.unproved(covered):
         said = f"{shown(claimed)} are covered, and no stored page tells that: a page is missing"

@@ -9,7 +9,7 @@ understood, also in one page.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -167,11 +167,44 @@ class Refused(NamedTuple):
     reason: str
 
 
+class Waiting(NamedTuple):
+    """A tweet whose row lacks the names of a user, and the id of that user. `part` is "author",
+    "reply" or "retweet".
+    """
+
+    tweet_id: int
+    part: str
+    user_id: int
+
+
+class Told(NamedTuple):
+    """Users that a page names, by id as X wrote them, and the tweets that wait for a name which
+    it does not tell. `seen_at` is when X said so, in seconds since 1970: the
+    page is at least as young as its newest tweet.
+    """
+
+    users: Mapping[str, Mapping[str, Any]] = {}
+    waiting: Sequence[Waiting] = ()
+    seen_at: float = 0.0
+
+
+NOTHING_TOLD: Final = Told()
+
+
 class Flattened(NamedTuple):
     """The rows of a page, by ascending id and each id once, and the tweets that gave none."""
 
     rows: list[dict[str, Any]]
     refused: list[Refused]
+
+    @property
+    def told(self) -> Told:
+        """Users of the page, and rows that lack a name."""
+        return NOTHING_TOLD
+
+
+class _OfPage(Flattened):
+    told: Told = NOTHING_TOLD
 
 
 class Partial(dict[str, Any]):
@@ -217,7 +250,10 @@ def flatten(page: Mapping[str, Any], *, score: Callable[[str], float] | None = N
             shaped_includes = _index(fitted(page.get("includes"), _INCLUDES) or {})
         return _row(fitted_to(tweet, _TWEET), shaped_includes)
 
-    return each_row(tweets, lambda tweet: _row(tweet, includes), fitted_row, score=score)
+    made = each_row(tweets, lambda tweet: _row(tweet, includes), fitted_row, score=score)
+    flattened = _OfPage(*made)
+    flattened.told = _told(flattened.rows, tweets, includes)
+    return flattened
 
 
 def each_row(
@@ -372,6 +408,8 @@ def _row(tweet: dict[str, Any], includes: _Includes) -> dict[str, Any]:
         row["retweeted_status_user_name"] = stored(author.get("name"))
         row["retweeted_status_user_handle"] = stored(author.get("username"))
     lacks = is_cut or media_lack or (retweeted_id is not None and original is None)
+    # A list of mentions without the name of the retweeted author is one that lacks something.
+    lacks = lacks or bool(original is not None and mentions and not mentions[0].get("username"))
     return Partial(row) if lacks else row
 
 
@@ -430,6 +468,47 @@ def _mentioned(user_id: int, mentions: Sequence[dict[str, Any]]) -> str | None:
         if mention.get("id") in (str(user_id), user_id):
             return mention.get("username")
     return None
+
+
+def _told(rows: Sequence[dict[str, Any]], tweets: Iterable[Any], includes: _Includes) -> Told:
+    lacking = {
+        row["id"]: row
+        for row in rows
+        if row["tweet_from"] is None
+        or (row["in_reply_to_user_id"] is not None and row["in_reply_to_screen_name"] is None)
+        or (row["retweeted_status_id"] is not None and row["retweeted_status_user_handle"] is None)
+    }
+    seen_at = time_ms_of(rows[-1]["id"]) / 1000 if rows else 0.0
+    if not lacking:
+        return Told(includes.users, (), seen_at)
+    shaped = (fitted(tweet, _AUTHORED) or NOTHING for tweet in tweets)
+    waiting = [one for tweet in shaped for one in _waiting(tweet, lacking, includes)]
+    return Told(includes.users, waiting, seen_at)
+
+
+def _waiting(
+    tweet: dict[str, Any], lacking: Mapping[int, dict[str, Any]], includes: _Includes
+) -> Iterator[Waiting]:
+    """The names that the row of a tweet lacks, as far as the page tells whose they are."""
+    row = lacking.get(_known_id(tweet.get("id")) or 0)
+    if row is None:
+        return
+    original = includes.tweets.get(str(row["retweeted_status_id"])) or NOTHING
+    for part, column, user in (
+        ("author", "tweet_from", tweet.get("author_id")),
+        ("reply", "in_reply_to_screen_name", row["in_reply_to_user_id"]),
+        ("retweet", "retweeted_status_user_handle", original.get("author_id")),
+    ):
+        user_id = _known_id(user)
+        if row[column] is None and user_id is not None:
+            yield Waiting(row["id"], part, user_id)
+
+
+def _known_id(value: Any) -> int | None:
+    try:
+        return as_id(value, "")
+    except NotStorable:
+        return None
 
 
 # X leaves out a list that is empty. So its absence tells no more than that of a field for
@@ -682,6 +761,7 @@ _TWEET = {
     "referenced_tweets": _REFERENCES,
     "referenced_posts": _REFERENCES,
 }
+_AUTHORED = {"id": as_sent, "author_id": looked_up}
 _INCLUDES = {
     "users": [{"id": looked_up, "username": only_text, "name": only_text}],
     "tweets": [_TWEET],

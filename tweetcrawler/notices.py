@@ -78,6 +78,11 @@ def of_error(command: str, error: TweetcrawlerError, host: str) -> Notice:
     return Notice(f"{command} {error.exit_code}", f"{command} on {host} stopped: {error}")
 
 
+def of_faults(command: str, faults: Sequence[str], host: str) -> Notice:
+    """The notice of faults that a command met and went on."""
+    return Notice(f"{command} 1", "\n".join([f"{command} on {host}:", *faults[:NAMED_SHOWN]]))
+
+
 def tell(database: Database, addresses: Sequence[Address], found: Sequence[Notice]) -> None:
     """Sends what is due, and what could not be delivered before; takes a bounded time."""
     by_place = {address.place: address for address in addresses}

@@ -22,6 +22,7 @@ from tweetcrawler.news import (
 )
 from tweetcrawler.prices import MICRO, Tariff
 from tweetcrawler.targets import OK, STATES
+from tweetcrawler.words import plural
 
 NAMED_MAX = 1_000
 # A credential's refusals of one kind are logged up to this number, where X has many of them.
@@ -198,8 +199,8 @@ class Report(RunReport):
             self.exit_code = 1
         for why, (pages, posts) in self.kept.items():
             self.notes[
-                f"the table refused {pages:,} pages with {posts:,} posts ({why}): they are bought "
-                "and kept; once it takes them, `tweetcrawler retry-refused`"
+                f"the table refused {plural(pages, 'page')} with {plural(posts, 'post')} ({why}): "
+                "bought and kept; once it takes them, `tweetcrawler retry-refused`"
             ] = None
 
     def total(self, column: str) -> int:

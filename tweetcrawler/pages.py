@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tweetcrawler.coverage import Range
+from tweetcrawler.flatten import NOTHING_TOLD, Told
 from tweetcrawler.targets import Target
 
 
@@ -57,7 +58,8 @@ class Batch:
     reason)` of the posts that gave no row. `covered` and `young` are those of
     `coverage.Learned`. `username` and `account_posts` are news of the user, None where the
     page told nothing. `searched` says that a search found the posts: the store remembers
-    which. Posts that were looked up by id belong to no target.
+    which. Posts that were looked up by id belong to no target. `told` are the users of the
+    page, and rows that lack a name.
     """
 
     target: int | None
@@ -74,6 +76,7 @@ class Batch:
     username: str | None = None
     account_posts: int | None = None
     searched: bool = False
+    told: Told = NOTHING_TOLD
 
     @property
     def known(self) -> list[Range]:

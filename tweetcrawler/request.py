@@ -34,6 +34,7 @@ from tweetcrawler.prices import MICRO, Tariff, usd
 from tweetcrawler.run import Job, Session
 from tweetcrawler.settings import Money
 from tweetcrawler.windows import Rate
+from tweetcrawler.words import plural
 
 if TYPE_CHECKING:
     from tweetcrawler.xapi import Page, X
@@ -295,13 +296,17 @@ class Requests:
 
     def usage(self, session: Session, number: int) -> Page:
         """X's own count of the posts of one app's project, as a page of the run."""
+        return self.of_app(session, number, USAGE, lambda x: x.usage(days=USAGE_DAYS))
+
+    def of_app(
+        self, session: Session, number: int, endpoint: str, ask: Callable[[X], Page]
+    ) -> Page:
+        """An answer about one app, as a page of the run: no other app may be asked for it."""
         credential = self._job.credentials[number]
-        # A ledger of its own, with this credential alone: the count is that of one app's
-        # project, so no other may answer.
         ledger = Ledger([credential], own=0, since=self._job.since)
-        permit = ledger.reserve(session, USAGE, APP)
+        permit = ledger.reserve(session, endpoint, APP)
         try:
-            page = _confirmed(lambda: self._client(number).usage(days=USAGE_DAYS))
+            page = _confirmed(lambda: ask(self._client(number)))
         except XError as error:
             ledger.refused(session, permit, error)
             raise
@@ -311,6 +316,10 @@ class Requests:
         session.save_page(self._job.run, bought)
         self._tell(PageRead(credential.name))
         return page
+
+    def client(self, number: int) -> X:
+        """X as one credential sees it, for what takes no permit."""
+        return self._client(number)
 
     def _until_cycle_turns(self, session: Session, number: int) -> float | None:
         """The seconds that a used-up cap lasts, by the day that X names; None without one."""
@@ -445,7 +454,7 @@ def _reached(scope: str, money: Money) -> str:
     """The sentence for a limit that is met; it says when the same command can go on."""
     if scope == "run":
         parts = [f"{usd(round(money.budget * MICRO))}"] if money.budget is not None else []
-        parts += [f"{money.max_posts:,} posts"] if money.max_posts is not None else []
+        parts += [plural(money.max_posts, "post")] if money.max_posts is not None else []
         return f"the budget of this run ({' and '.join(parts)}) is used up"
     amount = money.budget_per_day if scope == "day" else money.budget_per_month
     turns = "at midnight UTC" if scope == "day" else "with the next UTC month"

@@ -7,8 +7,8 @@ it: its modules are named as text and loaded only when they are needed.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,11 @@ class Room:
     `commands` are modules with a `COMMAND`, `kinds` are kinds of work, `tables` are modules
     that add their tables to the schema when they are imported. `asks` are words of commands
     that ask X in every call. `bodies` makes, of a connection,
-    a function that gives the body of a page which left the database.
+    a function that gives the body of a page which left the database. `looked` takes a session
+    and the posts of a look-up by id, before these are saved. `plans` are functions that plan the
+    room's work, by the word of the command `plan`. `growth` is what `watch --metrics`
+    does. `states` give sections of `status`. `sections` make, of a connection, a section of
+    `status` and `report`, or None.
     """
 
     commands: tuple[str, ...] = ()
@@ -26,6 +30,11 @@ class Room:
     tables: tuple[str, ...] = ()
     asks: tuple[str, ...] = ()
     bodies: str = ""
+    looked: str = ""
+    growth: str = ""
+    plans: Mapping[str, str] = field(default_factory=dict)
+    states: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
 
 
 CORE = Room(
@@ -69,7 +78,7 @@ CORE = Room(
 )
 _HELP = frozenset({"-h", "--help", "--version"})
 # One line for each room, as "tweetcrawler.folder:ROOM".
-ROOMS: tuple[str, ...] = ("tweetcrawler.keeping:ROOM",)
+ROOMS: tuple[str, ...] = ("tweetcrawler.keeping:ROOM", "tweetcrawler.stream:ROOM")
 
 
 def rooms() -> Iterator[Room]:

@@ -177,7 +177,7 @@ class Setup:
     ) -> None:
         self.settings = settings
         self.front: Front = front or Silent()
-        self._argv = argv
+        self.argv = argv
 
     def tariff(self) -> Tariff:
         """Prices that the settings name."""
@@ -266,7 +266,7 @@ class Setup:
         from tweetcrawler.settings.origins import origin_of
 
         known = {
-            key: origin_of(key, argv=self._argv, environ=os.environ, file=self.settings.config_file)
+            key: origin_of(key, argv=self.argv, environ=os.environ, file=self.settings.config_file)
             for key in error.about
         }
         shown = "; ".join(f"{key}: {where}" for key, where in known.items())
@@ -382,8 +382,39 @@ class Setup:
                     opened.agree(forecast)
                 yield opened
             except TweetcrawlerError as error:
-                opened.tell_of(error)
+                if addresses:
+                    self.tell_of(error, opened.database, addresses)
                 raise
+
+    @contextlib.contextmanager
+    def telling_people(self, database: Database) -> Iterator[Callable[[Sequence[str]], None]]:
+        """Tells people of an error that ends the block; the block has a function that tells of
+        faults.
+        """
+        addresses = self._addresses()
+
+        def tell(faults: Sequence[str]) -> None:
+            if faults and addresses:
+                from tweetcrawler import notices
+
+                found = notices.of_faults(self.settings.command, faults, socket.gethostname())
+                notices.tell(database, addresses, [found])
+
+        try:
+            yield tell
+        except TweetcrawlerError as error:
+            self.tell_of(error, database, addresses)
+            raise
+
+    def tell_of(
+        self, error: TweetcrawlerError, database: Database, addresses: Sequence[Address]
+    ) -> None:
+        """Tells people of an error that ends the command."""
+        if addresses:
+            from tweetcrawler import notices
+
+            found = notices.of_error(self.settings.command, error, socket.gethostname())
+            notices.tell(database, addresses, [found])
 
     def _addresses(self) -> tuple[Address, ...]:
         """Where notices go, looked at before anything is begun."""
@@ -437,6 +468,10 @@ class Opened:
         self._live = metrics.Live()
         with metrics.serving(address, lambda: self._setup.look(self.database), self._live):
             yield
+
+    def tariff(self) -> Tariff:
+        """Prices that the settings name."""
+        return self._setup.tariff()
 
     @property
     def database(self) -> Database:
@@ -553,14 +588,6 @@ class Opened:
             found = list(notices.of_report(*here, always=always))
             notices.tell(self.database, self._addresses, found)
         return report.exit_code
-
-    def tell_of(self, error: TweetcrawlerError) -> None:
-        """Tells people of an error that ends the command."""
-        if self._addresses:
-            from tweetcrawler import notices
-
-            found = notices.of_error(self.settings.command, error, socket.gethostname())
-            notices.tell(self.database, self._addresses, [found])
 
     def _spend(self, report: Report, tariff: Tariff) -> None:
         """Keeps what is left: a budget is the command's, however many runs it makes."""

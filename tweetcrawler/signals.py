@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TypeAlias
@@ -14,6 +15,9 @@ from tweetcrawler import scratch
 
 TERMINATED = 128 + signal.SIGTERM
 INTERRUPTED = 128 + signal.SIGINT
+
+# Until a signal that was lost in a callback is sent again; callbacks take less.
+_AGAIN_S = 0.01
 
 Handler: TypeAlias = Callable[[int, FrameType | None], None]
 
@@ -66,10 +70,15 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 
 def _unraisable(refused: sys.UnraisableHookArgs) -> None:
-    """Ends the program when a signal came where Python lets no exception out: in a callback of
-    an import or of the garbage collector. Python would complain of it and go on.
+    """Sends a signal again that came where Python lets no exception out: in a callback of an
+    import or of the garbage collector. Python would complain of it and go on.
     """
     if isinstance(refused.exc_value, KeyboardInterrupt):
         is_term = isinstance(refused.exc_value, Terminated)
-        end_at_once(signal.SIGTERM if is_term else signal.SIGINT, None)
+        number = signal.SIGTERM if is_term else signal.SIGINT
+        # Not from here, which is still inside of that callback.
+        again = threading.Timer(_AGAIN_S, os.kill, [os.getpid(), number])
+        again.daemon = True
+        again.start()
+        return
     sys.__unraisablehook__(refused)

@@ -207,6 +207,7 @@ def _batch(descent: Descent, walk: Walk, purchase: Purchase) -> Batch:
         username=username,
         account_posts=account_posts,
         searched=searched,
+        told=flattened.told._replace(seen_at=page.server_time_s),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import signal
 import socket
 import threading
@@ -16,18 +17,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from tweetcrawler.errors import TweetcrawlerError
 from tweetcrawler.secret import Secret
 
-__all__ = ["Line", "NoAnswer", "Response", "Timeouts", "Untouched"]
+__all__ = ["Line", "NoAnswer", "Opened", "Response", "Timeouts", "Untouched", "server_time"]
 
 # The type by which tweepy is told to hand an answer on as it is.
 Untouched = requests.Response
@@ -36,6 +38,7 @@ _PIECE_BYTES = 256 * 1024
 # What requests and urllib3 let out of themselves when an answer is malformed: urllib3
 # raises RuntimeError when a body that broke off while it was decompressed is closed.
 _LEAKED = (OSError, ValueError, EOFError, RuntimeError, HTTPException)
+_BROKEN = (requests.RequestException, HTTPError, *_LEAKED)
 # http.client tells the status with which a proxy refuses CONNECT in the text of an OSError only.
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})")
 _PROXY_AUTHENTICATION_REQUIRED = 407
@@ -61,6 +64,71 @@ class Response:
     body: bytes
 
 
+class Opened:
+    """An answer that is read while it comes: its status, its headers, and its bytes so far.
+
+    **Errors**: `NoAnswer` when the line breaks, or is silent for longer than it may be.
+    """
+
+    def __init__(
+        self, answered: requests.Response, line: Line, way: _Way, *, most: int, silent_s: float
+    ) -> None:
+        self._silent_s = silent_s
+        self.status = answered.status_code
+        self.headers: Mapping[str, str] = answered.headers
+        self._answered, self._line, self._way, self._most = answered, line, way, most
+
+    def read(self, within_s: float) -> bytes:
+        """All bytes that are here, after a wait for the first of them; none at the end.
+
+        What comes so fast that there is no pause is gathered for `within_s`.
+        """
+        gives_up_at = time.monotonic() + within_s
+        received = self._piece()
+        while received and time.monotonic() < gives_up_at and self._more_is_here():
+            piece = self._piece()
+            if not piece:
+                break
+            received += piece
+        return received
+
+    def whole(self) -> bytes:
+        """The rest of an answer that is no stream."""
+        try:
+            return _read(self._answered, self._most)
+        except _BROKEN as error:
+            raise self._line.failed(error, self.status) from None
+        finally:
+            self.close()
+
+    def cut(self) -> None:
+        """Ends what is waited for, from any thread."""
+        self._line.cut()
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._answered.close()
+
+    def _piece(self) -> bytes:
+        try:
+            piece: bytes = self._answered.raw.read1(_PIECE_BYTES)
+        except ReadTimeoutError:
+            why = f"nothing came for {self._silent_s:g} s"
+        except _BROKEN:
+            why = "the connection broke"
+        else:
+            return piece
+        self.close()
+        raise NoAnswer(why, unsent=False, at_proxy=False, status=self.status)
+
+    def _more_is_here(self) -> bool:
+        sock = getattr(self._way.connection, "sock", None)
+        # Without a socket at hand each piece is given by itself, which costs only time.
+        if sock is None or sock.fileno() < 0:
+            return False
+        return bool(select.select([sock], [], [], 0)[0])
+
+
 class NoAnswer(TweetcrawlerError):
     """The server gave no answer in time, or none that can be read.
 
@@ -83,6 +151,20 @@ class NoAnswer(TweetcrawlerError):
         self.unsent = unsent
         self.at_proxy = at_proxy
         self.too_long = too_long
+
+
+def server_time(base_url: str, *, proxy: Secret | None = None) -> float:
+    """The clock of a server in seconds since 1970, as its header `Date` tells it.
+
+    No key is sent, and the answer to it is of no interest.
+    **Errors**: `NoAnswer`.
+    """
+    line = Line(base_url, server="X", timeouts=Timeouts(), max_bytes=_PIECE_BYTES, proxy=proxy)
+    answer = line.send("HEAD", "/", {})
+    try:
+        return parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+    except (ValueError, TypeError, IndexError):
+        return time.time()
 
 
 class Line:
@@ -121,7 +203,7 @@ class Line:
         *,
         auth: Any = None,
         json: Any = None,
-        data: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | bytes | None = None,
         max_bytes: int | None = None,
     ) -> Response:
         """The answer to one request, of any status; redirects are not followed.
@@ -141,6 +223,35 @@ class Line:
         finally:
             del answer
 
+    def open(self, route: str, headers: Mapping[str, str], *, silent_s: float) -> Opened:
+        """An answer that is read while it comes; its bytes are `silent_s` apart at most.
+
+        **Errors**: `NoAnswer`.
+        """
+        try:
+            answered = self._session.send(
+                self._prepared("GET", self._base_url + route, headers, None, None, None),
+                timeout=(self._timeouts.connect_s, silent_s),
+                allow_redirects=False,
+                stream=True,
+                proxies=self._session.proxies,
+            )
+        except _BROKEN as error:
+            failure = self.failed(error, None)
+        else:
+            return Opened(answered, self, self._way, most=self._max_bytes, silent_s=silent_s)
+        raise failure
+
+    def failed(self, error: BaseException, status: int | None) -> NoAnswer:
+        """What an error of requests or urllib3 means; the connection is not used again."""
+        failure = self._failure(error, status)
+        self._reset()
+        return failure
+
+    def cut(self) -> None:
+        """Ends what the present connection waits for, from any thread."""
+        self._cut()
+
     def _try(
         self,
         method: str,
@@ -148,7 +259,7 @@ class Line:
         headers: Mapping[str, str],
         auth: Any,
         json: Any,
-        data: Mapping[str, str] | None,
+        data: Mapping[str, str] | bytes | None,
         max_bytes: int,
     ) -> Response | NoAnswer:
         status = None
@@ -167,10 +278,8 @@ class Line:
                 status = answered.status_code
                 body = _read(answered, max_bytes)
             response = Response(answered.status_code, answered.headers, body)
-        except (requests.RequestException, HTTPError, *_LEAKED, _DeadlinePassed) as error:
-            failure = self._failure(error, status)
-            self._reset()
-            return failure
+        except (*_BROKEN, _DeadlinePassed) as error:
+            return self.failed(error, status)
         if self._proxy is not None and response.status == _PROXY_AUTHENTICATION_REQUIRED:
             return NoAnswer("the proxy answers 407", unsent=True, at_proxy=True)
         return response
@@ -182,7 +291,7 @@ class Line:
         headers: Mapping[str, str],
         auth: Any,
         json: Any,
-        data: Mapping[str, str] | None,
+        data: Mapping[str, str] | bytes | None,
     ) -> requests.PreparedRequest:
         if auth is not None or json is not None or data is not None:
             request = requests.Request(

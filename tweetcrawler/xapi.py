@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import orjson
 import tweepy
@@ -22,12 +22,20 @@ from requests_oauthlib import OAuth1
 
 from tweetcrawler import __version__, flatten, trouble
 from tweetcrawler.endpoints import (
+    CHANGE_STREAM_RULES,
+    COMPLIANCE_JOB,
+    COMPLIANCE_JOBS,
+    CONNECTIONS,
     COUNTS_ALL,
+    END_CONNECTIONS,
     FIRST_POST_S,
+    NEW_COMPLIANCE_JOB,
     SEARCH_ALL,
     SEARCH_ALL_MAX,
     SEARCH_RECENT,
     SEARCH_RECENT_MAX,
+    STREAM,
+    STREAM_RULES,
     TRENDS,
     TWEETS,
     USAGE,
@@ -35,13 +43,19 @@ from tweetcrawler.endpoints import (
     USERS_BY,
     counted_from_s,
 )
-from tweetcrawler.errors import CredentialRefused, ProxyFailed, XUnavailable
+from tweetcrawler.errors import (
+    CredentialRefused,
+    ProxyFailed,
+    TooManyConnections,
+    XError,
+    XUnavailable,
+)
 from tweetcrawler.ids import DAY_S, FIRST_DATED_ID, id_at, time_ms_of
 from tweetcrawler.secret import Credential, Secret
-from tweetcrawler.web import Line, NoAnswer, Timeouts, Untouched
+from tweetcrawler.web import Line, NoAnswer, Opened, Timeouts, Untouched
 from tweetcrawler.windows import Rate
 
-__all__ = ["ANSWER_MAX_BYTES", "CLOCK_TOLERANCE_S", "Page", "Timeouts", "X"]
+__all__ = ["ANSWER_MAX_BYTES", "CLOCK_TOLERANCE_S", "Page", "Stream", "Timeouts", "X"]
 
 # Without a lower bound the archive looks back from the upper one by 30 days only.
 _ARCHIVE_DEFAULT_MS = 29 * DAY_S * 1000
@@ -52,6 +66,8 @@ ANSWER_MAX_BYTES = 16 * 1024 * 1024
 _POST_MAX_BYTES = 84 * 1024
 # A window of which X says nothing while it tells the day: its own number for no limit.
 _UNTOLD = (40_000, 40_000, 900.0)
+# Lists of ids have up to hundreds of megabytes.
+_TRANSFER_S, _RESULT_MAX_BYTES = 3600.0, 1024 * 1024 * 1024
 # X refuses signatures whose time is more than minutes away from its own.
 CLOCK_TOLERANCE_S = 120.0
 
@@ -256,6 +272,68 @@ class X:
             USAGE, self._client.request("GET", USAGE, params={"days": days, "usage.fields": fields})
         )
 
+    def compliance_jobs(self, kind: str) -> Page:
+        """The compliance jobs of the app, of "tweets" or "users"."""
+        answered = self._client.request("GET", COMPLIANCE_JOBS, params={"type": kind})
+        return _without_links(self._page(COMPLIANCE_JOBS, answered))
+
+    def compliance_job(self, job_id: str) -> Page:
+        """One compliance job of the app."""
+        answered = self._client.request("GET", COMPLIANCE_JOB.replace(":id", job_id))
+        return _without_links(self._page(COMPLIANCE_JOB, answered))
+
+    def create_compliance_job(self, kind: str, name: str) -> Page:
+        """A new compliance job. Its `name` tells it apart should the answer be lost."""
+        sent = {"type": kind, "name": name}
+        answered = self._client.request("POST", COMPLIANCE_JOBS, json=sent)
+        return _without_links(self._page(NEW_COMPLIANCE_JOB, answered))
+
+    def upload_ids(self, url: str, ids: bytes) -> None:
+        """Sends the list of ids, one per line, to the address of a job.
+
+        **Errors**: `XUnavailable`, without the address: who has it may read the list.
+        """
+        self._client.transfer("PUT", url, ids)
+
+    def download_result(self, url: str) -> bytes:
+        """The result of a job as X wrote it.
+
+        **Errors**: `XUnavailable`.
+        """
+        return self._client.transfer("GET", url, None)
+
+    def stream_rules(self, token: str | None = None) -> Page:
+        """Up to 1,000 rules of the app's filtered stream."""
+        params = {} if token is None else {"pagination_token": token}
+        return self._page(STREAM_RULES, self._client.request("GET", STREAM_RULES, params=params))
+
+    def change_stream_rules(self, change: Mapping[str, Any], *, dry_run: bool) -> Page:
+        """The answer to `{"add": [{value, tag}]}` or `{"delete": {"ids": [id]}}`.
+
+        Rules that X does not take are among its errors.
+        """
+        params = {"dry_run": "true"} if dry_run else {}
+        answered = self._client.request("POST", STREAM_RULES, params=params, json=change)
+        return self._page(CHANGE_STREAM_RULES, answered)
+
+    def connections(self) -> Page:
+        """The app's streams that are open."""
+        params = {"status": "active", "max_results": 100}
+        return self._page(CONNECTIONS, self._client.request("GET", CONNECTIONS, params=params))
+
+    def end_connections(self, ids: Sequence[str]) -> Page:
+        """Ends streams of the app."""
+        answered = self._client.request("DELETE", CONNECTIONS, json={"uuids": list(ids)})
+        return self._page(END_CONNECTIONS, answered)
+
+    def stream(self, *, silent_s: float) -> Stream:
+        """The filtered stream, open; X sends a heartbeat within `silent_s`.
+
+        **Errors**: `TooManyConnections` among the others.
+        """
+        route = STREAM + _query(_joined(_fields()))
+        return self._client.open_stream(route, silent_s=silent_s)
+
     @staticmethod
     def _page(endpoint: str, answered: _Answer) -> Page:
         return Page(
@@ -266,6 +344,44 @@ class X:
             answered.server_time_s,
             answered.rate,
         )
+
+
+def _without_links(page: Page) -> Page:
+    """The page to keep: its addresses are signed, so that everybody who has them may read."""
+    jobs = [{k: v for k, v in job.items() if not k.endswith("_url")} for job in page.data]
+    return replace(page, body=orjson.dumps({"data": jobs}))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An open stream: `opened_at` is X's own time in seconds since 1970."""
+
+    opened_at: float
+    rate: Rate | None
+    _opened: Opened
+
+    def read(self, within_s: float = 0.05) -> bytes:
+        """The bytes that came; none at the end. See `web.Opened.read`.
+
+        **Errors**: `XUnavailable` when the line breaks or is silent.
+        """
+        try:
+            return self._opened.read(within_s)
+        except NoAnswer as failure:
+            raise XUnavailable(str(failure)) from None
+
+    def cut(self) -> None:
+        """Ends a read from any thread."""
+        self._opened.cut()
+
+    def close(self) -> None:
+        """Ends the stream."""
+        self._opened.close()
+
+
+def _joined(fields: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Lists of fields as X names them."""
+    return {name.replace("_fields", ".fields"): ",".join(values) for name, values in fields.items()}
 
 
 def _fields(*, without: str | None = None) -> dict[str, list[str]]:
@@ -345,6 +461,7 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
             credential.bearer_token.reveal() if credential.bearer_token else None
         )
         self.clock_ahead_s = 0.0
+        self._host, self._timeouts = urlsplit(api_url).hostname, timeouts
 
     def request(
         self,
@@ -372,6 +489,49 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
             if not user_auth and self._credential.bearer_token is None:
                 self._bearer = None
             raise
+
+    def transfer(self, method: str, url: str, body: bytes | None) -> bytes:
+        """The body of an answer of X's storage, which takes no key."""
+        parts = urlsplit(url)
+        if not parts.hostname or (parts.scheme != "https" and parts.hostname != self._host):
+            raise XUnavailable("X names no address of its storage that can be used")
+        line = Line(
+            f"{parts.scheme}://{parts.netloc}",
+            server="X's storage",
+            timeouts=replace(self._timeouts, total_s=_TRANSFER_S),
+            max_bytes=_RESULT_MAX_BYTES,
+            proxy=self._credential.proxy,
+        )
+        headers = {} if body is None else {"Content-Type": "text/plain"}
+        try:
+            answer = line.send(method, f"{parts.path}?{parts.query}", headers, data=body)
+        except NoAnswer as failure:
+            raise XUnavailable(str(failure), status=failure.status) from None
+        if answer.status not in (200, 201):
+            raise XUnavailable(f"X's storage answers {answer.status}", status=answer.status)
+        return answer.body
+
+    def open_stream(self, route: str, *, silent_s: float) -> Stream:
+        """A stream whose answer has begun; see `X.stream`."""
+        headers = {
+            "User-Agent": self.user_agent,
+            "Authorization": f"Bearer {self.app_token()}",
+            # What is compressed comes in blocks, and each message is wanted when it is there.
+            "Accept-Encoding": "identity",
+        }
+        try:
+            opened = self._line.open(route, headers, silent_s=silent_s)
+            server_time_s = _server_time(opened.headers)
+            self.clock_ahead_s = server_time_s - time.time()
+            rate = _rate(opened.headers, server_time_s)
+            if opened.status == 200:
+                return Stream(server_time_s, rate, opened)
+            body = opened.whole()
+        except NoAnswer as failure:
+            raise _unavailable(failure) from None
+        raise _stream_refused(
+            _Answer(opened.status, opened.headers, {}, body, {}, server_time_s, rate)
+        )
 
     def app_token(self) -> str:
         """The token that requests of the app are sent with."""
@@ -419,11 +579,7 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
                 method, route + _query(params), headers, max_bytes=_most_bytes(params), **more
             )
         except NoAnswer as failure:
-            if failure.at_proxy:
-                raise ProxyFailed(str(failure)) from None
-            unavailable = XUnavailable(str(failure), status=failure.status)
-            unavailable.unsent, unavailable.too_long = failure.unsent, failure.too_long
-            raise unavailable from None
+            raise _unavailable(failure) from None
         server_time_s = _server_time(answered.headers)
         self.clock_ahead_s = server_time_s - time.time()
         return _Answer(
@@ -437,13 +593,36 @@ class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
         )
 
 
+def _unavailable(failure: NoAnswer) -> XError:
+    if failure.at_proxy:
+        return ProxyFailed(str(failure))
+    unavailable = XUnavailable(str(failure), status=failure.status)
+    unavailable.unsent, unavailable.too_long = failure.unsent, failure.too_long
+    return unavailable
+
+
+def _stream_refused(answer: _Answer) -> Exception:
+    """The error of a stream that X does not open."""
+    try:
+        parsed = _parse(answer.body)
+    except ValueError:
+        parsed = None
+    body = parsed if isinstance(parsed, dict) else None
+    judged = trouble.Answer(answer.status, body, answer.rate, answer.server_time_s)
+    # A 429 with permits left: no window turns before it may be tried again.
+    if answer.status == 429 and body and body.get("connection_issue") == "TooManyConnections":
+        return judged.as_error(TooManyConnections)
+    return trouble.judged(judged)
+
+
 def _judge(answer: _Answer) -> _Answer:
     """The answer with its parsed body, or the error that it means."""
     try:
         parsed = _parse(answer.body)
     except ValueError:
         parsed = None
-    if answer.status != 200:
+    # Rules that were added come with 201.
+    if answer.status not in (200, 201):
         body = parsed if isinstance(parsed, dict) else None
         raise trouble.judged(trouble.Answer(answer.status, body, answer.rate, answer.server_time_s))
     if not isinstance(parsed, dict):

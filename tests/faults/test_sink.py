@@ -243,7 +243,7 @@ def test_D13_a_page_that_is_refused_is_bought_once_and_goes_in_later(
     assert "odd" in said
     measure("posts bought again in two more runs", sold(sandbox) - before - bought, at_most=0)
     do(crawler.dsn, f"ALTER TABLE {TABLE} DROP CONSTRAINT odd")
-    assert "1 pages went in" in crawler.run("retry-refused").stdout
+    assert "1 page went in" in crawler.run("retry-refused").stdout
     measure("posts missing", len(set(everything) - set(crawler.stored_ids())), at_most=0)
     assert waiting(crawler) == 0
     [(kept, new)] = crawler.select(

@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import itertools
-import lzma
 import re
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
-import zstandard
-
-from tweetcrawler.archives import texts, zips
+from tweetcrawler.archives import tars, texts, zips
 from tweetcrawler.archives.documents import (
     OTHER_FILE,
     Document,
@@ -44,7 +41,7 @@ from tweetcrawler.archives.formats import (
     workbooks,
 )
 from tweetcrawler.archives.formats.fields import Score
-from tweetcrawler.archives.packing import BLOCK_BYTES, File, Stopped, Stream, opened
+from tweetcrawler.archives.packing import BLOCK_BYTES, READ_ERRORS, File, Stopped, Stream, opened
 from tweetcrawler.archives.text import assignment, loads
 from tweetcrawler.errors import PackageMissing
 from tweetcrawler.flatten import Flattened
@@ -52,8 +49,6 @@ from tweetcrawler.flatten import Flattened
 __all__ = ["STANDARD_INPUT", "Archive", "Stopped", "documents", "find", "identify"]
 
 FINGERPRINT_BYTES = 64 * 1024
-# A file that goes with another one, such as the users of a page, is read at once.
-BESIDE_MAX_BYTES = 64 * 1024 * 1024
 
 # What a file of posts is called, where others may lie beside it.
 _NAMED_AS_POSTS = re.compile(
@@ -61,16 +56,7 @@ _NAMED_AS_POSTS = re.compile(
     r"|parquet|xlsx|db|sqlite3?|warc)",
     re.IGNORECASE,
 ).fullmatch
-_READ_ERRORS = (
-    OSError,
-    EOFError,
-    ValueError,
-    zlib.error,
-    lzma.LZMAError,
-    zstandard.ZstdError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-)
+_READ_ERRORS = (*READ_ERRORS, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -167,7 +153,8 @@ def _documents(file: File, start: Position, path: str, score: Score) -> Generato
         yield damage(start, "", error)
         return
     if kind == "tar":
-        yield from _tar_documents(stream, start)
+        with closing(tars.Beside(path, file.stopping)) as beside:
+            yield from _tar_documents(stream, start, beside)
     elif kind == "WARC":
         yield from _warc_documents(stream, start)
     elif start.member == 0:
@@ -219,7 +206,7 @@ def _unopened(head: bytes) -> str:
 # --- members --------------------------------------------------------------------------------------
 
 
-def _tar_documents(stream: Stream, start: Position) -> Iterator[Document]:
+def _tar_documents(stream: Stream, start: Position, beside: tars.Beside) -> Iterator[Document]:
     """The documents of all members.
 
     One that is damaged does not keep the next ones from being read.
@@ -234,16 +221,22 @@ def _tar_documents(stream: Stream, start: Position) -> Iterator[Document]:
                 if not member.isfile():
                     continue
                 number += 1
-                if number < start.member:
+                if number < start.member or beside.needs(member.name):
                     continue
                 inner = tar.extractfile(member)
                 if not _NAMED_AS_POSTS(Path(member.name).name) or inner is None:
                     yield refused(Position(number), member.name, OTHER_FILE)
                     continue
                 begin = start if number == start.member else Position(number)
-                yield from _member_documents(inner, begin, member.name)
+                form = _form_of_member(member.name, beside)
+                yield from _member_documents(inner, begin, member.name, form)
     except _READ_ERRORS as error:
         yield damage(Position(number), "", error)
+
+
+def _form_of_member(name: str, beside: tars.Beside) -> Format | None:
+    text, pair = beside.of(name), pair_of(name)
+    return None if text is None or pair is None else _paired(pair[0], io.BytesIO(text))
 
 
 def _zip_documents(file: File, start: Position) -> Iterator[Document]:
@@ -302,6 +295,7 @@ def _warc_documents(stream: Stream, start: Position) -> Iterator[Document]:
     number = -1
     try:
         for record in ArchiveIterator(stream):
+            _check_length(record)
             if record.rec_type != "response":
                 continue
             number += 1
@@ -315,10 +309,23 @@ def _warc_documents(stream: Stream, start: Position) -> Iterator[Document]:
                 yield refused(begin, name, OTHER_FILE)
                 continue
             yield from _text_documents(inner, begin, name)
-        if number < 0:
-            yield refused(start, "", "it holds no answer, or its records lack their length")
+        if number < 0 and start.member == 0:
+            yield refused(start, "", "it holds no answer")
     except (*_READ_ERRORS, ArchiveLoadFailed) as error:
-        yield damage(Position(max(number, 0)), "", error)
+        if number + 1 >= start.member:
+            yield damage(Position(number + 1), "", error)
+
+
+def _check_length(record: Any) -> None:
+    """**Errors**: ValueError for a record that does not tell its length: warcio takes what follows
+    for a part of it.
+    """
+    told = record.rec_headers.get_header("Content-Length")
+    if record.format == "warc" and not (told or "").strip().isdecimal():
+        raise ValueError(
+            "a record lacks its Content-Length, so nobody knows where the next one begins; what "
+            "stands before it was read: write the file again with lengths, or import its JSON"
+        )
 
 
 # --- a file and the one beside it -----------------------------------------------------------------
@@ -333,7 +340,7 @@ def _form_beside(path: str) -> Format | None:
 
 
 def _paired(pair: Any, file: IO[bytes]) -> Format | None:
-    text = opened(Stream(lambda: file.read(BLOCK_BYTES))).peek(BESIDE_MAX_BYTES)
+    text = opened(Stream(lambda: file.read(BLOCK_BYTES))).peek(tars.BESIDE_MAX_BYTES)
     script = assignment(text)
     try:
         needed = pair.read(loads(text[script.length if script else 0 :].strip(b"; \r\n")))

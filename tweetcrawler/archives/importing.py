@@ -37,6 +37,7 @@ from tweetcrawler.ids import warning_of
 from tweetcrawler.news import Fatal, LogLine, Outcome, Result
 from tweetcrawler.outcome import NAMED_MAX, Display, RunProgress, RunReport
 from tweetcrawler.pages import Observed
+from tweetcrawler.people import Heard
 from tweetcrawler.pool import Here, Pool, log_to_parent, prepare
 from tweetcrawler.sentiment import scorer
 from tweetcrawler.settings import Settings
@@ -462,6 +463,7 @@ class _Reading:
         # When the counts of a row were seen, and all counts of which that is known.
         self._seen: dict[int, float] = {}
         self._observed: list[Observed] = []
+        self._heard = Heard()
         self._posts = state.posts
         self._others = Counter(state.others)
         self._rejects: list[bytes] = []
@@ -543,6 +545,8 @@ class _Reading:
         seen_at: float | None = None,
     ) -> None:
         rows, refused = flattened
+        told = flattened.told
+        self._heard.add(told if seen_at is None else told._replace(seen_at=seen_at))
         self._posts += len(rows)
         if repeated := posts - len(rows) - len(refused):
             self._others[REPEATED] += repeated
@@ -552,6 +556,8 @@ class _Reading:
             )
         for row in rows:
             tweet_id = row["id"]
+            if row["in_reply_to_screen_name"] is None and row["in_reply_to_user_id"] is not None:
+                self._heard.waits(tweet_id, "reply", row["in_reply_to_user_id"])
             known = self._rows.get(tweet_id)
             if seen_at is not None:
                 counts = row["favorite_count"], row["retweet_count"]
@@ -623,13 +629,18 @@ class _Reading:
             rows = [self._rows[tweet_id] for tweet_id in sorted(self._rows)]
             partial = [row["id"] for row in rows if isinstance(row, Partial)]
             loaded = self._session.load(
-                self._saved, rows, reached, partial=partial, observed=self._observed
+                self._saved,
+                rows,
+                reached,
+                partial=partial,
+                observed=self._observed,
+                heard=self._heard,
             )
             if loaded is None:
                 self._lost = True
                 return False
             before, self._saved, self._rows = self._saved, loaded, {}
-            self._seen, self._observed = {}, []
+            self._seen, self._observed, self._heard = {}, [], Heard()
             rejected = loaded.others.get(REJECTED, 0) - before.others.get(REJECTED, 0)
             posts, new = loaded.posts - before.posts, loaded.new - before.new
             self._tell(BatchSaved(self._each.path, bytes_read, posts, new, rejected))

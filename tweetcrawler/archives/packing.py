@@ -7,6 +7,7 @@ import functools
 import lzma
 import re
 import select
+import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Final, NamedTuple, Protocol
@@ -14,6 +15,16 @@ from typing import IO, Any, Final, NamedTuple, Protocol
 import zstandard
 
 BLOCK_BYTES = 128 * 1024
+READ_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    lzma.LZMAError,
+    zstandard.ZstdError,
+    tarfile.TarError,
+)
+"""The errors of a file that is damaged or cannot be read."""
 
 
 class Stopped(Exception):
@@ -58,7 +69,7 @@ class File(Stream):
     def __init__(self, file: IO[bytes], stopping: Callable[[], bool]) -> None:
         super().__init__(self._read)
         self.file = file
-        self._stopping = stopping
+        self.stopping = stopping
         self.seekable = file.seekable()
         self.bytes_read = 0
 
@@ -78,7 +89,7 @@ class File(Stream):
         # A read of a pipe blocks until something comes, and Python starts it again after a
         # signal: an end that was asked for would wait for data.
         while not self.seekable and not select.select([self.file], [], [], 0.2)[0]:
-            if self._stopping():
+            if self.stopping():
                 raise Stopped
         block = self.file.read(BLOCK_BYTES)
         self.bytes_read += len(block)

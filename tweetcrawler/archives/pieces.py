@@ -213,6 +213,8 @@ _OBJECTS: Final[dict[str, str]] = {
             "tweet_edit",
         )
     },
+    # Written by our own stream between the messages of X.
+    "tweetcrawler": "mark of a connection",
     "trends": TRENDS,
     "trend_name": TRENDS,
     "errors": PAGE_OF_ERRORS,

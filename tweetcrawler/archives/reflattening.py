@@ -16,6 +16,7 @@ from tweetcrawler import __version__
 from tweetcrawler.archives import pieces
 from tweetcrawler.archives.importing import ROWS_A_BATCH, merged_rows
 from tweetcrawler.flatten import Flattened, Partial, flatten
+from tweetcrawler.people import Heard
 
 if TYPE_CHECKING:
     from tweetcrawler.db import Database, ImportState, Session
@@ -74,17 +75,20 @@ def _read(
     stopped: Callable[[], object],
 ) -> Reflattened:
     rows: dict[int, dict[str, Any]] = {}
+    heard = Heard()
     reached, finished = state.position[1], True
     for page in pages:
         for one in flattened(page.body, score):
             merge_into(rows, one.rows)
+            heard.add(one.told._replace(seen_at=page.fetched_at))
         reached = page.position
         if len(rows) >= ROWS_A_BATCH:
-            state, rows = _save(session, state, rows, reached, finished=False), {}
+            state = _save(session, state, (rows, heard), reached, finished=False)
+            rows, heard = {}, Heard()
         if stopped():
             finished = False
             break
-    state = _save(session, state, rows, reached, finished=finished)
+    state = _save(session, state, (rows, heard), reached, finished=finished)
     return Reflattened(state.posts, state.new, state.updated, finished)
 
 
@@ -105,17 +109,18 @@ def merge_into(rows: dict[int, dict[str, Any]], later: Iterable[dict[str, Any]])
 def _save(
     session: Session,
     state: ImportState,
-    rows: dict[int, dict[str, Any]],
+    read: tuple[dict[int, dict[str, Any]], Heard],
     reached: int,
     *,
     finished: bool,
 ) -> ImportState:
+    rows, heard = read
     posts = state.posts + len(rows)
     wanted = replace(state, position=(0, reached, 0), posts=posts, finished=finished)
     if wanted == state:
         return state
     sorted_rows = [rows[tweet_id] for tweet_id in sorted(rows)]
     partial = [row["id"] for row in sorted_rows if isinstance(row, Partial)]
-    saved = session.load(state, sorted_rows, wanted, partial=partial, bought=True)
+    saved = session.load(state, sorted_rows, wanted, partial=partial, bought=True, heard=heard)
     # Another process that reads the pages, too, has come further; its rows are the same.
     return replace(wanted, finished=finished) if saved is None else saved

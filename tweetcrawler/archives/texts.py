@@ -156,7 +156,7 @@ def _runs_on(stream: Stream, head: bytes) -> bool:
     if bare.startswith(b"[") and b"\n" not in head and len(head) >= HEAD_MAX_BYTES:
         long = stream.peek(ARRAY_MAX_BYTES)
         return len(long) >= ARRAY_MAX_BYTES and b"\n" not in long[:ARRAY_MAX_BYTES]
-    if not bare.startswith(b"{"):
+    if not bare.startswith(b"{") or not _OBJECT_BY_OBJECT(bare):
         return False
     first = next(text.objects([head], most=len(head)), None)
     return (
@@ -164,6 +164,10 @@ def _runs_on(stream: Stream, head: bytes) -> bool:
         and first.is_object
         and head[first.end :].lstrip(b" \t\r").startswith(b"{")
     )
+
+
+# Where one object follows another; inside an object only in a text.
+_OBJECT_BY_OBJECT = re.compile(rb"}[ \t\r]*{").search
 
 
 # --- lines ----------------------------------------------------------------------------------------

@@ -24,7 +24,9 @@ from tweetcrawler.evidence import (
     of_coverage,
     of_pages,
 )
+from tweetcrawler.flatten import Told
 from tweetcrawler.postgres.checks import note_found
+from tweetcrawler.words import plural
 from tweetcrawler.work.answers import is_id
 
 if TYPE_CHECKING:
@@ -141,13 +143,18 @@ class Verifier:
         if not self._mends:
             return back
         for first in range(0, len(missing), ROWS_AT_ONCE):
-            rows = self._remade(missing[first : first + ROWS_AT_ONCE])
+            told: list[Told] = []
+            rows = self._remade(missing[first : first + ROWS_AT_ONCE], told)
             self._session.save_rows(list(rows.values()))
+            for each in told:
+                self._session.hear(each)
             back |= set(rows)
         return back
 
-    def _remade(self, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """The rows of these posts, from every page that holds them."""
+    def _remade(self, ids: Sequence[int], told: list[Told]) -> dict[int, dict[str, Any]]:
+        """The rows of these posts, from every page that holds them; what these tell of users
+        goes into `told`.
+        """
         rows: dict[int, dict[str, Any]] = {}
         wanted = set(ids)
         # A moment of its own: a cursor of the other one is open.
@@ -156,6 +163,7 @@ class Verifier:
                 for page in pages:
                     for one in flattened(page.body or b"", self._score):
                         merge_into(rows, [row for row in one.rows if row["id"] in wanted])
+                        told.append(one.told)
         return rows
 
     def _found(self, checker: Checker, target: Checked, ids: Sequence[int]) -> Iterator[Difference]:
@@ -179,7 +187,8 @@ class Verifier:
 
 
 def _miscounted(found: Miscounted) -> Difference:
-    lacks = f"{found.pages:,} pages, {found.posts:,} posts and {found.users:,} users"
+    users = plural(found.users, "user")
+    lacks = f"{plural(found.pages, 'page')}, {plural(found.posts, 'post')} and {users}"
     bought = f"run {found.run} bought with {found.credential} at {found.endpoint}"
     return Difference(PAGE, f"{lacks} that {bought} are missing")
 

@@ -36,13 +36,13 @@ class Values:
 def run(setup: Setup, values: Values) -> int:
     """Crawls the handles of the words, or of the handles file."""
     with setup.asking_x(
-        before=lambda: _check(setup.settings, values.handles),
+        before=lambda: refuse_empty_list(setup.settings, values.handles),
         forecast=forecast(setup.settings, values.handles),
     ) as opened:
         return opened.told(timelines(opened, values.handles, archive=values.archive))
 
 
-def _check(settings: Settings, words: tuple[str, ...]) -> None:
+def refuse_empty_list(settings: Settings, words: tuple[str, ...] = ()) -> None:
     """Refuses an empty list: a timer that crawls nothing must not look like a success."""
     from tweetcrawler.setup import BadLines
 

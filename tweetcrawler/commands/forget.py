@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tweetcrawler.settings.commands import DATA, Command, Words
 from tweetcrawler.settings.options import option
+from tweetcrawler.words import plural
 
 if TYPE_CHECKING:
     from tweetcrawler.pages import Forgotten
@@ -69,11 +70,11 @@ def _sentence(one: Forgotten, tariff: Tariff, *, keeps_rows: bool, dry: bool) ->
         tariff.cost(endpoint, requests=requests, posts=count, users=users)
         for endpoint, requests, count, users in one.bought
     )
-    rows = "its rows stay" if keeps_rows else f"{one.rows:,} rows"
+    rows = "its rows stay" if keeps_rows else plural(one.rows, "row")
     verb = "would be forgotten" if dry else "forgotten"
     return (
-        f"{one.name}: {verb}: {pages:,} pages with {posts:,} posts, {rows}; the next run buys "
-        f"them again for about {usd(cost)}"
+        f"{one.name}: {verb}: {plural(pages, 'page')} with {plural(posts, 'post')}, {rows}; "
+        f"the next run buys them again for about {usd(cost)}"
     )
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tweetcrawler.coverage import EVERYTHING
-from tweetcrawler.errors import DatabaseError
-from tweetcrawler.settings import types
-from tweetcrawler.settings.commands import LOOK, Command, Words
+from tweetcrawler.errors import ConfigurationError, DatabaseError
+from tweetcrawler.rooms import rooms
+from tweetcrawler.settings import parse, types
+from tweetcrawler.settings.commands import LOOK, Command, Words, all_commands
 from tweetcrawler.settings.groups import ARCHIVE, PLACES, QUERIES, TRENDS
 from tweetcrawler.settings.options import option
 
@@ -25,6 +27,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("tweetcrawler")
 
 _WHY = "plan reads what is stored in a database"
+
+
+class Planned(str):
+    """The word of a room's plan, where a handle could stand; `@comply` is the handle."""
+
+    __slots__ = ()
+
+
+def _word(text: str) -> str:
+    known = {word for room in rooms() for word in room.plans}
+    return Planned(text) if text in known else types.handle(text)
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,12 @@ class Values:
     max_per_trend: int = 500
     ask: bool = False
 
+    def __post_init__(self) -> None:
+        if len(self.handles) > 1 and any(isinstance(word, Planned) for word in self.handles):
+            raise ConfigurationError(
+                "plan takes handles, or one of its words alone; a handle of that name is @comply"
+            )
+
     @property
     def is_search(self) -> bool:
         """Whether queries are planned."""
@@ -56,6 +75,9 @@ def run(setup: Setup, values: Values) -> int:
     """Makes the plan, keeps it for the report of the next run, and shows it."""
     from tweetcrawler.look import display, plan
 
+    of_room = [word for word in values.handles if isinstance(word, Planned)]
+    if of_room:
+        return _of_room(setup, of_room[0])
     setup.needs_database(_WHY)
     tariff = setup.tariff()
     if not values.ask:
@@ -67,6 +89,16 @@ def run(setup: Setup, values: Values) -> int:
         made.as_plain(), lambda console: display.print_sections(sections, console), wide=True
     )
     return 0
+
+
+def _of_room(setup: Setup, word: str) -> int:
+    """The plan of a room's command: its dry run, with all other options of this call."""
+    argv = [each for each in setup.argv if each not in (word, COMMAND.name)]
+    stands_for = next(room.plans[word] for room in rooms() if word in room.plans)
+    argv = [*stands_for.split(), *argv]
+    chosen = parse(argv, environ=os.environ, folder=Path.cwd())
+    command = all_commands()[chosen.command]
+    return command.run(type(setup)(chosen, setup.front, argv), chosen.values)
 
 
 def _kept(setup: Setup, values: Values, tariff: Tariff, counted: Mapping[str, int]) -> Plan:
@@ -167,8 +199,9 @@ COMMAND = Command(
     summary="what a crawl, a search or trends will take",
     group=LOOK,
     about="The plan is kept: the report of the next such run shows both. Without a query and "
-    "without --trending it is about the handles of the words, or of the handles file.",
-    words=Words("[HANDLE...]", "handles", types.handle),
+    "without --trending it is about the handles of the words, or of the handles file. The words "
+    "comply and metrics plan `comply --run` and `watch --metrics`; a handle is @comply.",
+    words=Words("[HANDLE...|comply|metrics]", "handles", _word),
     options=(
         *QUERIES,
         ARCHIVE,

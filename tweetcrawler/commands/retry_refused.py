@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tweetcrawler.settings.commands import DATA, Command
+from tweetcrawler.words import plural
 
 if TYPE_CHECKING:
     from tweetcrawler.setup import Setup
@@ -26,11 +27,13 @@ def run(setup: Setup, _: Values) -> int:
     score = scorer() if setup.settings.sentiment else None
     with setup.database(why) as database, Stop() as stop, database.session() as session:
         done = session.retry_refused(score=lambda: score, stopping=lambda: stop() is not None)
-    said = f"{done.pages:,} pages went in with {done.posts:,} posts, {done.new:,} of them new"
+    said = f"{plural(done.pages, 'page')} went in with {plural(done.posts, 'post')}"
+    said += f", {done.new:,} of them new"
+    wait = plural(done.left, "page waits", "pages wait")
     if done.reason:
-        said += f"; {done.left:,} pages wait, since the table refuses them: {done.reason}"
+        said += f"; {wait}, since the table refuses them: {done.reason}"
     elif done.left:
-        said += f"; {done.left:,} pages wait: run again to go on"
+        said += f"; {wait}: run again to go on"
     setup.front.say(said)
     return stop() or (1 if done.left else 0)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tweetcrawler.settings.commands import DATA, Command, Words
 from tweetcrawler.settings.options import option
+from tweetcrawler.words import plural
 
 if TYPE_CHECKING:
     from tweetcrawler.archives.verifying import Verified, Verifier
@@ -67,7 +68,10 @@ def _csv(setup: Setup, values: Values) -> int:
     assert setup.settings.csv_folder is not None  # noqa: S101 - the settings promise it
     check = FolderCheck(setup.settings.csv_folder, mends=values.repair)
     _show(setup, check.differences(values.names))
-    setup.front.say(f"{check.files:,} files with {check.rows:,} rows of {check.targets:,} targets")
+    setup.front.say(
+        f"{plural(check.files, 'file')} with {plural(check.rows, 'row')} of "
+        f"{plural(check.targets, 'target')}"
+    )
     return _verdict(setup, check.left, check.mended, repair=values.repair)
 
 
@@ -83,12 +87,13 @@ def _show(setup: Setup, found: Iterator[Difference]) -> None:
 def _ended(setup: Setup, verifier: Verifier, repair: bool) -> int:
     done: Verified = verifier.done
     setup.front.say(
-        f"{done.targets:,} targets, {done.pages:,} pages with {done.posts:,} posts are read"
+        f"{plural(done.targets, 'target')}, {plural(done.pages, 'page')} with "
+        f"{plural(done.posts, 'post is', 'posts are')} read"
     )
     if done.without_body:
         setup.front.say(
-            f"{done.without_body:,} pages were stored without their body: of their rows only the "
-            "newest and the oldest are compared"
+            f"{plural(done.without_body, 'page was', 'pages were')} stored without X's answer: of "
+            "such rows only the newest and the oldest are compared"
         )
     return _verdict(setup, done.differences.total(), done.mended, repair=repair)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import pkgutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,10 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tweetcrawler.errors import ConfigurationError
+from tweetcrawler.rooms import rooms
 from tweetcrawler.settings.commands import COLLECT, Command
 from tweetcrawler.settings.groups import METRICS_PORT
 from tweetcrawler.settings.options import EVERYWHERE, option
-from tweetcrawler.settings.types import duration
+from tweetcrawler.settings.types import ages, duration, number, on_off, parts
 
 if TYPE_CHECKING:
     from tweetcrawler.outcome import Report
@@ -37,6 +39,11 @@ class Values:
     watch_min_s: float = 900.0
     watch_max_s: float = 7 * _DAY_S
     metrics_address: tuple[str, int] | None = None
+    metrics: bool = False
+    metrics_at: tuple[float, ...] = (3600.0, 21_600.0, _DAY_S, 3 * _DAY_S, 7 * _DAY_S, 30 * _DAY_S)
+    metrics_for: tuple[str, ...] = ()
+    metrics_budget: float | None = None
+    metrics_stop: bool = True
 
     def __post_init__(self) -> None:
         if self.watch_min_s > self.watch_max_s:
@@ -45,15 +52,16 @@ class Values:
 
 def run(setup: Setup, values: Values) -> int:
     """Visits the handles that are due, once or until it is stopped."""
+    if values.metrics:
+        name = next(room.growth for room in rooms() if room.growth)
+        return int(pkgutil.resolve_name(name)(setup, values))
     from tweetcrawler.commands import crawl
     from tweetcrawler.look.sections import duration as duration_of
-    from tweetcrawler.settings import handles
 
-    file = setup.settings.handles_file
     with (
         setup.asking_x(
             why="watch keeps the next visit of each handle in a database",
-            before=lambda: handles.count_lines(file),
+            before=lambda: crawl.refuse_empty_list(setup.settings),
             forecast=crawl.forecast(setup.settings),
         ) as opened,
         opened.measured(values.metrics_address),
@@ -165,6 +173,45 @@ COMMAND = Command(
             for end, which in (("min", "shortest"), ("max", "longest"))
         ),
         METRICS_PORT,
+        option(
+            "--metrics",
+            help="look at stored posts again at the ages of --metrics-at, for their counts",
+            more="The counts are in the view tweet_growth",
+        ),
+        option(
+            "--metrics-at",
+            metavar="AGES",
+            type=ages,
+            places=EVERYWHERE,
+            help="with --metrics: ages of a post at which it is looked at",
+            default="1h 6h 1d 3d 7d 30d",
+        ),
+        option(
+            "--metrics-for",
+            metavar="FILTERS",
+            type=parts,
+            places=EVERYWHERE,
+            help="with --metrics: only posts for which all filters hold, with ; between",
+            more="The filters of `export --where`, such as handle=ada; min_likes=100, and query= "
+            "for the posts of a search",
+            default="all posts",
+        ),
+        option(
+            "--metrics-budget",
+            metavar="USD",
+            type=number(0, 10_000_000),
+            places=EVERYWHERE,
+            help="with --metrics: most that looks may cost per UTC month, in USD",
+            default="no limit",
+        ),
+        option(
+            "--metrics-stop",
+            metavar="on|off",
+            type=on_off,
+            places=EVERYWHERE,
+            help="with --metrics: on or off: leave out a step after two looks that differ by less "
+            "than 1 percent",
+        ),
     ),
     values=Values,
     takes_dry_run=True,
@@ -172,7 +219,7 @@ COMMAND = Command(
     examples=(
         ("tweetcrawler watch --budget-per-day 5", "until it is stopped, for at most $5 a day"),
         ("tweetcrawler watch --once", "the due handles, for a timer of the system"),
-        ("tweetcrawler watch --watch-min 2h --watch-max 1d", "a pace between two hours and a day"),
+        ("tweetcrawler watch --metrics --metrics-budget 20", "counts of posts, as they grow"),
     ),
     price="each new post about $0.005, pay-per-use.",
 )

@@ -30,6 +30,7 @@ from tweetcrawler.identity import is_gone
 from tweetcrawler.pages import Batch, Bought
 from tweetcrawler.targets import LEASE_S, TIMELINE, Claim, Found
 from tweetcrawler.windows import Bucket
+from tweetcrawler.words import plural
 
 BOOKKEEPING = ".tweetcrawler.sqlite3"
 # Another process writes for milliseconds; one that was stopped in the middle is waited for,
@@ -530,7 +531,7 @@ def _compare(path: Path, known: Held, held: Held) -> None:
     # More rows were added by somebody, or by a process that was killed before it noted them.
     if held.rows > known.rows or held == known:
         return
-    lost = f"{known.rows - held.rows:,} of its {known.rows:,} rows are missing"
+    lost = f"{known.rows - held.rows:,} of its {plural(known.rows, 'row is', 'rows are')} missing"
     if held.rows == known.rows:
         lost = "some of its ids are others now, as a spreadsheet rounds them"
     raise ConfigurationError(

@@ -31,6 +31,7 @@ from tweetcrawler.evidence import (
 )
 from tweetcrawler.ids import ID_MAX
 from tweetcrawler.targets import TIMELINE
+from tweetcrawler.words import plural
 
 
 class Known(NamedTuple):
@@ -171,10 +172,10 @@ def _missing(
         if lacking > 0:
             told += lacking
             ids = shown((oldest, newest + 1))
-            yield Difference(ROW, f"{where} lacks {lacking:,} rows among {ids}")
+            yield Difference(ROW, f"{where} lacks {plural(lacking, 'row')} among {ids}")
     # Rows that several pages brought hide a loss from each of them.
     if (lacking := wanted - _count(held, lowest, highest) - told) > 0:
-        yield Difference(ROW, f"{where} lacks {lacking:,} rows")
+        yield Difference(ROW, f"{where} lacks {plural(lacking, 'row')}")
 
 
 def _count(held: sqlite3.Connection, lowest: int, highest: int) -> int:

@@ -15,6 +15,7 @@ from tweetcrawler import __version__
 from tweetcrawler.doctor import NOTE, OK, WARNING, Finding, fault
 from tweetcrawler.secret import read_by_others, read_text
 from tweetcrawler.settings.handles import folded, read_handles
+from tweetcrawler.words import plural
 
 if TYPE_CHECKING:
     from tweetcrawler.settings import Settings
@@ -70,7 +71,7 @@ def settings_of(settings: Settings) -> Iterator[Finding]:
             "a month": money.budget_per_month,
         }
         said = [f"${limit:g} {period}" for period, limit in limits.items() if limit is not None]
-        said += [f"{money.max_posts:,} posts a run"] if money.max_posts is not None else []
+        said += [f"{plural(money.max_posts, 'post')} a run"] if money.max_posts is not None else []
         yield Finding("budget", OK, f"at most {', '.join(said)}")
     else:
         yield Finding("budget", WARNING, "none: a run may spend without a limit; set budget")
@@ -86,7 +87,7 @@ def handles_of(path: Path) -> Iterator[Finding]:
     yield Finding("handles", OK, f"{count:,} in {path}")
     if bad:
         shown = ", ".join(map(str, bad[:_SHOWN])) + (" …" if len(bad) > _SHOWN else "")
-        lines = f"{len(bad):,} lines of {path} hold no handle: {shown}"
+        lines = f"no handle in {plural(len(bad), 'line')} of {path}: {shown}"
         yield Finding("handles", WARNING, lines)
     if twice := _differing_in_case(read_text(path, "handles file").split()):
         yield Finding("handles", NOTE, f"the same user, spelled in two ways: {_some(twice)}")

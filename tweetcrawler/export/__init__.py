@@ -17,6 +17,7 @@ from tweetcrawler import files
 from tweetcrawler.db import Condition, Database
 from tweetcrawler.errors import ConfigurationError, PackageMissing, TweetcrawlerError
 from tweetcrawler.export import as_csv, as_jsonl, as_parquet, as_xlsx, filters, twarc
+from tweetcrawler.words import plural
 
 _ENDINGS = {
     ".csv": "csv",
@@ -132,19 +133,20 @@ def _write_to(file: IO[bytes], chosen: Export, database: Database) -> list[str]:
             count = as_parquet.write(file, columns, rows)
         else:
             count, notes = as_xlsx.write(file, columns, rows)
-    return [f"{count:,} rows to {place}", *notes]
+    return [f"{plural(count, 'row')} to {place}", *notes]
 
 
 def _write_pages_to(file: IO[bytes], chosen: Export, database: Database, place: str) -> list[str]:
     handles = filters.handles_of(chosen.conditions)
     with database.pages(handles) as (without_body, bodies):
         count = as_jsonl.write_pages(file, bodies)
-    sentences = [f"{count:,} pages to {place}"]
+    sentences = [f"{plural(count, 'page')} to {place}"]
     if chosen.path is not None:
         sentences.append("twarc2 reads it with: " + twarc.csv_command(chosen.path))
     if without_body:
         sentences.append(
-            f"{without_body:,} pages are not in it: they were stored without X's answer"
+            f"{plural(without_body, 'page is', 'pages are')} not in it, "
+            "since X's answer was not stored"
         )
     return sentences
 

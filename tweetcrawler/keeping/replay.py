@@ -23,6 +23,7 @@ from tweetcrawler.db import Session
 from tweetcrawler.endpoints import (
     RECENT_S,
     SEARCH_RECENT,
+    STREAM,
     TWEETS,
     USER_TWEETS,
     USERS_BY,
@@ -97,6 +98,7 @@ class Restorer:
             while block := list(islice(pages, _AT_ONCE)):
                 self._restore_block(block, manifest, done)
                 ids += [page.id for page in block]
+            self._session.write_names()
             self._note(manifest, catalog, ids)
             done.segments += 1
         self._session.release(_OWNER)
@@ -110,6 +112,11 @@ class Restorer:
         missing = [page for page in block if stored.get(page.id) != page.fetched_at]
         for page in missing:
             self._save(page, self._run(manifest.node, page))
+        for page in block:
+            # Of these the rows are saved, and perhaps not yet the names.
+            if page not in missing and ("kind" in page.facts or page.endpoint == TWEETS):
+                told = flatten(parsed_json(page.body)).told
+                self._session.hear(told._replace(seen_at=page.fetched_at.timestamp()))
         facts = [_facts_of(page) for page in missing]
         self._session.do(lambda c: c.execute(_FACTS, {"facts": orjson.dumps(facts).decode()}))
         done.pages += len(missing)
@@ -138,6 +145,10 @@ class Restorer:
             self._session.save(run, _OWNER, self._batch(kept, page, bought))
         elif kept.endpoint == TWEETS:
             self._save_lookup(page, bought, run)
+        elif kept.endpoint == STREAM:
+            rows = flatten(answer, score=self._score)
+            refused = [(one.tweet_id, one.reason) for one in rows.refused]
+            self._session.save(run, _OWNER, Batch(None, bought, rows.rows, refused))
         else:
             self._session.save_page(run, bought)
 
@@ -173,7 +184,8 @@ class Restorer:
         rows = [row for row in flattened.rows if row["id"] in asked]
         refused = {one.tweet_id: one.reason for one in flattened.refused}
         gone, _ = answers.gone(page, sorted(asked - {row["id"] for row in rows}), refused)
-        batch = Batch(None, bought, rows, list(refused.items()))
+        told = flattened.told._replace(seen_at=page.server_time_s)
+        batch = Batch(None, bought, rows, list(refused.items()), told=told)
         self._session.save_looked_up(run, batch, gone, [], seen_at=page.server_time_s)
         given = {"ids": [one.id for one in gone], "at": page.server_time_s}
         self._session.do(lambda c: c.execute(_SEEN, given))
@@ -203,6 +215,7 @@ class Restorer:
             username=username,
             account_posts=posts,
             searched=searched,
+            told=flattened.told._replace(seen_at=page.server_time_s),
         )
 
     def _learned(

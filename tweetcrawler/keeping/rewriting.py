@@ -139,7 +139,7 @@ class _Rewriter:
             with TemporaryDirectory() as name:
                 folder = Path(name)
                 catalog.fetch(manifest, folder)
-                made = blanked(folder, manifest, *self._gone)
+                made = blanked(folder, manifest, *self._gone[:3])
                 if made is None:
                     continue
                 for ending in (DATA, MANIFEST):
@@ -157,7 +157,7 @@ class _Rewriter:
             with TemporaryDirectory(dir=folder, prefix=".rewriting-") as name:
                 own = Path(name)
                 shutil.copyfile(folder / (manifest.name + DATA), own / (manifest.name + DATA))
-                made = blanked(own, manifest, *self._gone)
+                made = blanked(own, manifest, *self._gone[:3])
                 if made is None:
                     continue
                 # The manifest first: data without one would look like a segment that is open.

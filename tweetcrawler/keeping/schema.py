@@ -1,4 +1,4 @@
-"""Tables of the room: tombstones, the audit of deletions, segments and their places.
+"""Tables of the room: tombstones, the audit of deletions, checks, segments and their places.
 
 No table holds a text of a post. None refers to a run or a page, since what is said of a
 deletion outlives both.
@@ -12,15 +12,17 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Double,
     Identity,
     Index,
     Integer,
+    LargeBinary,
     Table,
     Text,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 
 from tweetcrawler.postgres.schema import METADATA
 
@@ -131,4 +133,69 @@ crawl_place = Table(
     _text("endpoint"),
     _text("region"),
     _text("profile"),
+)
+# Compliance jobs at X. `ids` are the ones that were asked for and `result` is X's answer, both
+# compressed; they go when the job is done.
+crawl_check = Table(
+    "crawl_check",
+    METADATA,
+    _number(),
+    _text("kind"),
+    Column("name", Text, nullable=False, unique=True),
+    _text("state"),
+    _text("app"),
+    Column("job_id", Text, nullable=False, server_default=text("''")),
+    Column("ids", LargeBinary),
+    _count("ids_count"),
+    Column("result", LargeBinary),
+    _count("found_count"),
+    Column("reason", Text, nullable=False, server_default=text("''")),
+    _at("begun_at", needed=True),
+    _at("uploaded_at"),
+    _at("done_at"),
+    Column("lease_owner", Text),
+    _at("lease_until"),
+    _one_of("kind", "tweets", "users"),
+    _one_of("state", "begun", "created", "uploaded", "downloaded", "told", "done", "lost"),
+)
+Index(
+    "crawl_check_open",
+    crawl_check.c.kind,
+    unique=True,
+    postgresql_where=text("state <> 'done' AND state <> 'lost'"),
+)
+# When a post is looked at next; NULL: never again. `late_s` adds up how late the looks were.
+crawl_due = Table(
+    "crawl_due",
+    METADATA,
+    Column("purpose", Text, primary_key=True),
+    Column("tweet_id", BigInteger, primary_key=True, autoincrement=False),
+    _at("due_at"),
+    Column("step", Integer, nullable=False, server_default=_ZERO),
+    Column("looks", Integer, nullable=False, server_default=_ZERO),
+    Column("late_s", Double, nullable=False, server_default=_ZERO),
+    _at("seen_at"),
+    _one_of("purpose", "check", "metrics"),
+)
+Index(
+    "crawl_due_next",
+    crawl_due.c.purpose,
+    crawl_due.c.due_at,
+    postgresql_where=text("due_at IS NOT NULL"),
+)
+# Older versions of edited posts, and the newest one that stands for them.
+crawl_alias = Table(
+    "crawl_alias",
+    METADATA,
+    Column("older_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("tweet_id", BigInteger, nullable=False),
+    _at("seen_at", needed=True),
+    _at("done_at"),
+)
+crawl_withheld = Table(
+    "crawl_withheld",
+    METADATA,
+    Column("tweet_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("countries", ARRAY(Text), nullable=False),
+    _at("seen_at", needed=True),
 )

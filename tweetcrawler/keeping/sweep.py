@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -22,6 +22,7 @@ import zstandard
 from sqlalchemy import (
     LargeBinary,
     Table,
+    Text,
     and_,
     any_,
     column,
@@ -29,6 +30,7 @@ from sqlalchemy import (
     func,
     insert,
     null,
+    or_,
     select,
     table,
     tuple_,
@@ -39,12 +41,22 @@ from sqlalchemy.sql.expression import ClauseElement, TableClause
 
 from tweetcrawler.flatten import COLUMNS
 from tweetcrawler.keeping.ledger import Doing
-from tweetcrawler.keeping.schema import crawl_audit, crawl_tombstone, crawl_tombstone_user
+from tweetcrawler.keeping.schema import (
+    crawl_audit,
+    crawl_due,
+    crawl_tombstone,
+    crawl_tombstone_user,
+    crawl_withheld,
+)
 from tweetcrawler.keeping.tombstones import blank
 from tweetcrawler.postgres.pages import compressed
 from tweetcrawler.postgres.statements import NUMBERS, compiled, given
 
 Way: TypeAlias = Literal["delete", "blank", "mark"]
+# X may take these back: the account is opened, or its owner returns. Every other reason is final.
+HIDDEN = ("protected", "suspended", "deactivated")
+# An older version of a post that was edited.
+EDITED = "edited"
 
 _IDS = given("ids", NUMBERS)
 # Locked together until their transaction ends, so they are few.
@@ -54,6 +66,8 @@ _OWN = ("id", "tweet_from", "created_at", "origin_device", "retweeted_status_id"
 _BESIDE = tuple(
     table(name, column("tweet_id")) for name in ("crawl_metrics", "crawl_found", "crawl_lookup")
 )
+_USERS = table("crawl_user", column("user_id"))
+_WAITING = table("crawl_waiting_name", column("tweet_id"), column("part", Text), column("user_id"))
 _PAGES = table("crawl_page", column("id"), column("fetched_at"), column("body", LargeBinary))
 
 
@@ -73,10 +87,15 @@ class Request:
 
 
 class Gone(NamedTuple):
-    """Posts and users that must be found nowhere."""
+    """Posts and users that must be found nowhere, and older versions of posts that stay.
+
+    `hidden` are those of the posts that may come back.
+    """
 
     posts: frozenset[int]
     users: frozenset[int] = frozenset()
+    older: frozenset[int] = frozenset()
+    hidden: frozenset[int] = frozenset()
 
 
 def bury(
@@ -84,23 +103,37 @@ def bury(
 ) -> None:
     """Sets a tombstone for each post and user, or opens the one that it has."""
 
-    def work(connection: Any) -> None:
-        _set_tombstones(connection, crawl_tombstone_user, "user_id", users, request)
-        _set_tombstones(connection, crawl_tombstone, "tweet_id", posts, request)
-
-    session.do(work)
+    session.do(lambda connection: set_tombstones(connection, dict.fromkeys(posts), request, users))
 
 
-def _set_tombstones(
-    connection: Any, stones: Table, key: str, ids: Collection[int], request: Request
+def set_tombstones(
+    connection: Any,
+    posts: Mapping[int, int | None],
+    request: Request,
+    users: Collection[int] = (),
 ) -> None:
-    rows = [{key: one, **vars(request)} for one in sorted(set(ids))]
+    """As `bury`, in a transaction that is under way. `posts` are given with their authors."""
+    of_users = [{"user_id": one, **vars(request)} for one in sorted(set(users))]
+    of_posts = [{"tweet_id": one, "user_id": posts[one], **vars(request)} for one in sorted(posts)]
+    _insert(connection, crawl_tombstone_user, "user_id", of_users)
+    _insert(connection, crawl_tombstone, "tweet_id", of_posts)
+
+
+def _insert(connection: Any, stones: Table, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
-    statement = postgresql.insert(stones).on_conflict_do_update(
+    inserted = postgresql.insert(stones)
+    statement = inserted.on_conflict_do_update(
         index_elements=[key],
         # What is asked for again is swept again: an import may have brought it back.
-        set_={"done_at": null(), "asked_at": func.clock_timestamp()},
+        set_={
+            "done_at": null(),
+            "asked_at": func.clock_timestamp(),
+            "reason": inserted.excluded.reason,
+            "source": inserted.excluded.source,
+            "by_at": func.coalesce(inserted.excluded.by_at, stones.c.by_at),
+            "reference": func.coalesce(inserted.excluded.reference, stones.c.reference),
+        },
     )
     # Only the names are used of this; the values go by executemany, which psycopg pipelines.
     text, _ = compiled(statement.values(dict.fromkeys(rows[0])))
@@ -113,21 +146,27 @@ def sweep(
     posts: str,
     *,
     way: Way = "delete",
+    hidden_way: Way = "blank",
     actor: str = "",
     reference: str | None = None,
     beyond: Callable[[Gone], Mapping[str, int]] = lambda _: {},
 ) -> Mapping[str, int]:
     """Takes everything whose tombstone is open out of all that is kept; counts by table.
 
-    `posts` is the name of the table of posts. `way` says what becomes of their own rows.
-    `beyond` takes them out of what is not in the database, and gives its counts.
+    `posts` is the name of the table of posts. `way` says what becomes of their own rows, and
+    `hidden_way` of those that may come back. `beyond` takes them out of what is not in the
+    database, and gives its counts.
     """
     gone = session.do(_open)
-    if not gone.posts and not gone.users:
+    if not any(gone):
         return {}
     counts: Counter[str] = Counter()
-    for name, statement in _statements(posts, way).items():
-        counts[name] += session.do(_counting(statement, sorted(gone.posts)))
+    for name, statement, ids in _statements(posts, gone, way, hidden_way):
+        counts[name] += session.do(_counting(statement, sorted(ids)))
+    for name, (statement, ids) in _of_names(posts, gone).items():
+        # Posts that carry all names leave nothing here, and most do.
+        if found := session.do(_counting(statement, sorted(ids))):
+            counts[name] += found
     counts["crawl_page"] = _sweep_pages(session, gone)
     counts.update(beyond(gone))
     session.do(lambda connection: _finish(connection, gone, counts, actor, reference))
@@ -135,34 +174,64 @@ def sweep(
 
 
 def _open(connection: Any) -> Gone:
-    def ids(column: Any, done_at: Any) -> frozenset[int]:
-        rows = run_composed(connection, select(column).where(done_at.is_(None))).fetchall()
-        return frozenset(number for (number,) in rows)
-
     posts, users = crawl_tombstone.c, crawl_tombstone_user.c
-    return Gone(ids(posts.tweet_id, posts.done_at), ids(users.user_id, users.done_at))
+    chosen = select(posts.tweet_id, posts.reason).where(posts.done_at.is_(None))
+    reasons = dict(run_composed(connection, chosen).fetchall())
+    chosen = select(users.user_id).where(users.done_at.is_(None))
+    gone_users = frozenset(number for (number,) in run_composed(connection, chosen).fetchall())
+    older = frozenset(one for one, reason in reasons.items() if reason == EDITED)
+    hidden = frozenset(one for one, reason in reasons.items() if reason in HIDDEN)
+    return Gone(frozenset(reasons) - older, gone_users, older, hidden)
 
 
-def _statements(posts: str, way: Way) -> Mapping[str, ClauseElement]:
-    """What is done to rows, by the name under which it is counted."""
-    own = table_of(posts)
-    emptied = {name: null() for name in COLUMNS if name != "id"}
+def _statements(
+    posts: str, gone: Gone, way: Way, hidden_way: Way
+) -> Iterator[tuple[str, ClauseElement, Collection[int]]]:
+    """What is done to rows, under the name by which it is counted, and to which."""
+    own, everything = table_of(posts), gone.posts | gone.older
     repeated = {name: null() for name in COLUMNS if name not in _OWN and "count" not in name}
-    found: dict[str, ClauseElement] = {
-        "texts repeated by other rows": update(own)
-        # PostgreSQL writes a new version of a row even if nothing in it changes. Rows that were
-        # emptied before are therefore left alone.
-        .where(own.c.retweeted_status_id == any_(_IDS), own.c.text.is_not(None))
-        .values(repeated)
-    }
-    if way == "delete":
-        found[posts] = delete(own).where(own.c.id == any_(_IDS))
-    elif way == "blank":
-        is_full = func.num_nonnulls(*(own.c[name] for name in emptied)) > 0
-        found[posts] = update(own).where(and_(own.c.id == any_(_IDS), is_full)).values(emptied)
+    # PostgreSQL writes a new version of a row even if nothing in it changes. Rows that were
+    # emptied before are therefore left alone.
+    repeating = and_(own.c.retweeted_status_id == any_(_IDS), own.c.text.is_not(None))
+    yield "texts repeated by other rows", update(own).where(repeating).values(repeated), everything
+    # A newer version stands for an older one: its row goes, whatever is done with others.
+    rows = [(way, gone.posts - gone.hidden), (hidden_way, gone.hidden), ("delete", gone.older)]
+    for chosen, ids in rows:
+        if chosen != "mark" and (ids or chosen == way):
+            yield posts, _taken_out(own, chosen), ids
     for beside in _BESIDE:
-        found[beside.name] = delete(beside).where(beside.c.tweet_id == any_(_IDS))
-    return found
+        yield beside.name, delete(beside).where(beside.c.tweet_id == any_(_IDS)), everything
+
+
+def _taken_out(own: TableClause, way: str) -> ClauseElement:
+    if way == "delete":
+        return delete(own).where(own.c.id == any_(_IDS))
+    emptied = {name: null() for name in COLUMNS if name != "id"}
+    is_full = func.num_nonnulls(*(own.c[name] for name in emptied)) > 0
+    return update(own).where(and_(own.c.id == any_(_IDS), is_full)).values(emptied)
+
+
+def _of_names(posts: str, gone: Gone) -> Mapping[str, tuple[ClauseElement, Collection[int]]]:
+    """What is done to names of users and to rows that wait for one: each with its ids."""
+    own, waits = table_of(posts), _WAITING.c
+    repeats = select(own.c.id).where(own.c.retweeted_status_id == any_(_IDS))
+    return {
+        "crawl_user": (delete(_USERS).where(_USERS.c.user_id == any_(_IDS)), gone.users),
+        "names that others wait for": (
+            delete(_WAITING).where(waits.user_id == any_(_IDS)),
+            gone.users,
+        ),
+        # Who made a retweet may still be told; what it repeats may not.
+        "names that posts wait for": (
+            delete(_WAITING).where(
+                or_(
+                    waits.tweet_id == any_(_IDS),
+                    and_(waits.part != "author", waits.tweet_id.in_(repeats)),
+                )
+            ),
+            gone.posts | gone.older,
+        ),
+    }
 
 
 def _counting(statement: ClauseElement, ids: Sequence[int]) -> Callable[[Any], int]:
@@ -194,7 +263,7 @@ def _some_pages(
     rows = run_composed(connection, chosen).fetchall()
     changed = 0
     for number, _, body in rows:
-        made, count = blank(zstandard.decompress(body), gone.posts, gone.users)
+        made, count = blank(zstandard.decompress(body), *gone[:3])
         if count:
             changed += 1
             put = update(_PAGES).where(_PAGES.c.id == number).values(body=compressed(made))
@@ -210,18 +279,25 @@ def _finish(
     reference: str | None,
 ) -> None:
     for key, ids in (
-        (crawl_tombstone.c.tweet_id, gone.posts),
+        (crawl_tombstone.c.tweet_id, gone.posts | gone.older),
         (crawl_tombstone_user.c.user_id, gone.users),
     ):
         done = update(key.table).where(key == any_(_IDS)).values(done_at=func.clock_timestamp())
         run_composed(connection, done, ids=sorted(ids))
+    for beside in (crawl_due, crawl_withheld):
+        run_composed(
+            connection,
+            delete(beside).where(beside.c.tweet_id == any_(_IDS)),
+            ids=sorted(gone.posts | gone.older),
+        )
     # The audit can prove what went, and does not keep the ids.
-    listed = "\n".join(map(str, (*sorted(gone.posts), *sorted(gone.users))))
+    posts = sorted(gone.posts | gone.older)
+    listed = "\n".join(map(str, (*posts, *sorted(gone.users))))
     audit = insert(crawl_audit).values(
         actor=actor,
         action="sweep",
         reference=reference,
-        ids_count=len(gone.posts) + len(gone.users),
+        ids_count=len(posts) + len(gone.users),
         tables=orjson.dumps(dict(counts)).decode(),
         ids_sha256=hashlib.sha256(listed.encode()).hexdigest(),
     )

@@ -42,11 +42,13 @@ _REPEATED = (
 _BELONGINGS = {"media": "media_key", "polls": "id", "places": "id"}
 
 
-def blank(body: bytes, posts: Collection[int], users: Collection[int]) -> tuple[bytes, int]:
+def blank(
+    body: bytes, posts: Collection[int], users: Collection[int], older: Collection[int] = ()
+) -> tuple[bytes, int]:
     """The body without these posts and without these users and their posts, and how many
     objects were blanked in it. A body without any of them comes back as it is.
 
-    To blank a second time changes nothing.
+    Of `older` versions of posts the newer ones stay. To blank a second time changes nothing.
 
     **Errors**: ValueError when the body is no JSON.
     """
@@ -54,9 +56,12 @@ def blank(body: bytes, posts: Collection[int], users: Collection[int]) -> tuple[
     if not isinstance(page, dict):
         return body, 0
     of_posts, of_users = {str(one) for one in posts}, {str(one) for one in users}
-    gone, others = _parted(page, lambda one: _is_meant(one, of_posts, of_users))
+    of_older = {str(one) for one in older}
+    gone, others = _parted(
+        page, lambda one: _is_meant(one, of_posts, of_users) or _is_version(one, of_older)
+    )
     # A retweet of a post that is blanked for its author names that post, not the author.
-    of_posts |= {str(one["id"]) for one in gone if "username" not in one}
+    of_posts |= of_older | {str(one["id"]) for one in gone if "username" not in one}
     repeats = [one for one in others if _repeats(one, of_posts)]
     if not gone and not repeats:
         return body, 0
@@ -70,7 +75,11 @@ def blank(body: bytes, posts: Collection[int], users: Collection[int]) -> tuple[
 
 
 def blanked(
-    folder: Path, manifest: Manifest, posts: Collection[int], users: Collection[int]
+    folder: Path,
+    manifest: Manifest,
+    posts: Collection[int],
+    users: Collection[int],
+    older: Collection[int] = (),
 ) -> tuple[Manifest, int] | None:
     """A segment rewritten without these posts and users: its new manifest, and how many
     objects were blanked. None when it has none of them.
@@ -85,7 +94,7 @@ def blanked(
     new = renamed(manifest)
     file = OpenFile.new(folder / (new.name + DATA))
     try:
-        count = _copy(source, manifest.kind, file, lambda body: blank(body, posts, users))
+        count = _copy(source, manifest.kind, file, lambda body: blank(body, posts, users, older))
         made = file.manifest(
             **{
                 name: getattr(new, name)
@@ -176,6 +185,10 @@ def _is_meant(one: Object, posts: set[str], users: set[str]) -> bool:
     edits = one.get("edit_history_tweet_ids")
     ids = {str(one["id"]), *map(str, edits if isinstance(edits, list) else ())}
     return not ids.isdisjoint(posts) or str(one.get("author_id")) in users
+
+
+def _is_version(one: Object, older: set[str]) -> bool:
+    return "username" not in one and str(one["id"]) in older
 
 
 def _repeats(one: Object, posts: set[str]) -> bool:

@@ -109,10 +109,10 @@ def free_port() -> int:
 
 
 def program() -> str:
-    """The way to call this program again, as the operator can type it."""
+    """The way to call this program again, as the operator can type it in any folder."""
     if shutil.which("tweetcrawler"):
         return "tweetcrawler"
-    called = Path(sys.argv[0])
+    called = Path(sys.argv[0]).absolute()
     return str(called) if called.name == "tweetcrawler" else f"{sys.executable} -m tweetcrawler"
 
 

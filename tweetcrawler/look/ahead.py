@@ -13,6 +13,7 @@ from tweetcrawler.look import plan
 from tweetcrawler.look.forecast import Span
 from tweetcrawler.look.plan import Plan
 from tweetcrawler.prices import MICRO, Tariff, usd
+from tweetcrawler.words import plural
 
 
 class Stored(Protocol):
@@ -87,9 +88,9 @@ def most(made_plan: Plan, budget: float | None) -> float:
 def lines(made_plan: Plan, tariff: Tariff, budget: float | None) -> tuple[str, str]:
     """The plan in two lines."""
     posts, requests = made_plan.posts, sum(made_plan.requests.values(), Span())
-    likely = "" if posts.likely is None else f"about {math.ceil(posts.likely):,} posts, "
+    likely = "" if posts.likely is None else f"about {plural(math.ceil(posts.likely), 'post')}, "
     first = (
-        f"plan: {made_plan.targets:,} targets, {made_plan.known:,} of them stored already; "
+        f"plan: {plural(made_plan.targets, 'target')}, {made_plan.known:,} of them stored already; "
         f"{likely}at most {_number(posts.high)} posts in {_number(requests.high)} requests"
     )
     cost = made_plan.cost

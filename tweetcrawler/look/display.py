@@ -18,6 +18,7 @@ from tweetcrawler.look import pace
 from tweetcrawler.look.lines import duration, import_summary, size
 from tweetcrawler.look.sections import Section, moment
 from tweetcrawler.prices import Tariff, usd
+from tweetcrawler.words import plural
 
 if TYPE_CHECKING:
     from tweetcrawler.archives.importing import ImportReport
@@ -102,8 +103,9 @@ def print_report(report: Report, console: Console, *, tariff: Tariff) -> None:
     _print_credentials(report, console)
     posts, users, again = report.total("posts"), report.total("users"), report.total("again")
     console.print(
-        f"{report.total('new'):,} new rows, {report.total('updated'):,} updated; "
-        f"{posts:,} posts and {users:,} users read, about {usd(report.cost(tariff))}"
+        f"{plural(report.total('new'), 'new row')}, {report.total('updated'):,} updated; "
+        f"{plural(posts, 'post')} and {plural(users, 'user')} read, "
+        f"about {usd(report.cost(tariff))}"
         + (f" ({again:,} of the posts were stored already)" if again else "")
         + f"; {duration(report.seconds)}",
         # Without these rich colours every number, and breaks lines at 80 columns in a pipe.
@@ -113,7 +115,7 @@ def print_report(report: Report, console: Console, *, tariff: Tariff) -> None:
     for (endpoint, why), (count, lost_posts, lost_cost) in sorted(report.lost.items()):
         console.print(
             f"{count:,} answer{'s' if count > 1 else ''} of {endpoint} lost ({why}): X may have "
-            f"charged up to {lost_posts:,} posts, {usd(lost_cost)}",
+            f"charged up to {plural(lost_posts, 'post')}, {usd(lost_cost)}",
             highlight=False,
             soft_wrap=True,
             markup=False,
@@ -123,7 +125,8 @@ def print_report(report: Report, console: Console, *, tariff: Tariff) -> None:
             console.print(f"waited {duration(seconds)}: {reason}", highlight=False, soft_wrap=True)
     if report.bad_lines:
         console.print(
-            f"{report.bad_lines:,} lines of the input file could not be used (logged above)",
+            f"{plural(report.bad_lines, 'line')} of the input file could not be used "
+            "(logged above)",
             highlight=False,
         )
     for note in report.notes:
@@ -235,6 +238,8 @@ def _print_outcomes(report: Report, console: Console) -> None:
 
 
 def _print_credentials(report: Report, console: Console) -> None:
+    from tweetcrawler.outcome import refused
+
     table = Table(title="credentials", title_justify="left", header_style="bold")
     for heading in ("credential", "endpoint", "requests", "posts", "new rows"):
         table.add_column(
@@ -247,7 +252,7 @@ def _print_credentials(report: Report, console: Console) -> None:
             *(f"{int(row[c]):,}" for c in ("pages", "posts", "new")),
         )
     for (who, what), count in sorted(report.refusals.items()):
-        table.add_row(who, f"no page: {what}", f"{count:,}", "0", "0")
+        table.add_row(who, f"no page: {refused(what)}", f"{count:,}", "0", "0")
     console.print(table)
 
 
@@ -278,14 +283,20 @@ def print_import_report(report: ImportReport, console: Console) -> None:
     console.print(table)
     known = report.posts - report.new - report.updated
     say(
-        f"{report.new:,} new rows, {report.updated:,} updated, {known:,} known; "
+        f"{plural(report.new, 'new row')}, {report.updated:,} updated, {known:,} known; "
         f"{duration(report.seconds)}"
     )
     if report.lacking:
-        say("among them: " + ", ".join(f"{n:,} {name}" for name, n in report.lacking.items()))
+        say(
+            "among them: "
+            + ", ".join(
+                plural(n, name.replace("rows", "row", 1), name)
+                for name, n in report.lacking.items()
+            )
+        )
     if report.went_on:
         say(
-            f"{report.went_on:,} files went on where an earlier run stopped; "
+            f"{plural(report.went_on, 'file')} went on where an earlier run stopped; "
             "counts are of the whole files"
         )
     if report.files["imported before"]:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tweetcrawler.words import plural
+
 if TYPE_CHECKING:
     from tweetcrawler.archives.importing import ImportProgress
     from tweetcrawler.outcome import Progress
@@ -68,10 +70,10 @@ def import_summary(progress: ImportProgress, now: float) -> str:
         eta = f", about {duration(left_s)} to go"
     rejected = f", {progress.rejected:,} rejected" if progress.rejected else ""
     return (
-        f"{progress.files_done:,} of {progress.files:,} files done, "
-        f"{size(progress.bytes_read)}{of_bytes} read, {progress.posts:,} posts "
+        f"{progress.files_done:,} of {plural(progress.files, 'file')} done, "
+        f"{size(progress.bytes_read)}{of_bytes} read, {plural(progress.posts, 'post')} "
         f"({progress.posts / seconds:,.0f}/s, {progress.new:,} new){rejected}, "
-        f"{progress.busy} processes at work{eta}"
+        f"{plural(progress.busy, 'process', 'processes')} at work{eta}"
     )
 
 

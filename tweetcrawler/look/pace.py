@@ -13,6 +13,7 @@ from tweetcrawler.errors import TweetcrawlerError
 from tweetcrawler.look.sections import duration
 from tweetcrawler.outcome import Display, Progress
 from tweetcrawler.prices import Tariff
+from tweetcrawler.words import plural
 
 if TYPE_CHECKING:
     from tweetcrawler.db import Database, Reader
@@ -33,9 +34,9 @@ def summary(progress: Progress, now: float) -> str:
     total = f" of {progress.handles:,}" if progress.handles else ""
     posts_s, requests_s = progress.rates(now)
     return (
-        f"{progress.targets_done:,}{total} targets done, {progress.posts:,} posts "
+        f"{progress.targets_done:,}{total} targets done, {plural(progress.posts, 'post')} "
         f"({posts_s:,.0f}/s, {progress.new:,} new), "
-        f"{progress.requests:,} requests ({requests_s:,.1f}/s), {_doing(progress, now)}"
+        f"{plural(progress.requests, 'request')} ({requests_s:,.1f}/s), {_doing(progress, now)}"
         f"{_to_go(progress, now)}"
     )
 

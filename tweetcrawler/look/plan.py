@@ -33,6 +33,7 @@ from tweetcrawler.look.forecast import BucketNow, Need, Span, of_search, of_time
 from tweetcrawler.look.sections import Section, duration, moment
 from tweetcrawler.prices import MICRO, Tariff, usd
 from tweetcrawler.targets import RESTING, TIMELINE
+from tweetcrawler.words import plural
 
 if TYPE_CHECKING:
     from tweetcrawler.db import Reader
@@ -165,8 +166,8 @@ def of_handles(
     unknown = plan.targets - plan.known
     if unknown:
         plan.notes.append(
-            f"{unknown:,} handles are not known yet: how many posts they have is a guess; "
-            f"--ask buys these users (at most {usd(unknown * tariff.user)}) and tells"
+            f"{plural(unknown, 'handle is', 'handles are')} not known yet: the number of posts "
+            f"is a guess; --ask buys these users (at most {usd(unknown * tariff.user)}) and tells"
         )
     return plan
 

@@ -58,6 +58,7 @@ class Findings:
     runs: Sequence[Run] = ()
     by_day: Sequence[tuple[date, int]] = ()
     queries: Sequence[tuple[str, str]] = ()
+    of_rooms: Sequence[Section] = ()
 
     @property
     def posts(self) -> int:
@@ -83,6 +84,7 @@ def gather(reader: Reader, tariff: Tariff, *, place: str) -> Findings:
         runs,
         reader.posts_by_day(lowest=0),
         reader.queries_of([run.id for run in runs], QUERIES_SHOWN),
+        reader.of_rooms(),
     )
 
 
@@ -116,7 +118,7 @@ def as_text(findings: Findings) -> str:
 
 
 def _title(findings: Findings) -> str:
-    return f"Collection of {findings.posts:,} posts from X"
+    return f"Collection of {plural(findings.posts, 'post')} from X"
 
 
 def _lead(findings: Findings) -> str:
@@ -127,6 +129,7 @@ def _sections(findings: Findings) -> list[Section]:
     return [
         _what(findings),
         _completeness(findings),
+        *findings.of_rooms,
         _days(findings),
         _outcomes(findings),
         _spent(findings),
@@ -147,7 +150,7 @@ def _what(findings: Findings) -> Section:
     ]
     if findings.by_day:
         sentences.append(
-            f"{findings.posts:,} posts that were written "
+            f"{plural(findings.posts, 'post')} that were written "
             f"from {findings.by_day[0][0]} to {findings.by_day[-1][0]} (UTC)"
         )
     if findings.runs:
@@ -234,8 +237,8 @@ def _completeness(findings: Findings) -> Section:
     total = sum(count for _, _, count in findings.states)
     if total > len(rows):
         sentences.append(
-            f"{len(rows):,} of {total:,} targets are shown, those with holes first; "
-            "those without posts are not"
+            f"{len(rows):,} of {total:,} targets are shown, those with holes first; those "
+            " without posts are not"
         )
     return Section(
         "completeness",
@@ -297,7 +300,10 @@ def _spent(findings: Findings) -> Section:
             f"by the tariff {tariff.title}: "
             f"{usd(tariff.post)} for a post, {usd(tariff.user)} for a user"
         ),
-        f"{total.posts:,} posts were read; {total.again:,} of them were stored before",
+        (
+            f"{plural(total.posts, 'post was', 'posts were')} read; "
+            f"{total.again:,} of them were stored before"
+        ),
     ]
     if tariff.fee_month:
         sentences.append(f"beside a fee of {usd(tariff.fee_month)} a month")
@@ -315,7 +321,7 @@ def _limits(findings: Findings) -> Section:
         known.unreachable_reason for known in findings.known if known.lost
     )
     sentences = [
-        f"{count:,} targets: {reason}" for reason, count in reasons.most_common() if reason
+        f"{plural(count, 'target')}: {reason}" for reason, count in reasons.most_common() if reason
     ]
     waits: Counter[str] = Counter()
     refusals: Counter[str] = Counter()
@@ -332,7 +338,8 @@ def _limits(findings: Findings) -> Section:
         if seconds >= 1
     ]
     sentences += [
-        f"{count:,} requests without a page: {what}" for what, count in refusals.most_common()
+        f"{plural(count, 'request')} without a page: {what}"
+        for what, count in refusals.most_common()
     ]
     return Section("limits met", sentences or ["none"])
 

@@ -27,6 +27,7 @@ from tweetcrawler.ids import FIRST_DATED_ID, time_ms_of
 from tweetcrawler.look.sections import Section, duration, moment
 from tweetcrawler.prices import MICRO, Tariff, usd
 from tweetcrawler.targets import DONE, FAILED, RESTING
+from tweetcrawler.words import plural
 
 if TYPE_CHECKING:
     from tweetcrawler.db import Reader
@@ -494,9 +495,9 @@ def _spent_section(status: Mapping[str, Any]) -> Section:
     lost = spent["reserved"]["without_answer"]
     if lost["requests"]:
         sentences.append(
-            f"{lost['requests']:,} requests were sent whose answer nobody saw (a killed process, "
-            f"a cut connection): they may have brought up to {lost['posts']:,} posts "
-            f"(${lost['usd']:,.2f}), which budgets count as spent"
+            f"{plural(lost['requests'], 'request was', 'requests were')} sent whose answer nobody "
+            f"saw (a killed process, a cut connection): up to {plural(lost['posts'], 'post')} "
+            f"(${lost['usd']:,.2f}) may have been charged, which budgets count as spent"
         )
     under_way = spent["reserved"]["under_way"]
     if under_way["requests"]:

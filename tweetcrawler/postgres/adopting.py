@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from tweetcrawler.postgres.pages import table_named
+from tweetcrawler.words import plural
 
 
 def upgraded(
@@ -28,14 +29,14 @@ def upgraded(
         if was_there and not before:
             parts.append(_adopted(connection, table))
     if added:
-        parts.append(f"{len(added):,} tables added")
+        parts.append(f"{plural(len(added), 'table')} added")
     return "; ".join([*parts, "the schema is at its newest revision"])
 
 
 def _adopted(connection: psycopg.Connection[Any], table: str) -> str:
     statement = _ADOPTED.format(t=table_named(table), lost=_LISTS_LOST)
     rows, undated, broken = connection.execute(statement).fetchone() or (0, 0, 0)
-    said = f"{rows:,} rows kept, {undated:,} without a readable date"
+    said = f"{plural(rows, 'row')} kept, {undated:,} without a readable date"
     return said + (f", {broken:,} with a list that cannot be read" if broken else "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, LiteralString
@@ -31,6 +32,7 @@ from tweetcrawler.books import Purchase, Run, Usage, Window, usage_of
 from tweetcrawler.budget import Reserved
 from tweetcrawler.endpoints import USAGE
 from tweetcrawler.ids import EPOCH_MS, FIRST_DATED_ID
+from tweetcrawler.look.sections import Section
 from tweetcrawler.postgres.budgets import reservations
 from tweetcrawler.postgres.known import KnownTargets
 from tweetcrawler.postgres.schema import (
@@ -43,6 +45,7 @@ from tweetcrawler.postgres.schema import (
     posts,
 )
 from tweetcrawler.postgres.statements import at, epoch, given, left_until
+from tweetcrawler.rooms import rooms
 
 _page = crawl_page.c
 # A watch makes a run for each visit, a timer one a day.
@@ -56,6 +59,12 @@ class Reader(KnownTargets):
         """The database's clock."""
         [(now,)] = self._rows(_NOW)
         return float(now)
+
+    def of_rooms(self) -> list[Section]:
+        """The sections of the rooms that have something to tell."""
+        makers = [pkgutil.resolve_name(name) for room in rooms() for name in room.sections]
+        made = [make(self._connection) for make in makers]
+        return [section for section in made if section is not None]
 
     def purchases(
         self, *, since: float | None = None, until: float | None = None, run: int | None = None

@@ -145,6 +145,8 @@ WITH gone AS (
     RETURNING id
 ), counts AS (
     DELETE FROM crawl_metrics m USING gone WHERE m.tweet_id = gone.id
+), waiting AS (
+    DELETE FROM crawl_waiting_name w USING gone WHERE w.tweet_id = gone.id
 ), looked_up AS (
     DELETE FROM crawl_lookup l USING gone WHERE l.tweet_id = gone.id
 )

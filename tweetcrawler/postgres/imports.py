@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from tweetcrawler.pages import Observed
-from tweetcrawler.postgres.connection import Connected
+from tweetcrawler.people import Heard
 from tweetcrawler.postgres.pages import (
     STAGE,
     STAGE_COPY,
@@ -21,6 +21,7 @@ from tweetcrawler.postgres.pages import (
     load_statement,
     table_named,
 )
+from tweetcrawler.postgres.people import People, remember
 from tweetcrawler.targets import TIMELINE
 
 
@@ -41,7 +42,7 @@ class ImportState:
     finished: bool
 
 
-class Imports(Connected):
+class Imports(People):
     """The imports of a session."""
 
     def begin_import(
@@ -82,6 +83,7 @@ class Imports(Connected):
         partial: Iterable[int] = (),
         observed: Iterable[Observed] = (),
         bought: bool = False,
+        heard: Heard | None = None,
     ) -> ImportState | None:
         """Saves many rows and how far their file was read, in one transaction.
 
@@ -91,9 +93,11 @@ class Imports(Connected):
         of their text or lists: they only fill what is not known. `observed` are the counts of
         which a time is known: they are kept in `crawl_metrics`, and the newest stand in the
         row. Rows that are `bought` come from X's answers to this program, and may empty a
-        list. None when the file is not where `state` says: another process imports it.
+        list. `heard` are the users that the file names, and the names that its rows lack.
+        None when the file is not where `state` says: another process imports it.
         """
         values = [tuple(row.values()) for row in rows]
+        names = (heard or Heard()).as_parameters()
         partial_ids, seen = list(partial), list(observed)
 
         def work(connection: psycopg.Connection[Any]) -> ImportState | None:
@@ -106,10 +110,14 @@ class Imports(Connected):
                 if locked.position != state.position or locked.finished:
                     return None
                 new, updated = self._load(connection, values, partial_ids, seen, bought)
+                remember(connection, self.table, names)
                 _set_reached(connection, state.id, reached, new, updated)
                 return replace(reached, new=locked.new + new, updated=locked.updated + updated)
 
-        return self.do(work)
+        loaded = self.do(work)
+        if names["users"] or names["posts"]:
+            self.fill(names)
+        return loaded
 
     def _load(
         self,

@@ -94,6 +94,7 @@ class Lookups(Leases, RefusedPages):
                 if metrics:
                     connection.execute(before, seen)
                 saved = self._merge(connection, given, batch, spends=False)
+                self.note_waiting(connection, batch.told)
                 note_rest(connection)
                 connection.execute(
                     "DELETE FROM crawl_lookup WHERE tweet_id = ANY(%s)",
@@ -104,7 +105,7 @@ class Lookups(Leases, RefusedPages):
             return replace(saved, leased=True)
 
         try:
-            return self.do(work)
+            saved = self.do(work)
         except DatabaseRefuses as refusal:
             if not batch.rows:
                 raise
@@ -115,6 +116,8 @@ class Lookups(Leases, RefusedPages):
                 note_kept_ids(connection, ids, said)
 
             return self.keep(run, "", batch, refusal, keep_body=keep_body, also=note_kept)
+        self.hear(batch.told)
+        return saved
 
 
 def _ids(answer: psycopg.Cursor[Any]) -> set[int]:

@@ -25,15 +25,16 @@ from tweetcrawler.flatten import COLUMNS, CONTENT, LISTS, Partial
 from tweetcrawler.pages import Batch, Bought, Saved
 from tweetcrawler.postgres.budgets import NO_BUDGET, SPENT, spend, spend_parameters
 from tweetcrawler.postgres.columns import TYPES
-from tweetcrawler.postgres.connection import Connected, Connection
+from tweetcrawler.postgres.connection import Connection
 from tweetcrawler.postgres.names import table_named as table_named
+from tweetcrawler.postgres.people import People
 from tweetcrawler.targets import LEASE_S, SEARCH
 
 # The error of `crawl_not_stored`: a row that is neither new nor stored.
 NOT_STORED = "23000"
 
 
-class Pages(Connected):
+class Pages(People):
     """The pages of a session."""
 
     def __init__(self, conninfo: str, table: str, place: str, stopping: Callable[[], bool]) -> None:
@@ -73,16 +74,29 @@ class Pages(Connected):
         def work(connection: Connection) -> Saved:
             connection.meanwhile = meanwhile
             try:
-                return self._saved(connection, batch, given)
+                return self._saved_whole(connection, batch, given)
             except psycopg.errors.IntegrityConstraintViolation as error:
                 # Of the class itself: `crawl_not_stored`. Some of the rows may have been saved
                 # by another process in this moment, which the longer statement can tell.
                 if not self._news_come or error.sqlstate != NOT_STORED:
                     raise
                 self._news_come = False
-                return self._saved(connection, batch, given)
+                return self._saved_whole(connection, batch, given)
 
-        return self.do(work)
+        saved = self.do(work)
+        self.hear(batch.told)
+        return saved
+
+    def _saved_whole(
+        self, connection: psycopg.Connection[Any], batch: Batch, given: dict[str, Any]
+    ) -> Saved:
+        # A page of X that does not tell all names is rare, and takes more than one statement.
+        if not batch.told.waiting:
+            return self._saved(connection, batch, given)
+        with connection.transaction():
+            saved = self._saved(connection, batch, given)
+            self.note_waiting(connection, batch.told)
+        return saved
 
     def _saved(
         self, connection: psycopg.Connection[Any], batch: Batch, given: dict[str, Any]
@@ -557,6 +571,7 @@ SELECT count(*) FROM saved
 """)
 _FORGET = sql.SQL("""
 WITH counts AS (DELETE FROM crawl_metrics WHERE tweet_id = ANY(%(ids)s::bigint[])),
+waiting AS (DELETE FROM crawl_waiting_name WHERE tweet_id = ANY(%(ids)s::bigint[])),
 found AS (
     DELETE FROM crawl_found f USING crawl_target k
     WHERE k.kind = %(kind)s AND f.target_id = k.id AND f.tweet_id = ANY(%(ids)s::bigint[])

@@ -17,7 +17,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from tweetcrawler.errors import DatabaseError, DatabaseRefuses
-from tweetcrawler.flatten import flatten
+from tweetcrawler.flatten import Told, flatten
 from tweetcrawler.pages import Batch, Bought, Saved
 from tweetcrawler.postgres.budgets import spend
 from tweetcrawler.postgres.connection import Connection
@@ -74,6 +74,41 @@ class RefusedPages(Pages):
             if not batch.rows:
                 raise
             return self.keep(run, owner, batch, refusal, keep_body=keep_body)
+
+    def save_with(
+        self,
+        run: int,
+        batch: Batch,
+        also: Callable[[psycopg.Connection[Any]], bool],
+        *,
+        keep_body: bool = True,
+    ) -> Saved:
+        """Saves a page that belongs to no target, after what `also` does in the same
+        transaction; nothing if that gives False. Refused rows are kept as by `save`.
+        """
+        given = save_parameters(run, "", batch, keep_body)
+
+        def work(connection: Connection) -> Saved:
+            with connection.transaction():
+                if not also(connection):
+                    return Saved(0, 0, leased=False, again=True)
+                if batch.rows:
+                    saved = self._merge(connection, given, batch, spends=False)
+                else:
+                    saved = save_without_rows(connection, given, spends=False)
+                if not saved.again:
+                    spend(connection, run, batch.bought)
+                return saved
+
+        def again(connection: psycopg.Connection[Any]) -> None:
+            also(connection)
+
+        try:
+            return self.do(work)
+        except DatabaseRefuses as refusal:
+            if not batch.rows:
+                raise
+            return self.keep(run, "", batch, refusal, keep_body=keep_body, also=again)
 
     def keep(
         self,
@@ -141,6 +176,8 @@ class RefusedPages(Pages):
     def _retry(self, page: UUID, score: Score | None) -> tuple[int, int] | None:
         """Posts and new rows of a page that went in; None when another process did it."""
 
+        told: list[Told] = []
+
         def work(connection: Connection) -> tuple[int, int] | None:
             with connection.transaction():
                 # Deleted first: of two processes one waits here, and finds nothing.
@@ -150,6 +187,8 @@ class RefusedPages(Pages):
                 batch, run = _batch_of(connection, page, score)
                 given = save_parameters(run, "", batch, keep_body=True)
                 saved = self._merge(connection, given, batch, spends=False)
+                self.note_waiting(connection, batch.told)
+                told.append(batch.told)
                 ids = [row["id"] for row in batch.rows]
                 refused = [{"id": i, "reason": reason} for i, reason in batch.refused]
                 connection.execute(
@@ -165,7 +204,10 @@ class RefusedPages(Pages):
                 connection.execute(_FOUND_BY_ID, [KEPT, ids])
                 return len(ids), saved.new
 
-        return self.do(work)
+        saved = self.do(work)
+        for each in told:
+            self.hear(each)
+        return saved
 
     def _takes_nothing(self, reason: str) -> DatabaseError:
         return DatabaseError(
@@ -203,6 +245,7 @@ def _batch_of(
         [row for row in flattened.rows if asked is None or row["id"] in asked],
         [(r.tweet_id, r.reason) for r in flattened.refused],
         searched=kind == SEARCH,
+        told=flattened.told,
     )
     return batch, run
 

@@ -166,6 +166,8 @@ _OURS = [
     "crawl_metrics",
     "crawl_budget",
     "crawl_reserved",
+    "crawl_user",
+    "crawl_waiting_name",
     "api_credential",
     "api_bucket",
 ]

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Date,
     Double,
@@ -401,6 +402,25 @@ crawl_notice = Table(
     _at("sent_at"),
     _count("kept_count"),
 )
+# The newest name of each user, as pages told it; `name` is "" where they told the handle alone.
+crawl_user = Table(
+    "crawl_user",
+    METADATA,
+    Column("user_id", BigInteger, primary_key=True, autoincrement=False),
+    _needed("handle"),
+    _needed("name"),
+    _at("seen_at", needed=True),
+)
+# Rows that lack the name of a user, whose id is known.
+crawl_waiting_name = Table(
+    "crawl_waiting_name",
+    METADATA,
+    Column("tweet_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("part", Text, primary_key=True),
+    _needed("user_id", BigInteger),
+    CheckConstraint("part IN ('author', 'reply', 'retweet')", name="part_known"),
+)
+Index("crawl_waiting_name_user", crawl_waiting_name.c.user_id)
 crawl_plan = Table(
     "crawl_plan",
     METADATA,

@@ -42,6 +42,8 @@ class Options:
     credits_usd: float | None = None
     short_pages_of_1000: int = 30
     fast: bool = False
+    compliance_s: float = 2.0
+    growing: bool = False
 
 
 def serve(

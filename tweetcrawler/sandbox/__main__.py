@@ -51,6 +51,8 @@ def parse(argv: list[str] | None) -> Options:
         cap=given.cap,
         credits_usd=given.credits,
         short_pages_of_1000=given.short_pages,
+        compliance_s=given.compliance_s,
+        growing=given.growing,
         fast=given.fast,
     )
 
@@ -145,6 +147,14 @@ def _add_world(add: Callable[..., object]) -> None:
         type=Path,
         metavar="FILE",
         help="handles that are known from the start, one per line",
+    )
+    add("--growing", action="store_true", help="counts of posts grow with their age")
+    add(
+        "--compliance-s",
+        default=2.0,
+        type=float,
+        metavar="S",
+        help="how long a compliance job takes (2)",
     )
     add(
         "--short-pages",

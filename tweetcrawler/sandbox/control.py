@@ -16,6 +16,7 @@ from tweetcrawler.sandbox.archive import Archive
 from tweetcrawler.sandbox.auth import Keys
 from tweetcrawler.sandbox.billing import Books
 from tweetcrawler.sandbox.clock import Clock
+from tweetcrawler.sandbox.compliance import Jobs
 from tweetcrawler.sandbox.fast import FastPages
 from tweetcrawler.sandbox.faults import Faults
 from tweetcrawler.sandbox.fields import everything
@@ -24,6 +25,7 @@ from tweetcrawler.sandbox.pages import of_tweets
 from tweetcrawler.sandbox.people import STATES, MadePerson, Person
 from tweetcrawler.sandbox.query import parse
 from tweetcrawler.sandbox.recorded import RecordedWorld
+from tweetcrawler.sandbox.streams import Streams
 from tweetcrawler.sandbox.world import MadeWorld
 
 Json = dict[str, Any]
@@ -42,8 +44,10 @@ class Control:
     keys: Keys
     faults: Faults
     clock: Clock
+    jobs: Jobs
     fast: FastPages | None = None
     archive: Archive | None = None
+    streams: Streams | None = None
 
     def answer(self, method: str, path: str, query: dict[str, str], sent: Json) -> bytes | Json:
         """The answer to a control call.
@@ -89,6 +93,11 @@ class Control:
                 }
             case ("POST", "credentials"):
                 return self._change_credential(sent)
+            case ("GET", "compliance"):
+                return {"jobs": self.jobs.all()}
+            case ("POST", "compliance"):
+                self.jobs.takes_s = float(sent["takes_s"])
+                return {}
             case ("GET", "faults"):
                 return {"faults": self.faults.listed()}
             case ("POST", "faults"):
@@ -96,6 +105,10 @@ class Control:
             case ("DELETE", "faults"):
                 self.faults.clear()
                 return {}
+            case ("GET", "stream"):
+                return self._streams().as_json()
+            case ("POST", "stream"):
+                return self._set_stream(sent)
             case ("GET", "clock"):
                 return {"now": self.clock.now(), "skew_s": self.clock.skew_s}
             case ("POST", "clock"):
@@ -165,14 +178,38 @@ class Control:
             world.set_state(name, sent["state"])
         if "add_posts" in sent:
             now_ms = int((self.clock.now() - float(sent.get("age_s", 0))) * 1000)
-            answer["added"] = [
-                str(id_) for id_ in world.add_posts(name, int(sent["add_posts"]), now_ms)
-            ]
+            added = world.add_posts(name, int(sent["add_posts"]), now_ms)
+            answer["added"] = [str(id_) for id_ in added]
+            self._streams().offer(name, added)
         if "delete" in sent:
-            answer["deleted"] = world.delete(name, [int(id_) for id_ in sent["delete"]])
+            ids = [int(id_) for id_ in sent["delete"]]
+            answer["deleted"] = world.delete(name, ids, self.clock.now())
+        if "edit" in sent:
+            edited = world.edit(name, [int(id_) for id_ in sent["edit"]])
+            answer["edited"] = [str(id_) for id_ in edited]
+        if "withhold" in sent:
+            world.withhold(name, [int(id_) for id_ in sent["withhold"]], sent["countries"])
         if "rename_to" in sent:
             world.rename(name, str(sent["rename_to"]))
         return answer
+
+    def _streams(self) -> Streams:
+        if self.streams is None:
+            raise NotThere("there is no stream here")
+        return self.streams
+
+    def _set_stream(self, sent: Json) -> Json:
+        streams, world = self._streams(), self.world
+        if "buffer" in sent:
+            streams.buffer = int(sent["buffer"])
+        if "rate" in sent:
+            if not isinstance(world, MadeWorld):
+                raise ValueError("nobody writes in a recorded world")
+            # At this moment, since a line tells what is written now.
+            write = lambda name: world.add_posts(name, 1, int(self.clock.now() * 1000))  # noqa: E731
+            streams.talk(float(sent["rate"]), write)
+        ended = streams.end_all(str(sent["end"])) if "end" in sent else 0
+        return {"ended": ended}
 
     def _change_credential(self, sent: Json) -> Json:
         credential = self.keys.named(str(sent["name"]))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from tweetcrawler.sandbox import params, problems
+from tweetcrawler.sandbox import compliance, params, problems
 from tweetcrawler.sandbox.archive import PATIENCE, Archive
 from tweetcrawler.sandbox.auth import BEARER, USER, USER_2, Caller
 from tweetcrawler.sandbox.billing import Books
@@ -21,6 +21,7 @@ from tweetcrawler.sandbox.params import TWEET_RULES, USER_RULES, Rules
 from tweetcrawler.sandbox.people import MadePerson, Person
 from tweetcrawler.sandbox.posts import Post
 from tweetcrawler.sandbox.query import BadQuery, Doc, Query, parse
+from tweetcrawler.sandbox.streams import Streams
 from tweetcrawler.sandbox.tokens import (
     SEARCH,
     TIMELINE,
@@ -67,8 +68,10 @@ class Place:
     clock: Clock
     books: Books
     short_pages_of_1000: int
+    jobs: compliance.Jobs
     query_lengths: tuple[int, int] = (512, 1024)
     fast: FastPages | None = None
+    streams: Streams | None = None
 
 
 @dataclass(slots=True)
@@ -80,8 +83,12 @@ class Call:
     path: Mapping[str, str]
     values: dict[str, Any]
     asked: Asked
+    sent: dict[str, Any] = field(default_factory=dict)
+    """The JSON object of a POST or DELETE."""
     twists: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Faults that bend the page itself, with their parameters."""
+    base_url: str = ""
+    """The server, as the caller names it."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -90,6 +97,12 @@ class Endpoint:
     kinds: tuple[str, ...]
     rules: Rules
     answer: Callable[[Call], Answer]
+    method: str = "GET"
+
+    @property
+    def name(self) -> str:
+        """What its window and the books are of: reading and writing have one each."""
+        return self.template if self.method == "GET" else f"{self.method} {self.template}"
 
     @property
     def supported(self) -> list[str]:
@@ -727,6 +740,22 @@ def _usage(call: Call) -> Answer:
     return Answer({"data": {name: value for name, value in data.items() if name in wanted}})
 
 
+# -- compliance ---------------------------------------------------------------------
+
+
+def _create_job(call: Call) -> Answer:
+    app = call.caller.credential.app
+    return Answer(call.place.jobs.create(app, call.sent, call.base_url))
+
+
+def _jobs(call: Call) -> Answer:
+    return Answer(call.place.jobs.listed(call.caller.credential.app, call.values))
+
+
+def _job(call: Call) -> Answer:
+    return Answer(call.place.jobs.one(call.caller.credential.app, call.path["id"], call.values))
+
+
 # -- the table ------------------------------------------------------------------------
 
 _BOTH = ("app", "user")
@@ -869,28 +898,8 @@ TABLE = (
         ),
         _usage,
     ),
+    # As the app only: the lists are those of an app.
+    Endpoint("/2/compliance/jobs", ("app",), compliance.LIST_RULES, _jobs),
+    Endpoint("/2/compliance/jobs", ("app",), Rules({}), _create_job, "POST"),
+    Endpoint("/2/compliance/jobs/:id", ("app",), compliance.ONE_RULES, _job),
 )
-_FIXED = {endpoint.template: endpoint for endpoint in TABLE if ":" not in endpoint.template}
-_OPEN = [
-    (endpoint.template.split("/")[1:], endpoint) for endpoint in TABLE if ":" in endpoint.template
-]
-
-
-def route(path: str) -> tuple[Endpoint, dict[str, str]] | None:
-    """The endpoint of a path and the values in it; None for a path that X does not know."""
-    # Before the templates: /2/users/me would be a user with the id "me".
-    fixed = _FIXED.get(path)
-    if fixed is not None:
-        return fixed, {}
-    parts = path.split("/")[1:]
-    for template, endpoint in _OPEN:
-        if len(template) == len(parts) and all(
-            part and (wanted[0] == ":" or wanted == part)
-            for wanted, part in zip(template, parts, strict=True)
-        ):
-            return endpoint, {
-                wanted[1:]: part
-                for wanted, part in zip(template, parts, strict=True)
-                if wanted[0] == ":"
-            }
-    return None

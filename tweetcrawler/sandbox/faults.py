@@ -43,6 +43,7 @@ ANSWERS = frozenset(
         "huge-body",
         "deep-json",
         "token-expired",
+        "too-many-connections",
     }
 )
 """Stand in the place of the answer; nothing is sold."""
@@ -73,14 +74,31 @@ BODIES = frozenset(
 )
 """Change the posts in an answer after they were sold."""
 HEADERS = frozenset({"text-reset-header", "reset-in-ms", "reset-in-past", "no-rate-headers"})
+STREAM = frozenset(
+    {
+        "stream-close",
+        "stream-cut",
+        "stream-half-line",
+        "stream-silence",
+        "stream-disconnect",
+        "stream-duplicates",
+        "stream-unordered",
+        "stream-unknown-line",
+        "stream-garbage",
+        "stream-rule-without-tag",
+        "stream-late",
+    }
+)
+"""Happen on an open line, after `after` posts where one of them ends it."""
 TRANSPORT = frozenset(
     {"delay", "black-hole", "slowloris", "truncated-json", "cut-body", "bad-gzip"}
 )
-NAMES = ANSWERS | PAGES | BODIES | HEADERS | TRANSPORT | {"clock-skew"}
+NAMES = ANSWERS | PAGES | BODIES | HEADERS | TRANSPORT | STREAM | {"clock-skew"}
 BREAKING = frozenset({"slowloris", "truncated-json", "cut-body", "bad-gzip"})
 """What was sold may not have arrived."""
 UNCOUNTED = frozenset({"status", "unauthorized", "not-found-empty", "redirect"})
 """Come from in front of X's limits: no request of a window is used up and no headers are sent."""
+_STREAM = "/2/tweets/search/stream"
 _ONLY_WITH_TOKEN = frozenset({"token-expired"})
 _ONLY_GOING_ON = frozenset({"duplicate-page", "overlapping-page"})
 _PAGED = frozenset(
@@ -128,6 +146,7 @@ class Fault:
             and (self.credential is None or self.credential == met.credential)
             and (self.kind is None or self.kind == met.kind)
             and (met.goes_on or not self.going_on)
+            and (self.name not in STREAM or met.endpoint == _STREAM)
             and (self.name not in PAGES or met.endpoint in _PAGED_BY.get(self.name, _PAGED))
             and (self.name not in _ONLY_WITH_TOKEN or met.has_token)
             and (self.name not in _ONLY_GOING_ON or met.goes_on)
@@ -282,6 +301,8 @@ def refusal(
         "errors-200": lambda: Refusal(200, wanted.get("body", {})),
         "protected": lambda: Refusal(200, {"errors": [problems.protected_user("id", subject)]}),
         "user-suspended": problems.caller_suspended,
+        # A line of a program that is gone may count for long.
+        "too-many-connections": problems.too_many_connections,
         "code": lambda: problems.of_code(int(wanted["number"])),
         "json-list-200": lambda: Refusal(200, b'[{"id":"1"}]'),
     }

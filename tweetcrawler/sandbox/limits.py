@@ -49,8 +49,20 @@ _PPU = {
     "/2/users/:id/followers": Limit(300, 300),
     "/2/users/:id/following": Limit(300, 300),
     "/2/usage/tweets": Limit(50, 50),
+    "/2/compliance/jobs": Limit(150, None),
+    "POST /2/compliance/jobs": Limit(150, None),
+    "/2/compliance/jobs/:id": Limit(150, None),
+    "/2/tweets/search/stream": Limit(50, None),
+    "/2/tweets/search/stream/rules": Limit(450, None),
+    "POST /2/tweets/search/stream/rules": Limit(100, None),
+    "/2/tweets/search/stream/rules/counts": Limit(450, None),
+    "/2/connections": Limit(450, None),
+    "DELETE /2/connections": Limit(25, None),
+    "DELETE /2/connections/all": Limit(25, None),
+    "DELETE /2/connections/:endpoint_id": Limit(25, None),
 }
 _CLOSED = Limit(None, None)
+_OF_STREAMS = tuple(name for name in _PPU if "stream" in name or "connections" in name)
 _PRO = _PPU | {
     "/2/users/:id/tweets": Limit(1_500, 900),
     "/2/tweets": Limit(450, 900),
@@ -77,6 +89,9 @@ _BASIC = {
     "/2/users/:id/followers": _CLOSED,
     "/2/users/:id/following": _CLOSED,
     "/2/usage/tweets": Limit(50, 50),
+    "/2/compliance/jobs": Limit(150, None),
+    "POST /2/compliance/jobs": Limit(150, None),
+    "/2/compliance/jobs/:id": Limit(150, None),
 }
 PLANS: dict[str, dict[str, Limit]] = {
     "ppu": _PPU,

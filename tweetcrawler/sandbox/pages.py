@@ -28,6 +28,9 @@ class Answer:
     requests_price: float = 0.0
     raw: bytes | None = None
     """the body where it was made as bytes"""
+    status: int = 200
+    line: object | None = None
+    """the connection whose messages follow, where the answer is a stream"""
 
 
 def of_tweets(world: World, posts: Iterable[Post], asked: Asked) -> dict[str, Any]:

@@ -74,7 +74,14 @@ class MadePerson(Person):
         return (
             made
             if self.changes is None
-            else made + len(self.changes.added) - len(self.changes.deleted)
+            else made
+            + len(self.changes.added)
+            # An edited post is one, however many versions it has.
+            - len(self.changes.deleted.keys() | self.changes.versions.keys())
+            + sum(
+                versions[-1] not in self.changes.deleted
+                for versions in set(self.changes.versions.values())
+            )
         )
 
     def ms_of(self, k: int) -> int:
@@ -112,7 +119,12 @@ class Changes:
     username: str | None = None
     added: dict[int, int] = field(default_factory=dict)
     """id to k, oldest first"""
-    deleted: set[int] = field(default_factory=set)
+    deleted: dict[int, float] = field(default_factory=dict)
+    """id to the time"""
+    versions: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """the id of each version of an edited post to all of them, the oldest first"""
+    withheld: dict[int, list[str]] = field(default_factory=dict)
+    """id to countries"""
 
 
 class Census:

@@ -184,6 +184,23 @@ def capped(account_id: str, period: str = "Monthly", scope: str = "Product") -> 
     )
 
 
+def connection_refused(status: int, issue: str, detail: str) -> Refusal:
+    """A refusal of a stream's connection; no window has anything to do with it."""
+    body = {
+        "title": "ConnectionException",
+        "detail": detail,
+        "connection_issue": issue,
+        "type": PROBLEMS + "streaming-connection",
+    }
+    return Refusal(status, body)
+
+
+def too_many_connections() -> Refusal:
+    """X's fifth 429, again with permits left in its headers."""
+    sentence = "This stream is currently at the maximum allowed connection limit."
+    return connection_refused(429, "TooManyConnections", sentence)
+
+
 # Two forms of 402 were seen; the description of the API has none.
 def no_credits(account_id: str) -> Refusal:
     return Refusal(

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from html import unescape
 from typing import Any
 
+from tweetcrawler.sandbox.dice import mix
 from tweetcrawler.sandbox.people import Person
 from tweetcrawler.sandbox.posts import Post
 
 _WORD = re.compile(r"\w+")
-_TOKEN = re.compile(r"""\s*(-?)(\(|\)|[a-z_]+:"[^"]*"|"[^"]*"|[^\s()"]+)""", re.IGNORECASE)
+_TOKEN = re.compile(
+    r"""\s*(-?)(\(|\)|[a-z_]+:(?:"[^"]*"|\[[^\]]*\])|"[^"]*"|[^\s()"]+)""", re.IGNORECASE
+)
 # X refuses a query of these alone: each of them would match a good part of all posts.
 _ALONE_NOT = ("is", "has", "lang")
 _OPERATORS = frozenset(
@@ -42,6 +45,7 @@ _OPERATORS = frozenset(
         "lang",
     ]
 )
+_RETWEET = frozenset({"is:retweet"})
 _IS = frozenset({"retweet", "reply", "quote", "verified", "nullcast"})
 _HAS = frozenset(
     {"hashtags", "cashtags", "links", "mentions", "media", "images", "video_link", "videos", "geo"}
@@ -132,8 +136,11 @@ def doc_of(post: Post, person: Person, user: dict[str, Any]) -> Doc:
     )
 
 
-def parse(text: str) -> Query:
-    """The query; BadQuery with X's sort of sentence when it cannot be one."""
+def parse(text: str, *, streamed: bool = False) -> Query:
+    """The query; BadQuery with X's sort of sentence when it cannot be one.
+
+    A rule of the stream is `streamed`: retweets match its words, and it may take a sample.
+    """
     # X names the sign at which its parser gave up.
     if text.count('"') % 2:
         raise BadQuery(
@@ -150,7 +157,7 @@ def parse(text: str) -> Query:
             )
         tokens.append((found[1] == "-", found[2]))
         at = found.end()
-    parser = _Parser(tokens)
+    parser = _Parser(tokens, streamed)
     matches, authors, alone = parser.either()
     if parser.at < len(tokens):
         raise BadQuery("There were errors processing your request: extraneous input ')'")
@@ -167,8 +174,9 @@ _Parsed = tuple[Callable[[Doc], bool], frozenset[str] | None, bool]
 
 
 class _Parser:
-    def __init__(self, tokens: list[tuple[bool, str]]) -> None:
+    def __init__(self, tokens: list[tuple[bool, str]], streamed: bool) -> None:
         self._tokens = tokens
+        self._streamed = streamed
         self.at = 0
 
     def either(self) -> _Parsed:
@@ -219,7 +227,7 @@ class _Parser:
                 raise BadQuery("There were errors processing your request: missing ')'")
             self.at += 1
         else:
-            parsed = _term(token)
+            parsed = _term(token, self._streamed)
         if negative:
             test = parsed[0]
             return (lambda doc: not test(doc)), None, False
@@ -229,25 +237,30 @@ class _Parser:
         return self._tokens[self.at][1] if self.at < len(self._tokens) else None
 
 
-def _term(token: str) -> _Parsed:
+def _term(token: str, streamed: bool) -> _Parsed:
     lowered = token.casefold()
+    # Retweets come back from no keyword of a search, and from those of a rule.
+    hidden = frozenset() if streamed else _RETWEET
     if lowered.startswith('"'):
-        return _words(lowered.strip('"')), None, True
+        return _words(lowered.strip('"'), hidden), None, True
     if lowered[0] == "#" and len(token) > 1:
         tag = lowered[1:]
-        return (lambda doc: tag in doc.tags and "is:retweet" not in doc.marks), None, True
+        return (lambda doc: tag in doc.tags and not hidden & doc.marks), None, True
     if lowered[0] == "$" and len(token) > 1:
         cash = lowered[1:]
-        return (lambda doc: cash in doc.cashtags and "is:retweet" not in doc.marks), None, True
+        return (lambda doc: cash in doc.cashtags and not hidden & doc.marks), None, True
     if lowered[0] == "@" and len(token) > 1:
         name = lowered[1:]
         return (lambda doc: name in doc.mentions), None, True
     operator, colon, value = lowered.partition(":")
+    if streamed and operator == "sample" and value.isdigit() and 0 < int(value) <= 100:
+        percent = int(value)
+        return (lambda doc: mix(doc.id, 17) % 100 < percent), None, False
     if colon and operator in _OPERATORS:
         return _operator(operator, value.strip('"'))
     if colon and re.fullmatch(r"[a-z_]+", operator):
         raise BadQuery(f"There were errors processing your request: invalid operator '{operator}'")
-    return _words(lowered), None, True
+    return _words(lowered, hidden), None, True
 
 
 def _operator(operator: str, value: str) -> _Parsed:
@@ -298,15 +311,37 @@ def _operator(operator: str, value: str) -> _Parsed:
         test = lambda doc: value in str(doc.place.get("full_name", "")).casefold()  # noqa: E731
     elif operator == "place_country":
         test = lambda doc: str(doc.place.get("country_code", "")).casefold() == value  # noqa: E731
+    elif operator == "bounding_box":
+        box = _box(value)
+        test = lambda doc: _is_inside(doc.place.get("geo", {}).get("bbox"), box)  # noqa: E731
     else:
         test = lambda doc: False  # noqa: ARG005, E731  understood, but nothing in this world has it
     return test, authors, alone
 
 
-def _words(text: str) -> Callable[[Doc], bool]:
-    """A keyword or phrase. Retweets do not come back from these."""
+def _box(value: str) -> list[float]:
+    """West, south, east and north of a box in brackets."""
+    try:
+        west, south, east, north = map(float, value.strip("[]").split())
+    except ValueError:
+        raise BadQuery(
+            "There were errors processing your request: operator 'bounding_box' needs "
+            "[west_long south_lat east_long north_lat]"
+        ) from None
+    return [west, south, east, north]
+
+
+def _is_inside(place: list[float] | None, box: list[float]) -> bool:
+    """Whether the whole of a place lies in a box."""
+    if place is None:
+        return False
+    return box[0] <= place[0] and box[1] <= place[1] and place[2] <= box[2] and place[3] <= box[3]
+
+
+def _words(text: str, hidden: frozenset[str]) -> Callable[[Doc], bool]:
+    """A keyword or phrase, of posts without a mark that is hidden."""
     words = _WORD.findall(text)
     if not words:
-        return lambda doc: text in doc.text and "is:retweet" not in doc.marks
+        return lambda doc: text in doc.text and not hidden & doc.marks
     flat = f" {' '.join(words)} "
-    return lambda doc: flat in doc.flat and "is:retweet" not in doc.marks
+    return lambda doc: flat in doc.flat and not hidden & doc.marks

@@ -27,8 +27,9 @@ from tweetcrawler.sandbox.archive import Archive
 from tweetcrawler.sandbox.auth import Caller, Keys, write_csv
 from tweetcrawler.sandbox.billing import Books
 from tweetcrawler.sandbox.clock import Clock
+from tweetcrawler.sandbox.compliance import Jobs, StorageRefusal
 from tweetcrawler.sandbox.control import Control, NotThere
-from tweetcrawler.sandbox.endpoints import Call, Endpoint, Place, route
+from tweetcrawler.sandbox.endpoints import Call, Endpoint, Place
 from tweetcrawler.sandbox.fast import FastPages
 from tweetcrawler.sandbox.faults import Faults, Met
 from tweetcrawler.sandbox.fields import asked
@@ -36,6 +37,9 @@ from tweetcrawler.sandbox.limits import PLANS, Limit, Limits, Permit, Subject
 from tweetcrawler.sandbox.pages import Answer
 from tweetcrawler.sandbox.problems import Refusal
 from tweetcrawler.sandbox.recorded import RecordedWorld
+from tweetcrawler.sandbox.routes import route
+from tweetcrawler.sandbox.streaming import sender
+from tweetcrawler.sandbox.streams import Streams
 from tweetcrawler.sandbox.world import MadeWorld
 
 NEWEST_BEFORE_START_S = 300
@@ -115,17 +119,38 @@ class Sandbox:
         self.faults = Faults(self.clock.steady, options.seed)
         newest_ms = int((self.clock.now() - NEWEST_BEFORE_START_S) * 1000)
         self.world = (
-            MadeWorld(options.seed, newest_ms, options.posts)
+            MadeWorld(
+                options.seed,
+                newest_ms,
+                options.posts,
+                grows_by=self.clock.now if options.growing else None,
+            )
             if options.recorded is None
             else RecordedWorld(options.recorded)
         )
         for name in _handles(options.handles):
             self.world.people.named(name)
+        self.jobs = Jobs(self.world, self.clock, options.seed, options.compliance_s)
         self.place = Place(
-            self.world, Archive(self.world), self.clock, self.books, options.short_pages_of_1000
+            self.world,
+            Archive(self.world),
+            self.clock,
+            self.books,
+            options.short_pages_of_1000,
+            self.jobs,
         )
         if options.fast and isinstance(self.world, MadeWorld):
             self.place.fast = FastPages(self.world, newest_ms, options.posts and options.posts[1])
+        is_large = options.plan == "unlimited"
+        self.streams = self.place.streams = Streams(
+            self.world,
+            self.place.archive,
+            self.clock,
+            self.books,
+            window_s=options.window_s,
+            most=5 if is_large else 1,
+            backfill=is_large,
+        )
         self.control = Control(
             self.world,
             self.books,
@@ -133,8 +158,10 @@ class Sandbox:
             self.keys,
             self.faults,
             self.clock,
+            self.jobs,
             self.place.fast,
             self.place.archive,
+            self.streams,
         )
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -145,7 +172,9 @@ class Sandbox:
             await asyncio.sleep(self.options.latency_ms / 1000)
         if path == "/oauth2/token":
             return await self._token(request)
-        found = route(request.rel_url.raw_path)
+        if path.startswith("/storage/"):
+            return await self._storage(request)
+        found = route(request.method, request.rel_url.raw_path)
         if found is None:
             return self._unknown_path(request)
         return await self._answered(request, *found)
@@ -171,9 +200,10 @@ class Sandbox:
             return await self._nothing(request, name, endpoint)
         headers: dict[str, str] = {}
         answer: Answer | None = None
+        posted = b"" if request.method == "GET" else await request.read()
         try:
-            answer = self._answer(request, endpoint, path, caller, sent, taken, headers)
-            status: int = 200
+            answer = self._answer(request, endpoint, path, caller, sent, taken, headers, posted)
+            status: int = answer.status
             body = faults.bend_body(
                 taken, _dumped(answer.body) if answer.raw is None else answer.raw
             )
@@ -185,15 +215,18 @@ class Sandbox:
             headers |= refused.headers
         broken = bool(taken.keys() & faults.BREAKING)
         # Sold before it is sent, as at X: an answer that gets lost on its way is charged.
-        self.books.count_request(name, endpoint.template, status)
+        self.books.count_request(name, endpoint.name, status)
         if answer is not None and caller is not None:
-            self.books.sell(caller.credential, endpoint.template, answer, broken=broken)
+            self.books.sell(caller.credential, endpoint.name, answer, broken=broken)
         faults.bend_headers(taken, headers)
         headers["Content-Type"] = content_type
         headers["Date"] = self.clock.http_date()
         headers["x-access-level"] = "read"
         headers["x-transaction-id"] = f"{id(request):016x}"
         headers["server"] = "sandbox"
+        if answer is not None and answer.line is not None:
+            left = lambda: self._left(request)  # noqa: E731
+            return await sender(self.streams, answer.line, request, left).run(headers)
         return await self._send(request, status, headers, body, taken)
 
     def _answer(
@@ -205,6 +238,7 @@ class Sandbox:
         sent: list[tuple[str, str]],
         taken: dict[str, dict[str, Any]],
         headers: dict[str, str],
+        posted: bytes,
     ) -> Answer:
         """The answer, or Refusal.
 
@@ -217,10 +251,10 @@ class Sandbox:
             raise self._stand_in(standing_in, taken, endpoint, caller, sent, path)
         if caller is None:
             raise problems.unauthorized()
-        if request.method != "GET":
+        if request.method != endpoint.method:
             raise problems.not_found()
         subject = Subject(caller.kind, caller.bucket, caller.credential.name)
-        permit: Permit = self.limits.take(endpoint.template, subject, caller.credential.app)
+        permit: Permit = self.limits.take(endpoint.name, subject, caller.credential.app)
         headers |= permit.headers
         if not permit.open:
             raise problems.window_closed()
@@ -228,7 +262,7 @@ class Sandbox:
             raise self._stand_in(standing_in, taken, endpoint, caller, sent, path)
         if caller.kind not in endpoint.kinds:
             raise problems.wrong_kind_of_token(caller.used, endpoint.supported)
-        limit = self.limits.limit_of(endpoint.template, caller.credential.name)
+        limit = self.limits.limit_of(endpoint.name, caller.credential.name)
         if (limit.app if caller.kind == "app" else limit.user) is None:
             raise problems.not_in_plan(caller.credential.app)
         # X says 429 with permits left; no header tells that the archive is counted by the second,
@@ -236,12 +270,15 @@ class Sandbox:
         if endpoint.template == "/2/tweets/search/all" and self.limits.too_fast(subject):
             raise problems.window_closed()
         values = endpoint.rules.check(sent)
-        if (
-            endpoint.template != "/2/usage/tweets"
-        ):  # what was used can be asked for when it is used up, above all
+        # What was used can be asked for when it is used up, above all. Nor does X sell anything
+        # by jobs.
+        if not endpoint.template.startswith(("/2/usage/", "/2/compliance/")):
             self.books.gate(caller.credential)
-        twists = {name: wanted for name, wanted in taken.items() if name in faults.PAGES}
-        return endpoint.answer(Call(self.place, caller, path, values, asked(values), twists))
+        twisting = faults.PAGES | faults.STREAM
+        twists = {name: wanted for name, wanted in taken.items() if name in twisting}
+        call = Call(self.place, caller, path, values, asked(values), _posted(posted), twists)
+        call.base_url = f"http://{request.host}"
+        return endpoint.answer(call)
 
     def _stand_in(
         self,
@@ -293,7 +330,7 @@ class Sandbox:
 
         has_token = bool(names & {"pagination_token", "next_token"})
         return Met(
-            endpoint.template, credential, about, has_token, has_token or "until_id" in names, kind
+            endpoint.name, credential, about, has_token, has_token or "until_id" in names, kind
         )
 
     # -- sending ----------------------------------------------------------------
@@ -369,7 +406,7 @@ class Sandbox:
         self, request: web.BaseRequest, name: str, endpoint: Endpoint
     ) -> web.StreamResponse:
         # Nothing is sold: X has not answered. The caller cannot know that.
-        self.books.count_request(name, endpoint.template, "none")
+        self.books.count_request(name, endpoint.name, "none")
         while not self._left(request):
             await asyncio.sleep(0.1)
         return web.Response(status=504)
@@ -390,6 +427,37 @@ class Sandbox:
                 content_type="application/json",
             )
         return web.Response(status=404, headers=date)
+
+    async def _storage(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The storage of uploads and downloads: a signed address is all that it wants."""
+        endpoint = f"{request.method} /storage"
+        met = Met(endpoint, "none", frozenset, has_token=False, goes_on=False)
+        taken = self.faults.take(met)
+        self.books.faults.update(taken.keys())
+        # Not `read()`, which takes a megabyte: a list of ids may have hundreds.
+        body = await request.content.read()
+        status, found, content_type = 200, b"", "text/plain"
+        try:
+            found = self._stored(request, body, taken)
+        except StorageRefusal as refusal:
+            status, found, content_type = refusal.status, refusal.body, "application/xml"
+        self.books.count_request("none", endpoint, status)
+        # A fault at the end: the file has arrived, and its sender cannot know it.
+        if "delay" in taken:
+            await asyncio.sleep(float(taken["delay"].get("delay_s", 1)))
+        headers = {"Content-Type": content_type, "Date": self.clock.http_date()}
+        return await self._send(request, status, headers, found, taken)
+
+    def _stored(
+        self, request: web.BaseRequest, body: bytes, taken: dict[str, dict[str, Any]]
+    ) -> bytes:
+        # A key that is sent there is a key that is given away.
+        if "Authorization" in request.headers:
+            raise StorageRefusal(400, "InvalidArgument")
+        if "status" in taken:
+            raise StorageRefusal(int(taken["status"].get("status", 503)), "InternalError")
+        kind, query = request.headers.get("Content-Type", ""), dict(request.query)
+        return self.jobs.stored(request.method, request.path, query, kind, body)
 
     async def _token(self, request: web.BaseRequest) -> web.StreamResponse:
         header = request.headers.get("Authorization", "")
@@ -428,6 +496,17 @@ class Sandbox:
 
 def _dumped(body: object) -> bytes:
     return orjson.dumps(body)
+
+
+def _posted(body: bytes) -> dict[str, Any]:
+    """The JSON object of a request's body."""
+    try:
+        found = orjson.loads(body) if body else {}
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise problems.invalid([problems.wrong_parameter("body", [""], "Invalid JSON body")])
+    return found
 
 
 def _compressed(body: bytes) -> bytes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
-from tweetcrawler.sandbox.clock import lowest_id, ms_of_id
+from tweetcrawler.sandbox.clock import lowest_id, ms_of_id, rfc3339
 from tweetcrawler.sandbox.people import Census, Changes, MadePerson, Person, profile
 from tweetcrawler.sandbox.posts import (
     REPLIES,
@@ -22,6 +22,8 @@ from tweetcrawler.sandbox.posts import (
 
 DEPTH = 3_200
 """Posts of a timeline that X shows, counted from the newest, retweets included."""
+
+HALF_GROWN_S = 43_200.0
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -209,6 +211,11 @@ class MadePeople:
         self._remember(person)
         return None if person.state == "absent" else person
 
+    def anyone_numbered(self, id_: int) -> MadePerson | None:
+        """The person of an id, whatever the state; None for an id that is nobody's."""
+        key = self._census.key_of(id_)
+        return None if key is None else self.person(key)
+
     def person(self, key: str) -> MadePerson:
         found = self._people.get(key)
         return found if found is not None else self._people.put(key, self._made(key))
@@ -287,9 +294,12 @@ class MadePeople:
 class MadePosts:
     """Posts of a made world, written when they are asked for."""
 
-    def __init__(self, people: MadePeople, timelines: MadeTimelines) -> None:
+    def __init__(
+        self, people: MadePeople, timelines: MadeTimelines, now: Callable[[], float] | None
+    ) -> None:
         self.people = people
         self._timelines = timelines
+        self._now = now
         self._posts: Recent[int, Post] = Recent(8_000)
 
     def tweet_of(self, person: Person, id_: int) -> Post:
@@ -299,20 +309,22 @@ class MadePosts:
         if k is None:
             raise LookupError(f"{id_} is no post of {person.username}")
         # Not kept: a timeline reads a post once, and would push out those that many refer to.
-        return self._posts.get(id_) or write(self, made, k, id_)
+        return self._shown(made, self._posts.get(id_) or write(self, made, k, id_))
 
     def written(self, person: MadePerson, k: int) -> Post:
         """The k-th post of the person, kept for the next time that somebody refers to it."""
         id_ = person.id_of(k)
-        return self._posts.get(id_) or self._posts.put(id_, write(self, person, k, id_))
+        kept = self._posts.get(id_) or self._posts.put(id_, write(self, person, k, id_))
+        return self._shown(person, kept)
 
     def found(self, id_: int) -> Post | Missing:
         """The post with this id, an older version of it included."""
         for person in self.people.tagged(id_ & 0x3FFFFF):
             k = person.k_of(id_)
             if k is not None:
+                made = k >= 0 and id_ == person.id_of(k)
                 return _hidden(person) or (
-                    self.written(person, k) if k >= 0 else write(self, person, k, id_)
+                    self.written(person, k) if made else self.tweet_of(person, id_)
                 )
             after = next(self._timelines.oldest_first(person, id_), None)
             # X lets a post be edited for an hour, so its older versions lie within one.
@@ -334,6 +346,10 @@ class MadePosts:
         ):
             return Missing("absent")
         return self.written(person, ref.k)
+
+    def _shown(self, person: MadePerson, post: Post) -> Post:
+        shown = _as_changed(person, post)
+        return shown if self._now is None else _grown(shown, self._now())
 
     def forget(self) -> None:
         """Forgets the posts that were kept."""
@@ -367,11 +383,18 @@ class MadeNetworks:
 class MadeWorld:
     """Follows from the seed. Only what was done to it while it runs is remembered."""
 
-    def __init__(self, seed: str, newest_ms: int, posts: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        seed: str,
+        newest_ms: int,
+        posts: tuple[int, int] | None = None,
+        *,
+        grows_by: Callable[[], float] | None = None,
+    ) -> None:
         self.version = 0
         self.timelines = MadeTimelines()
         self.people = MadePeople(Census(seed, newest_ms, posts), self.timelines)
-        self.posts = MadePosts(self.people, self.timelines)
+        self.posts = MadePosts(self.people, self.timelines, grows_by)
         self.networks = MadeNetworks(self.people)
 
     def set_state(self, name: str, state: str) -> None:
@@ -399,14 +422,49 @@ class MadeWorld:
         self._changed(name)
         return ids
 
-    def delete(self, name: str, ids: list[int]) -> int:
+    def delete(self, name: str, ids: list[int], now_s: float = 0.0) -> int:
         """Deletes those of the ids that are the person's; gives their number."""
         person = self.people.anyone(name)
         changes = self._change(name)
         known = [id_ for id_ in ids if person.k_of(id_) is not None]
-        changes.deleted.update(known)
+        # Each version of an edited post goes with it.
+        gone = [one for id_ in known for one in changes.versions.get(id_, (id_,))]
+        changes.deleted.update(dict.fromkeys(gone, now_s))
         self._changed(name)
         return len(known)
+
+    def edit(self, name: str, ids: list[int]) -> list[int]:
+        """Edits posts of the person, each a minute after its newest version; gives the new ids."""
+        person, made = self.people.anyone(name), []
+        for id_ in ids:
+            changes = self._change(name)
+            k = person.k_of(id_)
+            if k is None or self.posts.tweet_of(person, id_).versions:
+                raise ValueError(f"{id_} is no post of {name} that was never edited")
+            new = id_ + (60_000 << 22)
+            while _taken(person, changes, new):
+                new += 1 << 22
+            changes.added[new] = k
+            changes.added = dict(sorted(changes.added.items()))
+            changes.versions |= dict.fromkeys((id_, new), (id_, new))
+            made.append(new)
+        self._changed(name)
+        return made
+
+    def withhold(self, name: str, ids: list[int], countries: list[str]) -> None:
+        """Withholds posts of the person in these countries."""
+        self._change(name).withheld |= dict.fromkeys(ids, countries)
+        self._changed(name)
+
+    def redaction(self, id_: int) -> tuple[str, float | None] | None:
+        """Why a post that there was cannot be shown any more, and since when, if that is known."""
+        for person in self.people.tagged(id_ & 0x3FFFFF):
+            if person.changes is not None and id_ in person.changes.deleted:
+                return "deleted", person.changes.deleted[id_]
+            hidden = _hidden(person)
+            if hidden is not None and person.k_of(id_) is not None:
+                return hidden.reason, None
+        return None
 
     def _change(self, name: str) -> Changes:
         return self.people.change(self.people.anyone(name))
@@ -428,17 +486,49 @@ def _taken(person: MadePerson, changes: Changes, id_: int) -> bool:
     return id_ in changes.added or person.id_of(person.k_before(id_ + 1)) == id_
 
 
-def _added_and_deleted(person: MadePerson, above: int, below: int) -> tuple[list[int], set[int]]:
+def _as_changed(person: MadePerson, post: Post) -> Post:
+    """The post as it is after its edits; of an older version, as it was."""
+    changes = person.changes
+    if changes is None or not (post.id in changes.versions or post.id in changes.withheld):
+        return post
+    tweet, versions = dict(post.tweet), changes.versions.get(post.id, post.versions)
+    if post.id in changes.versions:
+        tweet["edit_history_tweet_ids"] = [str(version) for version in versions]
+    if post.id in versions[1:]:
+        tweet["text"] += " (edited)"
+        tweet["created_at"] = rfc3339(ms_of_id(post.id) / 1000)
+        if "note_tweet" in tweet:
+            note = tweet["note_tweet"]
+            tweet["note_tweet"] = note | {"text": note["text"] + " (edited)"}
+    if post.id in changes.withheld:
+        countries = changes.withheld[post.id]
+        tweet["withheld"] = {"copyright": False, "country_codes": countries, "scope": "tweet"}
+    slot = -1 if post.id in versions[1:] else post.slot
+    return replace(post, tweet=tweet, versions=versions, slot=slot)
+
+
+def _grown(post: Post, now_s: float) -> Post:
+    """The post with the counts of its age: half of the last ones after half a day."""
+    age_s = max(0.0, now_s - ms_of_id(post.id) / 1000)
+    share = age_s / (age_s + HALF_GROWN_S)
+    counts = {name: int(count * share) for name, count in post.tweet["public_metrics"].items()}
+    return replace(post, tweet=post.tweet | {"public_metrics": counts})
+
+
+def _added_and_deleted(
+    person: MadePerson, above: int, below: int
+) -> tuple[list[int], Container[int]]:
     """The posts between these ids that were added and are still there, oldest first.
 
-    Also all that were deleted.
+    Also all that are shown no more: deleted ones, and older versions.
     """
     if person.changes is None:
-        return [], set()
-    deleted = person.changes.deleted
+        return [], ()
+    older = {id_ for id_, versions in person.changes.versions.items() if id_ != versions[-1]}
+    hidden = older | person.changes.deleted.keys()
     return [
-        id_ for id_ in person.changes.added if above < id_ < below and id_ not in deleted
-    ], deleted
+        id_ for id_ in person.changes.added if above < id_ < below and id_ not in hidden
+    ], hidden
 
 
 def _own(person: Person) -> MadePerson:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields
@@ -19,12 +22,13 @@ from tweetcrawler.settings.groups import COMMON, DEFAULT_FILE
 from tweetcrawler.settings.options import NO_COMMAND_LINE, Option
 from tweetcrawler.settings.types import duration
 
-WIDTH = 100
+# Of a page, in columns; a narrower terminal gets narrower lines.
+_WIDEST, _NARROWEST = 100, 60
 _NAMES_WIDTH = 28
 OPTIONS = "options"  # the topic of the options that all commands take
 
 _EXAMPLES = (
-    ("tweetcrawler demo", "a crawl of a local sandbox, without keys"),
+    ("tweetcrawler demo", "a crawl of the sandbox, without keys"),
     ("tweetcrawler crawl ada grace", "two timelines"),
     ("tweetcrawler -c tweet.ini --budget 25", "the handles file, for at most $25"),
     ("tweetcrawler search '#climate lang:en'", "posts of a query"),
@@ -43,15 +47,15 @@ exit codes:
   130  interrupted; progress is saved and reported
   143  terminated; progress is saved and reported"""
 
-_SOURCES = f"""\
-places of options:
-  The command line wins over the environment (TWEETCRAWLER_DBNAME, TWEETCRAWLER_DBPASS), the
-  environment over the file, the file over the default. Without -c, ./{DEFAULT_FILE} is read if it
-  is there. Names may be written in any case, with dashes or without: --max-posts, --maxPosts.
-
-sink:
-  CSV files with --csv. PostgreSQL when dbhost, dbport, dbname, dbuser or dbpass is given.
-  CSV files when only a folder for them is given. Otherwise the private PostgreSQL server."""
+_SOURCES = {
+    "places of options": "The command line wins over the environment (TWEETCRAWLER_DBNAME, "
+    "TWEETCRAWLER_DBPASS), the environment over the file, the file over the default. Without -c, "
+    f"./{DEFAULT_FILE} is read if it is there. Names may be written in any case, with dashes or "
+    "without: --max-posts, --maxPosts.",
+    "sink": "CSV files with --csv. PostgreSQL when dbhost, dbport, dbname, dbuser or dbpass is "
+    "given. CSV files when only a folder for them is given. Otherwise the private PostgreSQL "
+    "server.",
+}
 
 
 def page(topic: str | None = None) -> str:
@@ -113,7 +117,7 @@ def _overview() -> str:
         lines += ["", title, *_in_pairs(map(_in_short, commands))]
     lines += ["", "Examples", *(f"  {line:<40}{meaning}" for line, meaning in _EXAMPLES)]
     more = "`tweetcrawler help COMMAND`: one command. `help options`: options of all, exit codes."
-    return "\n".join([*lines, more])
+    return "\n".join([*lines, _filled(more, is_row=False)])
 
 
 def _in_short(command: Command) -> str:
@@ -124,7 +128,7 @@ def _in_short(command: Command) -> str:
 def _in_pairs(entries: Iterable[str]) -> list[str]:
     """Two short entries share a line: the page shall fit a terminal with all commands."""
     lines: list[str] = []
-    half, is_open = WIDTH // 2, False
+    half, is_open = _width() // 2, False
     for entry in entries:
         fits = len(entry) <= half
         if is_open and fits:
@@ -160,8 +164,9 @@ def _common_options() -> str:
         ]
         parts.append("\n".join([f"{group.title}:", *rows]))
         if group.about:
-            parts[-1] += f"\n{textwrap.indent(textwrap.fill(group.about, WIDTH - 2), '  ')}"
-    return "\n\n".join([*parts, _SOURCES, EXIT_CODES])
+            parts[-1] += f"\n{_below(group.about)}"
+    parts += [f"{title}:\n{_below(text)}" for title, text in _SOURCES.items()]
+    return "\n\n".join([*parts, EXIT_CODES])
 
 
 def _names_of_common_options() -> Iterator[str]:
@@ -170,7 +175,7 @@ def _names_of_common_options() -> Iterator[str]:
         names = " ".join(o.name for o in group.options if o.places != NO_COMMAND_LINE)
         yield textwrap.fill(
             names,
-            WIDTH,
+            _width(),
             initial_indent=f"  {group.title:<12}",
             subsequent_indent=" " * 14,
             break_on_hyphens=False,
@@ -201,7 +206,7 @@ def _with_default(text: str, default: str) -> str:
 def _entry(names: str, text: str) -> str:
     """Names on the left, text on the right; on lines of their own when the names are long."""
     indent = " " * (_NAMES_WIDTH + 2)
-    lines = textwrap.wrap(text, WIDTH - len(indent), break_on_hyphens=False)
+    lines = textwrap.wrap(text, _width() - len(indent), break_on_hyphens=False)
     # Two spaces part names from text, also for those who read the page by program.
     if len(names) <= _NAMES_WIDTH - 2:
         return f"\n{indent}".join([f"  {names:<{_NAMES_WIDTH}}{lines[0]}", *lines[1:]])
@@ -209,12 +214,34 @@ def _entry(names: str, text: str) -> str:
 
 
 def _wrapped(text: str) -> str:
-    """Prose in lines of the page's width; a line that begins with a space stays as it is."""
-    lines = (
-        line if line.startswith(" ") else textwrap.fill(line, WIDTH, break_on_hyphens=False)
-        for line in text.splitlines()
-    )
+    """Prose in lines of the page's width; of the rows of a table only what is too long goes
+    on, under its last column.
+    """
+    lines = []
+    for line in text.splitlines():
+        is_row = line.startswith(" ")
+        lines.append(line if is_row and len(line) <= _width() else _filled(line, is_row=is_row))
     return "\n".join(lines)
+
+
+def _filled(line: str, *, is_row: bool) -> str:
+    columns = [space.end() for space in re.finditer(r"^ +|(?<=\S)  +", line)] if is_row else []
+    # Under a column too far to the right there is no room for words.
+    under = max((column for column in columns if column <= _width() // 2), default=0)
+    return textwrap.fill(line, _width(), subsequent_indent=" " * under, break_on_hyphens=False)
+
+
+def _below(text: str) -> str:
+    return textwrap.fill(text, _width(), initial_indent="  ", subsequent_indent="  ")
+
+
+def _width() -> int:
+    # Not of the variable COLUMNS, which readline gives to programs that write into a pipe.
+    try:
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+    except OSError:
+        return _WIDEST
+    return min(_WIDEST, max(_NARROWEST, columns))
 
 
 def _sentence(text: str) -> str:

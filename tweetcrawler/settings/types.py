@@ -74,13 +74,20 @@ def on_off(text: str) -> bool:
         raise BadValue("must be on or off") from None
 
 
-def one_of(*choices: str) -> Callable[[str], str]:
-    def convert(text: str) -> str:
-        if text.strip().lower() in choices:
-            return text.strip().lower()
-        raise BadValue(f"must be one of {', '.join(choices)}")
+@dataclass(frozen=True)
+class OneOf:
+    """Takes one of some words, in any case."""
 
-    return convert
+    choices: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        if text.strip().lower() in self.choices:
+            return text.strip().lower()
+        raise BadValue(f"must be one of {', '.join(self.choices)}")
+
+
+def one_of(*choices: str) -> OneOf:
+    return OneOf(choices)
 
 
 def whole(lowest: int, highest: int) -> Callable[[str], int]:
@@ -126,6 +133,17 @@ def moment(convert: Callable[[str], int]) -> Callable[[str], int]:
             raise BadValue(str(error)) from None
 
     return id_of
+
+
+def ages(text: str) -> tuple[float, ...]:
+    found = tuple(duration(word) for word in text_of(text).replace(",", " ").split())
+    if not found or list(found) != sorted(set(found)):
+        raise BadValue("must be times that grow, such as 1h 6h 1d 30d")
+    return found
+
+
+def parts(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (part.strip() for part in text_of(text).split(";"))))
 
 
 def duration(text: str) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 from tweetcrawler import run
 from tweetcrawler.endpoints import TWEETS
@@ -13,7 +15,9 @@ from tweetcrawler.flatten import flatten
 from tweetcrawler.news import Kept, LookedUp, Outcome, PageRead, Result
 from tweetcrawler.pages import Batch, Gone
 from tweetcrawler.request import Purchase
+from tweetcrawler.rooms import rooms
 from tweetcrawler.run import Session
+from tweetcrawler.words import plural
 from tweetcrawler.work import answers
 from tweetcrawler.work.kinds import BUSY_S, RETRY_S, Chunk, Kind, Work, Worker, one_by_one
 
@@ -98,26 +102,34 @@ def _saved(
     stored = {row["id"] for row in rows}
     refused = {r.tweet_id: r.reason for r in flattened.refused}
     gone, open_ = answers.gone(page, sorted(asked - stored), refused)
+    for note in _notes():
+        note(session, page.data)
+    told = flattened.told._replace(seen_at=page.server_time_s)
     saved = run.lookups(session).save_looked_up(
         worker.job.run,
-        Batch(None, purchase.bought, rows, list(refused.items())),
+        Batch(None, purchase.bought, rows, list(refused.items()), told=told),
         gone,
         answers.metrics(page, stored) if wanted.age_s is not None else [],
         seen_at=page.server_time_s,
         keep_body=worker.job.settings.raw,
     )
     if saved.refused:
-        worker.tell(Kept(f"{len(rows)} posts by id", len(rows), saved.refused))
+        worker.tell(Kept(f"{plural(len(rows), 'post')} by id", len(rows), saved.refused))
     if open_:
         session.release(worker.owner)
         chunk.postpone([tuple(open_)], RETRY_S, next(iter(open_.values())))
     return 0 if saved.refused else len(stored), gone, saved.new
 
 
+@cache
+def _notes() -> list[Callable[[Session, Sequence[Mapping[str, Any]]], None]]:
+    return [pkgutil.resolve_name(room.looked) for room in rooms() if room.looked]
+
+
 LOOK_UP = Kind(
     NAME,
     do=look_up_chunk,
-    called=lambda ids: f"{len(ids)} ids from {ids[0]} on",
+    called=lambda ids: f"{plural(len(ids), 'id')} from {ids[0]} on",
     most=BLOCKS_A_CHUNK,
     # Ids may come from a pipe that never ends.
     endless=True,

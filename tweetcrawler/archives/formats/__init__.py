@@ -50,6 +50,7 @@ __all__ = [
     "TableFormat",
     "TableRefusal",
     "header_of",
+    "is_beside",
     "page_problem",
     "pair_of",
     "recognised",
@@ -125,6 +126,11 @@ def pair_of(path: str) -> tuple[Pair, str] | None:
         if (beside := pair.beside(path)) is not None:
             return pair, beside
     return None
+
+
+def is_beside(path: str) -> bool:
+    """Whether a file is named like one that other files need."""
+    return any(pair.is_beside(path) for pair in PAIRS)
 
 
 def page_problem(elements: Iterable[Any]) -> Refusal | str:

@@ -14,6 +14,7 @@ from tweetcrawler.archives.formats.kinds import Format, Pair, Refusal
 from tweetcrawler.archives.formats.tables import TableFormat, cell
 from tweetcrawler.flatten import Flattened, flatten
 
+_USERS = re.compile(r"users_.*\.json", re.DOTALL).fullmatch
 _DATA = re.compile(r"((?:.*/)?)data_([^/]*\.json)", re.DOTALL).fullmatch
 
 
@@ -47,7 +48,13 @@ def format_of(includes: dict[str, Any] | None) -> Format:
     return Format("academictwitteR", lambda value: not v2.problem(value), rows)
 
 
-PAIR: Final = Pair("academictwitteR", includes_beside, includes_of, format_of)
+PAIR: Final = Pair(
+    "academictwitteR",
+    includes_beside,
+    lambda path: _USERS(path.rpartition("/")[2]) is not None,
+    includes_of,
+    format_of,
+)
 
 _INCLUDED: Final = {"users", "tweets", "places", "media", "polls", "errors", "topics"}
 

@@ -67,7 +67,13 @@ def format_of(author: Thing | None) -> Format:
     return Format("a download of an account", _fits, rows)
 
 
-PAIR: Final = Pair("a download of an account", account_beside, author_of, format_of)
+PAIR: Final = Pair(
+    "a download of an account",
+    account_beside,
+    lambda path: path.rpartition("/")[2] == "account.js",
+    author_of,
+    format_of,
+)
 
 NO_AUTHOR: Final = Refusal(
     "a download of an account",

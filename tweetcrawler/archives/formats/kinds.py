@@ -43,12 +43,14 @@ class Refusal:
 class Pair:
     """A format whose posts need a second file of the same folder, such as one of users.
 
-    `beside` gives the name of that file from the name of the first one, or None; `read`
-    takes from its value what is needed; `format` is then the format of the first file.
+    `beside` gives the name of that file from the name of the first one, or None, and
+    `is_beside` says whether a file is named like it; `read` takes from its value what is needed;
+    `format` is then the format of the first file.
     """
 
     name: str
     beside: Callable[[str], str | None]
+    is_beside: Callable[[str], bool]
     read: Callable[[Any], Any]
     format: Callable[[Any], Format]
 

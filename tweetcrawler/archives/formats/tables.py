@@ -90,7 +90,10 @@ def cell(*names: str) -> Read:
     """The cell of the first of these columns that has something."""
 
     def read(thing: Thing) -> Any:
-        return next((value for name in names if (value := thing.get(name)) is not None), None)
+        for name in names:
+            if (value := thing.get(name)) is not None:
+                return value
+        return None
 
     return read
 

@@ -85,7 +85,7 @@ def _archive(setup: Setup, place: Place, values: Values, database: Database) -> 
     from tweetcrawler.setup import Stop
 
     folder = values.archive_folder
-    with Stop() as stop, database.session() as session:
+    with setup.telling_people(database) as tell, Stop() as stop, database.session() as session:
         # Noted first: exports on other machines find the bodies by it, and have no such
         # options.
         know_place(session, place.url, _options(values))
@@ -96,17 +96,18 @@ def _archive(setup: Setup, place: Place, values: Values, database: Database) -> 
                 feeder.feed()
                 if values.once or writer.is_due():
                     writer.close_segment()
-                code = _brought(setup, place, values, session)
+                faults = _brought(setup, place, values, session)
+                tell(faults)
                 if values.once:
-                    return code
-                if (stopped := _pause(stop)) is not None:
+                    return 1 if faults else 0
+                if (stopped := pause(stop)) is not None:
                     return stopped
         finally:
             writer.close()
 
 
-def _brought(setup: Setup, place: Place, values: Values, session: Session) -> int:
-    """Does each step that waits, and says what was done."""
+def _brought(setup: Setup, place: Place, values: Values, session: Session) -> list[str]:
+    """Does each step that waits, and says what was done; gives what went wrong."""
     from tweetcrawler.keeping.archive import Archive
     from tweetcrawler.keeping.ledger import SqlLedger
 
@@ -128,11 +129,12 @@ def _brought(setup: Setup, place: Place, values: Values, session: Session) -> in
             f"{plural(moved, 'body', 'bodies')} left the database",
             code=1 if report.faults else 0,
         )
-    return 1 if report.faults else 0
+    return report.faults or []
 
 
-def _pause(stop: Callable[[], int | None]) -> int | None:
-    until = time.monotonic() + _LOOKS_S
+def pause(stop: Callable[[], int | None], seconds: float = _LOOKS_S) -> int | None:
+    """Waits; gives the exit code at once when the operator wants to end."""
+    until = time.monotonic() + seconds
     while time.monotonic() < until and stop() is None:
         # Short naps: a signal sets a flag only, and Python takes up an interrupted sleep again.
         time.sleep(0.2)
@@ -152,7 +154,7 @@ def _list(setup: Setup, place: Place) -> int:
 
     catalog = Catalog(place)
     rows = [
-        f"{one.name}  {one.posts:,} posts  {one.file_bytes:,} bytes  {one.first_at or ''}"
+        f"{one.name}  {plural(one.posts, 'post')}  {one.file_bytes:,} bytes  {one.first_at or ''}"
         for one in catalog.manifests
     ]
     keys = ("name", "posts", "file_bytes", "first_at")
