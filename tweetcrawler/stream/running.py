@@ -32,7 +32,7 @@ from tweetcrawler.outcome import RunReport
 from tweetcrawler.run import Job
 from tweetcrawler.secret import Credential
 from tweetcrawler.sentiment import scorer
-from tweetcrawler.stream.allowance import Allowance, Rate
+from tweetcrawler.stream.allowance import BLOCK_MIN, Allowance, Rate
 from tweetcrawler.stream.asking import App
 from tweetcrawler.stream.filling import Filler
 from tweetcrawler.stream.known import RuleNow, length_s, ranges_of, rules_now
@@ -50,6 +50,7 @@ GROUP, GROUP_S = 200, 0.5
 # Connections that the reader may begin without a word from here.
 AHEAD = 2
 PAUSE_S, TELL_S, LOOK_AGAIN_S = 0.05, 60.0, 2.0
+RENEW_S, RENEW_SOONEST_S = 0.5, 0.1
 RETRY_DATABASE_S, RETRY_DATABASE_MAX_S = 1.0, 15.0
 # After this number of deaths in a minute the cause will not pass by itself.
 DEATHS, DEATHS_S = 5, 60.0
@@ -460,8 +461,10 @@ class Streaming:
         """Sets the next block of posts aside, and tells the reader how far it may go."""
         now = time.monotonic()
         total, report = self._allowance.total, self._report
-        if total is not None and now >= self._renew_at:
-            self._renew_at = now + 0.5
+        is_short = total is not None and total - self._received < BLOCK_MIN // 2
+        due_at = self._renew_at - (RENEW_S - RENEW_SOONEST_S if is_short else 0.0)
+        if total is not None and now >= due_at:
+            self._renew_at = now + RENEW_S
             unsaved = max(0, self._received - report.posts)
             total = self._renewed(unsaved)
             if self._allowance.full and report.posts + unsaved >= (total or 0):
