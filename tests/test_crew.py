@@ -52,7 +52,9 @@ class Second:
     and each takes one.
     """
 
-    def __init__(self, *, most: int | None = None, left: int | None = None) -> None:
+    def __init__(
+        self, *, most: int | None = None, left: int | None = None, idle: float | None = None
+    ) -> None:
         self.now = 0.0
         self.pool = Numbers(4)
         self.crew = Crew(
@@ -61,14 +63,15 @@ class Second:
             most=most,
             connections_left=lambda: left,
             clock=lambda: self.now,
+            idle=lambda: idle,
         )
         self.crew.take(0, paced("a", 40.0))
 
-    def passes(self, *, all_busy: bool = True) -> int:
+    def passes(self, *, all_busy: bool = True, seconds: float = 1.0) -> int:
         """Each process has its answer; gives the number of processes after that."""
         for worker in range(self.pool.size):
             self.crew.begins(worker)
-        self.now += 1.0
+        self.now += seconds
         for worker in range(self.pool.size):
             self.crew.take(worker, PageRead("c"))
         self.crew.look(all_busy=all_busy)
@@ -128,6 +131,17 @@ def test_it_stops_at_the_connections_of_the_database_and_says_so() -> None:
     assert second.passes() == 6
     assert second.crew.bound == CONNECTIONS
     assert "the connections that the database allows" in second.crew.sentence
+
+
+def test_enough_processes_on_cores_that_are_busy_say_so() -> None:
+    """They are as many as X's own pace needs; more would make the cores busier only."""
+    second = Second(idle=0.0)
+    assert [second.passes() for _ in range(4)] == [12, 24, 48, 48]
+    assert second.crew.bound == ""
+    # The windows allow 40 a second; now 48 processes send 16.
+    sizes = [second.passes(seconds=3.0) for _ in range(3)]
+    assert sizes[-1] == second.pool.size < 60
+    assert "the cores of this machine" in second.crew.sentence
 
 
 def test_it_stops_at_the_number_of_targets() -> None:

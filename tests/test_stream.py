@@ -23,7 +23,6 @@ from tweetcrawler.ids import id_at
 from tweetcrawler.keeping.lines import Line, counted
 from tweetcrawler.keeping.segments import Writer, whole_frames
 from tweetcrawler.prices import load
-from tweetcrawler.stream.allowance import BLOCK_MIN
 from tweetcrawler.stream.known import length_s, ranges_of, rules_now
 from tweetcrawler.stream.ledger import save_rules
 from tweetcrawler.stream.marks import ALIVE, OPENED, Mark, Session
@@ -279,7 +278,7 @@ def test_a_budget_ends_the_line_before_it_is_overrun(stream: Stream) -> None:
     sold = stream.sandbox.books()["posts_sold"]
     assert (report["exit_code"], report["budget"]) == (5, "run")
     # Messages that were on their way when the line was cut are billed, and not read.
-    assert 150 <= report["posts"] <= sold <= 150 + BLOCK_MIN
+    assert 150 <= report["posts"] <= sold <= 150 + 100
     assert len(stream.stored()) == report["posts"]
     assert stream.ask("SELECT count(*) FROM crawl_reserved WHERE owner <> ''") == [(0,)]
     [(posts,)] = stream.ask("SELECT posts FROM crawl_budget WHERE scope = 'run'")

@@ -34,6 +34,8 @@ ENOUGH_ANSWERS = 4
 AT_ONCE = 8
 # With this part of what the windows allow on average, none is left over.
 FAST_ENOUGH = 1.1
+# Below this part of it windows are left over, and not only the ends of some.
+TOO_SLOW = 0.9
 # Cores are busy below this idle share. Processes that are added then must bring at least this
 # part of the answers that as many before them did, or it was the last time.
 IDLE, GAIN = 0.05, 0.5
@@ -129,6 +131,13 @@ class Demand:
         return self._spent_s / self._answers if self._answers >= ENOUGH_ANSWERS else None
 
     @property
+    def is_crowded(self) -> bool:
+        """Whether requests take longer than X does: by our processes, or by others'."""
+        return self.request_s is not None and (
+            math.ceil(self.per_s * self.request_s) > self.processes
+        )
+
+    @property
     def processes(self) -> int:
         """The number of processes that the windows need; 0 while nobody knows."""
         if self.request_s is None:
@@ -150,6 +159,7 @@ class Crew:
         most: int | None,
         connections_left: Callable[[], int | None],
         clock: Callable[[], float] = time.monotonic,
+        idle: Callable[[], float | None] | None = None,
     ) -> None:
         self.demand = Demand(credentials)
         # What keeps it from growing to what the windows need; empty: nothing does.
@@ -159,7 +169,7 @@ class Crew:
         self._most = most or 1_000
         self._connections_left = connections_left
         self._clock = clock
-        self._cores = machine.Cores()
+        self._idle = idle or machine.Cores().idle
         self._looked_at = clock()
         self._answers = 0
         # Answers in a second, and processes, when it grew the last time.
@@ -189,7 +199,7 @@ class Crew:
         if now < self._looked_at + max(LOOK_EVERY_S, settles_s):
             return
         per_s = (self.demand.answers - self._answers) / (now - self._looked_at)
-        idle = self._cores.idle()
+        idle = self._idle()
         self._looked_at, self._answers = now, self.demand.answers
         size = self._pool.size
         needed = min(self.demand.processes, self._most)
@@ -197,7 +207,14 @@ class Crew:
         is_fast_enough = per_s >= self.demand.per_s * FAST_ENOUGH
         if all_busy and needed > size and not is_fast_enough:
             self._grow(needed - size, per_s, idle)
+        elif all_busy and not is_fast_enough and idle is not None and idle < IDLE:
+            self._end_at_cores(per_s)
         self.demand.fade()
+
+    def _end_at_cores(self, per_s: float) -> None:
+        """Says that the cores are too busy, where there are processes enough."""
+        if self.demand.is_crowded and per_s < self.demand.per_s * TOO_SLOW:
+            self._say_bound(CORES)
 
     def _grow(self, wanted: int, per_s: float, idle: float | None) -> None:
         size = self._pool.size
@@ -205,9 +222,8 @@ class Crew:
         for name, room in self._rooms(size, per_s, idle):
             if room < count:
                 count, self.bound = max(0, room), name
-        if self.bound and self.bound not in self._told:
-            self._told.add(self.bound)
-            log.info("%s", self.sentence)
+        if self.bound:
+            self._say_bound(self.bound)
         if count:
             self._grown = per_s, size
             self._pool.grow(count)
@@ -217,6 +233,12 @@ class Crew:
                 self.demand.per_s,
                 self.demand.request_s or 0.0,
             )
+
+    def _say_bound(self, name: str) -> None:
+        self.bound = name
+        if name not in self._told:
+            self._told.add(name)
+            log.info("%s", self.sentence)
 
     def _rooms(self, size: int, per_s: float, idle: float | None) -> list[tuple[str, int]]:
         """What could end the growth, each with the number of processes that it leaves room for."""

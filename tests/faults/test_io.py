@@ -25,6 +25,8 @@ from tweetcrawler.local import embedded
 
 ERRORS = (errno.ENOSPC, errno.EIO)
 HANDLES = [f"writer_{n}" for n in range(3)]
+# Each state is brought to disk several times, which takes its time on a busy one.
+LONG = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,7 @@ def test_F9_csv_files_are_whole_whatever_is_lost_with_the_machine(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_F9_csv_files_are_whole_after_every_change(tmp_path: Path, measure: Any) -> None:
     looked, torn = csv_files_are_whole(tmp_path, (KILLED, CRASHED, *[HALF] * 5), every=1)
     measure("states looked at", looked, at_least=500)
@@ -93,7 +96,7 @@ def numbers(count: int, some: int | None) -> list[int]:
     return every if some is None else sorted(random.Random("io").sample(every, min(some, count)))
 
 
-@pytest.mark.parametrize("some", [4, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("some", [4, pytest.param(None, marks=LONG)])
 def test_F9_csv_files_are_whole_after_any_failure_of_the_disk(
     tmp_path: Path, measure: Any, some: int | None
 ) -> None:
@@ -128,7 +131,7 @@ def run_under(
     )
 
 
-@pytest.mark.parametrize("some", [2, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("some", [2, pytest.param(40, marks=LONG)])
 def test_F9_a_crawl_says_a_failure_of_the_disk_in_a_line_and_goes_on(
     sandbox: Sandbox, tmp_path: Path, measure: Any, some: int
 ) -> None:
@@ -171,7 +174,7 @@ def export_under(crawler: Crawler, shim: Shim, **injected: Any) -> Any:
     return run_under(crawler, shim, "export", "out/posts.csv", **injected)
 
 
-@pytest.mark.parametrize("some", [2, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("some", [2, pytest.param(None, marks=LONG)])
 def test_F9_an_export_is_the_old_file_or_the_new_one(
     exported: Crawler, tmp_path: Path, measure: Any, some: int | None
 ) -> None:
@@ -232,7 +235,7 @@ def test_F9_a_list_of_handles_is_the_old_one_or_the_new_one(tmp_path: Path, meas
     measure("old lists that were lost", lost, at_most=0)
 
 
-@pytest.mark.parametrize("some", [1, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("some", [1, pytest.param(None, marks=LONG)])
 def test_F9_the_private_server_starts_after_any_failure_of_its_first_start(
     tmp_path: Path, measure: Any, some: int | None
 ) -> None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from tweetcrawler.db import Session
 
 # A block holds the posts of this time at the present rate, and no fewer than the second number.
-BLOCK_S, BLOCK_MIN = 60.0, 100
+# A burst must not use a block up before the next one is set aside: X sends 250 posts a second.
+BLOCK_S, BLOCK_MIN = 60.0, 1_000
 
 
 class Rate:

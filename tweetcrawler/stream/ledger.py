@@ -85,7 +85,7 @@ ON CONFLICT (id) DO UPDATE SET connection = excluded.connection
 """
 # A reader on another machine that works has heard from X within a minute.
 _LEFT_OVER = """
-SELECT connection FROM crawl_stream
+SELECT DISTINCT connection FROM crawl_stream
 WHERE app = %(app)s AND connection = ANY(%(open)s::text[])
     AND (closed_at IS NOT NULL OR last_byte_at < to_timestamp(%(now)s) - interval '60 s')
 """

@@ -11,6 +11,7 @@ this process.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -31,7 +32,7 @@ from tweetcrawler.outcome import RunReport
 from tweetcrawler.run import Job
 from tweetcrawler.secret import Credential
 from tweetcrawler.sentiment import scorer
-from tweetcrawler.stream.allowance import Allowance, Rate
+from tweetcrawler.stream.allowance import BLOCK_MIN, Allowance, Rate
 from tweetcrawler.stream.asking import App
 from tweetcrawler.stream.filling import Filler
 from tweetcrawler.stream.known import RuleNow, length_s, ranges_of, rules_now
@@ -48,7 +49,8 @@ if TYPE_CHECKING:
 GROUP, GROUP_S = 200, 0.5
 # Connections that the reader may begin without a word from here.
 AHEAD = 2
-PAUSE_S, TELL_S = 0.05, 60.0
+PAUSE_S, TELL_S, LOOK_AGAIN_S = 0.05, 60.0, 2.0
+RENEW_S, RENEW_SOONEST_S = 0.5, 0.1
 RETRY_DATABASE_S, RETRY_DATABASE_MAX_S = 1.0, 15.0
 # After this number of deaths in a minute the cause will not pass by itself.
 DEATHS, DEATHS_S = 5, 60.0
@@ -187,6 +189,8 @@ class Streaming:
         self._newest_s: float | None = None
         self._received = 0
         self._away_s = 0.0
+        # When X is asked for the connection that is in the way.
+        self._look_at = math.inf
         self._permit_at = self._renew_at = self._database_at = 0.0
 
     def run(self) -> None:
@@ -221,6 +225,8 @@ class Streaming:
             self._hear()
             if not self._reader.is_alive and not self._fatal:
                 self._bury()
+            if time.monotonic() >= self._look_at and not self._is_open:
+                self._free_the_line()
             moved = self._save()
             self._renew()
             if not moved and self._may_fill():
@@ -308,7 +314,7 @@ class Streaming:
 
     def _connected(self, news: Mapping[str, Any]) -> None:
         self._report.connections += 1
-        self._is_open = True
+        self._is_open, self._look_at = True, math.inf
         self._x_ahead = news["at"] - time.time()
         log.info("the stream is open")
         try:
@@ -326,8 +332,15 @@ class Streaming:
         log.warning("%s; trying again in %.0f s", news["said"], news["pause_s"])
         try:
             self._app.connected(_rate(news["rate"]))
-            if news["error"] != "TooManyConnections":
-                return
+        except TweetcrawlerError as error:
+            log.debug("the limit of connections is not noted: %s", error)
+        if news["error"] == "TooManyConnections":
+            self._look_at = time.monotonic()
+
+    def _free_the_line(self) -> None:
+        """Ends a connection that a reader of this program left behind, and no other."""
+        self._look_at = math.inf
+        try:
             open_ = [str(one["id"]) for one in self._app.connections() if one.get("id")]
             gone = left_over(self._session, self._app.fingerprint, open_, self._x_now)
             if gone:
@@ -337,7 +350,8 @@ class Streaming:
             else:
                 log.warning("another program holds the stream of this app: end it there")
         except TweetcrawlerError as error:
-            log.debug("X does not tell its connections: %s", error)
+            log.debug("X does not tell its connections now: %s", error)
+            self._look_at = time.monotonic() + LOOK_AGAIN_S
 
     def _permit(self) -> None:
         """Lets the reader begin one connection more, within X's limit for all calls."""
@@ -447,8 +461,10 @@ class Streaming:
         """Sets the next block of posts aside, and tells the reader how far it may go."""
         now = time.monotonic()
         total, report = self._allowance.total, self._report
-        if total is not None and now >= self._renew_at:
-            self._renew_at = now + 0.5
+        is_short = total is not None and total - self._received < BLOCK_MIN // 2
+        due_at = self._renew_at - (RENEW_S - RENEW_SOONEST_S if is_short else 0.0)
+        if total is not None and now >= due_at:
+            self._renew_at = now + RENEW_S
             unsaved = max(0, self._received - report.posts)
             total = self._renewed(unsaved)
             if self._allowance.full and report.posts + unsaved >= (total or 0):
