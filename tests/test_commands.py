@@ -88,6 +88,7 @@ def test_every_option_is_taken_with_dashes_and_without_in_any_case(
     own = {"--on-deleted": "blank", "--by": "2026-02-01"} if command.name == "comply" else {}
     own |= {"--on-hidden": "delete"} if own else {}
     own |= {"--metrics-stop": "on"} if command.name == "watch" else {}
+    own |= {"--depth": "1"} if command.name == "follow" else {}
     for option in command.options:
         sample = own.get(option.name) or samples.get(option.metavar, "x")
         argument = [] if option.is_switch else [sample]

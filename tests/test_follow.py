@@ -164,7 +164,7 @@ def test_a_token_that_x_takes_no_more_closes_nothing(
     assert "--restart" in said
     rows = crawler.select("SELECT state, count(*) FROM crawl_walk GROUP BY 1 ORDER BY 1")
     assert rows == [("complete", 1), ("incomplete", 1)]
-    [(closed,)] = crawler.select("SELECT count(*) FROM follow WHERE gone_walk IS NOT NULL")
+    [(closed,)] = crawler.select("SELECT count(*) FROM follow_edge WHERE gone_walk IS NOT NULL")
     assert closed == 0
     assert (int(sandbox.id_of("grace")), int(sandbox.id_of("ada"))) in edges(crawler)
     before = users_sold(sandbox)
@@ -207,7 +207,7 @@ def test_fewer_than_x_counts_prove_nobody_gone(sandbox: Sandbox, dsn: str, tmp_p
     change(sandbox, "ada", size=900, unlisted=600)
     said = crawler.run("follow").stdout
     assert "fewer than it counts" in said
-    [(closed,)] = crawler.select("SELECT count(*) FROM follow WHERE gone_walk IS NOT NULL")
+    [(closed,)] = crawler.select("SELECT count(*) FROM follow_edge WHERE gone_walk IS NOT NULL")
     assert closed == 0
 
 

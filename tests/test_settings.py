@@ -664,6 +664,8 @@ COMMAND_LINE_ONLY |= {"retweeted", "by", "mincount", "limit", "depth", "stdout",
 COMMAND_LINE_ONLY |= {"ids", "user", "ondeleted", "reference", "run", "metrics"}
 COMMAND_LINE_ONLY |= {"check", "maxage", "minfree", "metricsfile", "superuser"}
 COMMAND_LINE_ONLY |= {"sandbox", "into", "yes", "replace", "repair", "keeprows", "dryrun"}
+COMMAND_LINE_ONLY |= {"followers", "following", "maxusers", "maxfollowers", "newest", "restart"}
+COMMAND_LINE_ONLY |= {"between", "mutual", "degrees", "at"}
 COMMAND_LINE_ONLY |= {"for", "nobudget", "fill", "silentfor"}
 COMMAND_LINE_ONLY |= {"ask", "json", "handle", "watch", "html", "markdown", "once"}
 

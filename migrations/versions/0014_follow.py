@@ -87,7 +87,7 @@ CREATE TABLE crawl_walk (
         "WHERE state = 'walking'"
     )
     op.execute("""
-CREATE TABLE follow (
+CREATE TABLE follow_edge (
     user_id bigint NOT NULL,
     other_id bigint NOT NULL,
     first_walk integer NOT NULL,
@@ -117,7 +117,7 @@ SELECT CASE WHEN f.is_following THEN f.user_id ELSE f.other_id END AS follower_i
     gone.begun_at AS valid_to,
     f.user_id AS list_of,
     f.is_following
-FROM follow f
+FROM follow_edge f
 JOIN crawl_walk first ON first.id = f.first_walk
 LEFT JOIN crawl_walk gone ON gone.id = f.gone_walk
 LEFT JOIN LATERAL (
@@ -139,7 +139,7 @@ def downgrade() -> None:
     op.execute("DROP VIEW follows")
     for table in (
         "follow_stage",
-        "follow",
+        "follow_edge",
         "crawl_walk",
         "crawl_follow_work",
         "crawl_follow",

@@ -80,7 +80,7 @@ def _sentence(one: Forgotten, tariff: Tariff, *, keeps_rows: bool, dry: bool) ->
 
 COMMAND = Command(
     name="forget",
-    summary="forget a handle or query, to buy it again",
+    summary="forget a handle or query",
     group=DATA,
     about="Removes the coverage of a timeline or a search, its position, the bodies of its pages, "
     "and its rows. The next run buys it again. A row stays if another search, timeline or "

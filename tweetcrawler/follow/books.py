@@ -408,10 +408,10 @@ _STAGE = """
 INSERT INTO follow_stage SELECT %(walk)s, unnest(%(others)s::bigint[]) ON CONFLICT DO NOTHING
 """
 _APPEAR = """
-INSERT INTO follow (user_id, other_id, first_walk, is_following)
+INSERT INTO follow_edge (user_id, other_id, first_walk, is_following)
 SELECT %(user)s, o, %(walk)s, %(is_following)s FROM unnest(%(others)s::bigint[]) o
 WHERE NOT EXISTS (
-    SELECT FROM follow f WHERE f.user_id = %(user)s AND f.other_id = o
+    SELECT FROM follow_edge f WHERE f.user_id = %(user)s AND f.other_id = o
         AND f.is_following = %(is_following)s AND f.gone_walk IS NULL
 )
 AND NOT EXISTS (SELECT FROM crawl_tombstone_user d WHERE d.user_id = o)
@@ -430,7 +430,7 @@ UPDATE crawl_walk SET token = %(token)s, page_count = page_count + 1,
 WHERE id = %(walk)s AND lease_owner = %(owner)s RETURNING entry_count, account_count
 """
 _GO = """
-UPDATE follow f SET gone_walk = %(walk)s
+UPDATE follow_edge f SET gone_walk = %(walk)s
 WHERE f.user_id = %(user)s AND f.is_following = %(is_following)s AND f.gone_walk IS NULL
     AND NOT EXISTS (
         SELECT FROM follow_stage s WHERE s.walk_id = %(walk)s AND s.other_id = f.other_id

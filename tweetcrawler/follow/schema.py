@@ -127,8 +127,8 @@ Index(
     postgresql_where=text("state = 'walking'"),
 )
 # Entries of lists: there from the walk that saw one first to the walk that missed it.
-follow = Table(
-    "follow",
+follow_edge = Table(
+    "follow_edge",
     METADATA,
     _user("user_id", primary_key=True),
     _user("other_id", primary_key=True),

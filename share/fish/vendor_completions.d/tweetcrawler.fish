@@ -745,7 +745,7 @@ complete -c tweetcrawler -n '_shtab_tweetcrawler_using verify' -l log-level -xka
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using verify' -l quiet -d 'print nothing on success; what needs a person goes to stderr'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using verify' -l json -d 'print reports as JSON, one line each'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using verify; and test $_shtab_tweetcrawler_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d '[HANDLE|QUERY...]'
-complete -c tweetcrawler -n '_shtab_tweetcrawler_using; and test $_shtab_tweetcrawler_npos -eq 0' -a forget -d 'forget a handle or query, to buy it again'
+complete -c tweetcrawler -n '_shtab_tweetcrawler_using; and test $_shtab_tweetcrawler_npos -eq 0' -a forget -d 'forget a handle or query'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using forget' -l keep-rows -d 'leave the rows, or the CSV file, as they are'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using forget' -l auth-csv -xka "(__fish_complete_path (commandline -ct))" -d 'CSV file of credentials, mode 600; without it the terminal is asked'
 complete -c tweetcrawler -n '_shtab_tweetcrawler_using forget' -l handles -xka "(__fish_complete_path (commandline -ct))" -d 'file of handles, one per line'

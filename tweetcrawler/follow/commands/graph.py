@@ -110,7 +110,7 @@ COMMAND = Command(
         option("--between", help="only edges between users whose lists were walked"),
         option("--mutual", help="only edges that go both ways"),
         option("--degrees", help="users with the numbers of their edges, in place of the edges"),
-        option("--at", metavar="TIME", type=moment, help="the graph at this time, UTC"),
+        option("--at", metavar="WHEN", type=moment, help="the graph at this time, UTC"),
     ),
     values=Values,
     run=run,
