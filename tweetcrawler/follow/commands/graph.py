@@ -80,7 +80,8 @@ def run(setup: Setup, values: Values) -> int:
                 made.put_in_place()
         except OSError as error:
             raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
-    setup.front.note(f"{plural(count, what)} to {path}")
+    done = [f"{plural(count, what)} to {path}"]
+    setup.front.remark({"file": path, "done": done}, done)
     return 0
 
 
