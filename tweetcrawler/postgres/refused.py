@@ -96,6 +96,7 @@ class RefusedPages(Pages):
                     saved = self._merge(connection, given, batch, spends=False)
                 else:
                     saved = save_without_rows(connection, given, spends=False)
+                self.note_waiting(connection, batch.told)
                 if not saved.again:
                     spend(connection, run, batch.bought)
                 return saved
@@ -104,11 +105,13 @@ class RefusedPages(Pages):
             also(connection)
 
         try:
-            return self.do(work)
+            saved = self.do(work)
         except DatabaseRefuses as refusal:
             if not batch.rows:
                 raise
             return self.keep(run, "", batch, refusal, keep_body=keep_body, also=again)
+        self.hear(batch.told)
+        return saved
 
     def keep(
         self,

@@ -186,7 +186,7 @@ class Saver:
             cost=self._tariff.cost(STREAM, requests=1, posts=group.posts),
         )
         refused = [(one.tweet_id, one.reason) for one in flattened.refused]
-        return Batch(None, bought, flattened.rows, refused)
+        return Batch(None, bought, flattened.rows, refused, told=flattened.told)
 
 
 def _whole(connection: Any, also: Callable[[Any], bool]) -> bool:
