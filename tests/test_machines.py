@@ -106,6 +106,8 @@ RARER = {
     ("archive", "verify", "--archive-place", "PLACE"): "whole",
     ("restore", "PLACE"): "pages",
     ("watch", "--once"): "outcomes",
+    ("follow", "--dry-run"): "requests_total",
+    ("graph", "edges.csv"): "file",
     ("db", "upgrade"): "lines",
     ("version",): "lines",
     ("help", "crawl"): "lines",

@@ -228,6 +228,6 @@ COMMAND = Command(
             "whom ada follows, and whom they follow",
         ),
     ),
-    price="each entry of a list $0.01, pay-per-use: ten dollars for a page of 1,000, fifty thousand "
-    "for a list of 5 million.",
+    price="each entry of a list $0.01, pay-per-use: ten dollars for a page of 1,000, fifty "
+    "thousand for a list of 5 million.",
 )
