@@ -87,11 +87,13 @@ def most(made_plan: Plan, budget: float | None) -> float:
 
 def lines(made_plan: Plan, tariff: Tariff, budget: float | None) -> tuple[str, str]:
     """The plan in two lines."""
-    posts, requests = made_plan.posts, sum(made_plan.requests.values(), Span())
-    likely = "" if posts.likely is None else f"about {plural(math.ceil(posts.likely), 'post')}, "
+    requests = sum(made_plan.requests.values(), Span())
+    # Lists of followers hold no posts.
+    sold, noun = (made_plan.posts, "post") if made_plan.posts.high else (made_plan.users, "user")
+    likely = "" if sold.likely is None else f"about {plural(math.ceil(sold.likely), noun)}, "
     first = (
         f"plan: {plural(made_plan.targets, 'target')}, {made_plan.known:,} of them stored already; "
-        f"{likely}at most {_number(posts.high)} posts in {_number(requests.high)} requests"
+        f"{likely}at most {_number(sold.high)} {noun}s in {_number(requests.high)} requests"
     )
     cost = made_plan.cost
     told = "" if cost.likely is None else f"about {usd(round(cost.likely))}, "

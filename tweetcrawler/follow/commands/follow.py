@@ -165,8 +165,8 @@ def _dry_run(setup: Setup, values: Values, listed: Callable[[], list[str]]) -> i
             plan.timed(made, keys, reader.windows(), tariff, processes=processes)
     if unknown:
         made.notes.append(
-            "users who were never seen: `tweetcrawler plan --ask` tells nothing of their lists; "
-            "the first step of follow looks them up for $0.01 each, and asks before it goes on"
+            "users who were never seen: follow looks them up first, for $0.01 each, and asks "
+            "before it goes on"
         )
     if values.depth > 1:
         made.notes.append("the price of the next level is told when this one is done")
