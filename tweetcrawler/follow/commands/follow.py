@@ -13,7 +13,7 @@ from tweetcrawler.settings.options import option
 from tweetcrawler.settings.types import whole
 
 if TYPE_CHECKING:
-    from tweetcrawler.follow.books import Listing
+    from tweetcrawler.follow.books import Books, Listing
     from tweetcrawler.look.ahead import Forecast
     from tweetcrawler.setup import Opened, Setup
 
@@ -115,10 +115,7 @@ def _asked(values: Values, handles: Sequence[str]) -> dict[str, object]:
     }
 
 
-def _lists(books: object, follow: int, level: int, values: Values) -> list[Listing]:
-    from tweetcrawler.follow.books import Books
-
-    assert isinstance(books, Books)  # noqa: S101 - for its type alone
+def _lists(books: Books, follow: int, level: int, values: Values) -> list[Listing]:
     return books.lists(
         follow,
         level,

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.settings.commands import DATA, Command, Words
@@ -70,7 +70,8 @@ def run(setup: Setup, values: Values) -> int:
     what = "user" if values.degrees else "edge"
     with setup.database("graph reads lists from a database") as database, database.asking() as ask:
         if not values.files or values.files[0] == "-":
-            _to_stdout(lambda file: write(ask, choice, file))
+            write(ask, choice, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
             return 0
         path = Path.cwd() / values.files[0]
         try:
@@ -83,13 +84,6 @@ def run(setup: Setup, values: Values) -> int:
     done = [f"{plural(count, what)} to {path}"]
     setup.front.remark({"file": path, "done": done}, done)
     return 0
-
-
-def _to_stdout(write: object) -> None:
-    assert callable(write)  # noqa: S101 - for its type alone
-    file: IO[bytes] = sys.stdout.buffer
-    write(file)
-    file.flush()
 
 
 COMMAND = Command(
