@@ -15,8 +15,9 @@ import termios
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psutil
 from busy import Patience
-from crawls import PROGRAM, kill_tree
+from crawls import PROGRAM, kill_tree, wait_until
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()=>].?|\r")
 
@@ -57,6 +58,9 @@ class Terminal:
         return self.process.wait()
 
     def interrupt(self) -> None:
+        # A signal between a question and the wait for its answer is seen with the next key only.
+        main = psutil.Process(self.process.pid)
+        wait_until(lambda: main.status() == psutil.STATUS_SLEEPING, what="a program that waits")
         self.process.send_signal(signal.SIGINT)
 
     def _read(self) -> bool:

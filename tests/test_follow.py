@@ -279,6 +279,21 @@ def test_who_cannot_be_read_is_told(sandbox: Sandbox, dsn: str, tmp_path: Path) 
     assert edges(crawler) == of(sandbox, "ada")
 
 
+def test_a_deleted_account_leaves_nothing(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
+    change(sandbox, "ada", size=10, add=["grace"])
+    crawler = Crawler.on(sandbox, tmp_path, dsn, ["ada"])
+    crawler.run("follow")
+    grace = sandbox.id_of("grace")
+    told = ["x_user WHERE id", "x_user_seen WHERE user_id", "follow_edge WHERE other_id"]
+    for again in (False, True):
+        held = [crawler.select(f"SELECT count(*) FROM {one} = {grace}") for one in told]
+        assert held == [[(0,)]] * 3 if again else [[(1,)]] * 3
+        if not again:
+            crawler.run("comply", "--user", "grace", expect=(0, 1))
+    crawler.run("follow")
+    assert crawler.select(f"SELECT count(*) FROM x_user WHERE id = {grace}") == [(0,)]
+
+
 def test_the_graph_is_read_by_other_programs(sandbox: Sandbox, dsn: str, tmp_path: Path) -> None:
     circle = ["ada", "grace", "hedy"]
     for name, other in itertools.permutations(circle, 2):

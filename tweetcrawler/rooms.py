@@ -22,7 +22,8 @@ class Room:
     and the posts of a look-up by id, before these are saved. `plans` are functions that plan the
     room's work, by the word of the command `plan`. `growth` is what `watch --metrics`
     does. `states` give sections of `status`. `sections` make, of a connection, a section of
-    `status` and `report`, or None.
+    `status` and `report`, or None. `accounts` are columns, as "table.column", with X's numbers
+    of users: their rows go when an account is deleted.
     """
 
     commands: tuple[str, ...] = ()
@@ -35,6 +36,7 @@ class Room:
     plans: Mapping[str, str] = field(default_factory=dict)
     states: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
 
 
 CORE = Room(

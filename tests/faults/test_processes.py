@@ -86,8 +86,7 @@ POINTS: dict[str, tuple[bytes, Literal["before", "answer"]]] = {
 
 
 def test_P1_a_worker_killed_at_each_named_point(dsn: str, tmp_path: Path, measure: Any) -> None:
-    # So many that no handle is at hand at three of the points: it would be taken for the
-    # reason; and X so slow that there is work left at the last one.
+    # So many, and X so slow, that there is work left at the last point.
     handles = [f"writer_{n}" for n in range(60)]
     recoveries = []
     with (
@@ -128,7 +127,9 @@ def test_P1_a_worker_killed_at_each_named_point(dsn: str, tmp_path: Path, measur
             assert process.poll() is None, "there is work left"
         assert process is not None
         sandbox.control("DELETE", "/sandbox/faults")
-        ended(process)
+        if ended(process, expect=(0, 1)).returncode:
+            # A handle that was at hand at three of the points was taken for the reason.
+            behind.run()
         print({name: f"{s:.2f} s" for name, s in zip(POINTS, recoveries, strict=True)})
         measure("posts missing", missing(crawler, sandbox, handles), at_most=0)
         measure(

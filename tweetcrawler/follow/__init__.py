@@ -7,5 +7,6 @@ ROOM = Room(
     kinds=("tweetcrawler.follow.walks:SEE_PEOPLE", "tweetcrawler.follow.walks:WALK_LISTS"),
     tables=("tweetcrawler.follow.schema",),
     asks=("follow",),
+    accounts=("x_user.id", "x_user_seen.user_id", "follow_edge.user_id", "follow_edge.other_id"),
     plans={"follow": "follow --dry-run"},
 )

@@ -51,6 +51,7 @@ from tweetcrawler.keeping.schema import (
 from tweetcrawler.keeping.tombstones import blank
 from tweetcrawler.postgres.pages import compressed
 from tweetcrawler.postgres.statements import NUMBERS, compiled, given
+from tweetcrawler.rooms import rooms
 
 Way: TypeAlias = Literal["delete", "blank", "mark"]
 # X may take these back: the account is opened, or its owner returns. Every other reason is final.
@@ -167,6 +168,9 @@ def sweep(
         # Posts that carry all names leave nothing here, and most do.
         if found := session.do(_counting(statement, sorted(ids))):
             counts[name] += found
+    for name, statement in _of_rooms():
+        if found := session.do(_counting(statement, sorted(gone.users))):
+            counts[name] += found
     counts["crawl_page"] = _sweep_pages(session, gone)
     counts.update(beyond(gone))
     session.do(lambda connection: _finish(connection, gone, counts, actor, reference))
@@ -232,6 +236,13 @@ def _of_names(posts: str, gone: Gone) -> Mapping[str, tuple[ClauseElement, Colle
             gone.posts | gone.older,
         ),
     }
+
+
+def _of_rooms() -> Iterator[tuple[str, ClauseElement]]:
+    """What is done to accounts in tables of rooms."""
+    for name in (name for room in rooms() for name in room.accounts):
+        own, key = name.split(".")
+        yield own, delete(table(own, column(key))).where(column(key) == any_(_IDS))
 
 
 def _counting(statement: ClauseElement, ids: Sequence[int]) -> Callable[[Any], int]:
