@@ -67,7 +67,7 @@ class Requests:
         self._tell = tell
         self._ledger = Ledger(job.credentials, own=number, since=job.since, spacing_s=SPACING_S)
         self._clients: dict[int, X] = {}
-        self._limits = _limits_of(job.settings.money) if job.settings.money.is_limited else None
+        self._limits = limits_of(job.settings.money) if job.settings.money.is_limited else None
         # Subjects of requests that X gave no answer for while it answered others, and those
         # that only the user of a credential may read.
         self._troubled: set[str] = set()
@@ -176,7 +176,7 @@ class Requests:
             if permit.after_s > 0:
                 time.sleep(permit.after_s)
             name = self._job.credentials[permit.credential].name
-            client = self._client(permit.credential)
+            client = self.client(permit.credential)
             try:
                 page = _confirmed(partial(ask, client, permit.kind == "user"))
             except (TargetRefused, XError) as error:
@@ -306,7 +306,7 @@ class Requests:
         ledger = Ledger([credential], own=0, since=self._job.since)
         permit = ledger.reserve(session, endpoint, APP)
         try:
-            page = _confirmed(lambda: ask(self._client(number)))
+            page = _confirmed(lambda: ask(self.client(number)))
         except XError as error:
             ledger.refused(session, permit, error)
             raise
@@ -316,10 +316,6 @@ class Requests:
         session.save_page(self._job.run, bought)
         self._tell(PageRead(credential.name))
         return page
-
-    def client(self, number: int) -> X:
-        """X as one credential sees it, for what takes no permit."""
-        return self._client(number)
 
     def _until_cycle_turns(self, session: Session, number: int) -> float | None:
         """The seconds that a used-up cap lasts, by the day that X names; None without one."""
@@ -338,7 +334,8 @@ class Requests:
             return None
         return until_day_of_month(page.server_time_s, usage.cycle_day)
 
-    def _client(self, number: int) -> X:
+    def client(self, number: int) -> X:
+        """X as one credential sees it; without a permit only for what takes none."""
         # Here, since the parent reads this module, too, and needs none of tweepy.
         from tweetcrawler.xapi import Timeouts, X
 
@@ -438,7 +435,9 @@ def _want(purchase: Purchase, endpoint: str, fewest: int, tariff: Tariff) -> Wan
     )
 
 
-def _limits_of(money: Money) -> Limits:
+def limits_of(money: Money) -> Limits:
+    """The budgets of a command, in millionths of a USD."""
+
     def micro(amount: float | None) -> int | None:
         return None if amount is None else round(amount * MICRO)
 

@@ -21,7 +21,8 @@ class Room:
     a function that gives the body of a page which left the database. `looked` takes a session
     and the posts of a look-up by id, before these are saved. `plans` are functions that plan the
     room's work, by the word of the command `plan`. `growth` is what `watch --metrics`
-    does. `states` give sections of `status`. `sections` make, of a connection, a section of
+    does. `states` give, of a connection, a name, plain values and sections of
+    `status`. `sections` make, of a connection, a section of
     `status` and `report`, or None. `accounts` are columns, as "table.column", with X's numbers
     of users: their rows go when an account is deleted.
     """

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from tweetcrawler import __version__
 from tweetcrawler.budget import Grant, Limits, Want
@@ -31,6 +31,7 @@ from tweetcrawler.targets import Absent, Claim, Found, Place, Target, Trend
 # A database that is just restarting gets this time to take the report.
 REPORT_S = 5.0
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -186,6 +187,16 @@ class Trends(Protocol):
     def save_trends(
         self, run: int, bought: Bought, place: Place, trends: Sequence[Trend]
     ) -> list[Target]: ...
+
+
+@runtime_checkable
+class Doing(Protocol):
+    """A store that does the statements of a room: a database.
+
+    The work is one transaction, which is done again after a lost connection.
+    """
+
+    def do(self, work: Callable[[Any], T]) -> T: ...
 
 
 def budgets(session: Session) -> Budgets:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pkgutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tweetcrawler.errors import ConfigurationError, TweetcrawlerError
-from tweetcrawler.rooms import rooms
 from tweetcrawler.settings.commands import LOOK, Command, Words
 from tweetcrawler.settings.options import option
 from tweetcrawler.settings.types import duration, number, text_of
@@ -141,21 +139,13 @@ def _looked(
             next_run=plan.next_run(reader, tariff).as_plain(),
             budgets={"day": money.budget_per_day, "month": money.budget_per_month},
         )
-        shown = (
-            status.chosen(everything, part)
-            if part
-            else [*status.sections(everything), *reader.of_rooms()]
-        )
-    told = [] if part else [_told(name, database) for room in rooms() for name in room.states]
-    of_rooms = {name: plain for name, plain, _ in told}
-    return {**everything, **of_rooms}, [*shown, *(one for *_, found in told for one in found)]
-
-
-def _told(name: str, database: Database) -> tuple[str, Mapping[str, object], Sequence[Section]]:
-    """The state of a room's work, under its name."""
-    found: tuple[str, Mapping[str, object], Sequence[Section]]
-    found = pkgutil.resolve_name(name)(database)
-    return found
+        if part:
+            return everything, status.chosen(everything, part)
+        shown = [*status.sections(everything), *reader.of_rooms()]
+        for name, plain, sections in reader.states_of_rooms():
+            everything[name] = plain
+            shown += sections
+        return everything, shown
 
 
 def _target(

@@ -10,9 +10,8 @@ from tweetcrawler.endpoints import COMPLIANCE_JOB, COMPLIANCE_JOBS, NEW_COMPLIAN
 from tweetcrawler.errors import XUnavailable
 from tweetcrawler.keeping import jobs
 from tweetcrawler.keeping.jobs import Check
-from tweetcrawler.keeping.ledger import Doing
 from tweetcrawler.news import Outcome, Result
-from tweetcrawler.run import Session
+from tweetcrawler.run import Doing, Session
 from tweetcrawler.work.kinds import BUSY_S, Chunk, Kind, Work, Worker, one_by_one
 
 NAME = "compliance"

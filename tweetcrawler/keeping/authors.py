@@ -13,13 +13,13 @@ from typing import Any
 from sqlalchemy import Text, any_, bindparam, func, or_, select
 
 from tweetcrawler.db import Database
-from tweetcrawler.keeping.ledger import Doing
 from tweetcrawler.keeping.lines import parsed_json
 from tweetcrawler.keeping.noting import newest_of
 from tweetcrawler.keeping.sweep import run_composed, table_of
 from tweetcrawler.keeping.tombstones import TOMBSTONE, objects_of
 from tweetcrawler.postgres.schema import crawl_target, crawl_user, crawl_waiting_name
 from tweetcrawler.postgres.statements import NUMBERS, TEXTS, given
+from tweetcrawler.run import Doing
 from tweetcrawler.targets import TIMELINE
 from tweetcrawler.work.answers import is_id
 

@@ -18,9 +18,9 @@ from tweetcrawler.db import Database
 from tweetcrawler.keeping import jobs
 from tweetcrawler.keeping.authors import everything, posts_of
 from tweetcrawler.keeping.jobs import Check
-from tweetcrawler.keeping.ledger import Doing
 from tweetcrawler.keeping.noting import note_newest
 from tweetcrawler.keeping.sweep import HIDDEN, Request, set_tombstones
+from tweetcrawler.run import Doing
 from tweetcrawler.work.answers import is_id
 
 _TOLD = """

@@ -15,10 +15,10 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.expression import ColumnElement, TableClause
 
 from tweetcrawler.ids import EPOCH_MS, FIRST_DATED_ID
-from tweetcrawler.keeping.ledger import Doing
 from tweetcrawler.keeping.schema import crawl_due, crawl_tombstone
 from tweetcrawler.keeping.sweep import run_composed, table_of
 from tweetcrawler.postgres.statements import at, given
+from tweetcrawler.run import Doing
 
 DAY_S = 86_400.0
 _STEPS, _NOW = given("steps", ARRAY(Double)), at(bindparam("now", type_=Double))

@@ -14,7 +14,7 @@ from typing import Any
 import zstandard
 
 from tweetcrawler.identity import is_gone
-from tweetcrawler.keeping.ledger import Doing
+from tweetcrawler.run import Doing
 
 # Of one step: an upload of a large list, above all.
 LEASE_S = 3600.0

@@ -6,11 +6,11 @@ A page learns its segment in the transaction that says the segment is verified. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 from uuid import UUID
 
 from tweetcrawler.keeping.archive import Entry
@@ -18,8 +18,7 @@ from tweetcrawler.keeping.lines import PAGES, KeptPage, page_of
 from tweetcrawler.keeping.manifests import DATA
 from tweetcrawler.keeping.places import S3Options
 from tweetcrawler.keeping.segments import lines_of, read_manifests
-
-T = TypeVar("T")
+from tweetcrawler.run import Doing
 
 _RECORD = """
 INSERT INTO crawl_segment AS s (name, kind, number, state, lines, posts, lowest_id, highest_id,
@@ -66,13 +65,6 @@ INSERT INTO crawl_place (url, endpoint, region, profile) VALUES (%s, %s, %s, %s)
 ON CONFLICT (url) DO UPDATE SET endpoint = excluded.endpoint, region = excluded.region,
     profile = excluded.profile
 """
-
-
-class Doing(Protocol):
-    """A session of the database: runs one transaction, and again after a lost connection."""
-
-    def do(self, work: Callable[[Any], T]) -> T:
-        """What the work gives."""
 
 
 class SqlLedger:

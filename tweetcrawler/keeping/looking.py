@@ -13,7 +13,6 @@ from sqlalchemy import Text, all_, and_, any_, case, exists, literal, or_, selec
 from sqlalchemy.sql.expression import Select, TableClause
 
 from tweetcrawler.export.filters import condition, split
-from tweetcrawler.keeping.ledger import Doing
 from tweetcrawler.keeping.schema import crawl_alias, crawl_tombstone
 from tweetcrawler.keeping.sweep import (
     EDITED,
@@ -28,6 +27,7 @@ from tweetcrawler.postgres.schema import crawl_found, crawl_lookup, crawl_target
 from tweetcrawler.postgres.statements import NUMBERS, TEXTS, given
 from tweetcrawler.prices import Tariff
 from tweetcrawler.queries import key_of, normalised
+from tweetcrawler.run import Doing
 from tweetcrawler.targets import SEARCH
 
 # X's states of a post that it does not give, as reasons of tombstones.

@@ -17,7 +17,6 @@ from typing import Any
 
 from tweetcrawler.files import sync_folder
 from tweetcrawler.keeping.archive import entry_of, locked_for_archive, sha256_of
-from tweetcrawler.keeping.ledger import Doing
 from tweetcrawler.keeping.lines import KINDS
 from tweetcrawler.keeping.manifests import DATA, MANIFEST, Manifest, SegmentError
 from tweetcrawler.keeping.places import Place, place_of, put_once, s3_options, sha256_at
@@ -25,6 +24,7 @@ from tweetcrawler.keeping.restoring import Catalog
 from tweetcrawler.keeping.segments import Writer, read_manifests, write_manifest
 from tweetcrawler.keeping.sweep import Gone
 from tweetcrawler.keeping.tombstones import blanked
+from tweetcrawler.run import Doing
 
 _PLACES = """
 SELECT DISTINCT s.place, coalesce(w.endpoint, ''), coalesce(w.region, ''), coalesce(w.profile, '')

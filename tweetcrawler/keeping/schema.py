@@ -13,37 +13,18 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Double,
-    Identity,
     Index,
     Integer,
     LargeBinary,
     Table,
     Text,
-    func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from tweetcrawler.postgres.schema import METADATA
+from tweetcrawler.postgres.schema import METADATA, at, count, needed, number
 
 _ZERO = text("0")
-
-
-def _at(name: str, *, needed: bool = False) -> Column[object]:
-    now = func.clock_timestamp() if needed else None
-    return Column(name, TIMESTAMP(timezone=True), nullable=not needed, server_default=now)
-
-
-def _number() -> Column[int]:
-    return Column("id", BigInteger, Identity(always=True), primary_key=True)
-
-
-def _text(name: str) -> Column[str]:
-    return Column(name, Text, nullable=False)
-
-
-def _count(name: str) -> Column[int]:
-    return Column(name, BigInteger, nullable=False, server_default=_ZERO)
 
 
 def _one_of(column: str, *words: str) -> CheckConstraint:
@@ -54,11 +35,11 @@ def _one_of(column: str, *words: str) -> CheckConstraint:
 def _request() -> list[Column[Any] | CheckConstraint]:
     """Why something must not be stored, until when it has to be gone, and since when it is."""
     return [
-        _text("reason"),
-        _text("source"),
-        _at("asked_at", needed=True),
-        _at("by_at"),
-        _at("done_at"),
+        needed("reason"),
+        needed("source"),
+        at("asked_at", default=True),
+        at("by_at"),
+        at("done_at"),
         Column("run_id", BigInteger),
         Column("reference", Text),
         _one_of("source", "job", "lookup", "request"),
@@ -91,38 +72,38 @@ crawl_tombstone_user = Table(
 crawl_audit = Table(
     "crawl_audit",
     METADATA,
-    _number(),
-    _at("at", needed=True),
-    _text("actor"),
-    _text("action"),
+    number(),
+    at("at", default=True),
+    needed("actor"),
+    needed("action"),
     Column("reference", Text),
-    _count("ids_count"),
+    count("ids_count"),
     Column("tables", JSONB, nullable=False),
-    _text("ids_sha256"),
+    needed("ids_sha256"),
 )
 # Segments, as `keeping.archive.Entry` has them.
 crawl_segment = Table(
     "crawl_segment",
     METADATA,
-    _number(),
+    number(),
     Column("name", Text, nullable=False, unique=True),
-    _text("kind"),
+    needed("kind"),
     Column("number", BigInteger, nullable=False),
-    _text("state"),
-    _count("lines"),
-    _count("posts"),
+    needed("state"),
+    count("lines"),
+    count("posts"),
     Column("lowest_id", BigInteger),
     Column("highest_id", BigInteger),
     Column("file_bytes", BigInteger, nullable=False),
-    _text("sha256"),
+    needed("sha256"),
     # The folder on the machine that wrote it; the file is there until it is dropped.
     Column("folder", Text, nullable=False, server_default=text("''")),
     Column("place", Text, nullable=False, server_default=text("''")),
     Column("tries", Integer, nullable=False, server_default=_ZERO),
     Column("position", BigInteger),
-    _at("uploaded_at"),
-    _at("verified_at"),
-    _at("dropped_at"),
+    at("uploaded_at"),
+    at("verified_at"),
+    at("dropped_at"),
     _one_of("state", "closed", "uploaded", "verified", "dropped"),
 )
 # How the places are reached, for every reader of bodies. Keys come from each reader's machine.
@@ -130,31 +111,31 @@ crawl_place = Table(
     "crawl_place",
     METADATA,
     Column("url", Text, primary_key=True),
-    _text("endpoint"),
-    _text("region"),
-    _text("profile"),
+    needed("endpoint"),
+    needed("region"),
+    needed("profile"),
 )
 # Compliance jobs at X. `ids` are the ones that were asked for and `result` is X's answer, both
 # compressed; they go when the job is done.
 crawl_check = Table(
     "crawl_check",
     METADATA,
-    _number(),
-    _text("kind"),
+    number(),
+    needed("kind"),
     Column("name", Text, nullable=False, unique=True),
-    _text("state"),
-    _text("app"),
+    needed("state"),
+    needed("app"),
     Column("job_id", Text, nullable=False, server_default=text("''")),
     Column("ids", LargeBinary),
-    _count("ids_count"),
+    count("ids_count"),
     Column("result", LargeBinary),
-    _count("found_count"),
+    count("found_count"),
     Column("reason", Text, nullable=False, server_default=text("''")),
-    _at("begun_at", needed=True),
-    _at("uploaded_at"),
-    _at("done_at"),
+    at("begun_at", default=True),
+    at("uploaded_at"),
+    at("done_at"),
     Column("lease_owner", Text),
-    _at("lease_until"),
+    at("lease_until"),
     _one_of("kind", "tweets", "users"),
     _one_of("state", "begun", "created", "uploaded", "downloaded", "told", "done", "lost"),
 )
@@ -170,11 +151,11 @@ crawl_due = Table(
     METADATA,
     Column("purpose", Text, primary_key=True),
     Column("tweet_id", BigInteger, primary_key=True, autoincrement=False),
-    _at("due_at"),
+    at("due_at"),
     Column("step", Integer, nullable=False, server_default=_ZERO),
     Column("looks", Integer, nullable=False, server_default=_ZERO),
     Column("late_s", Double, nullable=False, server_default=_ZERO),
-    _at("seen_at"),
+    at("seen_at"),
     _one_of("purpose", "check", "metrics"),
 )
 Index(
@@ -189,13 +170,13 @@ crawl_alias = Table(
     METADATA,
     Column("older_id", BigInteger, primary_key=True, autoincrement=False),
     Column("tweet_id", BigInteger, nullable=False),
-    _at("seen_at", needed=True),
-    _at("done_at"),
+    at("seen_at", default=True),
+    at("done_at"),
 )
 crawl_withheld = Table(
     "crawl_withheld",
     METADATA,
     Column("tweet_id", BigInteger, primary_key=True, autoincrement=False),
     Column("countries", ARRAY(Text), nullable=False),
-    _at("seen_at", needed=True),
+    at("seen_at", default=True),
 )

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from tweetcrawler.db import Database
 from tweetcrawler.look.sections import Section, duration, moment
 
 _OPEN = """
@@ -32,11 +31,9 @@ FROM crawl_due WHERE purpose = 'metrics' HAVING count(*) > 0
 """
 
 
-def deletions(database: Database) -> tuple[str, Mapping[str, Any], list[Section]]:
+def deletions(connection: Any) -> tuple[str, Mapping[str, Any], list[Section]]:
     """Open deletions with the time until which they must be done, and the last job of a kind."""
-    with database.session() as session:
-        rows = session.do(lambda connection: connection.execute(_OPEN).fetchall())
-        checks = session.do(lambda connection: connection.execute(_JOBS).fetchall())
+    rows, checks = (connection.execute(each).fetchall() for each in (_OPEN, _JOBS))
     names = ("what", "reason", "reference", "count", "asked_at", "by_at")
     asked = [dict(zip(names, row, strict=True)) for row in rows]
     names = ("kind", "state", "ids", "found", "begun_at", "done_at")
@@ -87,10 +84,9 @@ def _job_section(of_jobs: list[dict[str, Any]]) -> list[Section]:
     return [Section("Compliance jobs", (), headings, rows, frozenset((2, 3)))] if rows else []
 
 
-def looks(database: Database) -> tuple[str, Mapping[str, Any], list[Section]]:
+def looks(connection: Any) -> tuple[str, Mapping[str, Any], list[Section]]:
     """The section of `status`: posts that are due, the next look, and how late looks were."""
-    with database.session() as session:
-        row = session.do(lambda connection: connection.execute(_STATE).fetchone())
+    row = connection.execute(_STATE).fetchone()
     if row is None:
         return "looks", {}, []
     names = ("due", "scheduled", "done", "next_at", "mean_late_s")

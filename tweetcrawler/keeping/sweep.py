@@ -40,7 +40,6 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.expression import ClauseElement, TableClause
 
 from tweetcrawler.flatten import COLUMNS
-from tweetcrawler.keeping.ledger import Doing
 from tweetcrawler.keeping.schema import (
     crawl_audit,
     crawl_due,
@@ -52,6 +51,7 @@ from tweetcrawler.keeping.tombstones import blank
 from tweetcrawler.postgres.pages import compressed
 from tweetcrawler.postgres.statements import NUMBERS, compiled, given
 from tweetcrawler.rooms import rooms
+from tweetcrawler.run import Doing
 
 Way: TypeAlias = Literal["delete", "blank", "mark"]
 # X may take these back: the account is opened, or its owner returns. Every other reason is final.

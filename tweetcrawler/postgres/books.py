@@ -66,6 +66,11 @@ class Reader(KnownTargets):
         made = [make(self._connection) for make in makers]
         return [section for section in made if section is not None]
 
+    def states_of_rooms(self) -> list[tuple[str, Mapping[str, Any], Sequence[Section]]]:
+        """States of the rooms' work: the name of each, plain values, and sections."""
+        makers = [pkgutil.resolve_name(name) for room in rooms() for name in room.states]
+        return [make(self._connection) for make in makers]
+
     def purchases(
         self, *, since: float | None = None, until: float | None = None, run: int | None = None
     ) -> list[Purchase]:

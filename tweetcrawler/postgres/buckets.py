@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import sql
 
-from tweetcrawler.postgres.connection import Connected
+from tweetcrawler.postgres.connection import Connected, now_of
 from tweetcrawler.windows import Bucket
 
 T = TypeVar("T")
@@ -56,9 +56,8 @@ def _locked(
 ) -> tuple[dict[Key, Bucket], float]:
     rows = connection.execute(_LOCK, given).fetchall()
     # Read after the lock, whose wait may have been long.
-    clock = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
-    assert clock is not None  # noqa: S101 - a SELECT without FROM gives a row
-    return {(row[0], row[1]): Bucket(*row[2:]) for row in rows}, clock[0]
+    clock = now_of(connection)
+    return {(row[0], row[1]): Bucket(*row[2:]) for row in rows}, clock
 
 
 def _write(

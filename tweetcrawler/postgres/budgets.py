@@ -13,7 +13,7 @@ from psycopg import sql
 from tweetcrawler import budget
 from tweetcrawler.budget import Grant, Limits, Reserved, Room, Want
 from tweetcrawler.pages import Bought
-from tweetcrawler.postgres.connection import Connected
+from tweetcrawler.postgres.connection import Connected, now_of
 from tweetcrawler.prices import Tariff
 
 # What a budget is of: (scope, period), such as ("day", "2026-01-31").
@@ -51,7 +51,7 @@ class Budgets(Connected):
             spent = _bought(connection, budget.RUN, str(run), tariff)
             found = [one for _, one in reservations(connection, run) if one.run == run]
             room = budget.room_of(
-                budget.RUN, str(run), (None, None), spent, reserved=found, now=_now(connection)
+                budget.RUN, str(run), (None, None), spent, reserved=found, now=now_of(connection)
             )
             return room.spent_posts + room.held_posts, room.spent + room.held
 
@@ -97,7 +97,7 @@ def _rooms_of(
     connection: psycopg.Connection[Any], run: int, page: uuid.UUID, limits: Limits, tariff: Tariff
 ) -> list[Room]:
     """The limits with what is gone of them; locked until the transaction ends."""
-    now = _now(connection)
+    now = now_of(connection)
     day = datetime.fromtimestamp(now, UTC).date().isoformat()
     periods = {budget.RUN: str(run), budget.DAY: day, budget.MONTH: day[:7]}
     keys = [(scope, periods[scope]) for scope in sorted(limits.scopes)]
@@ -157,12 +157,6 @@ def _bought(
     posts = sum(row[2] for row in rows)
     money = sum(tariff.cost(e, requests=pages, posts=p, users=users) for e, pages, p, users in rows)
     return posts, money
-
-
-def _now(connection: psycopg.Connection[Any]) -> float:
-    row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without a condition gives a row
-    return float(row[0])
 
 
 _SET_ASIDE: LiteralString = """

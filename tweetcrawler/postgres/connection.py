@@ -119,6 +119,14 @@ def sleep(seconds: float, stopping: Callable[[], bool]) -> None:
         time.sleep(min(left, 0.2))
 
 
+def now_of(connection: Any) -> float:
+    """The database's clock, in seconds since 1970."""
+    return float(connection.execute(_CLOCK).fetchone()[0])
+
+
+_CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+
+
 def first_line(error: BaseException) -> str:
     # Further lines (DETAIL, CONTEXT) may hold a whole row.
     lines = str(error).strip().splitlines()

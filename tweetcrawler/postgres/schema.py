@@ -72,7 +72,11 @@ def whole(name: str) -> list[MetaData]:
     return [METADATA, posts(name).metadata]
 
 
-def _at(name: str, *, default: bool = False, needed: bool = False) -> Column[Any]:
+# -- columns that most tables have; rooms use them, too ------------------------------------------
+
+
+def at(name: str, *, default: bool = False, needed: bool = False) -> Column[Any]:
+    """A time; by `default` that of the row."""
     return Column(
         name,
         TIMESTAMP(timezone=True),
@@ -81,15 +85,18 @@ def _at(name: str, *, default: bool = False, needed: bool = False) -> Column[Any
     )
 
 
-def _number() -> Column[int]:
+def number() -> Column[int]:
+    """The row's own number."""
     return Column("id", BigInteger, Identity(always=True), primary_key=True)
 
 
-def _needed(name: str, type_: type[TypeEngine[Any]] = Text) -> Column[Any]:
+def needed(name: str, type_: type[TypeEngine[Any]] = Text) -> Column[Any]:
+    """A value that is always there."""
     return Column(name, type_, nullable=False)
 
 
-def _count(name: str) -> Column[int]:
+def count(name: str) -> Column[int]:
+    """A number that begins with 0."""
     return Column(name, BigInteger, nullable=False, server_default=_ZERO)
 
 
@@ -102,39 +109,39 @@ def _room_in_each_page(percent: int) -> dict[str, int]:
 crawl_run = Table(
     "crawl_run",
     METADATA,
-    _number(),
-    _needed("version"),
-    _needed("arguments", JSONB),
-    _needed("host"),
-    _at("started_at", default=True),
-    _at("ended_at"),
+    number(),
+    needed("version"),
+    needed("arguments", JSONB),
+    needed("host"),
+    at("started_at", default=True),
+    at("ended_at"),
     Column("exit_code", Integer),
     Column("report", JSONB),
 )
 crawl_target = Table(
     "crawl_target",
     METADATA,
-    _number(),
-    _needed("kind"),
+    number(),
+    needed("kind"),
     Column("key", Text),
     Column("handle", Text),
     Column("username", Text),
     Column("same_as", BigInteger, ForeignKey("crawl_target.id")),
     Column("state", Text, nullable=False, server_default=text("'new'")),
     Column("state_reason", Text, nullable=False, server_default=_NOTHING),
-    _at("state_at", default=True),
+    at("state_at", default=True),
     Column("covered", INT8MULTIRANGE, nullable=False, server_default=text("'{}'")),
     Column("unreachable", INT8MULTIRANGE, nullable=False, server_default=text("'{}'")),
     Column("unreachable_reason", Text, nullable=False, server_default=_NOTHING),
     Column("account_posts", BigInteger),
-    _count("post_count"),
+    count("post_count"),
     Column("lease_owner", Text),
-    _at("lease_until"),
-    _at("due_at"),
-    _at("crawled_at"),
+    at("lease_until"),
+    at("due_at"),
+    at("crawled_at"),
     # The handle by which it was listed, when that is another user's by now.
     Column("formerly", Text),
-    _at("name_asked_at"),
+    at("name_asked_at"),
     UniqueConstraint("kind", "key"),
     UniqueConstraint("kind", "handle"),
     postgresql_with=_room_in_each_page(80),
@@ -158,7 +165,7 @@ crawl_target_count = Table(
     Column("kind", Text, primary_key=True),
     Column("state", Text, primary_key=True),
     Column("slot", Integer, primary_key=True, autoincrement=False),
-    _needed("targets", BigInteger),
+    needed("targets", BigInteger),
     postgresql_with=_room_in_each_page(50),
 )
 # One row for each answer of X that was paid for. `number` is the order of a feed of pages.
@@ -168,14 +175,14 @@ crawl_page = Table(
     Column("id", Uuid, primary_key=True),
     Column("run_id", BigInteger, ForeignKey("crawl_run.id"), nullable=False),
     Column("target_id", BigInteger, ForeignKey("crawl_target.id")),
-    _at("fetched_at", default=True),
-    _needed("endpoint"),
-    _needed("params", JSONB),
-    _needed("credential"),
-    _needed("post_count", Integer),
-    _needed("user_count", Integer),
-    _needed("new_count", Integer),
-    _needed("updated_count", Integer),
+    at("fetched_at", default=True),
+    needed("endpoint"),
+    needed("params", JSONB),
+    needed("credential"),
+    needed("post_count", Integer),
+    needed("user_count", Integer),
+    needed("new_count", Integer),
+    needed("updated_count", Integer),
     Column("newest_id", BigInteger),
     Column("oldest_id", BigInteger),
     Column("refused", JSONB),
@@ -214,11 +221,11 @@ Index(
 api_credential = Table(
     "api_credential",
     METADATA,
-    _number(),
-    _needed("label"),
+    number(),
+    needed("label"),
     Column("user_fingerprint", Text),
-    _needed("app_fingerprint"),
-    _at("seen_at", default=True),
+    needed("app_fingerprint"),
+    at("seen_at", default=True),
     # An app without a user has NULL there. Since PostgreSQL 15 two NULLs can count as equal.
     # https://www.postgresql.org/docs/15/sql-createtable.html
     UniqueConstraint("user_fingerprint", "app_fingerprint", postgresql_nulls_not_distinct=True),
@@ -230,41 +237,41 @@ api_bucket = Table(
     Column("subject", Text, primary_key=True),
     Column("endpoint", Text, primary_key=True),
     Column("limit", BigInteger),
-    _needed("remaining", BigInteger),
-    _at("reset_at", needed=True),
-    _needed("anchored", Boolean),
-    _needed("turn", BigInteger),
-    _needed("window_s", Double),
+    needed("remaining", BigInteger),
+    at("reset_at", needed=True),
+    needed("anchored", Boolean),
+    needed("turn", BigInteger),
+    needed("window_s", Double),
     Column("day_limit", BigInteger),
-    _needed("day_remaining", BigInteger),
-    _at("day_reset_at", needed=True),
-    _at("blocked_until", needed=True),
-    _at("next_at", needed=True),
-    _needed("failures", Integer),
-    _at("shut_at"),
-    _at("shut_until", needed=True),
-    _needed("shut_reason"),
+    needed("day_remaining", BigInteger),
+    at("day_reset_at", needed=True),
+    at("blocked_until", needed=True),
+    at("next_at", needed=True),
+    needed("failures", Integer),
+    at("shut_at"),
+    at("shut_until", needed=True),
+    needed("shut_reason"),
     postgresql_with=_room_in_each_page(50),
 )
 crawl_import = Table(
     "crawl_import",
     METADATA,
-    _number(),
+    number(),
     Column("run_id", BigInteger, ForeignKey("crawl_run.id"), nullable=False),
-    _needed("path"),
-    _needed("into_table"),
-    _needed("size", BigInteger),
-    _needed("fingerprint"),
-    _needed("head"),
-    _count("member"),
-    _count("byte_offset"),
-    _count("line"),
-    _count("post_count"),
-    _count("new_count"),
-    _count("updated_count"),
+    needed("path"),
+    needed("into_table"),
+    needed("size", BigInteger),
+    needed("fingerprint"),
+    needed("head"),
+    count("member"),
+    count("byte_offset"),
+    count("line"),
+    count("post_count"),
+    count("new_count"),
+    count("updated_count"),
     Column("other_counts", JSONB, nullable=False, server_default=text("'{}'")),
-    _at("begun_at", default=True),
-    _at("finished_at"),
+    at("begun_at", default=True),
+    at("finished_at"),
     UniqueConstraint("path", "into_table"),
     postgresql_with=_room_in_each_page(50),
 )
@@ -272,15 +279,15 @@ crawl_import = Table(
 crawl_count = Table(
     "crawl_count",
     METADATA,
-    _number(),
-    _needed("query"),
-    _needed("endpoint"),
-    _needed("since_id", BigInteger),
+    number(),
+    needed("query"),
+    needed("endpoint"),
+    needed("since_id", BigInteger),
     Column("until_id", BigInteger),
-    _needed("posts", BigInteger),
-    _at("begins_at"),
-    _at("ends_at"),
-    _at("done_at"),
+    needed("posts", BigInteger),
+    at("begins_at"),
+    at("ends_at"),
+    at("done_at"),
     UniqueConstraint(
         "query", "endpoint", "since_id", "until_id", postgresql_nulls_not_distinct=True
     ),
@@ -297,11 +304,11 @@ crawl_trend = Table(
     METADATA,
     Column("page_id", Uuid, ForeignKey("crawl_page.id"), primary_key=True),
     Column("rank", Integer, primary_key=True, autoincrement=False),
-    _needed("woeid", BigInteger),
-    _needed("place"),
-    _needed("name"),
+    needed("woeid", BigInteger),
+    needed("place"),
+    needed("name"),
     Column("volume", BigInteger),
-    _at("seen_at", default=True),
+    at("seen_at", default=True),
     Column("target_id", BigInteger, ForeignKey("crawl_target.id"), nullable=False),
 )
 Index("crawl_trend_place", crawl_trend.c.woeid, crawl_trend.c.name, crawl_trend.c.seen_at)
@@ -310,11 +317,11 @@ crawl_lookup = Table(
     "crawl_lookup",
     METADATA,
     Column("tweet_id", BigInteger, primary_key=True, autoincrement=False),
-    _needed("state"),
+    needed("state"),
     Column("reason", Text, nullable=False, server_default=_NOTHING),
-    _at("seen_at", default=True),
+    at("seen_at", default=True),
     Column("lease_owner", Text),
-    _at("lease_until"),
+    at("lease_until"),
     postgresql_with=_room_in_each_page(80),
 )
 Index(
@@ -326,8 +333,8 @@ Index(
 crawl_metrics = Table(
     "crawl_metrics",
     METADATA,
-    _needed("tweet_id", BigInteger),
-    _at("seen_at"),
+    needed("tweet_id", BigInteger),
+    at("seen_at"),
     Column("like_count", BigInteger),
     Column("retweet_count", BigInteger),
     Column("reply_count", BigInteger),
@@ -341,9 +348,9 @@ crawl_budget = Table(
     METADATA,
     Column("scope", Text, primary_key=True),
     Column("period", Text, primary_key=True),
-    _count("posts"),
-    _count("micro_usd"),
-    _at("counted_at"),
+    count("posts"),
+    count("micro_usd"),
+    at("counted_at"),
     postgresql_with=_room_in_each_page(50),
 )
 # What requests under way may cost at most; `id` is that of the page to come. A row without
@@ -353,11 +360,11 @@ crawl_reserved = Table(
     METADATA,
     Column("id", Uuid, primary_key=True),
     Column("run_id", BigInteger, ForeignKey("crawl_run.id"), nullable=False),
-    _needed("owner"),
-    _needed("endpoint"),
-    _at("reserved_at", default=True),
-    _needed("posts", BigInteger),
-    _needed("micro_usd", BigInteger),
+    needed("owner"),
+    needed("endpoint"),
+    at("reserved_at", default=True),
+    needed("posts", BigInteger),
+    needed("micro_usd", BigInteger),
     Column("why", Text, nullable=False, server_default=_NOTHING),
     postgresql_with=_room_in_each_page(50),
 )
@@ -367,9 +374,9 @@ crawl_refused = Table(
     "crawl_refused",
     METADATA,
     Column("page_id", Uuid, ForeignKey("crawl_page.id"), primary_key=True),
-    _at("refused_at", default=True),
-    _needed("reason"),
-    _needed("keep_body", Boolean),
+    at("refused_at", default=True),
+    needed("reason"),
+    needed("keep_body", Boolean),
 )
 # The table that the coverage is about, as it was seen last; pages up to the number
 # `compared_after` are not compared with it.
@@ -377,7 +384,7 @@ crawl_table = Table(
     "crawl_table",
     METADATA,
     Column("name", Text, primary_key=True),
-    _count("compared_after"),
+    count("compared_after"),
 )
 # Requests whose pages went, since they brought nothing. Run 0 stands for runs that went, too.
 crawl_past = Table(
@@ -387,7 +394,7 @@ crawl_past = Table(
     Column("day", Date, primary_key=True),
     Column("credential", Text, primary_key=True),
     Column("endpoint", Text, primary_key=True),
-    _needed("pages", BigInteger),
+    needed("pages", BigInteger),
 )
 # What was told to people, by address; addresses are secrets, and `place` stands for one.
 crawl_notice = Table(
@@ -395,21 +402,21 @@ crawl_notice = Table(
     METADATA,
     Column("cause", Text, primary_key=True),
     Column("place", Text, primary_key=True),
-    _needed("said"),
-    _at("noted_at", default=True),
+    needed("said"),
+    at("noted_at", default=True),
     Column("is_waiting", Boolean, nullable=False, server_default=text("true")),
-    _at("tried_at"),
-    _at("sent_at"),
-    _count("kept_count"),
+    at("tried_at"),
+    at("sent_at"),
+    count("kept_count"),
 )
 # The newest name of each user, as pages told it; `name` is "" where they told the handle alone.
 crawl_user = Table(
     "crawl_user",
     METADATA,
     Column("user_id", BigInteger, primary_key=True, autoincrement=False),
-    _needed("handle"),
-    _needed("name"),
-    _at("seen_at", needed=True),
+    needed("handle"),
+    needed("name"),
+    at("seen_at", needed=True),
 )
 # Rows that lack the name of a user, whose id is known.
 crawl_waiting_name = Table(
@@ -417,16 +424,16 @@ crawl_waiting_name = Table(
     METADATA,
     Column("tweet_id", BigInteger, primary_key=True, autoincrement=False),
     Column("part", Text, primary_key=True),
-    _needed("user_id", BigInteger),
+    needed("user_id", BigInteger),
     CheckConstraint("part IN ('author', 'reply', 'retweet')", name="part_known"),
 )
 Index("crawl_waiting_name_user", crawl_waiting_name.c.user_id)
 crawl_plan = Table(
     "crawl_plan",
     METADATA,
-    _number(),
-    _at("made_at", default=True),
-    _needed("subject"),
-    _needed("plan", JSONB),
+    number(),
+    at("made_at", default=True),
+    needed("subject"),
+    needed("plan", JSONB),
 )
 Index("crawl_plan_subject", crawl_plan.c.subject, crawl_plan.c.made_at)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
+import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from aiohttp import web
 
 from tweetcrawler.sandbox import problems
 from tweetcrawler.sandbox.dice import mix
@@ -424,3 +429,14 @@ _BENDERS: dict[str, Callable[[dict[str, Any], int], None]] = {
     "big-count": _big_count,
     "numeric-ids": _numeric,
 }
+
+
+async def reset(request: web.BaseRequest) -> None:
+    """Ends the connection of a request by a reset, not in order."""
+    transport = request.transport
+    if transport is not None:
+        raw = transport.get_extra_info("socket")
+        if raw is not None:  # no lingering: the client sees a reset, not an orderly end
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await asyncio.sleep(0.02)
+        transport.abort()

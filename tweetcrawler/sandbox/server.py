@@ -9,8 +9,6 @@ import asyncio
 import contextlib
 import gc
 import signal
-import socket
-import struct
 import threading
 import zlib
 from collections.abc import Callable
@@ -393,13 +391,7 @@ class Sandbox:
         response.enable_chunked_encoding()
         await response.prepare(request)
         await response.write(body[: len(body) // 2])
-        transport = request.transport
-        if transport is not None:
-            raw = transport.get_extra_info("socket")
-            if raw is not None:  # no lingering: the client sees a reset, not an orderly end
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            await asyncio.sleep(0.02)
-            transport.abort()
+        await faults.reset(request)
         return response
 
     async def _nothing(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import struct
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
-from tweetcrawler.sandbox import params, problems
+from tweetcrawler.sandbox import faults, params, problems
 from tweetcrawler.sandbox.clock import rfc3339
 from tweetcrawler.sandbox.endpoints import Call, Endpoint
 from tweetcrawler.sandbox.pages import Answer
@@ -285,7 +283,7 @@ class Sender:
         """The ways in which a line ends: by a reset, or in order."""
         why = self._connection.why
         if why in ("cut", "SlowReader"):
-            await self._reset()
+            await faults.reset(self._request)
         elif why == "disconnect":
             await self._say_why("ForceDisconnect")
         elif why == "silence":
@@ -293,15 +291,6 @@ class Sender:
                 await asyncio.sleep(_LOOK_S)
         elif not why:
             self._end("client_disconnect")
-
-    async def _reset(self) -> None:
-        transport = self._request.transport
-        if transport is not None:
-            raw = transport.get_extra_info("socket")
-            if raw is not None:  # no lingering: the client sees a reset, not an orderly end
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            await asyncio.sleep(0.02)
-            transport.abort()
 
     def _end(self, why: str) -> None:
         self._connection.end(why, self._streams.now())

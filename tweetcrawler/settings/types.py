@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,15 @@ def ages(text: str) -> tuple[float, ...]:
 
 def parts(text: str) -> tuple[str, ...]:
     return tuple(filter(None, (part.strip() for part in text_of(text).split(";"))))
+
+
+def utc(text: str) -> datetime:
+    """A day or a time, in UTC where it names no zone."""
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise BadValue("must be a time such as 2026-01-31 or 2026-01-31T12:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def duration(text: str) -> float:

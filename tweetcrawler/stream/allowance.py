@@ -8,10 +8,11 @@ import uuid
 from collections import deque
 from typing import TYPE_CHECKING
 
-from tweetcrawler.budget import Limits, Want
+from tweetcrawler.budget import Want
 from tweetcrawler.endpoints import STREAM
 from tweetcrawler.errors import DatabaseError
-from tweetcrawler.prices import MICRO, Tariff
+from tweetcrawler.prices import Tariff
+from tweetcrawler.request import limits_of
 from tweetcrawler.settings import Money
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Allowance:
 
     def __init__(self, run: int, owner: str, money: Money, tariff: Tariff) -> None:
         self._run, self._owner, self._tariff = run, owner, tariff
-        self._limits = _limits_of(money)
+        self._limits = limits_of(money)
         self._id = uuid.uuid4()
         self.full = ""
         self.total: int | None = 0 if money.is_limited else None
@@ -99,18 +100,6 @@ class Allowance:
         if most:
             self.total = max(self.total or 0, min(most) - filled)
         return self.total
-
-
-def _limits_of(money: Money) -> Limits:
-    def micro(amount: float | None) -> int | None:
-        return None if amount is None else round(amount * MICRO)
-
-    return Limits(
-        run=micro(money.budget),
-        run_posts=money.max_posts,
-        day=micro(money.budget_per_day),
-        month=micro(money.budget_per_month),
-    )
 
 
 # A reservation that is not renewed counts as lost after a while.

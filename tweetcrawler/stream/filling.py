@@ -13,9 +13,9 @@ from dataclasses import replace
 from tweetcrawler.coverage import Bounds, Hole
 from tweetcrawler.crawl import crawl_chunk
 from tweetcrawler.news import Outcome, PageRead, Refusal
-from tweetcrawler.run import Job
+from tweetcrawler.postgres.connection import now_of
+from tweetcrawler.run import Doing, Job
 from tweetcrawler.stream.known import RuleNow, rules_now
-from tweetcrawler.stream.ledger import Doing
 from tweetcrawler.targets import FAILED
 from tweetcrawler.walk import Reach
 from tweetcrawler.work.kinds import CRAWL, Worker
@@ -66,7 +66,7 @@ class Filler:
 
     def _search(self, session: Doing, rule: RuleNow, gap: Hole) -> None:
         until = time.monotonic() + SLICE_S
-        since = session.do(lambda connection: connection.execute(_NOW).fetchone())[0]
+        since = session.do(now_of)
         reach = Reach(bounds=Bounds(gap.since_id + 1, gap.until_id))
         # Its walk shall not count as one that this run has ended: the next gap is another one.
         job = replace(self._job, since=since, parameters={CRAWL: reach})
@@ -99,6 +99,3 @@ class Filler:
         if why and why != self.ended:
             log.warning("%s", why)
         self.ended = why or self.ended
-
-
-_NOW = "SELECT extract(epoch FROM clock_timestamp())::float8"

@@ -10,7 +10,7 @@ from tweetcrawler import coverage
 from tweetcrawler.coverage import Bounds, Hole, Range
 from tweetcrawler.ids import id_at, time_ms_of
 from tweetcrawler.look.sections import Section, duration
-from tweetcrawler.stream.ledger import Doing
+from tweetcrawler.run import Doing
 from tweetcrawler.stream.rules import ACTS_AFTER_S
 from tweetcrawler.targets import SEARCH, Target
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tweetcrawler.postgres.targets import opened_searches
 from tweetcrawler.queries import normalised
+from tweetcrawler.run import Doing
 from tweetcrawler.stream.rules import Known, Rule
-
-T = TypeVar("T")
 
 _OURS = "SELECT rule_id FROM crawl_rule WHERE app = %s AND ours"
 # A rule that X has no more has ended. A rule is not forgotten: its posts and gaps are its own.
@@ -22,13 +21,6 @@ _END = """
 UPDATE crawl_rule SET until = to_timestamp(%(at)s)
 WHERE app = %(app)s AND until IS NULL AND rule_id <> ALL (%(ids)s::bigint[])
 """
-
-
-class Doing(Protocol):
-    """A session of the database: runs one transaction, and again after a lost connection."""
-
-    def do(self, work: Callable[[Any], T]) -> T:
-        """The result of the work."""
 
 
 def rules_of(session: Doing, app: str) -> set[int]:

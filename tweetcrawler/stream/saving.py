@@ -19,7 +19,7 @@ from tweetcrawler.ids import EPOCH_MS, ID_MAX, id_at
 from tweetcrawler.keeping.lines import parsed_json, written_json
 from tweetcrawler.pages import Batch, Bought, Saved
 from tweetcrawler.prices import Tariff
-from tweetcrawler.stream.ledger import Doing
+from tweetcrawler.run import Doing
 from tweetcrawler.stream.marks import CLOSED, OPENED, UNREADABLE, Mark, Session, mark_of
 from tweetcrawler.stream.rules import ACTS_AFTER_S
 from tweetcrawler.stream.tail import Frame, Position

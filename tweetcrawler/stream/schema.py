@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Table, Text, Uuid, func, text
-from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, JSONB, TIMESTAMP
+from sqlalchemy import BigInteger, Boolean, Column, Table, Text, Uuid, text
+from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, JSONB
 
-from tweetcrawler.postgres.schema import METADATA
-
-_ZERO = text("0")
-
-
-def _at(name: str, *, needed: bool = False) -> Column[object]:
-    now = func.clock_timestamp() if needed else None
-    return Column(name, TIMESTAMP(timezone=True), nullable=not needed, server_default=now)
-
-
-def _count(name: str) -> Column[int]:
-    return Column(name, BigInteger, nullable=False, server_default=_ZERO)
-
+from tweetcrawler.postgres.schema import METADATA, at, count
 
 # A rule of X as long as it was seen there. `streamed` are the ids of which a line was open all
 # the time; the gaps that a search filled are in `covered` of the target.
@@ -30,10 +18,10 @@ crawl_rule = Table(
     Column("value", Text, nullable=False),
     Column("tag", Text, nullable=False, server_default=text("''")),
     Column("ours", Boolean, nullable=False),
-    _at("since", needed=True),
-    _at("until"),
+    at("since", default=True),
+    at("until"),
     Column("streamed", INT8MULTIRANGE, nullable=False, server_default=text("'{}'")),
-    _count("post_count"),
+    count("post_count"),
 )
 # One row for each connection. Times are X's.
 crawl_stream = Table(
@@ -44,12 +32,12 @@ crawl_stream = Table(
     Column("credential", Text, nullable=False),
     Column("app", Text, nullable=False),
     Column("connection", Text),
-    _at("opened_at", needed=True),
-    _at("last_byte_at", needed=True),
-    _at("closed_at"),
+    at("opened_at", default=True),
+    at("last_byte_at", default=True),
+    at("closed_at"),
     Column("why", Text, nullable=False, server_default=text("''")),
-    _count("line_count"),
-    _count("post_count"),
+    count("line_count"),
+    count("post_count"),
     Column("other_counts", JSONB, nullable=False, server_default=text("'{}'")),
 )
 # How far each segment is saved: bytes of whole frames, and lines.
@@ -59,8 +47,8 @@ crawl_stream_segment = Table(
     Column("name", Text, primary_key=True),
     # The connection that was open there, whose marks may stand in the segment before.
     Column("session_id", Uuid),
-    _count("byte_offset"),
-    _count("line"),
-    _at("done_at"),
+    count("byte_offset"),
+    count("line"),
+    at("done_at"),
     postgresql_with={"fillfactor": 50},
 )

@@ -17,6 +17,7 @@ from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.keeping import asking, checking, due, jobs, looking
 from tweetcrawler.keeping.jobs import Check
 from tweetcrawler.look.sections import Section, duration
+from tweetcrawler.postgres.connection import now_of
 from tweetcrawler.prices import MICRO, usd
 from tweetcrawler.settings.ids import blocks
 from tweetcrawler.words import plural
@@ -128,7 +129,7 @@ class Checks:
             is_own = report.budget == "run" and least == left / MICRO
             code = 0 if report.exit_code == 5 and is_own else report.exit_code
             self.done.code = self.done.code or code
-        due.advance(session, due.CHECKS, _now(session))
+        due.advance(session, due.CHECKS, session.do(now_of))
         gone = looking.bury_gone(session, table)
         edited = looking.bury_older(session, table)
         self._swept()
@@ -148,7 +149,7 @@ def to_look_at(
     database: Database, session: Session, values: Values, tariff: Any
 ) -> tuple[int, list[int]]:
     """What is left of the month's money, and the posts to look at with it."""
-    now = _now(session)
+    now = session.do(now_of)
     left = round(values.compliance_budget * MICRO)
     left = max(0, left - looking.spent_this_month(session, {"command": "comply"}, tariff))
     most = min(_AT_MOST, left // tariff.post) if tariff.post else _AT_MOST
@@ -159,14 +160,6 @@ def to_look_at(
     return left, [*newest, *(one for one in rest if one not in set(newest))]
 
 
-def _now(session: Session) -> float:
-    row = session.do(lambda connection: connection.execute(_NOW).fetchone())
-    return float(row[0]) if row else 0.0
-
-
-_NOW = "SELECT extract(epoch FROM clock_timestamp())::float8"
-
-
 def show_plan(setup: Setup, values: Values) -> int:
     """What `comply --run` would do now: ids, requests, price, and the time until the next."""
     tariff = setup.tariff()
@@ -175,7 +168,7 @@ def show_plan(setup: Setup, values: Values) -> int:
         left, ids = 0, list[int]()
         if values.compliance_budget > 0:
             left, ids = to_look_at(database, session, values, tariff)
-        waiting = due.waiting(session, due.CHECKS, _now(session))
+        waiting = due.waiting(session, due.CHECKS, session.do(now_of))
     cost, requests = len(ids) * tariff.post, math.ceil(len(ids) / endpoints.IDS_A_LOOKUP)
     days = _days(waiting, tariff.post, values.compliance_budget)
     rows = [_job_row(one, duration(values.every_s(one["kind"]))) for one in of_jobs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,28 +13,19 @@ from tweetcrawler.keeping.commands.buckets import ARCHIVE_FOLDER
 from tweetcrawler.settings.commands import KEEP, Command
 from tweetcrawler.settings.options import EVERYWHERE, option
 from tweetcrawler.settings.types import (
-    BadValue,
     duration,
     file_or_dash,
     handle,
     number,
     one_of,
     text_of,
+    utc,
 )
 
 if TYPE_CHECKING:
     from tweetcrawler.db import Database, Session
     from tweetcrawler.keeping.sweep import Gone
     from tweetcrawler.setup import Setup
-
-
-def _time(text: str) -> datetime:
-    """A day or a time, in UTC where it names no zone."""
-    try:
-        found = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise BadValue("must be a time such as 2026-01-31 or 2026-01-31T12:00") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -225,7 +216,7 @@ COMMAND = Command(
         option(
             "--by",
             metavar="TIME",
-            type=_time,
+            type=utc,
             help="time until which they must be gone, in UTC",
             default="none",
         ),

@@ -19,6 +19,7 @@ from tweetcrawler.keeping.commands.archive import pause
 from tweetcrawler.keeping.commands.checks import show_section
 from tweetcrawler.keeping.due import Schedule
 from tweetcrawler.look.sections import Section
+from tweetcrawler.postgres.connection import now_of
 from tweetcrawler.prices import MICRO, usd
 from tweetcrawler.settings.ids import blocks
 from tweetcrawler.web import NoAnswer, server_time
@@ -89,7 +90,7 @@ def _look(
     if ids:
         # Counts that are younger than a minute are those of a call that was killed. Their time
         # is X's, and the database's own clock may be another.
-        again = lookups.Refreshing(60.0 - (now - _here(session)))
+        again = lookups.Refreshing(60.0 - (now - session.do(now_of)))
         work = lookups.work(blocks(iter(ids), endpoints.IDS_A_LOOKUP), again)
         code = opened.told(_bought(opened, work, left))
         due.advance(session, schedule, now)
@@ -136,16 +137,7 @@ def _planned_at(setup: Setup, session: Session) -> float:
     try:
         return _now(setup.settings.api_url, keys)
     except NoAnswer:
-        return _here(session)
-
-
-def _here(session: Session) -> float:
-    """The database's clock."""
-    row: Any = session.do(lambda connection: connection.execute(_HERE).fetchone())
-    return float(row[0])
-
-
-_HERE = "SELECT extract(epoch FROM clock_timestamp())::float8"
+        return session.do(now_of)
 
 
 def _show_plan(setup: Setup, values: Values, schedule: Schedule) -> int:
