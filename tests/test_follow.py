@@ -96,11 +96,6 @@ def test_a_list_is_whole_and_the_next_walk_tells_what_changed(
     assert seen == 1, "the user was looked up once, and her count is a day old at most"
 
 
-def free(dsn: str) -> None:
-    """Lets a minute go by, in which the lease of a killed process ends."""
-    do(dsn, "UPDATE crawl_walk SET lease_until = now() WHERE state = 'walking'")
-
-
 def killed_while_walking(crawler: Crawler, sandbox: Sandbox, pages: int) -> bool:
     """Kills a walk after so many more pages; False if it had ended."""
     process, before = crawler.start("follow", "--yes"), requests(sandbox)

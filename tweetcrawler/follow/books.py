@@ -7,18 +7,18 @@ position of the walk are one transaction, so a kill loses none of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any
 
 import orjson
 
 from tweetcrawler.errors import ConfigurationError, LeaseLost
+from tweetcrawler.identity import is_gone
 from tweetcrawler.pages import Bought
 from tweetcrawler.postgres.budgets import spend
 from tweetcrawler.postgres.pages import insert_page
-
-T = TypeVar("T")
+from tweetcrawler.run import Doing
 
 # States of walks. An incomplete one lost its place in the list, since X took its token no more;
 # of a refused one X gives nothing.
@@ -28,14 +28,6 @@ INCOMPLETE, REFUSED = "incomplete", "refused"
 # count is complete; less proves nothing of those who are not in it.
 COMPLETE_PART = 0.97
 LEASE_S = 60.0
-
-
-@runtime_checkable
-class Doing(Protocol):
-    """A session of the database: runs one transaction, and again after a lost connection."""
-
-    def do(self, work: Callable[[Any], T]) -> T:
-        """What the work gives."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +53,12 @@ class Listing:
 
 @dataclass(frozen=True)
 class Walk:
-    """A walk under way: `token` is X's hint at its next page, None at its top.
-
-    `age_s` is the time since its last page, and `is_today` whether that was on this UTC day.
+    """A walk under way: `token` is X's hint at its next page, None at its top; `is_today`
+    says that its last page came on this UTC day.
     """
 
     id: int
     token: str | None
-    pages: int
-    entries: int
-    account_count: int | None
     is_today: bool
 
 
@@ -116,9 +104,9 @@ class Books:
 
         return self._session.do(work)
 
-    def close(self, follow: int) -> bool:
-        """Ends a command; False while a list of it is open."""
-        return bool(self._session.do(lambda c: c.execute(_CLOSE, [follow, follow]).rowcount))
+    def close(self, follow: int) -> None:
+        """Ends a command, unless a list of it is open."""
+        self._session.do(lambda c: c.execute(_CLOSE, [follow, follow]))
 
     def known(self, handles: Sequence[str], *, within_s: float) -> dict[str, Known]:
         """Users who were seen within a time, by their folded handles."""
@@ -181,7 +169,10 @@ class Books:
         def work(connection: Any) -> tuple[Any, ...] | None:
             with connection.transaction():
                 connection.execute(_BEGIN_WALK, given)
-                found: tuple[Any, ...] | None = connection.execute(_CLAIM, given).fetchone()
+                (holder,) = connection.execute(_HOLDER, given).fetchone() or (None,)
+                free = [owner, holder] if is_gone(holder) else [owner]
+                claimed = connection.execute(_CLAIM, {**given, "free": free})
+                found: tuple[Any, ...] | None = claimed.fetchone()
                 return found
 
         row = self._session.do(work)
@@ -392,12 +383,16 @@ INSERT INTO crawl_walk (user_id, is_following, run_id, account_count)
 VALUES (%(user)s, %(is_following)s, %(run)s, %(count)s)
 ON CONFLICT (user_id, is_following) WHERE state = 'walking' DO NOTHING
 """
+_HOLDER = """
+SELECT lease_owner FROM crawl_walk
+WHERE user_id = %(user)s AND is_following = %(is_following)s AND state = 'walking'
+"""
 _CLAIM = """
 UPDATE crawl_walk SET lease_owner = %(owner)s,
     lease_until = clock_timestamp() + %(lease)s * interval '1 second'
 WHERE user_id = %(user)s AND is_following = %(is_following)s AND state = 'walking'
-    AND (lease_owner IS NULL OR lease_owner = %(owner)s OR lease_until < clock_timestamp())
-RETURNING id, token, page_count, entry_count, account_count,
+    AND (lease_owner IS NULL OR lease_owner = ANY(%(free)s) OR lease_until < clock_timestamp())
+RETURNING id, token,
     coalesce(page_at, begun_at) >= date_trunc('day', clock_timestamp(), 'UTC')
 """
 _RELEASE = """

@@ -23,22 +23,19 @@ def of_people(count: int) -> Forecast:
     return Forecast(make)
 
 
-def of_lists(counts: Iterable[tuple[bool, int | None]], unknown: int = 0) -> Forecast:
+def of_lists(counts: Iterable[tuple[bool, int | None]]) -> Forecast:
     """The forecast of whole lists: of each whether it is that of the users followed, and X's
-    count. `unknown` lists more have any number of entries.
+    count, None for any number.
     """
-    known = [(FOLLOWING if is_following else FOLLOWERS, count) for is_following, count in counts]
+    listed = list(counts)
 
     def make(stored: Stored, _tariff: Tariff) -> Plan:
-        plan = Plan("", stored.now(), targets=len(known) + unknown, known=len(known))
-        for endpoint, count in known:
+        known = sum(count is not None for _, count in listed)
+        plan = Plan("", stored.now(), targets=len(listed), known=known)
+        for is_following, count in listed:
             entries, pages = _list(count)
             plan.users += entries
-            plan.add(endpoint, pages)
-        if unknown:
-            entries, pages = _list(None)
-            plan.users += entries
-            plan.add(FOLLOWERS, pages)
+            plan.add(FOLLOWING if is_following else FOLLOWERS, pages)
         return plan
 
     return Forecast(make)

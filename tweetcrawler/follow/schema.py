@@ -22,14 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
-from tweetcrawler.postgres.schema import METADATA
-
-_NOW, _ZERO = func.clock_timestamp(), text("0")
-
-
-def _at(name: str, *, needed: bool = False) -> Column[Any]:
-    default = _NOW if needed else None
-    return Column(name, TIMESTAMP(timezone=True), nullable=not needed, server_default=default)
+from tweetcrawler.postgres.schema import METADATA, at, count, needed
 
 
 def _user(name: str, **more: Any) -> Column[int]:
@@ -40,18 +33,14 @@ def _text(name: str) -> Column[str]:
     return Column(name, Text, nullable=False, server_default=text("''"))
 
 
-def _count(name: str) -> Column[int]:
-    return Column(name, BigInteger, nullable=False, server_default=_ZERO)
-
-
 # Users as X showed them last; `fields` is the whole object.
 x_user = Table(
     "x_user",
     METADATA,
     _user("id", primary_key=True),
-    Column("username", Text, nullable=False),
-    Column("fields", JSONB, nullable=False),
-    Column("seen_at", TIMESTAMP(timezone=True), nullable=False),
+    needed("username"),
+    needed("fields", JSONB),
+    at("seen_at", needed=True),
 )
 Index("x_user_username", func.lower(x_user.c.username))
 # Names and counts over time: a row where one of them had changed.
@@ -60,7 +49,7 @@ x_user_seen = Table(
     METADATA,
     _user("user_id", primary_key=True),
     Column("seen_at", TIMESTAMP(timezone=True), primary_key=True),
-    Column("username", Text, nullable=False),
+    needed("username"),
     Column("followers_count", BigInteger),
     Column("following_count", BigInteger),
     Column("tweet_count", BigInteger),
@@ -71,9 +60,9 @@ crawl_follow = Table(
     "crawl_follow",
     METADATA,
     Column("id", Integer, Identity(always=True), primary_key=True),
-    Column("asked", JSONB, nullable=False),
-    _at("begun_at", needed=True),
-    _at("ended_at"),
+    needed("asked", JSONB),
+    at("begun_at", default=True),
+    at("ended_at"),
 )
 Index(
     "crawl_follow_open",
@@ -89,7 +78,7 @@ crawl_follow_work = Table(
     _user("user_id", primary_key=True),
     Column("is_following", Boolean, primary_key=True),
     Column("level", Integer, nullable=False),
-    _count("found_count"),
+    count("found_count"),
     Column("state", Text, nullable=False, server_default=text("'open'")),
     _text("reason"),
 )
@@ -107,17 +96,17 @@ crawl_walk = Table(
     _user("user_id"),
     Column("is_following", Boolean, nullable=False),
     Column("run_id", BigInteger, nullable=False),
-    _at("begun_at", needed=True),
-    _at("page_at"),
-    _at("ended_at"),
+    at("begun_at", default=True),
+    at("page_at"),
+    at("ended_at"),
     Column("state", Text, nullable=False, server_default=text("'walking'")),
     _text("reason"),
     Column("token", Text),
-    _count("page_count"),
-    _count("entry_count"),
+    count("page_count"),
+    count("entry_count"),
     Column("account_count", BigInteger),
     Column("lease_owner", Text),
-    _at("lease_until"),
+    at("lease_until"),
 )
 Index(
     "crawl_walk_open",

@@ -153,10 +153,12 @@ def _dry_run(setup: Setup, values: Values, listed: Callable[[], list[str]]) -> i
     with setup.database(_WHY) as database:
         with database.session() as session:
             known = Books(session).known(handles, within_s=_EVER_S)
-        counts = [(way, one.count(way)) for one in known.values() for way in values.directions]
-        unknown = (len(set(handles)) - len(known)) * len(values.directions)
+        unknown = set(handles) - known.keys()
+        seen = [*known.values(), *(None for _ in unknown)]
+        ways = values.directions
+        counts = [(way, one.count(way) if one else None) for one in seen for way in ways]
         with database.reader() as reader:
-            made = ahead.made(prices.of_lists(counts, unknown), reader, tariff)
+            made = ahead.made(prices.of_lists(counts), reader, tariff)
             keys = setup.credentials() if setup.settings.auth_csv is not None else ()
             processes = setup.settings.threads or crew.likely_processes(max(1, len(keys)))
             plan.timed(made, keys, reader.windows(), tariff, processes=processes)

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tweetcrawler.errors import ConfigurationError
 from tweetcrawler.settings.commands import DATA, Command, Words
 from tweetcrawler.settings.options import option
-from tweetcrawler.settings.types import BadValue, one_of
+from tweetcrawler.settings.types import one_of, utc
 from tweetcrawler.words import plural
 
 if TYPE_CHECKING:
     from tweetcrawler.setup import Setup
 
 FORMATS = ("csv", "gexf", "graphml", "parquet")
-
-
-def moment(text: str) -> datetime:
-    """A day or a time in UTC."""
-    try:
-        found = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise BadValue("must be a time such as 2026-01-31 or 2026-01-31T12:00:00Z") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -105,7 +96,7 @@ COMMAND = Command(
         option("--between", help="only edges between users whose lists were walked"),
         option("--mutual", help="only edges that go both ways"),
         option("--degrees", help="users with the numbers of their edges, in place of the edges"),
-        option("--at", metavar="WHEN", type=moment, help="the graph at this time, UTC"),
+        option("--at", metavar="WHEN", type=utc, help="the graph at this time, UTC"),
     ),
     values=Values,
     run=run,
